@@ -1,0 +1,73 @@
+# Two commands do all their set-up: `make demo` and `make test`. Everything they fetch stays in this folder.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Servers that are not installed are unpacked here (scripts/servers).
+export PATH := $(CURDIR)/.cache/servers/usr/bin:$(PATH)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help demo test test-all test-long test-systemd bench release generated lint types format deb lock environment servers clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo:  ## run the agent on simulated chips against a real Pushgateway, and show what arrives
+	@scripts/environment .venv-demo requirements.txt
+	@scripts/servers prometheus-pushgateway
+	@.venv-demo/bin/python scripts/demo.py
+
+test: environment servers lint types  ## everything that takes less than ten minutes: lint, types, tests
+	$(PYTEST) -m "not long"
+
+test-long: environment servers  ## the tests that take minutes
+	@scripts/servers victoria-metrics
+	$(PYTEST) -m "long and not systemd"
+
+test-systemd: environment servers deb  ## install and run it all in a Debian that boots its own systemd; as root
+	@scripts/machine $(VENV)
+	$(PYTEST) -m systemd
+
+test-all: servers  ## `make test` without lint and types, on every Python from 3.10 to 3.13
+	scripts/test-all
+
+bench: environment servers  ## our way beside the stock way, side by side: writes docs/benchmarks.md
+	$(BIN)/python -m bench
+
+release: environment  ## wheel, sdist, .deb, SBOM and checksums of this commit in dist/, tried in an empty environment
+	@$(BIN)/python -m scripts.release
+
+generated: environment  ## make anew what is made from the code: references, dashboards, completions, manual page, pictures
+	$(BIN)/python -m scripts.references
+	$(BIN)/python -m scripts.dashboards
+	$(BIN)/python -m scripts.command_line
+	$(BIN)/python -m scripts.watch_picture
+
+lint: environment  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: environment  ## mypy, strict
+	$(BIN)/mypy
+
+format: environment  ## let ruff format and mend what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+environment:
+	@scripts/environment $(VENV) requirements-dev.txt
+
+servers:
+	@scripts/servers prometheus-pushgateway prometheus nginx tmux
+
+deb: environment  ## the Debian package: dist/wattpush_VERSION_all.deb, for every processor
+	@scripts/deb $(VENV)
+
+lock: environment  ## make the requirements files anew from pyproject.toml
+	scripts/lock $(VENV)
+
+clean:  ## remove everything that make has made
+	rm -rf .venv .venv-demo .venv-3.* .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

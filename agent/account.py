@@ -1,0 +1,387 @@
+"""The account: from outcomes to means, extremes and energy, for each device.
+
+Two spans are kept apart. Counters run on for ever and are handed over to the next run. An interval gathers what is said
+about the time since the last push; it is closed for a push and, if that fails, taken back, so that nothing is lost.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.accumulators import flow_between
+from agent.readings import Converting, Failure, Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from agent.readings import Outcome
+    from agent.sensors import Accumulated
+
+
+class Counters(NamedTuple):
+    """What only ever rises. A tuple, like the two below: each reading makes one of each.
+
+    Attributes:
+        joules: energy delivered while power was positive.
+        returned_joules: energy that flowed back, as a positive number.
+        measured_seconds: the time that those two cover.
+    """
+
+    joules: float = 0.0
+    returned_joules: float = 0.0
+    measured_seconds: float = 0.0
+    readings: int = 0
+    read_errors: int = 0
+    resets: int = 0
+
+
+class LastReading(NamedTuple):
+    """The end of the time that is accounted for: where the next reading carries on from.
+
+    Attributes:
+        assumed_seconds: of the time before `at_seconds`, how much the chip has not reported on yet: for this its last
+            power was assumed, and will be corrected.
+        excess_joules: delivered energy that was assumed and then not confirmed. The counter is ahead by this much; it
+            waits, since it never goes back.
+        returned_excess_joules: the same for energy that flowed back.
+        energy_word: what the chip itself had added up by then, where it does; see `sensors.Accumulated`.
+        charge_word: the same for charge.
+        volts: the voltage of the rail, where those two are there.
+    """
+
+    at_seconds: float
+    power_watts: float
+    assumed_seconds: float = 0.0
+    excess_joules: float = 0.0
+    returned_excess_joules: float = 0.0
+    energy_word: int | None = None
+    charge_word: int | None = None
+    volts: float = 0.0
+
+
+class Saved(NamedTuple):
+    """What a device's account hands over to the next run.
+
+    Attributes:
+        last: only of use during the same boot, and to readings of the same source.
+        source: where the device is measured, as `settings.Device` has it; None in a state file of before.
+    """
+
+    counters: Counters = Counters()
+    last: LastReading | None = None
+    last_read_unix_seconds: float | None = None
+    source: str | None = None
+
+    def measured_at(self, source: str | None) -> Saved:
+        """The same for a source; another one's first reading says nothing of the time before it."""
+        is_same = self.source is None or source is None or self.source == source
+        return self._replace(last=self.last if is_same else None, source=source)
+
+
+class Extremes(NamedTuple):
+    """The lowest and highest readings of an interval."""
+
+    min_volts: float
+    max_volts: float
+    min_amperes: float
+    max_amperes: float
+    min_watts: float
+    max_watts: float
+
+
+class Means(NamedTuple):
+    """Means over the readings of an interval, signed."""
+
+    volts: float
+    amperes: float
+    watts: float
+
+
+class DeviceSnapshot(NamedTuple):
+    """What is published of a device. Without a good reading in the interval there are no means and no extremes."""
+
+    device: str
+    counters: Counters
+    means: Means | None
+    extremes: Extremes | None
+    is_up: bool
+    last_read_unix_seconds: float | None
+
+
+class Closed(NamedTuple):
+    """An interval that has ended, as a push tells it and as a scrape does.
+
+    Attributes:
+        to_push: with everything that earlier pushes failed to bring.
+        last_interval: the interval alone.
+    """
+
+    to_push: DeviceSnapshot
+    last_interval: DeviceSnapshot
+
+
+@dataclass(slots=True)
+class _Interval:
+    """Sums and extremes over some readings. Two intervals add up to one."""
+
+    readings: int = 0
+    sum_volts: float = 0.0
+    sum_amperes: float = 0.0
+    sum_watts: float = 0.0
+    min_volts: float = math.inf
+    max_volts: float = -math.inf
+    min_amperes: float = math.inf
+    max_amperes: float = -math.inf
+    min_watts: float = math.inf
+    max_watts: float = -math.inf
+
+    def add(self, volts: float, amperes: float, watts: float) -> None:
+        self.readings += 1
+        self.sum_volts += volts
+        self.sum_amperes += amperes
+        self.sum_watts += watts
+        self.min_volts = min(self.min_volts, volts)
+        self.max_volts = max(self.max_volts, volts)
+        self.min_amperes = min(self.min_amperes, amperes)
+        self.max_amperes = max(self.max_amperes, amperes)
+        self.min_watts = min(self.min_watts, watts)
+        self.max_watts = max(self.max_watts, watts)
+
+    def __add__(self, other: _Interval) -> _Interval:
+        return _Interval(
+            self.readings + other.readings,
+            self.sum_volts + other.sum_volts,
+            self.sum_amperes + other.sum_amperes,
+            self.sum_watts + other.sum_watts,
+            min(self.min_volts, other.min_volts),
+            max(self.max_volts, other.max_volts),
+            min(self.min_amperes, other.min_amperes),
+            max(self.max_amperes, other.max_amperes),
+            min(self.min_watts, other.min_watts),
+            max(self.max_watts, other.max_watts),
+        )
+
+    def means(self) -> Means | None:
+        if not self.readings:
+            return None
+        return Means(self.sum_volts / self.readings, self.sum_amperes / self.readings, self.sum_watts / self.readings)
+
+    def extremes(self) -> Extremes | None:
+        if not self.readings:
+            return None
+        return Extremes(
+            self.min_volts, self.max_volts, self.min_amperes, self.max_amperes, self.min_watts, self.max_watts
+        )
+
+
+class DeviceAccount:
+    """The account of one device.
+
+    Attributes:
+        max_gap_seconds: the longest time between two readings over which energy is still counted.
+        is_up: whether the last reading succeeded.
+    """
+
+    def __init__(self, device: str, max_gap_seconds: float, saved: Saved = Saved()) -> None:  # noqa: B008 - immutable
+        self.device = device
+        self.max_gap_seconds = max_gap_seconds
+        self.saved = saved
+        self.is_up = False
+        self._current = _Interval()
+        self._unarrived = _Interval()
+
+    def add(self, outcome: Outcome) -> None:
+        """Enter what a sweep brought back for this device."""
+        match outcome:
+            case Reading():
+                self._add_reading(outcome)
+            case Failure(tried=True):
+                self.is_up = False
+                self._count(read_errors=self.saved.counters.read_errors + 1)
+            case Converting(power_lost=True):
+                # Nobody knows what the rail did while the chip had no power: nothing is counted across it.
+                self.is_up = False
+                self._count(resets=self.saved.counters.resets + 1)
+                self.saved = self.saved._replace(last=None)
+            case Converting():
+                # It had to be configured anew: what it added up until then may have been measured in other steps.
+                if self.saved.last is not None and self.saved.last.energy_word is not None:
+                    self.saved = self.saved._replace(last=self.saved.last._replace(energy_word=None, charge_word=None))
+
+    @property
+    def has_unpushed_readings(self) -> bool:
+        """Whether there are readings that no push has brought to its end yet."""
+        return self._current.readings > 0 or self._unarrived.readings > 0
+
+    def close_interval(self) -> Closed:
+        """End the interval for a push; `settle` says later what became of it."""
+        ended, self._current = self._current, _Interval()
+        self._unarrived += ended
+        return Closed(to_push=self._snapshot(self._unarrived), last_interval=self._snapshot(ended))
+
+    def settle(self, *, pushed: bool) -> None:
+        """Forget what was pushed; what never arrived goes with the next push."""
+        if pushed:
+            self._unarrived = _Interval()
+
+    def _snapshot(self, interval: _Interval) -> DeviceSnapshot:
+        return DeviceSnapshot(
+            self.device,
+            self.saved.counters,
+            interval.means(),
+            interval.extremes(),
+            self.is_up and interval.readings > 0,
+            self.saved.last_read_unix_seconds,
+        )
+
+    def _count(self, **changes: int) -> None:
+        self.saved = self.saved._replace(counters=self.saved.counters._replace(**changes))
+
+    def _add_reading(self, reading: Reading) -> None:
+        self.is_up = True
+        self._current.add(reading.volts, reading.amperes, reading.power_watts)
+        accumulated = reading.accumulated
+        if accumulated is None:
+            delivered, returned, seconds, last = self._energy_since_last(reading)
+        else:
+            delivered, returned, seconds, last = self._added_up(reading, accumulated) or self._energy_since_last(
+                reading
+            )
+            last = last._replace(
+                energy_word=accumulated.energy_word, charge_word=accumulated.charge_word, volts=reading.volts
+            )
+        counters = self.saved.counters
+        self.saved = Saved(
+            Counters(
+                counters.joules + delivered,
+                counters.returned_joules + returned,
+                counters.measured_seconds + seconds,
+                counters.readings + 1,
+                counters.read_errors,
+                counters.resets,
+            ),
+            last,
+            reading.unix_seconds,
+            self.saved.source,
+        )
+
+    def _added_up(self, reading: Reading, accumulated: Accumulated) -> tuple[float, float, float, LastReading] | None:
+        """The same as `_energy_since_last`, from what the chip added up over conversions that nobody has read.
+
+        It adds up every single conversion, not their averages, and so up to this very moment: nothing is assumed.
+        Where every result was read, they are the better account, as they go by our clock: that of the chip may be 1 %
+        off.
+
+        Returns:
+            None where every conversion was read, or where what the chip says cannot be.
+        """
+        last = self.saved.last
+        if last is None or last.energy_word is None or last.charge_word is None:
+            return None
+        seconds = reading.at_seconds - last.at_seconds
+        is_unseen = reading.is_new and last.assumed_seconds + seconds > 2 * reading.window_seconds
+        if not (is_unseen or seconds > self.max_gap_seconds):
+            return None
+        volts = max(last.volts, reading.volts)
+        flow = flow_between(last.energy_word, last.charge_word, accumulated, volts, seconds)
+        if flow is None:
+            return None
+        delivered, returned = (
+            flow.delivered_joules - last.excess_joules,
+            flow.returned_joules - last.returned_excess_joules,
+        )
+        return (
+            max(0.0, delivered),
+            max(0.0, returned),
+            seconds,
+            LastReading(reading.at_seconds, reading.power_watts, 0.0, max(0.0, -delivered), max(0.0, -returned)),
+        )
+
+    def _energy_since_last(self, reading: Reading) -> tuple[float, float, float, LastReading]:
+        """Joules delivered, joules returned and seconds since the last reading, and what the next one carries on from.
+
+        ::
+
+                  conversion         conversion         conversion
+            ---|------------------|------------------|------------------|---> time
+                  ^                 ^      ^            ^
+                  reading           new    not new      new: is about the conversion that ended before it
+
+        The chip converts on its own clock. A reading is about the last conversion that has ended, of `window_seconds`;
+        what came after is assumed to be the same until the next new reading corrects it. What lies between two
+        conversions that were read is shared between them.
+        """
+        at_seconds, power_watts, window_seconds = reading.at_seconds, reading.power_watts, reading.window_seconds
+        if self.saved.last is None:
+            return 0.0, 0.0, 0.0, LastReading(at_seconds, power_watts)
+        last_at_seconds, last_power_watts, last_assumed_seconds, excess, returned_excess, _, _, _ = self.saved.last
+        seconds = at_seconds - last_at_seconds
+        if not 0.0 < seconds <= self.max_gap_seconds:
+            return 0.0, 0.0, 0.0, LastReading(at_seconds, power_watts, 0.0, excess, returned_excess)
+        assumed_seconds = last_assumed_seconds + seconds
+        unseen_seconds = 0.0
+        if assumed_seconds > window_seconds:  # at least what is older than a conversion has been reported on
+            reported_seconds = assumed_seconds - window_seconds
+            if reading.is_new and reported_seconds > window_seconds:
+                unseen_seconds = reported_seconds - window_seconds
+            elif reading.is_new:
+                reported_seconds = window_seconds
+            assumed_seconds -= reported_seconds
+        elif reading.is_new:
+            assumed_seconds = 0.0
+        # Of all the time since the conversion before: half of what nobody saw at the last power, all else at this one.
+        last_share_seconds = unseen_seconds / 2 - last_assumed_seconds
+        share_seconds = seconds - last_share_seconds
+        if last_power_watts >= 0.0 and power_watts >= 0.0 and not returned_excess:
+            joules = last_power_watts * last_share_seconds + power_watts * share_seconds - excess
+            if joules >= 0.0:
+                return joules, 0.0, seconds, LastReading(at_seconds, power_watts, assumed_seconds)
+            return 0.0, 0.0, seconds, LastReading(at_seconds, power_watts, assumed_seconds, -joules)
+        delivered = max(0.0, last_power_watts) * last_share_seconds + max(0.0, power_watts) * share_seconds - excess
+        returned = (
+            max(0.0, -last_power_watts) * last_share_seconds + max(0.0, -power_watts) * share_seconds - returned_excess
+        )
+        excess, returned_excess = max(0.0, -delivered), max(0.0, -returned)
+        return (
+            max(0.0, delivered),
+            max(0.0, returned),
+            seconds,
+            LastReading(at_seconds, power_watts, assumed_seconds, excess, returned_excess),
+        )
+
+
+class Account:
+    """The accounts of all devices, by name and in the order of the configuration."""
+
+    def __init__(self, devices: Iterable[str], max_gap_seconds: float, saved: Mapping[str, Saved]) -> None:
+        self.devices = {
+            device: DeviceAccount(device, max_gap_seconds, saved.get(device, Saved())) for device in devices
+        }
+
+    def adopt(self, earlier: Account) -> None:
+        """Carry on what another account knows of the same devices: the configuration was read anew."""
+        for name, account in earlier.devices.items():
+            if name in self.devices:
+                account.max_gap_seconds = self.devices[name].max_gap_seconds
+                account.saved = account.saved.measured_at(self.devices[name].saved.source)
+                self.devices[name] = account
+
+    def add(self, outcomes: Iterable[Outcome]) -> None:
+        """Enter a sweep."""
+        for outcome in outcomes:
+            self.devices[outcome.device].add(outcome)
+
+    @property
+    def has_unpushed_readings(self) -> bool:
+        """Whether there is anything to say that has not been said."""
+        return any(account.has_unpushed_readings for account in self.devices.values())
+
+    def close_intervals(self) -> tuple[Closed, ...]:
+        """End the interval of every device for a push."""
+        return tuple(account.close_interval() for account in self.devices.values())
+
+    def saved(self) -> dict[str, Saved]:
+        """What the next run carries on from."""
+        return {name: account.saved for name, account in self.devices.items()}

@@ -1,0 +1,248 @@
+"""Whether a push would arrive: each step on the way to the gateway, then a push and a delete of a group of its own."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import re
+import ssl
+from datetime import timezone
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from agent.checks import Finding, Status, failed, ok, warning
+from agent.errors import AgentError, GatewayRejectedError
+from agent.identity import machine_hash
+from agent.sinks.pushgateway import Pushgateway
+from agent.sinks.pushgateway.credentials import authorization, locate
+from agent.sinks.pushgateway.failures import one_line
+from agent.sinks.pushgateway.probe import BODY_LIMIT_BYTES, Probe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from agent.clock import Clock
+    from agent.groups import Group
+    from agent.settings import PushgatewaySettings, Settings
+    from agent.sinks.pushgateway.connections import Answer
+
+# Let's Encrypt's certificates are renewed with 30 days left: at 14 the renewal has failed for two weeks.
+_FEWEST_DAYS = 14
+_LARGEST_SKEW_SECONDS = 5.0
+_FIRST_VERSION_WITH_GZIP = (1, 5)
+_POLL_SECONDS = 0.1
+# A Pushgateway answers a PUT once the group is there; one with --push.disable-consistency-check, a moment before.
+_SHOWN_WITHIN_SECONDS = 1.0
+# Every Pushgateway has this metric of its own.
+_OF_A_PUSHGATEWAY = b"pushgateway_build_info"
+
+_HONOR_LABELS = Finding(
+    Status.NOTE,
+    "scrape",
+    "how Prometheus scrapes the gateway cannot be seen from here",
+    "its job needs honor_labels: true, else `job` and `instance` become the gateway's own",
+)
+
+
+def check_gateway(
+    settings: Settings, gateway: PushgatewaySettings, clock: Clock, environ: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Go the way of a push; a finding for each step.
+
+    The group that is pushed has a name of its own for this machine, a metric of its own, and is deleted whatever
+    happens; one that an interrupted check has left is deleted by the next.
+
+    Args:
+        settings: what is pushed, and under which hostname.
+        gateway: where to.
+        clock: for time-outs, and compared with the gateway's.
+        environ: the environment, for proxies and $CREDENTIALS_DIRECTORY.
+    """
+    try:
+        probe = Probe(gateway, clock=clock, environ=environ)
+    except AgentError as error:
+        yield failed("proxy", error)
+        return
+    credentials = list(_check_credentials(gateway, environ))
+    yield from credentials
+    if any(finding.exit_code for finding in credentials):
+        return  # a push does not begin without them
+    try:
+        yield from _check_way(probe, clock)
+        yield from _check_push(settings, gateway, clock, environ, probe)
+    except AgentError as error:
+        yield failed("gateway", error)
+    finally:
+        probe.close()
+    yield _HONOR_LABELS
+
+
+def _check_credentials(gateway: PushgatewaySettings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    file = gateway.bearer_token_file or gateway.password_file
+    try:
+        if file is None or authorization(gateway, environ) is None:
+            return
+    except AgentError as error:
+        yield failed("credentials", error)
+        return
+    path = locate(file, environ)
+    who = "bearer token" if gateway.bearer_token_file else f"password of {gateway.username}"
+    parts = urlsplit(gateway.url)
+    if path.stat().st_mode & 0o004:
+        yield warning("credentials", f"{path}: every user of this machine can read it", f"sudo chmod o= {path}")
+    elif parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        yield warning(
+            "credentials", f"the {who} travels readable for everybody on the way", "use https:// in pushgateway.url"
+        )
+    else:
+        yield ok("credentials", f"{who}, from {path}")
+
+
+def _check_way(probe: Probe, clock: Clock) -> Iterator[Finding]:
+    """Name, connection, certificate, version, clock. Raises AgentError where the way ends."""
+    begun_seconds = clock.monotonic()
+    found = probe.look_up()
+    milliseconds = 1000 * (clock.monotonic() - begun_seconds)
+    yield ok("name", f"{probe.parties.first} is {', '.join(found)} ({milliseconds:.0f} ms)")
+    begun_seconds = clock.monotonic()
+    certificate = probe.connect()
+    milliseconds = 1000 * (clock.monotonic() - begun_seconds)
+    yield ok("connection", f"{probe.parties.whole_way} takes it ({milliseconds:.0f} ms)")
+    if certificate:
+        yield _certificate(certificate, clock)
+    begun_seconds = clock.monotonic()
+    answer = probe.get("/api/v1/status")
+    seconds = clock.monotonic() - begun_seconds
+    yield _version(answer)
+    yield _skew(answer, clock.time() - seconds / 2)
+
+
+def _certificate(certificate: Mapping[str, Any], clock: Clock) -> Finding:
+    """It is trusted, or there would have been no answer; what is left to say is for how long."""
+    issuer = {key: value for part in certificate.get("issuer", ()) for key, value in part}
+    by = one_line(str(issuer.get("organizationName") or issuer.get("commonName") or "an unnamed issuer"), limit=60)
+    days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - clock.time()) / 86400
+    said = f"by {by}, for {days:.0f} more days"
+    if days < _FEWEST_DAYS:
+        return warning("certificate", said, "renew it on the gateway: from that day on nothing arrives")
+    return ok("certificate", said)
+
+
+def _version(answer: Answer) -> Finding:
+    """Source: the Pushgateway's README, "Query API": /api/v1/status holds build_information."""
+    try:
+        said = str(json.loads(answer.body)["data"]["build_information"]["version"])
+    except (ValueError, KeyError, TypeError):
+        said = ""
+    numbers = re.match(r"(\d{1,4})\.(\d{1,4})(?:\.\d{1,4})?", said)
+    if numbers is None:
+        return warning(
+            "version",
+            f"not shown (GET /api/v1/status: {answer.status})",
+            "a proxy before the gateway may let it pass; does pushgateway.url lead to a Pushgateway?",
+        )
+    if (int(numbers[1]), int(numbers[2])) < _FIRST_VERSION_WITH_GZIP:
+        return warning("version", f"Pushgateway {numbers[0]} cannot read compressed pushes", "install 1.5.0 or newer")
+    return ok("version", f"Pushgateway {numbers[0]}")
+
+
+def _skew(answer: Answer, unix_seconds: float) -> Finding:
+    """The Date of the answer is in whole seconds (RFC 9110, section 6.6.1): half of one is the best guess."""
+    cure = "is this machine's time synchronised? timedatectl timesync-status"
+    try:
+        date = email.utils.parsedate_to_datetime(answer.headers["Date"])
+    except (KeyError, TypeError, ValueError):
+        return warning("clock", "the gateway does not tell its time", cure)
+    behind_seconds = date.replace(tzinfo=date.tzinfo or timezone.utc).timestamp() + 0.5 - unix_seconds
+    if abs(behind_seconds) <= _LARGEST_SKEW_SECONDS:
+        return ok("clock", "this machine's and the gateway's agree")
+    which = "behind" if behind_seconds > 0 else "ahead of"
+    return warning(
+        "clock",
+        f"this machine's is {abs(behind_seconds):.0f} s {which} the gateway's, so time stamps and push_time_seconds "
+        "do not fit together",
+        "sudo timedatectl set-ntp true, on the one that is wrong",
+    )
+
+
+def _check_push(
+    settings: Settings, gateway: PushgatewaySettings, clock: Clock, environ: Mapping[str, str], probe: Probe
+) -> list[Finding]:
+    """PUT and DELETE, by the very code of a run; not an iterator, so that nothing stops it in between."""
+    name = "-".join(filter(None, ("wattpush-check", machine_hash())))
+    group = _group({"hostname": settings.hostname, "device": name})
+    sink = Pushgateway(gateway, clock=clock, sleep=clock.sleep, environ=environ)
+    begun_seconds = clock.monotonic()
+    try:
+        try:
+            (pushed,) = sink.push([group], gateway.timeout_seconds)
+            milliseconds = 1000 * (clock.monotonic() - begun_seconds)
+            is_shown = None if pushed.error is not None else _is_shown(name, clock, probe)
+        finally:
+            # Also after a refusal, as a Pushgateway keeps a group for that too.
+            (deleted,) = sink.delete([group.grouping_key], gateway.timeout_seconds)
+    finally:
+        sink.close()
+    push = ok("push", f"PUT of the group {name} is accepted ({milliseconds:.0f} ms)")
+    if pushed.error is not None:
+        push = failed("push", pushed.error)
+    if is_shown is False:
+        push = warning(
+            "push",
+            f"PUT of the group {name} is accepted, but GET /metrics does not show the group",
+            "does pushgateway.url lead to a Pushgateway, and always to the same one?",
+        )
+    if deleted.error is not None:
+        return [push, failed("delete", deleted.error, "should the group be left, the next check deletes it")]
+    if is_shown is False:
+        return [push, ok("delete", "accepted; the group was not to be seen before")]
+    return [push, _check_gone(name, gateway, clock, probe)]
+
+
+def _is_shown(name: str, clock: Clock, probe: Probe) -> bool | None:
+    """Whether the group that was pushed is there; None where that cannot be seen.
+
+    Anything may answer 200 to a PUT. What is no Pushgateway is seen at the first look, and not waited for.
+    """
+    ends_at_seconds = clock.monotonic() + _SHOWN_WITHIN_SECONDS
+    while True:
+        try:
+            answer = probe.get("/metrics")
+        except AgentError:
+            return None
+        if answer.status != 200 or len(answer.body) >= BODY_LIMIT_BYTES:
+            return None
+        if f'"{name}"'.encode() in answer.body:
+            return True
+        if _OF_A_PUSHGATEWAY not in answer.body or clock.monotonic() >= ends_at_seconds:
+            return False
+        clock.sleep(_POLL_SECONDS)
+
+
+def _check_gone(name: str, gateway: PushgatewaySettings, clock: Clock, probe: Probe) -> Finding:
+    """A DELETE is answered before it is done."""
+    ends_at_seconds = clock.monotonic() + gateway.timeout_seconds
+    while True:
+        try:
+            answer = probe.get("/metrics")
+        except AgentError as error:
+            return warning("delete", f"accepted, but then: {error}", "try again")
+        if answer.status != 200 or len(answer.body) >= BODY_LIMIT_BYTES:
+            why = f"GET /metrics: {answer.status}" if answer.status != 200 else "too many metrics"
+            return ok("delete", f"accepted; that the group is gone cannot be seen from here ({why})")
+        if f'"{name}"'.encode() not in answer.body:
+            return ok("delete", "accepted, and the group is gone")
+        if clock.monotonic() >= ends_at_seconds:
+            still_there = GatewayRejectedError(f"the group {name} is still there, though the DELETE was accepted")
+            return failed("delete", still_there, "see the log of the gateway")
+        clock.sleep(_POLL_SECONDS)
+
+
+def _group(grouping_key: Mapping[str, str]) -> Group:
+    from prometheus_client import CollectorRegistry, Gauge  # noqa: PLC0415 - slow to import
+
+    from agent.groups import Group  # noqa: PLC0415 - as above
+
+    registry = CollectorRegistry()
+    Gauge("wattpush_check", "Pushed and deleted by `wattpush check --gateway`.", registry=registry).set(1)
+    return Group(grouping_key, registry)

@@ -1,0 +1,317 @@
+"""Whether every mux, chip and kernel-owned sensor of the configuration is there, and alone at its address.
+
+Nothing is configured: muxes are switched, which a run leaves closed as well, and registers are read. Each chip has a
+session of its own on the bus, so that a service that runs beside this keeps its turn.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent import cures, sensors
+from agent.bus import describe, is_time_out
+from agent.checks import Finding, failed, ok, warning
+from agent.config.shape import MUX_ADDRESSES
+from agent.errors import AgentError, BusError, BusyError, SensorError
+from agent.sensors import Kept
+from agent.settings import Place, bus_path, describe_segment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from agent.bus import Bus
+    from agent.sensors import I2CChip, KernelChip, Measurement
+    from agent.settings import BusName, Device, Mux, Settings
+    from agent.transfers import I2C
+
+
+def check_hardware(
+    settings: Settings,
+    buses: Sequence[Bus],
+    open_kernel_chip: Callable[[Device], KernelChip],
+    sysfs: Path = Path("/sys"),
+) -> Iterator[Finding]:
+    """Look at everything that the configuration names: a finding for each bus, mux and device.
+
+    Args:
+        settings: what is to be there.
+        buses: those that its devices are on; they are left closed.
+        open_kernel_chip: makes the reader of a chip that the kernel owns.
+        sysfs: where the kernel names its adapters.
+    """
+    for bus in buses:
+        muxes = [mux for mux in settings.muxes if mux.bus == bus.name]
+        chips: dict[Place, list[Device]] = {}
+        for device in settings.devices:
+            if device.place is not None and device.place.bus == bus.name:
+                chips.setdefault(device.place, []).append(device)
+        try:
+            yield from _check_bus(bus, muxes, chips, settings.sample_interval_seconds, _adapter(bus.name, sysfs))
+        finally:
+            bus.close()
+    names = [bus.name for bus in buses]
+    for mux in settings.muxes:
+        if mux.bus not in names:
+            yield warning(f"mux {mux.name}", "not looked at: no device is on its bus", "take it out, or add a device")
+    for device in settings.devices:
+        if device.place is None:
+            yield _check_kernel_chip(device, open_kernel_chip)
+
+
+def _check_bus(
+    bus: Bus,
+    muxes: Sequence[Mux],
+    chips: Mapping[Place, Sequence[Device]],
+    sample_interval_seconds: float,
+    adapter: str,
+) -> Iterator[Finding]:
+    try:
+        with bus.session():
+            pass
+    except AgentError as error:
+        count = sum(map(len, chips.values()))
+        unseen = f"its {count} device{'' if count == 1 else 's'} could not be looked at"
+        yield failed("bus", error, f"{_holder(bus.name, error)}{unseen}")
+        return
+    yield ok("bus", f"{bus_path(bus.name)} opened and locked{adapter}")
+    away: set[str] = set()
+    for mux in muxes:
+        finding = _check_mux(bus, mux, _channels_in_use(mux, muxes, chips), away)
+        if finding.exit_code:
+            away.add(mux.name)
+        yield finding
+    for place, devices in chips.items():
+        yield from _check_chip(bus, place, devices, sample_interval_seconds, away)
+
+
+def _channels_in_use(mux: Mux, muxes: Iterable[Mux], chips: Iterable[Place]) -> list[int]:
+    used = {place.channel for place in chips if place.mux == mux}
+    used |= {other.parent_channel for other in muxes if other.parent == mux}
+    return sorted(channel for channel in used if channel is not None) or [0]
+
+
+def _check_mux(bus: Bus, mux: Mux, channels: Iterable[int], away: set[str]) -> Finding:
+    """A mux has no number that identifies it, but gives its control byte back: it must hold what was written."""
+    name, place = f"mux {mux.name}", Place(mux.bus, mux.parent, mux.parent_channel, mux.address)
+    if mux.parent is not None and mux.parent.name in away:
+        return _behind(name, mux.parent)
+    chip = mux.chip.upper()
+    channel = None
+    try:
+        with bus.session():
+            port = bus.driver_port(None, None)
+            for channel in channels:
+                bus.select(bus.way_to(mux, channel))
+                _expect_control_byte(port, place, chip, 1 << channel)
+            # Selecting the stretch that the mux is on closes it.
+            bus.select(bus.way_to(mux.parent, mux.parent_channel))
+            _expect_control_byte(port, place, chip, 0)
+    except AgentError as error:
+        return failed(name, error)
+    except OSError as error:
+        reason = describe(error)
+        if is_time_out(error):
+            reason += f" since channel {channel} was opened; {cures.of_held_channel()}"
+        return failed(name, SensorError(f"{chip} at {place} cannot be read: {reason}"))
+    shown = ", ".join(map(str, channels))
+    return ok(name, f"{chip} at {place}: opens channel{'s' if ',' in shown else ''} {shown}, and closes")
+
+
+def _expect_control_byte(port: I2C, place: Place, chip: str, written: int) -> None:
+    found = bytearray(1)
+    port.readfrom_into(place.address, found)
+    if found[0] == written:
+        return
+    if found[0] == 0 and written > 0x0F:
+        hint = "has it four channels only, as a pca9546a?"
+    else:
+        hint = "is it a mux, and is there a second part at this address?"
+    raise SensorError(f"{chip} at {place}: 0x{written:02x} was written, 0x{found[0]:02x} is read; {hint}")
+
+
+def _check_chip(
+    bus: Bus, place: Place, devices: Sequence[Device], sample_interval_seconds: float, away: set[str]
+) -> list[Finding]:
+    for mux in _muxes_on_the_way(place):
+        if mux.name in away:
+            return [_behind(device.name, mux) for device in devices]
+    name = f"{devices[0].chip.upper()} at {place}"
+    try:
+        with bus.session():
+            try:
+                bus.refuse_kernel_owned(place.address)
+            except BusError as error:
+                return [failed(device.name, error, _kernel_cure(place)) for device in devices]
+            _refuse_double(bus, place)
+            chip = sensors.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
+            found = _identify(bus, chip, name)
+            bus.select(bus.way_to(place.mux, place.channel))
+            results = chip.decode(bus.read(place.address, chip.results))
+    except AgentError as error:
+        return [failed(device.name, error, _holder(bus.name, error)) for device in devices]
+    except OSError as error:
+        silent = SensorError(f"{name} does not answer: {describe(error)}; is it powered?")
+        return [failed(device.name, silent) for device in devices]
+    return [_finding(device.name, name, chip, found, result) for device, result in zip(devices, results, strict=True)]
+
+
+def _identify(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
+    """What the registers of its configuration hold now; SensorError if it is not this chip.
+
+    The status is left alone, here and elsewhere: reading it would hide a result from the service beside this.
+    """
+    place = chip.place
+    bus.select(bus.way_to(place.mux, place.channel))
+    try:
+        # Asked first because the drivers' probes forget why there was no answer.
+        bus.read(place.address, tuple(kept.register for kept in chip.configuration))
+    except BusError:
+        raise
+    except OSError as error:
+        raise SensorError(f"no {name}: {describe(error)}; is it powered?") from error
+    try:
+        return chip.identify(bus.driver_port(place.mux, place.channel))
+    except (AgentError, OSError):
+        raise
+    except Exception as error:  # a driver is not ours: it may fail to import, or stumble over what it reads
+        raise SensorError(f"{name}: its driver failed ({type(error).__name__}: {error})") from error
+
+
+def _refuse_double(bus: Bus, place: Place) -> None:
+    """Raise SensorError if the address answers nearer to the trunk too: that part hears every word meant for this.
+
+    Chips of equal address behind other channels are no trouble: those are closed while this one is read.
+    """
+    port = bus.driver_port(None, None)
+    for mux in _muxes_on_the_way(place):
+        bus.select(bus.way_to(mux.parent, mux.parent_channel))
+        if _reads(port, place.address) is not None:
+            nearer = describe_segment(place.bus, mux.parent, mux.parent_channel)
+            raise SensorError(
+                f"two parts at one address: 0x{place.address:02x} also answers {nearer} while the way to "
+                f"{place} is closed. Both together read as the AND of their bits, a wrong number without an error; "
+                f"{_cure_of_double(port, bus, place)}"
+            )
+
+
+def _muxes_on_the_way(place: Place) -> list[Mux]:
+    """From the trunk inwards."""
+    muxes: list[Mux] = []
+    mux = place.mux
+    while mux is not None:
+        muxes.append(mux)
+        mux = mux.parent
+    return muxes[::-1]
+
+
+def _cure_of_double(port: I2C, bus: Bus, place: Place) -> str:
+    """A mux that nobody configured, with a channel open, puts what is behind it on the trunk."""
+    bus.select(bus.way_to(None, None))
+    for address in MUX_ADDRESSES:
+        control = _reads(port, address)
+        if control:
+            channels = ", ".join(str(bit) for bit in range(8) if control >> bit & 1)
+            return (
+                f"0x{address:02x} {describe_segment(place.bus, None, None)} looks like a mux with channel {channels} "
+                "open that the configuration does not close: add it as a [[mux]]"
+            )
+    return "strap one of them to another address (A0, A1), or move it behind a mux channel of its own"
+
+
+def _reads(port: I2C, address: int) -> int | None:
+    """A byte from this address; None if nothing answers there."""
+    byte = bytearray(1)
+    try:
+        port.readfrom_into(address, byte)
+    except BusError:
+        raise
+    except OSError as error:
+        if error.errno == errno.EBUSY:  # a kernel driver has it, so a chip is there
+            return 0
+        return None
+    return byte[0]
+
+
+def _finding(device: str, name: str, chip: I2CChip, found: tuple[int, ...], result: Measurement) -> Finding:
+    """Numbers only as far as the chip's present configuration vouches for them."""
+    if all(map(Kept.is_written, chip.configuration, found)):
+        if result.volts == 0:
+            return warning(
+                device, f"{name}: reads 0 V", "is the rail on, and the chip's bus voltage pin on the load's side?"
+            )
+        return ok(device, f"{name}: {_shown(result)}, configured as a run does")
+    if all(map(Kept.is_power_on, chip.configuration, found)):
+        return ok(device, f"{name}: {result.volts:.3f} V, in its power-on state; will be configured at the start")
+    kept, word = next(pair for pair in zip(chip.configuration, found, strict=True) if not pair[0].is_written(pair[1]))
+    return ok(
+        device,
+        f"{name}: holds configuration 0x{word:04x} (register 0x{kept.register.number:02x}); "
+        f"0x{kept.written:04x} will be written at the start",
+    )
+
+
+def _shown(result: Measurement) -> str:
+    return f"{result.volts:.3f} V, {result.amperes:.3f} A"
+
+
+def _check_kernel_chip(device: Device, open_kernel_chip: Callable[[Device], KernelChip]) -> Finding:
+    try:
+        chip = open_kernel_chip(device)
+        result = chip.read()
+        return ok(device.name, f"{chip.where()}: {_shown(result)}")
+    except AgentError as error:
+        return failed(device.name, error)
+
+
+def _behind(what: str, mux: Mux) -> Finding:
+    """Exit code and cure are those of the mux, which has a line of its own."""
+    return failed(what, SensorError(f"not looked at: it is behind mux {mux.name}, see there"))
+
+
+def _kernel_cure(place: Place) -> str:
+    """How to let the kernel read the chip, or to take it away from the kernel."""
+    if place.bus == "board":
+        return ""
+    chip = f"/sys/bus/i2c/devices/{place.bus}-{place.address:04x}"
+    return (
+        f'sensor = "{chip}" names it to chip = "hwmon"; '
+        f"to unbind (not the chips of a Jetson module, which limits its own current by them): "
+        f"echo {place.bus}-{place.address:04x} | sudo tee {chip}/driver/unbind"
+    )
+
+
+def _adapter(bus: BusName, sysfs: Path) -> str:
+    """What the kernel calls the adapter, as far as it can be known."""
+    try:
+        return f", {(sysfs / 'bus/i2c/devices' / f'i2c-{bus}' / 'name').read_text(encoding='utf-8').strip()}"
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _holder(bus: BusName, error: AgentError) -> str:
+    """If another process holds the bus: which one, as far as /proc/locks tells.
+
+    Source: proc(5). A line is `1: FLOCK ADVISORY WRITE 1234 00:05:678 0 EOF`: the process, then the file as
+    major:minor:inode, the first two in hexadecimal.
+    """
+    if not isinstance(error, BusyError):
+        return ""
+    try:
+        file = os.open(f"/dev/i2c-{bus}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(file)
+        finally:
+            os.close(file)
+        wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            fields = line.split()
+            if "FLOCK" in fields and wanted in fields:
+                process = fields[fields.index(wanted) - 1]
+                name = Path("/proc", process, "comm").read_text(encoding="utf-8", errors="replace").strip()
+                return f"held by {name}, process {process}; "
+    except (OSError, ValueError):
+        pass  # the error has been said; this would only have been more
+    return ""

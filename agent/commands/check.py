@@ -1,0 +1,110 @@
+"""`wattpush check`: everything wrong, all at once; changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from agent.checks import Finding, Status, ok, warning
+from agent.commands import SIMULATED, config_file, is_simulated, load_settings, tidied_up_when_stopped
+from agent.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterator
+
+    from agent.settings import Settings
+
+HELP = "everything wrong with the configuration, the hardware, the gateway, all at once; changes nothing"
+
+_DESCRIPTION = """\
+Says everything that is wrong, all at once, a line for each thing that was looked at: ok, note, warning or failed, with
+what mends it. Of several failures the worst is the exit code; notes and warnings alone end with 0."""
+
+_COLOURS = {Status.OK: 32, Status.NOTE: 36, Status.WARNING: 33, Status.FAILED: 31}
+"""ECMA-48, select graphic rendition: green, cyan, yellow, red."""
+
+_STATUS_COLUMNS = 9
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what this command takes."""
+    parser.description = _DESCRIPTION
+    parser.add_argument("--hardware", action="store_true", help="also find, identify and read every mux and chip")
+    parser.add_argument(
+        "--gateway",
+        action="store_true",
+        help="also go the way to the gateway, then push a group of its own and delete it",
+    )
+
+
+def run(options: Namespace) -> int:
+    """Check; return the exit code."""
+    settings = load_settings(options)
+    if options.gateway and settings.pushgateway is None:
+        raise UsageError("check --gateway needs a gateway, but the configuration has no [pushgateway] url")
+    codes: set[ExitCode] = set()
+    with ExitStack() as stack:
+        stack.enter_context(tidied_up_when_stopped())
+        for finding in _findings(options, settings, stack):
+            codes.add(finding.exit_code)
+            _print(finding)
+    if codes == {ExitCode.OK}:
+        return ExitCode.OK
+    from agent.node import EXIT_CODE_ORDER  # noqa: PLC0415 - prometheus_client is slow to import
+
+    return next(code for code in EXIT_CODE_ORDER if code in codes)
+
+
+def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Iterator[Finding]:
+    devices, muxes = len(settings.devices), len(settings.muxes)
+    counted = f"{devices} device{'' if devices == 1 else 's'}, {muxes} mux{'' if muxes == 1 else 'es'}"
+    yield ok(str(config_file(options)), counted)
+    for words in settings.warnings:
+        said, _, cure = words.partition("; ")
+        yield warning("configuration", said, cure)
+    if options.hardware:
+        if is_simulated(options):
+            yield Finding(Status.NOTE, "hardware", SIMULATED, "leave out --simulate to look at what is there")
+        yield from _hardware_findings(options, settings, stack)
+    if options.gateway and settings.pushgateway is not None:
+        from agent.checks.gateway import check_gateway  # noqa: PLC0415 - prometheus_client is slow to import
+        from agent.clock import SystemClock  # noqa: PLC0415 - as above
+
+        yield from check_gateway(settings, settings.pushgateway, SystemClock(), os.environ)
+
+
+def _hardware_findings(options: Namespace, settings: Settings, stack: ExitStack) -> Iterator[Finding]:
+    from agent.checks.hardware import check_hardware  # noqa: PLC0415 - only where hardware is looked at
+    from agent.clock import SystemClock  # noqa: PLC0415 - as above
+    from agent.wiring import Hardware, RunOptions, make_buses  # noqa: PLC0415 - prometheus_client is slow to import
+
+    clock = SystemClock()
+    hardware = Hardware(settings, RunOptions(is_simulated=is_simulated(options)), clock, stack)
+    buses = make_buses(settings, hardware, clock)
+    yield from check_hardware(settings, buses, hardware.open_kernel_chip, hardware.sysfs)
+
+
+def _print(finding: Finding) -> None:
+    """One line; on a terminal folded to its width, and in colour unless NO_COLOR (no-color.org) is set."""
+    status, text = finding.status.value, str(finding)
+    head = f"{status:<{_STATUS_COLUMNS}}"
+    line = f"{head}{text}"
+    if sys.stdout.isatty():
+        columns = max(40, shutil.get_terminal_size().columns)
+        line = textwrap.fill(
+            text,
+            columns,
+            initial_indent=head,
+            subsequent_indent=" " * _STATUS_COLUMNS,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        if not os.environ.get("NO_COLOR"):
+            line = f"\x1b[{_COLOURS[finding.status]}m{status}\x1b[0m{line.removeprefix(status)}"
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -1,0 +1,56 @@
+"""`wattpush delete`: remove this node's groups from the gateway."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from agent.clock import SystemClock
+from agent.commands import load_settings
+from agent.errors import UsageError
+from agent.log import print_error
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+HELP = "remove this node's groups from the gateway"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what this command takes."""
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="only the group of this device, configured or not; may be repeated",
+    )
+
+
+def run(options: Namespace) -> int:
+    """Delete; return the exit code."""
+    from agent.metrics import grouping_keys_of_both_shapes  # noqa: PLC0415 - prometheus_client is slow to import
+    from agent.node import exit_code  # noqa: PLC0415 - as above
+    from agent.sinks.pushgateway import Pushgateway  # noqa: PLC0415 - as above
+
+    settings = load_settings(options)
+    if settings.pushgateway is None:
+        raise UsageError("delete needs a gateway, but the configuration has no [pushgateway] url")
+    keys = grouping_keys_of_both_shapes(settings)
+    for name in options.device:
+        if name in ("", ".", ".."):
+            raise UsageError(f'delete --device "{name}": no device can have this name')
+    if options.device:
+        keys = [{"hostname": settings.hostname, "device": name} for name in options.device]
+    clock = SystemClock()
+    gateway = Pushgateway(settings.pushgateway, clock=clock, sleep=clock.sleep, environ=os.environ)
+    results = gateway.delete(keys, max(settings.interval_seconds, settings.pushgateway.timeout_seconds))
+    gateway.close()
+    errors = [result.error for result in results if result.error is not None]
+    for result in results:
+        if result.error is None:
+            sys.stdout.write(f"deleted: {result.name}\n")
+        else:
+            print_error(str(result.error))
+    return exit_code(errors)

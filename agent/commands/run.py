@@ -1,0 +1,225 @@
+"""No command: sample and push until SIGTERM, or once."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import time
+import zlib
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent import __version__, config
+from agent.clock import SystemClock
+from agent.commands import is_simulated, load_settings
+from agent.errors import AgentError, BusyError, ConfigError, ExitCode, UsageError
+from agent.identity import agent_info, hostname, machine_hash
+from agent.wakeups import Wakeups
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from agent.node import Node
+    from agent.settings import Settings
+    from agent.state import StateFile
+    from agent.wiring import RunOptions, Surroundings
+
+log = logging.getLogger("agent")
+
+# Python's own: a start may leave garbage lying about to be quick, a loop has the time, and holds 0.3 MB less.
+_GARBAGE_THRESHOLD = 700
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what a run takes."""
+    running = parser.add_argument_group("running")
+    add = running.add_argument
+    add("--once", action="store_true", help="one reading of every device, one push, exit")
+    add("--dry-run", action="store_true", help="print what would be pushed; push and change nothing")
+    add(
+        "--trace",
+        metavar="DEVICE=FILE",
+        action="append",
+        default=[],
+        help="play a recording (CSV: seconds,volts,amperes; also .gz) into a simulated device; may be repeated",
+    )
+    add("--splay", metavar="DURATION", help="wait up to this long first, always as long on one machine")
+
+
+def given(options: Namespace) -> list[str]:
+    """What the command line says of a run: a command that ignored --dry-run would do for real what was to be shown."""
+    values = {"--once": options.once, "--dry-run": options.dry_run, "--trace": options.trace, "--splay": options.splay}
+    return [name for name, value in values.items() if value]
+
+
+def run(options: Namespace) -> int:
+    """Run; return the exit code."""
+    with Wakeups() as wakeups:
+        run_options = _run_options(options)
+        splay_seconds = _splay_seconds(options.splay)
+        settings = load_settings(options)
+        surroundings = _surroundings(wakeups, run_options)
+        _wait_until(time.monotonic() + splay_seconds, wakeups)
+        if wakeups.stop_requested:
+            return ExitCode.OK
+        if run_options.is_once:
+            return _run_once(settings, run_options, surroundings, wakeups)
+        return _run_loop(options, settings, run_options, surroundings, wakeups)
+
+
+def _run_options(options: Namespace) -> RunOptions:
+    from agent.wiring import RunOptions  # noqa: PLC0415 - prometheus_client is slow to import
+
+    recordings: dict[str, Path] = {}
+    for trace in options.trace:
+        device, equals, file = trace.partition("=")
+        if not (device and equals and file):
+            raise UsageError(f"--trace {trace}: expected DEVICE=FILE.csv or DEVICE=FILE.csv.gz")
+        if device in recordings:
+            raise UsageError(f"--trace {trace}: {device} has a recording already")
+        recordings[device] = Path(file)
+
+    def write(text: str) -> None:
+        # Not through sys.stdout, whose lock would be held while a reader stalls, and the exit would wait for it.
+        data = text.encode()
+        while data:
+            data = data[os.write(sys.stdout.fileno(), data) :]
+
+    return RunOptions(options.once, options.dry_run, is_simulated(options) or bool(recordings), recordings, write)
+
+
+def _splay_seconds(splay: str | None) -> float:
+    """A share of the splay that is always the same on one machine, so that its pushes keep their distance."""
+    if splay is None:
+        return 0.0
+    duration: str | float = splay
+    with suppress(ValueError):
+        duration = float(splay)
+    try:
+        longest_seconds = config.parse_duration(duration)
+    except ValueError as error:
+        raise UsageError(f"--splay {splay}: {error}") from error
+    share: float = zlib.crc32((machine_hash() + hostname()).encode()) / 2**32
+    return longest_seconds * share
+
+
+def _surroundings(wakeups: Wakeups, run_options: RunOptions) -> Surroundings:
+    from agent.publisher import Publisher  # noqa: PLC0415 - prometheus_client is slow to import
+    from agent.wiring import Surroundings  # noqa: PLC0415 - as above
+
+    clock = SystemClock()
+    return Surroundings(
+        clock=clock,
+        waiting=wakeups,
+        environ=os.environ,
+        publisher=Publisher(clock, wakeups.wake),
+        agent=agent_info(is_simulated=run_options.is_simulated, start_time_seconds=clock.time()),
+    )
+
+
+def _wait_until(seconds: float, wakeups: Wakeups) -> None:
+    while not wakeups.stop_requested and time.monotonic() < seconds:
+        wakeups.wait(seconds - time.monotonic())
+
+
+def _run_once(settings: Settings, run_options: RunOptions, surroundings: Surroundings, wakeups: Wakeups) -> int:
+    from agent.loop import run_once  # noqa: PLC0415 - prometheus_client is slow to import
+    from agent.wiring import make_node  # noqa: PLC0415 - as above
+
+    _say_at_start(settings, run_options)
+    with ExitStack() as stack:
+        try:
+            node = make_node(settings, run_options, surroundings, stack)
+        except BusyError:
+            if wakeups.stop_requested:  # it was waiting for the run before it
+                return ExitCode.OK
+            raise
+        return run_once(node, surroundings.clock, wakeups)
+
+
+def _run_loop(
+    options: Namespace,
+    settings: Settings,
+    run_options: RunOptions,
+    surroundings: Surroundings,
+    wakeups: Wakeups,
+) -> int:
+    from agent.loop import Loop  # noqa: PLC0415 - prometheus_client is slow to import
+    from agent.notify import Notifier  # noqa: PLC0415 - only a loop has anything to tell
+    from agent.wiring import make_node  # noqa: PLC0415 - as above
+
+    _say_at_start(settings, run_options)
+    gc.set_threshold(_GARBAGE_THRESHOLD)
+    notifier = Notifier(os.environ)
+    earlier: Node | None = None
+    held_state_file: StateFile | None = None
+    while True:
+        with ExitStack() as stack:
+            try:
+                node = make_node(settings, run_options, surroundings, stack, held_state_file)
+            except AgentError as error:
+                if earlier is None or settings is earlier.settings:
+                    raise
+                _say_not_reloaded(error)
+                settings = earlier.settings
+                continue
+            if earlier is not None:
+                node.carry_on_from(earlier)
+            if held_state_file is not None:
+                held_state_file.unlock()
+            loop = Loop(node, surroundings.clock, wakeups, notifier)
+            new_settings: Settings | None = None
+            while new_settings is None:
+                loop.run()
+                if wakeups.stop_requested:
+                    log.info("stopping")
+                    loop.finish()
+                    return ExitCode.OK
+                wakeups.reload_requested = False
+                new_settings = _reloaded(options)
+            loop.hand_over()
+            # Not let go in between: a `--once` that waits for it would take it, and this run would have to end.
+            held_state_file = node.parts.state_file
+            if held_state_file is not None:
+                held_state_file.lock()
+        earlier, settings = node, new_settings
+
+
+def _reloaded(options: Namespace) -> Settings | None:
+    """The configuration as it is now; None, and the old one stays in force, if it is bad."""
+    try:
+        settings = load_settings(options)
+    except AgentError as error:
+        _say_not_reloaded(error)
+        return None
+    log.info("configuration reloaded")
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    return settings
+
+
+def _say_not_reloaded(error: AgentError) -> None:
+    for problem in error.problems if isinstance(error, ConfigError) else (str(error),):
+        log.error("%s", problem)
+    log.error("the configuration is not reloaded; the old one stays in force")
+
+
+def _say_at_start(settings: Settings, run_options: RunOptions) -> None:
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    if run_options.is_simulated:
+        log.warning("simulated chips: what is pushed is not measured")
+    if not run_options.is_once:
+        target = settings.pushgateway.url if settings.pushgateway is not None else "nowhere"
+        log.info(
+            "wattpush %s: %d devices read every %g s, pushed to %s every %g s as %s",
+            __version__,
+            len(settings.devices),
+            settings.sample_interval_seconds,
+            target,
+            settings.interval_seconds,
+            settings.hostname,
+        )

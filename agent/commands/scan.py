@@ -1,0 +1,217 @@
+"""`wattpush scan`: what sits where, through every mux channel."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.clock import SystemClock
+from agent.commands import SIMULATED, is_simulated, load_settings, tidied_up_when_stopped
+from agent.errors import AgentError, BusError, BusyError, ExitCode, PermissionDeniedError
+from agent.log import print_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import TextIO
+
+    from rich.progress import Progress
+
+    from agent.clock import Clock
+    from agent.scan.finds import Finds
+    from agent.sensors import Measurement
+    from agent.sensors.hwmon import PowerInput
+    from agent.settings import BusName
+    from agent.transfers import OpenBus
+
+HELP = "what sits where on the I2C buses, through every mux channel"
+
+_DESCRIPTION = """\
+Shows what sits where on the I2C buses: chips, muxes and what is behind each of
+their channels, and what power chips read at this moment.
+
+What it does to your chips: it reads one byte from every address, and registers
+of what answers at 0x40-0x4f, where power monitors sit. It configures nothing
+and leaves alone what a kernel driver owns. It writes to one kind of chip only:
+what answers at 0x70-0x77 may be a mux, and a mux can only be told by writing
+its channel byte. It gets 0x00 first, which closes a mux, and further bytes only
+while it gives each of them back; at the end every channel is closed. Displays
+and sensors that are known to sit there take these bytes for register numbers.
+On a board with buses of its own, name that of the header: --bus 1. A program
+that uses a mux without locking the bus must not run meanwhile."""
+
+# Longer than the first conversion of any chip after power-on: INA3221, 3 inputs x (1.1 + 1.1 ms) (SBOS576, table 8).
+_FIRST_CONVERSIONS_SECONDS = 0.01
+
+_SLOW_SECONDS = 0.5
+
+SYSFS = Path("/sys")
+
+# The variables that tell Blinka of an adapter without a /dev/i2c-N (Blinka's documentation, "Supported boards").
+_USB_ADAPTERS = ("BLINKA_MCP2221", "BLINKA_FT232H", "BLINKA_U2IF", "BLINKA_GREATFET", "BLINKA_NOVA")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what this command takes."""
+    parser.description = _DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--bus",
+        metavar="N",
+        type=_bus,
+        action="append",
+        default=[],
+        help="only /dev/i2c-N, or board: the board's own default bus; may be repeated (default: every /dev/i2c-N)",
+    )
+    parser.add_argument("--toml", action="store_true", help="print a configuration for what is found, ready to edit")
+
+
+def _bus(text: str) -> BusName:
+    if text == "board":
+        return "board"
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f'{text!r} is neither "board" nor the N of a /dev/i2c-N')
+
+
+def run(options: argparse.Namespace) -> int:
+    """Scan; return the exit code."""
+    from agent.scan.configuration import as_toml, has_devices  # noqa: PLC0415 - not needed for any other command
+
+    clock = SystemClock()
+    with ExitStack() as stack:
+        stack.enter_context(tidied_up_when_stopped())
+        surroundings = _surroundings(options, clock, stack)
+        with _bar_on(sys.stderr, clock) as progress:
+            finds = _scan(surroundings, clock, progress)
+        kernel_inputs = _kernel_inputs(surroundings.hwmon_folder)
+    troubles = [*surroundings.troubles, *(trouble for found in finds for trouble in found.troubles)]
+    is_empty = not has_devices(finds, kernel_inputs)
+    if options.toml and not (is_empty and troubles):
+        sys.stdout.write(f"# {SIMULATED}.\n" if is_simulated(options) else "")
+        sys.stdout.writelines(f"# INCOMPLETE: {' '.join(str(trouble).split())}\n" for trouble in troubles)
+        sys.stdout.write(as_toml(finds, kernel_inputs))
+    elif not options.toml:
+        from agent.scan.table import print_finds  # noqa: PLC0415 - rich is slow to import
+
+        sys.stdout.write(f"{SIMULATED}.\n\n" if is_simulated(options) else "")
+        print_finds(finds, kernel_inputs, sys.stdout)
+    sys.stdout.flush()  # what was found comes before what was not, also where both go to one file
+    if options.toml and is_empty and not troubles:
+        print_error("warning: nothing was found that wattpush reads, so the configuration has no device")
+    for trouble in troubles:
+        print_error(str(trouble))
+    return _exit_code(troubles)
+
+
+class _Surroundings(NamedTuple):
+    """What is scanned: the machine, or what a configuration simulates; and what is missing before it begins."""
+
+    buses: Sequence[BusName]
+    open_bus: Callable[[BusName], OpenBus]
+    sysfs: Path
+    hwmon_folder: Path
+    troubles: tuple[AgentError, ...] = ()
+
+
+def _surroundings(options: argparse.Namespace, clock: Clock, stack: ExitStack) -> _Surroundings:
+    wanted = tuple(dict.fromkeys(options.bus))
+    if is_simulated(options):
+        from agent.wiring import Hardware, RunOptions  # noqa: PLC0415 - prometheus_client is slow to import
+
+        hardware = Hardware(load_settings(options), RunOptions(is_simulated=True), clock, stack)
+        clock.sleep(_FIRST_CONVERSIONS_SECONDS)  # simulated chips get their power now, and read zero until then
+        return _Surroundings(wanted or hardware.bus_names, hardware.open_bus, hardware.sysfs, hardware.hwmon_folder)
+    from agent import cures  # noqa: PLC0415 - other commands do without
+    from agent.bus import open_bus, prepare_blinka  # noqa: PLC0415 - as above
+    from agent.sensors.hwmon import CLASS_FOLDER  # noqa: PLC0415 - as above
+
+    buses = wanted or _all_buses(os.environ)
+    prepare_blinka(buses)
+    # What the kernel reads is still there to be found.
+    troubles = () if buses else (BusError(f"there is no /dev/i2c-N; {cures.of_missing_bus()}"),)
+    return _Surroundings(buses, open_bus, SYSFS, CLASS_FOLDER, troubles)
+
+
+def _all_buses(environ: Mapping[str, str]) -> tuple[BusName, ...]:
+    """Every bus of the machine; that of an adapter that only Blinka knows, if its variable says that there is one."""
+    from agent.bus import bus_numbers  # noqa: PLC0415 - other commands do without
+
+    numbers = bus_numbers()
+    return numbers or (("board",) if any(environ.get(name) for name in _USB_ADAPTERS) else ())
+
+
+def _scan(surroundings: _Surroundings, clock: Clock, progress: Callable[[int, int, str], None]) -> list[Finds]:
+    from agent.bus import Bus, kernel_parent  # noqa: PLC0415 - other commands do without
+    from agent.scan import scan_bus  # noqa: PLC0415 - as above
+
+    def parents(bus: BusName) -> list[int]:
+        found: list[int] = []
+        parent = None if isinstance(bus, str) else kernel_parent(bus, surroundings.sysfs)
+        while parent is not None:
+            found.append(parent)
+            parent = kernel_parent(parent, surroundings.sysfs)
+        return found
+
+    names = (f"m{number}" for number in count())
+    found: dict[BusName, Finds] = {}
+    # A bus that the kernel makes of a mux channel comes after the one that the mux sits on.
+    for bus in sorted(surroundings.buses, key=lambda bus: (len(parents(bus)), str(bus).zfill(9))):
+        hidden = {address for parent in parents(bus) if parent in found for address in found[parent].hiding}
+        found[bus] = scan_bus(Bus(bus, [], surroundings.open_bus, clock, surroundings.sysfs), names, hidden, progress)
+    return [found[bus] for bus in surroundings.buses if bus in found]
+
+
+def _kernel_inputs(class_folder: Path) -> list[tuple[PowerInput, Measurement | None]]:
+    from agent.sensors import hwmon  # noqa: PLC0415 - other commands do without
+    from agent.settings import Device  # noqa: PLC0415 - as above
+
+    found: list[tuple[PowerInput, Measurement | None]] = []
+    for power_input in hwmon.power_inputs(class_folder):
+        device = Device("", "hwmon", sensor=str(power_input.folder), input=power_input.number)
+        try:
+            found.append((power_input, hwmon.Chip(device).read()))
+        except AgentError:  # such as an input that is switched off
+            found.append((power_input, None))
+    return found
+
+
+def _exit_code(troubles: Sequence[AgentError]) -> int:
+    for kind in (PermissionDeniedError, BusyError):
+        if any(isinstance(trouble, kind) for trouble in troubles):
+            return kind.exit_code
+    return ExitCode.IOERR if troubles else ExitCode.OK
+
+
+@contextmanager
+def _bar_on(stream: TextIO, clock: Clock) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar, on a terminal, for a scan that takes long enough for a person to wonder."""
+    if not stream.isatty():
+        yield lambda *_: None
+        return
+    began_seconds = clock.monotonic()
+    bar: Progress | None = None
+
+    def show(done: int, total: int, where: str) -> None:
+        nonlocal bar
+        if clock.monotonic() - began_seconds < _SLOW_SECONDS:
+            return
+        if bar is None:
+            from rich.console import Console  # noqa: PLC0415 - slow to import
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415 - as above
+
+            columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
+            bar = Progress(*columns, console=Console(file=stream), auto_refresh=False, transient=True)
+            bar.add_task("", total=total)
+            bar.start()
+        bar.update(bar.task_ids[0], completed=done, total=total, description=where, refresh=True)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.stop()

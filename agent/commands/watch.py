@@ -1,0 +1,78 @@
+"""`wattpush watch`: a live table in the terminal; pushes nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from agent.clock import SystemClock
+from agent.commands import is_simulated, load_settings
+from agent.errors import ExitCode
+from agent.log import print_error
+from agent.wakeups import Wakeups
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+HELP = "live table of all devices in the terminal; pushes nothing"
+
+_LAST_SWEEP_SECONDS = 1.2
+"""What a sweep under way may take to end and close its muxes: SIGTERM ends the process within 2 s."""
+
+
+_DESCRIPTION = """\
+Reads every device each sample interval, beside a running service or without one, and shows volts, amperes and watts,
+a bar beside the largest power seen, the last minutes as a sparkline, the range of the power and the energy since the
+start. An error stands in place of the numbers; devices that find no room take turns. Where the output is no terminal,
+or TERM is dumb, it writes one line a device and sweep instead, in logfmt. Nothing is pushed or saved. Ctrl-C ends
+it."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what this command takes: nothing beyond what every command does."""
+    parser.description = _DESCRIPTION
+
+
+def run(options: Namespace) -> int:
+    """Watch; return the exit code."""
+    # Slow to import, and for this command alone.
+    from agent.watch.history import History  # noqa: PLC0415 - as above
+    from agent.watch.live import LiveTable, make_console  # noqa: PLC0415 - as above
+    from agent.watch.output import Output  # noqa: PLC0415 - as above
+    from agent.watch.plain import PlainLines  # noqa: PLC0415 - as above
+    from agent.watch.strokes import strokes_for  # noqa: PLC0415 - as above
+    from agent.watch.suspension import Suspension  # noqa: PLC0415 - as above
+    from agent.watch.sweeper import Sweeper  # noqa: PLC0415 - as above
+    from agent.watch.watching import watch  # noqa: PLC0415 - as above
+    from agent.wiring import RunOptions, make_watched_sweep  # noqa: PLC0415 - as above
+
+    with Wakeups() as wakeups, Suspension() as suspension, ExitStack() as stack:
+        settings = load_settings(options)
+        for warning in settings.warnings:
+            print_error(f"warning: {warning}")
+        clock = SystemClock()
+        simulated = is_simulated(options)
+        sweep = make_watched_sweep(settings, RunOptions(is_simulated=simulated), clock, stack)
+        sweeper = Sweeper(sweep, wakeups.wake)
+        history = History(settings, clock, is_simulated=simulated)
+        output = Output(sys.stdout.fileno(), sys.stdout.encoding, wakeups, clock)
+        console = make_console(os.environ)
+        face: LiveTable | PlainLines = PlainLines(output, history, clock, is_simulated=simulated)
+        if sys.stdout.isatty() and not console.is_dumb_terminal:
+            face = LiveTable(output, console, history, strokes_for(sys.stdout.encoding, os.environ), clock)
+        try:
+            watch(
+                sample_interval_seconds=settings.sample_interval_seconds,
+                sweeper=sweeper,
+                history=history,
+                face=face,
+                clock=clock,
+                waiting=wakeups,
+                suspension=suspension,
+            )
+        finally:
+            if not sweeper.finish(_LAST_SWEEP_SECONDS, clock, wakeups):
+                stack.pop_all()  # nothing may be closed under a thread that hangs in it; the system closes it all
+    return ExitCode.OK

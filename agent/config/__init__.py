@@ -1,0 +1,220 @@
+"""Turns config.toml into `Settings`, or says everything that is wrong with it at once.
+
+First the shape of each table on its own (`shape.py`). Then the rules between keys and between tables, over all
+values that were found good; a value once refused is gone, so that one mistake makes one line. Only when there is no
+line at all are the values made. Defaults are those of the classes in `settings.py`, nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.config.clashes import find_clashes
+from agent.config.rules import (
+    INTERVAL_KEYS,
+    check_device,
+    check_mux,
+    check_pushgateway,
+    check_serve,
+    check_top,
+    check_unique_names,
+    is_on_i2c,
+)
+from agent.config.shape import read_list, read_single, read_top
+from agent.config.values import parse_duration, quoted
+from agent.config.wiring import Wiring, check_shared_averaging, check_shared_kernel_inputs, device_parts
+from agent.errors import ConfigError, PermissionDeniedError
+from agent.settings import Device, MetricsSettings, PushgatewaySettings, ServeSettings, Settings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]  # installed on Python 3.10 only
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from agent.config.shape import Table
+    from agent.settings import ChipOptions, Place
+
+__all__ = ["DEFAULT_FILE", "find_file", "load", "parse", "parse_duration"]
+
+DEFAULT_FILE = Path("/etc/wattpush/config.toml")
+
+_LARGEST_BYTES = 2**20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SHARED_HOSTNAMES = frozenset({"raspberrypi", "localhost", "jetson", "ubuntu", "debian"})
+# Current shunts are far below: 100 means milliohms more often than it means ohms.
+_USUAL_MAX_SHUNT_OHMS = 10.0
+
+
+def find_file(argument: str | None, environ: Mapping[str, str]) -> Path:
+    """The file to read: `--config`, else `$WATTPUSH_CONFIG`, else /etc/wattpush/config.toml."""
+    return Path(argument or environ.get("WATTPUSH_CONFIG") or DEFAULT_FILE)
+
+
+def load(
+    path: Path, chips: Mapping[str, ChipOptions], *, default_hostname: str, environ: Mapping[str, str]
+) -> Settings:
+    """Read and check a configuration file.
+
+    Args:
+        path: the file.
+        chips: what may be said of each kind of chip, by the name in `chip = "..."`.
+        default_hostname: the machine's own name, for a file without `hostname`.
+        environ: where $STATE_DIRECTORY, $XDG_STATE_HOME and $HOME are looked up.
+
+    Raises:
+        ConfigError: the file is absent, is no TOML in UTF-8, or says what cannot be; every problem has one line, to be
+            printed behind the name of the file.
+        PermissionDeniedError: the file may not be read.
+    """
+    try:
+        # A pipe that the shell made, as for /dev/stdin or <(...), has no name of its own: its real path leads nowhere.
+        if Path(os.path.realpath(path)).is_fifo():
+            raise ConfigError(("is a named pipe, on which wattpush would wait for ever; name a file",))
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_BYTES + 1)
+    except PermissionError as error:
+        raise PermissionDeniedError(
+            f"{path}: permission denied; let the user that wattpush runs as read it and enter its folders "
+            f"(chmod 644 {path} gives no secret away: those have files of their own)"
+        ) from error
+    except FileNotFoundError as error:
+        what_next = f"wattpush scan --toml writes one for what is connected, or copy config.toml.example to {path}"
+        raise ConfigError((f"no such file; {what_next}",)) from error
+    except IsADirectoryError as error:
+        raise ConfigError((f"is a folder; name the file in it, such as {path / DEFAULT_FILE.name}",)) from error
+    except OSError as error:
+        raise ConfigError((f"cannot read {path}: {error.strerror or error}",)) from error
+    if len(content) > _LARGEST_BYTES:
+        raise ConfigError((f"is larger than {_LARGEST_BYTES >> 20} MiB; is it the right file?",))
+    content = content.removeprefix(_BYTE_ORDER_MARK)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8")
+        line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+        wrong = f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        raise ConfigError((f"line {line}, column {column}: {wrong}",)) from error
+    return parse(text, chips, default_hostname=default_hostname, environ=environ)
+
+
+def parse(
+    text: str, chips: Mapping[str, ChipOptions], *, default_hostname: str, environ: Mapping[str, str]
+) -> Settings:
+    """Check the text of a configuration file; arguments and ConfigError as for `load`."""
+    top = read_top(_parse_toml(text))
+    pushgateway, serve, metrics = (read_single(top, key) for key in ("pushgateway", "serve", "metrics"))
+    muxes, devices = read_list(top, "mux"), read_list(top, "device")
+
+    check_top(top, default_hostname)
+    if pushgateway:
+        check_pushgateway(pushgateway)
+    if serve:
+        check_serve(serve)
+    check_unique_names(muxes, "mux")
+    check_unique_names(devices, "device")
+    wiring = Wiring(muxes, all_read="mux" not in top.given or "mux" in top.good)
+    for mux in muxes:
+        check_mux(mux)
+        wiring.check_keys(mux)
+    wiring.resolve_muxes()
+    for device in devices:
+        check_device(device, chips)
+        if is_on_i2c(device, chips):
+            wiring.check_keys(device)
+    check_shared_kernel_inputs(devices)
+    places = [wiring.place_of(device) for device in devices]
+    check_shared_averaging(devices, places)
+    top.problems.extend(find_clashes([*wiring.mux_parts(), *device_parts(devices, places, chips)]))
+    state_dir = _state_dir(top, environ)
+    if top.problems:
+        raise ConfigError(tuple(top.problems))
+
+    seconds = {f"{key}_seconds": top.good[key] for key in INTERVAL_KEYS if key in top.good}
+    return Settings(
+        hostname=top.good.get("hostname", default_hostname),
+        devices=tuple(_make_device(*pair) for pair in zip(devices, places, strict=True)),
+        muxes=wiring.muxes(),
+        state_dir=state_dir,
+        pushgateway=None if pushgateway is None else _make_pushgateway(pushgateway.good),
+        serve=None if serve is None else _make_serve(serve.good),
+        metrics=MetricsSettings(**metrics.good) if metrics else MetricsSettings(),
+        warnings=tuple(_warnings(top, devices, default_hostname)),
+        **seconds,
+    )
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    try:
+        tree: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.fullmatch(r"(?s)(.*) \(at (line \d+, column \d+|end of document)\)", str(error))
+        what, where = (found[1], found[2]) if found else (str(error), "somewhere")
+        where = where.replace("end of document", "end of the file")
+        raise ConfigError((f"{where}: not valid TOML: {what}; compare with config.toml.example",)) from error
+    except ValueError as error:
+        # Python refuses to read decimal numbers of more than some thousand digits.
+        raise ConfigError((f"not valid TOML: {error}",)) from error
+    except RecursionError as error:
+        raise ConfigError(("not valid TOML: tables or lists are nested too deeply",)) from error
+    return tree
+
+
+def _state_dir(top: Table, environ: Mapping[str, str]) -> Path | None:
+    """Where the counters are kept: the file's folder, systemd's, or the user's (XDG Base Directory Specification)."""
+    if "state_dir" in top.given and "state_dir" not in top.good:
+        return None
+    given = top.good.get("state_dir")
+    # systemd.exec(5): with several folders in StateDirectory=, their paths are joined by colons.
+    from_systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    xdg_state_home = environ.get("XDG_STATE_HOME", "")
+    if given is None and from_systemd:
+        return Path(from_systemd)
+    # The specification wants relative paths in XDG_* ignored.
+    if given is None and xdg_state_home.startswith("/"):
+        return Path(xdg_state_home) / "wattpush"
+    asked = given or "~/.local/state/wattpush"
+    home = environ.get("HOME")
+    if home and (asked == "~" or asked.startswith("~/")):
+        return Path(home, asked[2:])
+    try:
+        return Path(asked).expanduser()
+    except RuntimeError:
+        top.refuse("state_dir", f"{quoted(asked)}: that home folder cannot be found; write the whole path")
+        return None
+
+
+def _make_pushgateway(good: dict[str, Any]) -> PushgatewaySettings:
+    renamed = {"timeout": "timeout_seconds"}
+    return PushgatewaySettings(**{renamed.get(key, key): value for key, value in good.items()})
+
+
+def _make_serve(good: dict[str, Any]) -> ServeSettings:
+    serve: ServeSettings = good["listen"]
+    return serve
+
+
+def _make_device(table: Table, place: Place | None) -> Device:
+    wanted = ("name", "chip", "input", "shunt_ohms", "averaging", "sensor", "label")
+    return Device(place=place, **{key: table.good[key] for key in wanted if key in table.good})
+
+
+def _warnings(top: Table, devices: Iterable[Table], default_hostname: str) -> Iterator[str]:
+    if "hostname" not in top.given and default_hostname.split(".", maxsplit=1)[0].lower() in _SHARED_HOSTNAMES:
+        yield (
+            f"hostname: {quoted(default_hostname)}, this machine's own name, is that of many machines, and two nodes "
+            'under one name overwrite each other; write hostname = "..."'
+        )
+    for device in devices:
+        if device.good.get("shunt_ohms", 0) > _USUAL_MAX_SHUNT_OHMS:
+            shunt_ohms = device.good["shunt_ohms"]
+            yield (
+                f"{device.title}: shunt_ohms: {shunt_ohms:g} ohms is a lot for a shunt; "
+                f"if it is {shunt_ohms:g} milliohms, write shunt_ohms = {shunt_ohms / 1000:g}"
+            )

@@ -1,0 +1,115 @@
+"""Logging to stderr, for a person, a journal or a machine; and a log that reports each trouble once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
+FORMATS = ("auto", "text", "logfmt", "json")
+LEVELS = ("debug", "info", "warning", "error")
+
+# What systemd strips from the head of a line and keeps as its priority (sd-daemon(3)).
+_JOURNAL_PRIORITIES = {logging.DEBUG: "<7>", logging.INFO: "<6>", logging.WARNING: "<4>", logging.ERROR: "<3>"}
+
+
+def set_up(level: str, form: str, stream: TextIO, environ: Mapping[str, str]) -> None:
+    """Send the log to `stream`.
+
+    "auto" is text on a terminal, text with priorities where systemd's journal reads, and logfmt elsewhere.
+    """
+    if form == "auto":
+        form = "journal" if _is_journal(stream, environ) else "text" if stream.isatty() else "logfmt"
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter({"journal": _Journal, "text": _Text, "logfmt": _Logfmt, "json": _Json}[form]())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # Only our own modules speak below warnings: a library's debug lines may hold what nobody wants in a log.
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
+
+
+def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether the stream is the journal's socket (systemd.exec(5), JOURNAL_STREAM)."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        if record.exc_info:
+            message = f"{message}\n{self.formatException(record.exc_info)}"
+        return self.render(record, message)
+
+    def render(self, record: logging.LogRecord, message: str) -> str:
+        raise NotImplementedError
+
+
+class _Text(_Formatter):
+    def render(self, record: logging.LogRecord, message: str) -> str:
+        return f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.levelname.lower()}: {message}"
+
+
+class _Journal(_Formatter):
+    def render(self, record: logging.LogRecord, message: str) -> str:
+        priority = _JOURNAL_PRIORITIES.get(record.levelno, "<5>")
+        return "\n".join(f"{priority}{line}" for line in message.splitlines())
+
+
+class _Logfmt(_Formatter):
+    def render(self, record: logging.LogRecord, message: str) -> str:
+        return f"ts={_timestamp(record)} level={record.levelname.lower()} msg={quoted(message)}"
+
+
+class _Json(_Formatter):
+    def render(self, record: logging.LogRecord, message: str) -> str:
+        import json  # noqa: PLC0415 - only this format needs it
+
+        return json.dumps({"ts": _timestamp(record), "level": record.levelname.lower(), "msg": message})
+
+
+def _timestamp(record: logging.LogRecord) -> str:
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"
+
+
+def quoted(text: str) -> str:
+    """Text as a value of logfmt."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+    return f'"{escaped}"'
+
+
+class TroubleLog:
+    """One line when something starts to fail, one when it works again with the count of failures between."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._failures: dict[str, int] = {}
+
+    def failed(self, name: str, message: str) -> None:
+        """Note a failure of `name`; only the first in a row is written."""
+        self._failures[name] = self._failures.get(name, 0) + 1
+        if self._failures[name] == 1:
+            self._logger.error("%s", message)
+
+    def worked(self, name: str) -> None:
+        """Note that `name` works; written if it had failed."""
+        failures = self._failures.pop(name, 0)
+        if failures:
+            self._logger.info("%s: works again after %d failure%s", name, failures, "" if failures == 1 else "s")
+
+
+def print_error(message: str) -> None:
+    """Tell the person at the terminal why the program ends; for everything before logging is set up."""
+    with suppress(OSError):  # a full disk, or nobody reads it: the exit code still says it
+        sys.stderr.write(f"wattpush: {message}\n")

@@ -1,0 +1,324 @@
+"""One running agent: its sensors, account, state and sinks, wired together by cli.py and driven by loop.py."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent import metrics
+from agent.account import Account
+from agent.errors import ExitCode, GatewayUnreachableError
+from agent.groups import name_of
+from agent.log import TroubleLog
+from agent.metrics import Snapshot
+from agent.readings import Converting, Failure, Reading
+from agent.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from prometheus_client import CollectorRegistry
+
+    from agent.account import Saved
+    from agent.clock import Clock
+    from agent.errors import AgentError
+    from agent.identity import AgentInfo
+    from agent.publisher import GroupResult, Publisher, PushReport, Sink
+    from agent.readings import Outcome
+    from agent.settings import Settings
+    from agent.state import StateFile
+    from agent.sweep import Sweep
+
+log = logging.getLogger(__name__)
+
+_BUDGET_SHARE = 0.9
+
+_MOST_PUSHES_TO_WAIT = 256
+
+# Where several things went wrong, which one the exit code tells.
+EXIT_CODE_ORDER = (
+    ExitCode.PROTOCOL,
+    ExitCode.UNAVAILABLE,
+    ExitCode.CONFIG,
+    ExitCode.NOPERM,
+    ExitCode.TEMPFAIL,
+    ExitCode.IOERR,
+    ExitCode.SOFTWARE,
+)
+
+
+class Parts(NamedTuple):
+    """What a node is made of.
+
+    Attributes:
+        sink: where pushes go; None if nothing is pushed.
+        state_file: where counters are kept; None under `--dry-run`, which changes nothing.
+    """
+
+    settings: Settings
+    agent: AgentInfo
+    clock: Clock
+    sweep: Sweep
+    sink: Sink | None
+    publisher: Publisher
+    state_file: StateFile | None
+
+
+class _Departed(NamedTuple):
+    """Groups of an earlier configuration that are still to be deleted from its gateway.
+
+    Attributes:
+        failures: how often that gateway could not be reached.
+        pushes_to_wait: how many pushes shall not be kept waiting for it.
+    """
+
+    sink: Sink
+    gateway: tuple[str, str, str] | None
+    keys: tuple[Mapping[str, str], ...]
+    failures: int = 0
+    pushes_to_wait: int = 0
+
+    def delete(self, budget_seconds: float, *, is_pushed_to: bool) -> _Departed | None:
+        """Delete them; return what has to be tried again.
+
+        One that is still pushed to is tried every time: it may refuse the new groups until the old ones are gone. One
+        that was left may be dead for good.
+        """
+        results = self.sink.delete(self.keys, budget_seconds)
+        self.sink.close()
+        away = [
+            (key, result.error)
+            for key, result in zip(self.keys, results, strict=True)
+            if isinstance(result.error, GatewayUnreachableError)
+        ]
+        for result in results:
+            if result.error is not None and not away:
+                log.warning("cannot be deleted: %s", result.error)
+        if not away:
+            return None
+        keys = tuple(key for key, _ in away)
+        if is_pushed_to:
+            return self._replace(keys=keys)
+        if not self.failures:
+            log.warning("cannot be deleted yet: %s; it is tried again, ever more rarely", away[0][1])
+        wait = min(2**self.failures, _MOST_PUSHES_TO_WAIT)
+        return self._replace(keys=keys, failures=self.failures + 1, pushes_to_wait=wait)
+
+
+class Node:
+    """Takes readings, closes intervals, publishes them and keeps the counters."""
+
+    def __init__(self, parts: Parts, state: State) -> None:
+        settings = parts.settings
+        self.settings = settings
+        self.parts = parts
+        self.account = Account(
+            (device.name for device in settings.devices), settings.counted_gap_seconds, state.devices
+        )
+        self.counters = state.node
+        self.published: Snapshot | None = None
+        self.swept_at_seconds: float | None = None
+        self._other_devices: dict[str, Saved] = dict(state.devices)
+        self._sweep_seconds: float | None = None
+        self._push_seconds: float | None = None
+        self._last_push_errors: list[AgentError] | None = None
+        self._sensor_trouble = TroubleLog(log)
+        self._push_trouble = TroubleLog(log)
+        self._departed: list[_Departed] = []
+
+    @property
+    def budget_seconds(self) -> float:
+        """How long one push may take, retries included: it ends before the next is due."""
+        timeout_seconds = self.settings.pushgateway.timeout_seconds if self.settings.pushgateway else 0.0
+        return max(timeout_seconds, self.settings.interval_seconds * _BUDGET_SHARE)
+
+    def take_sweep(self) -> list[Outcome]:
+        """Read every device once and enter it into the account."""
+        begun_seconds = self.parts.clock.monotonic()
+        outcomes = self.parts.sweep.run()
+        self.swept_at_seconds = self.parts.clock.monotonic()
+        self._sweep_seconds = self.swept_at_seconds - begun_seconds
+        self.account.add(outcomes)
+        for outcome in outcomes:
+            match outcome:
+                case Reading(device=device):
+                    self._sensor_trouble.worked(device)
+                case Failure(device=device, error=error, tried=True):
+                    self._sensor_trouble.failed(device, f"{device}: {error}")
+                case Converting(device=device, power_lost=True):
+                    log.warning("%s: its chip lost its power and was configured again", device)
+                    self.save(ended_well=False)  # the next run would not see it, nor know that nothing may be counted
+        return outcomes
+
+    def missed(self, samples: int) -> None:
+        """Count readings that were left out because a sweep took too long."""
+        self.counters = self.counters._replace(missed_samples=self.counters.missed_samples + samples)
+
+    def begin_push(self, *, is_last: bool = False, budget_seconds: float | None = None) -> None:
+        """Close the intervals, save the counters and start pushing; without a sink, only publish.
+
+        With `is_last` nothing will be pushed after this that the saved counters do not hold.
+        """
+        if self.parts.sink is not None:
+            self.counters = self.counters._replace(pushes=self.counters.pushes + 1)
+        closed = self.account.close_intervals()
+        has_counters = self.save(ended_well=is_last)
+        snapshot = Snapshot(
+            tuple(interval.to_push for interval in closed),
+            self.parts.agent,
+            self.counters,
+            self._sweep_seconds,
+            self._push_seconds,
+            has_counters,
+        )
+        self.published = snapshot._replace(devices=tuple(interval.last_interval for interval in closed))
+        sink = self.parts.sink
+        if sink is None:
+            self.settle_all(pushed=True)
+            if self._departed:
+                self.parts.publisher.start(lambda: self._delete_departed(self.budget_seconds))
+            return
+        budget = self.budget_seconds if budget_seconds is None else budget_seconds
+        clock = self.parts.clock
+
+        def push() -> Sequence[GroupResult]:
+            ends_at_seconds = clock.monotonic() + budget
+            self._delete_departed(budget / 2)
+            return sink.push(metrics.groups(snapshot, self.settings), ends_at_seconds - clock.monotonic())
+
+        self.parts.publisher.start(push)
+
+    def begin_delete(self, budget_seconds: float) -> None:
+        """Start removing the groups from the gateway."""
+        sink = self.parts.sink
+        if sink is None:
+            return
+
+        def delete() -> Sequence[GroupResult]:
+            self._delete_departed(budget_seconds / 2)
+            return sink.delete(metrics.grouping_keys(self.settings), budget_seconds)
+
+        self.parts.publisher.start(delete)
+
+    def stop_push(self) -> None:
+        """End what is being pushed or deleted, now."""
+        sinks = [departed.sink for departed in self._departed]
+        for sink in (*sinks, *(() if self.parts.sink is None else (self.parts.sink,))):
+            sink.stop()
+
+    def _delete_departed(self, budget_seconds: float) -> Sequence[GroupResult]:
+        """In the thread that pushes. The list is replaced at the end only, so that a push given up loses nothing."""
+        own = _gateway_of(self.settings)
+        due = sum(not departed.pushes_to_wait for departed in self._departed)
+        left: list[_Departed | None] = []
+        for departed in self._departed:
+            if departed.pushes_to_wait:
+                left.append(departed._replace(pushes_to_wait=departed.pushes_to_wait - 1))
+            else:
+                is_pushed_to = own is not None and departed.gateway is not None and own[0] == departed.gateway[0]
+                left.append(departed.delete(budget_seconds / due, is_pushed_to=is_pushed_to))
+        self._departed = [departed for departed in left if departed is not None]
+        return ()
+
+    def end_push(self, report: PushReport) -> list[AgentError]:
+        """Settle what was pushed and what was not; return the errors."""
+        if report.crash is not None:
+            raise report.crash
+        self._push_seconds = report.seconds
+        errors = [result.error for result in report.results if result.error is not None]
+        self._last_push_errors = errors
+        if errors:
+            self.counters = self.counters._replace(push_failures=self.counters.push_failures + 1)
+        # Nothing was pushed, and nothing is settled, where the report has no results at all.
+        for key, result in zip(metrics.grouping_keys(self.settings), report.results, strict=bool(report.results)):
+            self._settle(key, pushed=result.error is None)
+        self._log_push(report.results)
+        return errors
+
+    def _log_push(self, results: Sequence[GroupResult]) -> None:
+        """One line for a gateway that is away, however many groups wait for it, and one for each group it refuses."""
+        away = [result.error for result in results if isinstance(result.error, GatewayUnreachableError)]
+        if away:
+            more = f" (and {len(away) - 1} more groups)" if len(away) > 1 else ""
+            self._push_trouble.failed("push", f"{away[0]}{more}; what was not pushed goes with the next push")
+        elif results:
+            self._push_trouble.worked("push")
+        for result in results:
+            if result.error is None:
+                self._push_trouble.worked(result.name)
+            elif result.error not in away:
+                self._push_trouble.failed(result.name, str(result.error))
+
+    def _settle(self, key: Mapping[str, str], *, pushed: bool) -> None:
+        device = key.get("device")
+        if device is not None:
+            self.account.devices[device].settle(pushed=pushed)
+        elif self.settings.pushgateway is not None and self.settings.pushgateway.group_by == "node":
+            self.settle_all(pushed=pushed)
+
+    def settle_all(self, *, pushed: bool) -> None:
+        """Say of every device whether its closed interval has arrived."""
+        for account in self.account.devices.values():
+            account.settle(pushed=pushed)
+
+    def save(self, *, ended_well: bool) -> bool:
+        """Save the counters; return whether they may be published. Devices of other configurations are kept."""
+        if self.parts.state_file is None:
+            return True
+        state = State({**self._other_devices, **self.account.saved()}, self.counters)
+        return self.parts.state_file.save(state, ended_well=ended_well)
+
+    def carry_on_from(self, earlier: Node) -> None:
+        """Take over from a node with another configuration; groups that this one does not have are deleted."""
+        self.account.adopt(earlier.account)
+        self.counters = earlier.counters
+        self.swept_at_seconds = earlier.swept_at_seconds
+        self._other_devices |= earlier.account.saved()
+        departing = list(earlier._departed)
+        if earlier.parts.sink is not None:
+            keys = tuple(metrics.grouping_keys(earlier.settings))
+            departing.append(_Departed(earlier.parts.sink, _gateway_of(earlier.settings), keys))
+        own_keys = metrics.grouping_keys(self.settings)
+        for departed in departing:
+            kept = own_keys if departed.gateway == _gateway_of(self.settings) else []
+            gone = tuple(key for key in departed.keys if key not in kept)
+            if gone:
+                log.info("deleting what is not measured any more: %s", ", ".join(name_of(key) for key in gone))
+                self._departed.append(departed._replace(keys=gone, pushes_to_wait=0))
+
+    def scrape_registry(self) -> CollectorRegistry | None:
+        """What `/metrics` says: what was published last; its counters are saved, so they never go back."""
+        return None if self.published is None else metrics.scrape_registry(self.published, self.settings)
+
+    def status(self) -> str:
+        """One line for a person who asks how it goes."""
+        accounts = self.account.devices.values()
+        up = sum(account.is_up for account in accounts)
+        if self.parts.sink is None:
+            push = "nothing is pushed"
+        elif self._last_push_errors is None:
+            push = "not pushed yet"
+        else:
+            push = f"last push failed: {self._last_push_errors[0]}" if self._last_push_errors else "last push accepted"
+        return f"{up} of {len(accounts)} devices up; {push}"
+
+    def health(self) -> str | None:
+        """None while the loop gets on; else what is wrong."""
+        if self.swept_at_seconds is None:
+            return "no sweep is finished yet"
+        age_seconds = self.parts.clock.monotonic() - self.swept_at_seconds
+        if age_seconds > 3 * self.settings.sample_interval_seconds + 10:
+            return f"the last sweep ended {age_seconds:.0f} s ago"
+        return None
+
+
+def _gateway_of(settings: Settings) -> tuple[str, str, str] | None:
+    """Where groups go and how they are cut; a gateway refuses a series that a group of the other cut holds still."""
+    to = settings.pushgateway
+    return None if to is None else (to.url, to.job, to.group_by)
+
+
+def exit_code(errors: Sequence[AgentError]) -> ExitCode:
+    """The one exit code of several errors."""
+    codes = {error.exit_code for error in errors}
+    return next((code for code in EXIT_CODE_ORDER if code in codes), ExitCode.OK)

@@ -1,0 +1,79 @@
+"""Telling power monitors apart by their registers, and reading those that wattpush knows as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent import sensors
+from agent.bus import describe
+from agent.errors import BusError, SensorError
+from agent.scan.finds import ASSUMED_SHUNT_OHMS, FoundChip, FoundInput, Unknown
+from agent.sensors import _identities as identities
+from agent.settings import Device
+from agent.transfers import Register
+
+if TYPE_CHECKING:
+    from agent.bus import Bus, Way
+    from agent.sensors._identities import Identity
+    from agent.settings import Place
+
+_ATTEMPTS = 2
+# Only the averaging follows from it, and none is configured.
+_ANY_INTERVAL_SECONDS = 1.0
+
+
+class ChipReader:
+    """Reads the chip at one place as it is: no register of it is written."""
+
+    def __init__(self, bus: Bus, way: Way, place: Place) -> None:
+        self._bus = bus
+        self._way = way
+        self._place = place
+
+    def find(self) -> FoundChip | Unknown:
+        """What sits here, and what it measures now.
+
+        Raises:
+            BusError: the bus is stuck, or a mux on the way does not answer.
+            OSError: anything but a NACK of a register, as the adapter reports it.
+        """
+        identity = identities.identify(self._word)
+        if identity is None:
+            return Unknown(self._place)
+        options = sensors.options().get(identity.chip)
+        if options is None or options.addresses is None or self._place.address not in options.addresses:
+            return FoundChip(self._place, identity)
+        shunt_ohms = ASSUMED_SHUNT_OHMS if options.external_shunt else None
+        inputs = tuple(
+            self._input(identity, position, number, shunt_ohms)
+            for position, number in enumerate(options.inputs or (None,))
+        )
+        return FoundChip(self._place, identity, inputs, options.external_shunt)
+
+    def _word(self, register: int) -> int | None:
+        for _ in range(_ATTEMPTS):
+            try:
+                self._bus.select(self._way)
+                return self._bus.read(self._place.address, (Register(register),))[0]
+            except BusError:
+                raise
+            except OSError as error:
+                if describe(error) != "NACK":
+                    raise
+        return None
+
+    def _input(self, identity: Identity, position: int, number: int | None, shunt_ohms: float | None) -> FoundInput:
+        measuring = identity.measuring[position] if identity.measuring else ()
+        for register, value, mask in measuring:
+            word = self._word(register)
+            if word is None or word & mask != value:
+                return FoundInput(number, None, "switched off, does not measure now")
+        device = Device("", identity.chip, self._place, input=number, shunt_ohms=shunt_ohms)
+        chip = sensors.i2c_chip(identity.chip)([device], _ANY_INTERVAL_SECONDS)
+        self._bus.select(self._way)
+        words = self._bus.read(self._place.address, chip.results)
+        try:
+            (measurement,) = chip.decode(words)
+        except SensorError as error:
+            return FoundInput(number, None, str(error))
+        return FoundInput(number, measurement)

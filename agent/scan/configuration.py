@@ -1,0 +1,162 @@
+"""A configuration for what was found, that works as it is: names to be changed, comments on what nobody can see."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.scan.finds import ASSUMED_SHUNT_OHMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from agent.scan.finds import Finds, FoundChip, FoundInput, FoundMux
+    from agent.sensors import Measurement
+    from agent.sensors.hwmon import PowerInput
+    from agent.settings import BusName, Mux, Place
+
+_HEAD = """\
+# Found by `wattpush scan --toml`. It works as it is, but three things nobody can see over a bus:
+# which load is which (the names below), the shunts on your boards (shunt_ohms), and where your gateway is (url).
+# Then: wattpush check, and wattpush --once --dry-run. Every other key is in config.toml.example.
+
+# The name of this machine at the gateway; without this line it is the machine's own. Two under one name overwrite each
+# other.
+#hostname = "node-17"
+{state_dir}
+[pushgateway]
+url = "http://127.0.0.1:9091"
+"""
+
+# Where a service is installed; as in deploy/install.sh.
+_SERVICE_STATE = Path("/var/lib/wattpush")
+
+_NOTHING = """
+# Nothing was found that wattpush reads: describe at least one load here.
+#[[device]]
+#name = "cpu"
+#chip = "ina260"
+#bus = 1
+#address = 0x40
+"""
+
+_SHUNT_COMMENT = "# look it up on the board: 0.1 is common, Adafruit's board has 0.05, Jetson modules 0.005"
+
+
+def has_devices(finds: Sequence[Finds], kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]]) -> bool:
+    """Whether anything was found that wattpush reads."""
+    return bool(kernel_inputs) or any(chip.inputs for on_bus in finds for chip in on_bus.chips)
+
+
+def as_toml(finds: Sequence[Finds], kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]]) -> str:
+    """The text of the configuration.
+
+    Args:
+        finds: of each bus.
+        kernel_inputs: of the chips that the kernel owns, with what they read; None where they cannot be read.
+    """
+    # Whoever runs it, there is one set of counters: a second would be energy that did not flow.
+    state_dir = f'state_dir = "{_SERVICE_STATE}"\n' if _SERVICE_STATE.is_dir() else ""
+    parts = [_HEAD.replace("{state_dir}\n", f"{state_dir}\n")]
+    for on_bus in finds:
+        parts += map(_mux_table, on_bus.muxes)
+    devices = [part for on_bus in finds for chip in on_bus.chips for part in _chip_tables(chip)]
+    devices += _kernel_tables(kernel_inputs)
+    if not has_devices(finds, kernel_inputs):
+        devices.append(_NOTHING)
+    return "\n".join([*parts, *devices])
+
+
+def _mux_table(found: FoundMux) -> str:
+    mux = found.mux
+    comment = "" if found.kind.is_sure else f"   # {found.kind.proof}"
+    lines = ["[[mux]]", f"name = {_quoted(mux.name)}", f"chip = {_quoted(mux.chip)}{comment}"]
+    lines += [*_where(mux.bus, mux.parent, mux.parent_channel), f"address = 0x{mux.address:02x}"]
+    return _lines(lines)
+
+
+def _chip_tables(chip: FoundChip) -> Iterator[str]:
+    if not chip.inputs:
+        yield f"# {chip.identity.part} at {chip.place}: wattpush does not read it.\n"
+    for found in chip.inputs:
+        name = _name(chip.place) + ("" if found.number is None else f"-in{found.number}")
+        lines = [f"# {_reading(found)}", "[[device]]", f"name = {_quoted(name)}", _chip_line(chip)]
+        lines += [*_where(chip.place.bus, chip.place.mux, chip.place.channel), f"address = 0x{chip.place.address:02x}"]
+        if found.number is not None:
+            lines.append(f"input = {found.number}")
+        if chip.has_external_shunt:
+            lines.append(f"shunt_ohms = {ASSUMED_SHUNT_OHMS:g}   {_SHUNT_COMMENT}")
+        yield _lines(lines)
+
+
+def _chip_line(chip: FoundChip) -> str:
+    comment = "" if chip.identity.is_sure else f"   # or another chip: {chip.identity.proof}"
+    return f"chip = {_quoted(chip.identity.chip)}{comment}"
+
+
+def _reading(found: FoundInput) -> str:
+    unused = " Nothing connected? Then delete this table." if found.number is not None else ""
+    if found.measurement is None:
+        return f"It cannot be said what it reads now: {found.problem}.{unused}"
+    return f"Now {found.measurement.volts:.3f} V, {found.measurement.amperes:.4f} A.{unused}"
+
+
+def _kernel_tables(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]]) -> Iterator[str]:
+    found = list(kernel_inputs)
+    inputs = [power_input for power_input, _ in found]
+    names: set[str] = set()
+    for power_input, measurement in found:
+        title = power_input.label or f"in{power_input.number}"
+        short = f"{power_input.name}-{title}"
+        longer = f"{short}-{power_input.folder.name}"
+        name = next(name for name in (short, longer, f"{longer}-in{power_input.number}") if name not in names)
+        names.add(name)
+        # A label may be that of several inputs of a chip, such as NC, and a name that of several chips.
+        by_label = power_input.label is not None and not any(
+            other.label == power_input.label
+            for other in inputs
+            if other is not power_input and other.folder == power_input.folder
+        )
+        key = f"label = {_quoted(title)}" if by_label else f"input = {power_input.number}"
+        is_alone = not any(
+            other.label == power_input.label if by_label else other.number == power_input.number
+            for other in inputs
+            if other is not power_input and other.name == power_input.name
+        )
+        sensor = power_input.name if is_alone else str(power_input.folder)
+        now = "It cannot be read now."
+        if measurement is not None:
+            now = f"Now {measurement.volts:.3f} V, {measurement.amperes:.4f} A."
+        yield _lines(
+            [
+                f"# Owned by the kernel. {now}",
+                "[[device]]",
+                f"name = {_quoted(name)}",
+                'chip = "hwmon"',
+                f"sensor = {_quoted(sensor)}",
+                key,
+            ]
+        )
+
+
+def _where(bus: BusName, mux: Mux | None, channel: int | None) -> list[str]:
+    if mux is not None:
+        return [f"mux = {_quoted(mux.name)}", f"channel = {channel}"]
+    return [f"bus = {_quoted(bus) if isinstance(bus, str) else bus}"]
+
+
+def _name(place: Place) -> str:
+    """Such as m0-ch3-0x40; on the trunk i2c1-0x40."""
+    if place.mux is not None:
+        return f"{place.mux.name}-ch{place.channel}-0x{place.address:02x}"
+    return f"{place.bus if isinstance(place.bus, str) else f'i2c{place.bus}'}-0x{place.address:02x}"
+
+
+def _quoted(text: str) -> str:
+    """A basic string of TOML (1.0.0, "String"): that of JSON, which alone allows DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(lines) + "\n"

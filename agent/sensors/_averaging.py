@@ -1,0 +1,59 @@
+"""Choosing what a chip averages, so that its result covers the whole time between two readings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from agent.settings import Averaging, AveragingChoices
+
+# Shared by the INA219's successors: INA226, INA260 and INA3221 (SBOS656 table 5, SBOS576 tables 8 and 9).
+COUNTS = (1, 4, 16, 64, 128, 256, 512, 1024)
+CONVERSION_SECONDS = (140e-6, 204e-6, 332e-6, 588e-6, 1.1e-3, 2.116e-3, 4.156e-3, 8.244e-3)
+
+# A result may take this much longer than the sample interval: some results are then read twice, none is missed.
+_LONGEST_OVERHANG = 1.1
+
+
+class Codes(NamedTuple):
+    """Register codes of an averaging, and how long one result takes with it."""
+
+    count: int  # type: ignore[assignment] # hides the method of tuples, for which nothing here has a use
+    voltage: int
+    current: int
+    conversion_seconds: float
+
+
+def codes(
+    choices: AveragingChoices, chosen: Averaging | None, sample_interval_seconds: float, inputs: int = 1
+) -> Codes:
+    """The codes of what the user chose, or, for "auto", of what covers the sample interval best.
+
+    The chip looks at current and voltage in turns, and a burst of the load shows in the current. So of all settings
+    whose result takes at least one sample interval and hardly longer, the one that looks at the current for the
+    largest share of the time wins; where none is that close, the shortest that covers the interval; where none covers
+    it, the longest there is.
+    """
+    if chosen is not None:
+        count = choices.counts.index(chosen.count)
+        voltage = choices.conversion_seconds.index(chosen.voltage_seconds)
+        current = choices.conversion_seconds.index(chosen.current_seconds)
+        return _codes(choices, count, voltage, current, inputs)
+    every = [
+        _codes(choices, count, voltage, current, inputs)
+        for count in range(len(choices.counts))
+        for voltage in range(len(choices.conversion_seconds))
+        for current in range(voltage, len(choices.conversion_seconds))
+    ]
+    covering = [codes for codes in every if codes.conversion_seconds >= sample_interval_seconds]
+    if not covering:
+        return max(every, key=lambda codes: codes.conversion_seconds)
+    close = [codes for codes in covering if codes.conversion_seconds <= sample_interval_seconds * _LONGEST_OVERHANG]
+    if not close:
+        return min(covering, key=lambda codes: codes.conversion_seconds)
+    return max(close, key=lambda codes: (codes.current - codes.voltage, -codes.conversion_seconds))
+
+
+def _codes(choices: AveragingChoices, count: int, voltage: int, current: int, inputs: int) -> Codes:
+    one_pass_seconds = choices.conversion_seconds[voltage] + choices.conversion_seconds[current]
+    return Codes(count, voltage, current, choices.counts[count] * one_pass_seconds * inputs)

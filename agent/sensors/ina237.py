@@ -1,0 +1,14 @@
+"""TI INA237: one input with 16 bits, up to 85 V, and a shunt on the board. Datasheet: SLYS024."""
+
+from __future__ import annotations
+
+from agent.sensors import _ina23x
+
+OPTIONS = _ina23x.options("ina237")
+
+
+class Chip(_ina23x.INA23xChip):
+    """One INA237."""
+
+    NAME = "INA237"
+    DEVICE_ID = 0x237

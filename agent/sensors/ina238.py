@@ -1,0 +1,14 @@
+"""TI INA238: one input with 16 bits, up to 85 V, and a shunt on the board. Datasheet: SLYS025."""
+
+from __future__ import annotations
+
+from agent.sensors import _ina23x
+
+OPTIONS = _ina23x.options("ina238")
+
+
+class Chip(_ina23x.INA23xChip):
+    """One INA238."""
+
+    NAME = "INA238"
+    DEVICE_ID = 0x238

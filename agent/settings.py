@@ -1,0 +1,172 @@
+"""The configuration as values: frozen, typed, with the units in the names. Nothing here reads or checks a file.
+
+They are named tuples, and used by name only: docs/architecture.md says why.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BusName = int | Literal["board"]
+"""N of /dev/i2c-N, or "board": the board's own default bus through Blinka."""
+
+
+class AveragingChoices(NamedTuple):
+    """What a chip can average: counts, and conversion times in seconds, each indexed by its register code."""
+
+    counts: tuple[int, ...]
+    conversion_seconds: tuple[float, ...]
+
+
+class ChipOptions(NamedTuple):
+    """What the configuration may say of a kind of chip; each file in `sensors/` declares its own.
+
+    Attributes:
+        chip: the name in `chip = "..."`.
+        addresses: the 7-bit addresses that its straps allow; None for a chip that is not reached over I2C by us.
+        inputs: the values that `input` may take; None for a chip with a single input and no such key.
+        external_shunt: whether the shunt is on the board, so that `shunt_ohms` is required.
+        averaging: what `averaging` may be; None where the key does not apply.
+    """
+
+    chip: str
+    addresses: range | None
+    inputs: range | None = None
+    external_shunt: bool = False
+    averaging: AveragingChoices | None = None
+
+
+class Averaging(NamedTuple):
+    """An averaging that the user chose; `averaging = "auto"` is None instead."""
+
+    count: int  # type: ignore[assignment] # hides the method of tuples, for which nothing here has a use
+    voltage_seconds: float
+    current_seconds: float
+
+
+class Mux(NamedTuple):
+    """A TCA9548A or PCA9546A, on the trunk of its bus or, with `parent`, behind a channel of another mux."""
+
+    name: str
+    chip: Literal["tca9548a", "pca9546a"]
+    bus: BusName
+    address: int
+    parent: Mux | None = None
+    parent_channel: int | None = None
+
+
+class Place(NamedTuple):
+    """Where a chip sits: its bus, the mux and channel directly before it (None on the trunk), its address."""
+
+    bus: BusName
+    mux: Mux | None
+    channel: int | None
+    address: int
+
+    def __str__(self) -> str:
+        return f"0x{self.address:02x} {describe_segment(self.bus, self.mux, self.channel)}"
+
+    @property
+    def way(self) -> str:
+        """The same whatever the muxes are called: `1/70.3/40` is 0x40 behind channel 3 of 0x70 on /dev/i2c-1."""
+        steps = [f"{self.address:02x}"]
+        mux, channel = self.mux, self.channel
+        while mux is not None:
+            steps.append(f"{mux.address:02x}.{channel}")
+            channel, mux = mux.parent_channel, mux.parent
+        return "/".join([str(self.bus), *reversed(steps)])
+
+
+def bus_path(bus: BusName) -> str:
+    """The bus as a person names it: `/dev/i2c-1`, or `the board's default bus`."""
+    return "the board's default bus" if bus == "board" else f"/dev/i2c-{bus}"
+
+
+def describe_segment(bus: BusName, mux: Mux | None, channel: int | None) -> str:
+    """A stretch of bus in words: `behind mux m0 (0x70 on /dev/i2c-1) channel 3`, or `on /dev/i2c-1`."""
+    if mux is None:
+        return f"on {bus_path(bus)}"
+    where = f"0x{mux.address:02x} {describe_segment(mux.bus, mux.parent, mux.parent_channel)}"
+    return f"behind mux {mux.name} ({where}) channel {channel}"
+
+
+class Device(NamedTuple):
+    """One measured load.
+
+    Attributes:
+        place: where its chip sits on I2C; None for a chip that the kernel owns.
+        input: 1-3 on a chip with several inputs.
+        shunt_ohms: the shunt on the board, for chips that need one.
+        averaging: what the user chose; None is "auto".
+        sensor: the hwmon name, or its folder in sysfs, for a chip that the kernel owns.
+        label: the hwmon label of the input, as an alternative to `input`.
+    """
+
+    name: str
+    chip: str
+    place: Place | None = None
+    input: int | None = None
+    shunt_ohms: float | None = None
+    averaging: Averaging | None = None
+    sensor: str | None = None
+    label: str | None = None
+
+    @property
+    def source(self) -> str:
+        """Which input of which chip it is measured at."""
+        where = (self.sensor if self.place is None else self.place.way, self.label, self.input)
+        return " ".join([self.chip, *(str(part) for part in where if part is not None)])
+
+
+class PushgatewaySettings(NamedTuple):
+    """Where and how to push. Empty paths of the file are None here."""
+
+    url: str
+    job: str = "power"
+    group_by: Literal["device", "node"] = "device"
+    timeout_seconds: float = 5.0
+    username: str | None = None
+    password_file: str | None = None
+    bearer_token_file: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    delete_on_exit: bool = False
+
+
+class ServeSettings(NamedTuple):
+    """Where to answer scrapes."""
+
+    host: str
+    port: int
+
+
+class MetricsSettings(NamedTuple):
+    """Which optional series are made."""
+
+    extremes: bool = True
+    ina260_names: bool = False
+
+
+class Settings(NamedTuple):
+    """A whole configuration that has been found good. `pushgateway` or `serve` is there, or both."""
+
+    hostname: str
+    devices: tuple[Device, ...]
+    muxes: tuple[Mux, ...] = ()
+    interval_seconds: float = 15.0
+    sample_interval_seconds: float = 1.0
+    max_gap_seconds: float = 600.0
+    state_dir: Path | None = None
+    pushgateway: PushgatewaySettings | None = None
+    serve: ServeSettings | None = None
+    metrics: MetricsSettings = MetricsSettings()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def counted_gap_seconds(self) -> float:
+        """`max_gap`, but never so short that a reading that comes a little late ends a gap."""
+        return max(self.max_gap_seconds, 1.5 * self.sample_interval_seconds)

@@ -1,0 +1,96 @@
+"""A stand-in for /sys/class/hwmon, for chips that the kernel owns."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.simulate.rails import values_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from agent.settings import Device
+    from agent.simulate.rails import Rail
+
+
+_LEGACY_DRIVER = "ina3221x"
+
+
+class SimulatedHwmon:
+    """A folder for each chip with the files of the kernel's drivers (kernel documentation, hwmon/sysfs-interface).
+
+    ::
+
+        hwmon0/name            ina3221
+        hwmon0/in1_label       VDD_IN
+        hwmon0/in1_input       5072         mV
+        hwmon0/curr1_input     992          mA
+
+    A `sensor` named ina3221x is one of NVIDIA's older driver, which counts from zero and sits in a folder of IIO::
+
+        hwmon1/iio:device0/name                 ina3221x
+        hwmon1/iio:device0/rail_name_0          POM_5V_IN
+        hwmon1/iio:device0/in_voltage0_input    5072         mV
+        hwmon1/iio:device0/in_current0_input    992          mA
+
+    Attributes:
+        folders: where each `sensor` of the configuration is, so that one given as a folder of sysfs can be found too.
+    """
+
+    def __init__(
+        self, devices: Sequence[Device], rails: Mapping[str, Rail], root: Path, now: Callable[[], float]
+    ) -> None:
+        """Write the tree.
+
+        Args:
+            devices: those with a `sensor` are taken, the others passed over.
+            rails: what is measured, by device name.
+            root: an empty folder that takes the place of /sys/class/hwmon.
+            now: the clock that the rails run on, in seconds.
+        """
+        self.folders: dict[str, Path] = {}
+        self._now = now
+        self._inputs: list[tuple[Rail, Path, Path]] = []
+        taken = {(device.sensor, device.input) for device in devices}
+        for device in devices:
+            if device.sensor is None:
+                continue
+            folder = self._folder(device.sensor, root)
+            number = device.input or next(n for n in count(1) if (device.sensor, n) not in taken)
+            taken.add((device.sensor, number))
+            label_file, volts_file, amperes_file = _files(folder, number)
+            if device.label is not None:
+                label_file.write_text(f"{device.label}\n", encoding="utf-8")
+            self._inputs.append((rails[device.name], volts_file, amperes_file))
+        self.refresh()
+
+    def _folder(self, sensor: str, root: Path) -> Path:
+        if sensor not in self.folders:
+            folder = root / f"hwmon{len(self.folders)}"
+            if Path(sensor).name == _LEGACY_DRIVER:
+                folder /= "iio:device0"
+            self.folders[sensor] = folder
+            folder.mkdir(parents=True)
+            (folder / "name").write_text(f"{Path(sensor).name}\n", encoding="utf-8")
+        return self.folders[sensor]
+
+    def refresh(self) -> None:
+        """Write the values of this moment."""
+        seconds = self._now()
+        for rail, voltage_file, current_file in self._inputs:
+            volts, amperes = values_at(rail, seconds)
+            voltage_file.write_text(f"{round(volts * 1000)}\n", encoding="ascii")
+            current_file.write_text(f"{round(amperes * 1000)}\n", encoding="ascii")
+
+
+def _files(folder: Path, number: int) -> tuple[Path, Path, Path]:
+    """The files of an input: its label, volts and amperes."""
+    if folder.name.startswith("iio:"):
+        return (
+            folder / f"rail_name_{number - 1}",
+            folder / f"in_voltage{number - 1}_input",
+            folder / f"in_current{number - 1}_input",
+        )
+    return folder / f"in{number}_label", folder / f"in{number}_input", folder / f"curr{number}_input"

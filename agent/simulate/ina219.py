@@ -1,0 +1,107 @@
+"""The INA219 (SBOS448): one rail, with its shunt on the board."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from agent.simulate.chips import CONFIG, Plan, Register, RegisterChip, quantise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from agent.settings import Device
+    from agent.simulate.rails import Rail
+
+SHUNT_VOLTAGE = 0x01
+BUS_VOLTAGE = 0x02
+POWER = 0x03
+CURRENT = 0x04
+CALIBRATION = 0x05
+
+SHUNT_VOLTS_LSB = 10e-6
+BUS_VOLTS_LSB = 4e-3
+POWER_LSB_OF_PRODUCT_LSB = 5000
+
+_SINGLE_MICROSECONDS = (84, 148, 276, 532)
+
+
+class SimulatedINA219(RegisterChip):
+    """An INA219 on a rail.
+
+    Configuration (0x00), power-on 0x399F::
+
+         15   14  13    12-11  10-7  6-3   2-0
+         RST  0   BRNG  PGA    BADC  SADC  MODE (as in `chips.Plan`)
+
+    BADC and SADC: 0x00-0x03 a single sample of 9 to 12 bits, 0x08-0x0F the mean of 1 to 128 samples of 12 bits. All
+    samples of the shunt voltage come first, then all of the bus voltage.
+
+    Shunt voltage (0x01), two's complement, 10 uV, up to 40 mV x 2^PGA; bus voltage (0x02), 4 mV::
+
+         15-3 bus voltage     2 = 0    1 CNVR    0 OVF
+
+    CNVR is cleared by reading the power register (0x03) and by writing the configuration. Current (0x04) and power
+    follow from the calibration (0x05).
+    """
+
+    REGISTERS: ClassVar[Mapping[int, Register]] = {
+        CONFIG: Register(0x399F, writable=0x3FFF),
+        SHUNT_VOLTAGE: Register(),
+        BUS_VOLTAGE: Register(),
+        POWER: Register(),
+        CURRENT: Register(),
+        CALIBRATION: Register(writable=0xFFFE),
+    }
+    MASK_ENABLE = BUS_VOLTAGE
+    CONVERSION_READY = 1 << 1
+    CLEARING = POWER
+
+    def __init__(self, address: int, rail: Rail, shunt_ohms: float, now: Callable[[], float]) -> None:
+        """Power the chip on.
+
+        Args:
+            address: 0x40-0x4F.
+            rail: what runs through the shunt.
+            shunt_ohms: the shunt on the board.
+            now: see `RegisterChip`.
+        """
+        self._inputs = ((1, rail),)
+        self._shunt_ohms = shunt_ohms
+        super().__init__(address, now)
+
+    def _read_plan(self, configuration: int) -> Plan:
+        return Plan(
+            passes=1,
+            current_microseconds=_microseconds(configuration >> 3 & 0xF) if configuration & 1 else 0,
+            voltage_microseconds=_microseconds(configuration >> 7 & 0xF) if configuration & 2 else 0,
+            continuous=bool(configuration & 4),
+        )
+
+    def _measured_inputs(self) -> Sequence[tuple[int, Rail]]:
+        return self._inputs
+
+    def _store_current(self, number: int, amperes: float) -> None:  # noqa: ARG002 - it has a single input
+        most = 4000 << (self._words[CONFIG] >> 11 & 3)
+        self._words[SHUNT_VOLTAGE] = quantise(amperes * self._shunt_ohms, SHUNT_VOLTS_LSB, -most, most) & 0xFFFF
+
+    def _store_voltage(self, number: int, volts: float) -> None:  # noqa: ARG002 - it has a single input
+        most = 8000 if self._words[CONFIG] >> 13 & 1 else 4000
+        self._words[BUS_VOLTAGE] = quantise(volts, BUS_VOLTS_LSB, 0, most) << 3
+
+    def _store_derived(self) -> None:
+        shunt = self._words[SHUNT_VOLTAGE]
+        shunt -= (shunt & 0x8000) << 1
+        current = shunt * self._words[CALIBRATION] // 4096
+        self._words[CURRENT] = current & 0xFFFF
+        self._words[POWER] = abs(current) * (self._words[BUS_VOLTAGE] >> 3) // POWER_LSB_OF_PRODUCT_LSB & 0xFFFF
+
+
+def _microseconds(code: int) -> int:
+    """How long a converter looks with this code of BADC or SADC."""
+    return _SINGLE_MICROSECONDS[3] << (code & 7) if code & 8 else _SINGLE_MICROSECONDS[code & 3]
+
+
+def build(devices: Sequence[Device], address: int, rails: Mapping[str, Rail], now: Callable[[], float]) -> RegisterChip:
+    """The chip that one device of the configuration sits on; see `world.BuildChip`."""
+    (device,) = devices
+    return SimulatedINA219(address, rails[device.name], device.shunt_ohms or 0.0, now)

@@ -1,0 +1,86 @@
+"""The INA228 (SLYS021): 20 bits, and accumulators of energy and charge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from agent.simulate import ina23x
+from agent.simulate.chips import CONFIG, Register
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.simulate.rails import Rail
+
+ENERGY = 0x09
+CHARGE = 0x0A
+
+RESET_ACCUMULATORS = 1 << 14
+ENERGY_LSB_OF_CURRENT_LSB = 16 * 3.2
+
+_RANGE = 1 << 40
+
+
+class SimulatedINA228(ina23x.SimulatedINA23x):
+    """An INA228.
+
+    Energy (0x09), unsigned, and charge (0x0A), two's complement, have 40 bits. They go on with every single
+    conversion, averaged or not, for as long as one follows the other by itself, and begin again at their ends. Bit 14
+    of the configuration sets them to zero.
+    """
+
+    REGISTERS: ClassVar[Mapping[int, Register]] = {
+        **ina23x.registers(bits=24, device_id=0x2281, temperature_word=round(ina23x.ROOM_CELSIUS / 7.8125e-3)),
+        ina23x.SHUNT_TEMPERATURE_COEFFICIENT: Register(writable=0x3FFF),
+        ENERGY: Register(length_bytes=5),
+        CHARGE: Register(length_bytes=5),
+    }
+    BITS = 20
+    RIGHT_OF_VALUE = 4
+    SHUNT_VOLTS_LSB = 312.5e-9
+    BUS_VOLTS_LSB = 195.3125e-6
+    POWER_LSB_OF_CURRENT_LSB = 3.2
+
+    def __init__(self, address: int, rail: Rail, shunt_ohms: float, now: Callable[[], float]) -> None:
+        """See `SimulatedINA23x`."""
+        self._energy_steps = self._charge_steps = 0.0
+        self._added_up_to_seconds = 0.0
+        super().__init__(address, rail, shunt_ohms, now)
+
+    def _write_register(self, pointer: int, word: int) -> None:
+        if pointer == CONFIG and word & RESET_ACCUMULATORS:
+            self._energy_steps = self._charge_steps = 0.0
+        super()._write_register(pointer, word)
+
+    def _restore_defaults(self) -> None:
+        self._energy_steps = self._charge_steps = 0.0
+        super()._restore_defaults()
+
+    def _restart(self) -> None:
+        super()._restart()
+        self._added_up_to_seconds = self._started_seconds
+
+    def _settle(self) -> None:
+        super()._settle()
+        plan = self._plan
+        if plan.continuous and plan.current_microseconds and plan.voltage_microseconds:
+            elapsed_nanoseconds = round((self._now() - self._started_seconds) * 1e9)
+            cycles = elapsed_nanoseconds // (plan.pair_microseconds * 1000)
+            self._add_up(self._started_seconds + cycles * plan.pair_microseconds * 1e-6)
+        self._words[ENERGY] = round(self._energy_steps) % _RANGE
+        self._words[CHARGE] = round(self._charge_steps) % _RANGE
+
+    def _add_up(self, end_seconds: float) -> None:
+        if end_seconds <= self._added_up_to_seconds:
+            return
+        coulombs = joules = 0.0
+        for segment in self.rail.segments(self._added_up_to_seconds, end_seconds):
+            seconds = segment.end - segment.start
+            coulombs += segment.amperes * seconds
+            joules += abs(segment.volts * segment.amperes) * seconds
+        self._added_up_to_seconds = end_seconds
+        self._charge_steps += coulombs * self.current_steps_per_ampere
+        self._energy_steps += joules * self.current_steps_per_ampere / ENERGY_LSB_OF_CURRENT_LSB
+
+
+build = SimulatedINA228.build

@@ -1,0 +1,1 @@
+"""Where the metrics go: a file or folder for each destination."""

@@ -1,0 +1,48 @@
+"""The sink of `--dry-run`: prints what would be pushed, and sends nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.sinks.requests import delete_requests, put_requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from agent.groups import Group
+    from agent.settings import PushgatewaySettings
+    from agent.sinks.requests import Request
+
+
+class Printed(NamedTuple):
+    """A group that was shown."""
+
+    name: str
+    error: None = None
+
+
+class DryRun:
+    """Takes the place of a `Pushgateway`, whose libraries a run that sends nothing does without."""
+
+    def __init__(self, settings: PushgatewaySettings, write: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._write = write
+
+    def push(self, groups: Sequence[Group], budget_seconds: float) -> Sequence[Printed]:  # noqa: ARG002 - as a sink
+        """Print the groups, each under a line such as `# PUT /metrics/job/power/device/cpu`."""
+        return self._print(put_requests(groups, self._settings, compression=None))
+
+    def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> Sequence[Printed]:  # noqa: ARG002 - as above
+        """Print what would be deleted."""
+        return self._print(delete_requests(grouping_keys, self._settings))
+
+    def stop(self) -> None:
+        """Nothing is under way."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _print(self, requests: Sequence[Request]) -> Sequence[Printed]:
+        for request in requests:
+            self._write(f"# {request.method} {request.path}\n{request.body.decode()}")
+        return [Printed(request.name) for request in requests]

@@ -1,0 +1,89 @@
+"""The HTTP requests that prometheus_client makes of groups, caught as values before anything is sent.
+
+Rendering is kept apart from sending so that every group of a push is of the same moment, no collector is called from a
+worker thread, a retry sends the same bytes again, and a dry run shows what a real one would send.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from prometheus_client import delete_from_gateway, push_to_gateway
+
+from agent.groups import name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from agent.groups import Group
+    from agent.settings import PushgatewaySettings
+
+
+class Request(NamedTuple):
+    """One request to the gateway; it holds no credentials, those are added when it is sent.
+
+    Attributes:
+        name: of the group, for messages.
+        url: as prometheus_client makes it: grouping values escaped, or in base64 where they hold a slash or space.
+        body: text exposition, gzip-compressed if `headers` say so.
+    """
+
+    name: str
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        """The path of the URL, with the gateway's own prefix."""
+        return urlsplit(self.url).path
+
+
+def put_requests(
+    groups: Sequence[Group], settings: PushgatewaySettings, compression: Literal["gzip"] | None = "gzip"
+) -> tuple[Request, ...]:
+    """A PUT for each group, which replaces all that the gateway has of it.
+
+    A body is compressed in 0.02 ms to a seventh of its size; a Pushgateway older than 1.5.0 (2022) cannot read it.
+
+    Raises:
+        Exception: whatever a collector in a registry raises.
+    """
+    caught: list[Request] = []
+    for group in groups:
+        push_to_gateway(
+            settings.url,
+            job=settings.job,
+            registry=group.registry,
+            grouping_key=dict(group.grouping_key),
+            handler=_catcher(group.name, caught),
+            compression=compression,
+        )
+    return tuple(caught)
+
+
+def delete_requests(grouping_keys: Sequence[Mapping[str, str]], settings: PushgatewaySettings) -> tuple[Request, ...]:
+    """A DELETE for each grouping key."""
+    caught: list[Request] = []
+    for key in grouping_keys:
+        delete_from_gateway(
+            settings.url, job=settings.job, grouping_key=dict(key), handler=_catcher(name_of(key), caught)
+        )
+    return tuple(caught)
+
+
+def _catcher(name: str, caught: list[Request]) -> Callable[..., Callable[[], None]]:
+    """A handler for prometheus_client (its `push_to_gateway` documents the arguments) that sends nothing."""
+
+    def handler(
+        url: str,
+        method: str,
+        timeout: float | None,  # noqa: ARG001 - prometheus_client calls with these names; we have our own time-out
+        headers: list[tuple[str, str]],
+        data: bytes,
+    ) -> Callable[[], None]:
+        return lambda: caught.append(Request(name, method, url, tuple(headers), data))
+
+    return handler

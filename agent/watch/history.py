@@ -1,0 +1,177 @@
+"""What has been read since the watch began: the values that the table shows."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.account import Account
+from agent.readings import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.account import Extremes
+    from agent.clock import Clock
+    from agent.readings import Outcome
+    from agent.settings import Settings
+
+TRACE_SLOTS = 120
+"""How finely, and so how far back, a device's watts are kept: each slot holds the mean of its readings."""
+
+_SHORTEST_SLOT_SECONDS = 1.0
+_PATIENCE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One device.
+
+    Attributes:
+        outcome: of the last sweep; None before the first.
+        extremes: of all readings since the watch began; None without one.
+        joules: delivered since the watch began, less what flowed back.
+        trace: slot number and mean watts of the last TRACE_SLOTS slots, oldest first; slots without a reading are
+            left out.
+    """
+
+    device: str
+    outcome: Outcome | None
+    extremes: Extremes | None
+    joules: float
+    trace: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All there is to show at one moment.
+
+    Attributes:
+        began_unix_seconds: when the watch began.
+        read_unix_seconds: when the last sweep ended.
+        now_seconds: on the monotonic clock, as the outcomes' own times are.
+        silent_seconds: how long ago the last sweep ended, if one is overdue; then the numbers are old. Else 0.
+        rows: in the order of the configuration.
+        largest_watts: that any device has had since the watch began, in either direction.
+        slot: the number of the slot that it is now.
+        slot_seconds: how long a slot is.
+    """
+
+    hostname: str
+    sample_interval_seconds: float
+    is_simulated: bool
+    began_unix_seconds: float
+    read_unix_seconds: float
+    now_seconds: float
+    silent_seconds: float
+    rows: tuple[Row, ...]
+    largest_watts: float
+    slot: int
+    slot_seconds: float
+
+    @property
+    def readings(self) -> list[Reading]:
+        """What could be read, and nothing of those devices that could not."""
+        return [row.outcome for row in self.rows if isinstance(row.outcome, Reading)]
+
+
+class _Trace:
+    """The mean power of one device, slot by slot."""
+
+    def __init__(self) -> None:
+        self._full: deque[tuple[int, float]] = deque(maxlen=TRACE_SLOTS - 1)
+        self._slot: int | None = None
+        self._sum_watts = 0.0
+        self._readings = 0
+
+    def add(self, slot: int, watts: float) -> None:
+        if slot != self._slot:
+            self._full.extend(self._open())
+            self._slot, self._sum_watts, self._readings = slot, 0.0, 0
+        self._sum_watts += watts
+        self._readings += 1
+
+    def means(self) -> tuple[tuple[int, float], ...]:
+        return (*self._full, *self._open())
+
+    def _open(self) -> tuple[tuple[int, float], ...]:
+        return () if self._slot is None else ((self._slot, self._sum_watts / self._readings),)
+
+
+class History:
+    """Takes sweeps; gives views. It counts from zero: what a run has saved is nothing to it.
+
+    Attributes:
+        sample_interval_seconds: how often a sweep is due.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock, *, is_simulated: bool) -> None:
+        self._settings = settings
+        self.sample_interval_seconds = settings.sample_interval_seconds
+        self._clock = clock
+        self._is_simulated = is_simulated
+        names = [device.name for device in settings.devices]
+        self._account = Account(names, settings.counted_gap_seconds, {})
+        self._outcomes: dict[str, Outcome] = {}
+        self._traces = {name: _Trace() for name in names}
+        # Not shorter than the time between two sweeps, or there would be slots without a reading.
+        self._slot_seconds = max(_SHORTEST_SLOT_SECONDS, settings.sample_interval_seconds)
+        self._began_seconds = self._swept_at_seconds = clock.monotonic()
+        self._began_unix_seconds = self._read_unix_seconds = clock.time()
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Enter a sweep that has just ended."""
+        self._account.add(outcomes)
+        for outcome in outcomes:
+            self._outcomes[outcome.device] = outcome
+            if isinstance(outcome, Reading):
+                self._traces[outcome.device].add(self._slot_at(outcome.at_seconds), outcome.power_watts)
+        self._swept_at_seconds = self._clock.monotonic()
+        self._read_unix_seconds = self._clock.time()
+
+    def joules(self, device: str) -> float:
+        """Delivered to a device since the watch began, less what flowed back."""
+        counters = self._account.devices[device].saved.counters
+        return counters.joules - counters.returned_joules
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long ago the last sweep ended, if one is overdue, else 0."""
+        seconds = self._clock.monotonic() - self._swept_at_seconds
+        return seconds if seconds > self.sample_interval_seconds + _PATIENCE_SECONDS else 0.0
+
+    def view(self) -> View:
+        """What there is to show now."""
+        now_seconds = self._clock.monotonic()
+        # None of these intervals ever arrives anywhere, so that each holds everything since the watch began.
+        snapshots = [closed.to_push for closed in self._account.close_intervals()]
+        return View(
+            hostname=self._settings.hostname,
+            sample_interval_seconds=self.sample_interval_seconds,
+            is_simulated=self._is_simulated,
+            began_unix_seconds=self._began_unix_seconds,
+            read_unix_seconds=self._read_unix_seconds,
+            now_seconds=now_seconds,
+            silent_seconds=self.silent_seconds,
+            rows=tuple(
+                Row(
+                    snapshot.device,
+                    self._outcomes.get(snapshot.device),
+                    snapshot.extremes,
+                    self.joules(snapshot.device),
+                    self._traces[snapshot.device].means(),
+                )
+                for snapshot in snapshots
+            ),
+            largest_watts=max(
+                (max(abs(found.min_watts), abs(found.max_watts)) for one in snapshots if (found := one.extremes)),
+                default=0.0,
+            ),
+            slot=self._slot_at(now_seconds),
+            slot_seconds=self._slot_seconds,
+        )
+
+    def _slot_at(self, seconds: float) -> int:
+        return math.floor((seconds - self._began_seconds) / self._slot_seconds)

@@ -1,0 +1,75 @@
+"""The same without a terminal: one line a device and sweep in logfmt, made to be searched and cut up."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from agent.log import quoted
+from agent.readings import Converting, Failure, Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.clock import Clock
+    from agent.readings import Outcome
+    from agent.watch.history import History
+    from agent.watch.output import Output
+
+_NEEDS_QUOTES = frozenset(' "=\\')
+
+
+def line(outcome: Outcome, joules: float, unix_seconds: float, *, is_simulated: bool) -> str:
+    """What became of one device in one sweep.
+
+    Args:
+        outcome: of the sweep.
+        joules: what the device took since the watch began, less what flowed back.
+        unix_seconds: when the sweep ended; a reading has its own time.
+        is_simulated: said in every line, so that no number that is taken out of one is taken for a measurement.
+    """
+    match outcome:
+        case Reading(volts=volts, amperes=amperes, power_watts=watts, unix_seconds=unix_seconds):
+            said = f"volts={volts:.4f} amperes={amperes:.6f} watts={watts:.6f} joules={joules:.3f}"
+        case Failure(error=error):
+            said = f"error={quoted(str(error))}"
+        case Converting(power_lost=True):
+            said = 'error="its chip lost its power and was configured again"'
+        case _:
+            said = "converting=true"
+    name = quoted(outcome.device) if _NEEDS_QUOTES.intersection(outcome.device) else outcome.device
+    return f"ts={_timestamp(unix_seconds)} device={name} {said}{' simulated=true' if is_simulated else ''}\n"
+
+
+class PlainLines:
+    """Writes every sweep as it comes; see `watching.Face`."""
+
+    def __init__(self, output: Output, history: History, clock: Clock, *, is_simulated: bool) -> None:
+        self._output = output
+        self._history = history
+        self._clock = clock
+        self._is_simulated = is_simulated
+
+    def enter(self) -> None:
+        """Nothing to prepare."""
+
+    def swept(self, outcomes: Sequence[Outcome]) -> None:
+        """Write a line for each device."""
+        now = self._clock.time()
+        self._output.write(
+            "".join(
+                line(outcome, self._history.joules(outcome.device), now, is_simulated=self._is_simulated)
+                for outcome in outcomes
+            )
+        )
+
+    def woken(self) -> None:
+        """A line says what was read; about anything else there is none."""
+
+    def leave(self) -> None:
+        """Nothing to put back."""
+
+
+def _timestamp(unix_seconds: float) -> str:
+    milliseconds = int(unix_seconds % 1 * 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(unix_seconds))}.{milliseconds:03d}Z"

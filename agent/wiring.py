@@ -1,0 +1,237 @@
+"""The one place where a configuration becomes a running node: which parts it is made of and what each is handed."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.bus import Bus, open_bus, prepare_blinka
+from agent.errors import BusyError, UsageError
+from agent.node import Node, Parts
+from agent.sensors import hwmon
+from agent.state import State, StateFile, boot_id
+from agent.sweep import Sweep
+from agent.transfers import OpenBus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import ExitStack
+
+    from agent.clock import Clock
+    from agent.identity import AgentInfo
+    from agent.loop import Waiting
+    from agent.publisher import Publisher, Sink
+    from agent.sensors import KernelChip, Measurement
+    from agent.settings import BusName, Device, Settings
+
+log = logging.getLogger(__name__)
+
+# How long `--once` waits for the run before it; a loop does not end, so a second loop does not wait for it.
+ONCE_LOCK_WAIT_SECONDS = 5.0
+_LOCK_POLL_SECONDS = 0.05
+
+
+class RunOptions(NamedTuple):
+    """What the command line says of a run.
+
+    Attributes:
+        recordings: what is played into which simulated device.
+        write: where `--dry-run` prints to.
+    """
+
+    is_once: bool = False
+    is_dry_run: bool = False
+    is_simulated: bool = False
+    recordings: Mapping[str, Path] = MappingProxyType({})
+    write: Callable[[str], None] = print
+
+
+class Surroundings(NamedTuple):
+    """What a node is handed from outside."""
+
+    clock: Clock
+    waiting: Waiting
+    environ: Mapping[str, str]
+    publisher: Publisher
+    agent: AgentInfo
+
+
+class Hardware:
+    """How buses and kernel-owned chips are opened: the real ones, or simulated ones below the same drivers."""
+
+    def __init__(self, settings: Settings, options: RunOptions, clock: Clock, stack: ExitStack) -> None:
+        buses: set[BusName] = {device.place.bus for device in settings.devices if device.place is not None}
+        self.bus_names = tuple(sorted(buses, key=str))
+        self.open_bus: Callable[[BusName], OpenBus] = open_bus
+        self.open_kernel_chip: Callable[[Device], KernelChip] = hwmon.Chip
+        self.sysfs = Path("/sys")
+        self.hwmon_folder = hwmon.CLASS_FOLDER
+        if options.is_simulated:
+            self._simulate(settings, options, clock, stack)
+        else:
+            prepare_blinka(self.bus_names)
+
+    def _simulate(self, settings: Settings, options: RunOptions, clock: Clock, stack: ExitStack) -> None:
+        from agent.simulate.recordings import read_recording  # noqa: PLC0415 - no part of a real run
+        from agent.simulate.world import build_world  # noqa: PLC0415 - as above
+
+        prepare_blinka(())
+        recordings = {device: read_recording(file) for device, file in options.recordings.items()}
+        world = build_world(settings, clock.monotonic, recordings)
+        self.open_bus = lambda bus: OpenBus(world.open(bus), None, lambda: None)
+        kernel_owned = [device for device in settings.devices if device.place is None]
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wattpush-"))) if kernel_owned else Path()
+        # An empty folder: nothing of the real machine's kernel owns a simulated address.
+        self.sysfs = root / "sys"
+        self.hwmon_folder = root / "hwmon"
+        if kernel_owned:
+            from agent.simulate.hwmon import SimulatedHwmon  # noqa: PLC0415 - as above
+
+            tree = SimulatedHwmon(kernel_owned, world.rails, root / "hwmon", clock.monotonic)
+            self.open_kernel_chip = lambda device: _Refreshed(
+                hwmon.Chip(device._replace(sensor=str(tree.folders[device.sensor or ""]))), tree.refresh
+            )
+
+
+class _Refreshed:
+    """A kernel-owned chip whose files are written anew before each reading."""
+
+    def __init__(self, chip: hwmon.Chip, refresh: Callable[[], None]) -> None:
+        self._chip = chip
+        self._refresh = refresh
+
+    def read(self) -> Measurement:
+        self._refresh()
+        return self._chip.read()
+
+    def where(self) -> str:
+        return self._chip.where()
+
+
+def make_buses(settings: Settings, hardware: Hardware, clock: Clock) -> list[Bus]:
+    """The buses that the devices are on, with their muxes; nothing is opened yet."""
+    return [
+        Bus(name, [mux for mux in settings.muxes if mux.bus == name], hardware.open_bus, clock, hardware.sysfs)
+        for name in hardware.bus_names
+    ]
+
+
+def make_sweep(  # noqa: PLR0913 - what it is made of, and for whom
+    settings: Settings,
+    options: RunOptions,
+    clock: Clock,
+    stack: ExitStack,
+    state: State,
+    *,
+    is_guest: bool = False,
+) -> Sweep:
+    """The sensors of a configuration; their device files are given back when `stack` is closed."""
+    hardware = Hardware(settings, options, clock, stack)
+    buses = make_buses(settings, hardware, clock)
+    # A chip that was read before and is not configured any more has lost its power; a simulated one is new each time.
+    read_before = frozenset[str]() if options.is_simulated else state.devices_read_in_this_boot()
+    sweep = Sweep(settings, buses, clock, hardware.open_kernel_chip, read_before=read_before, is_guest=is_guest)
+    stack.callback(sweep.close)
+    return sweep
+
+
+def make_watched_sweep(settings: Settings, options: RunOptions, clock: Clock, stack: ExitStack) -> Sweep:
+    """The sensors for somebody who looks on, beside a run or without one: no state is read, locked or written.
+
+    The energy that is shown begins at zero, so there is nothing that a loss of power before the start could spoil.
+    """
+    return make_sweep(settings, options, clock, stack, State(), is_guest=True)
+
+
+def make_sink(settings: Settings, options: RunOptions, surroundings: Surroundings) -> Sink | None:
+    """Where a run pushes to: the gateway, the terminal under `--dry-run`, or nowhere.
+
+    Raises:
+        UsageError: there is nothing to push to, and the command line asks for a push.
+    """
+    if settings.pushgateway is None:
+        if options.is_once or options.is_dry_run:
+            raise UsageError("--once and --dry-run push, but the configuration has no [pushgateway] url")
+        return None
+    if options.is_dry_run:
+        from agent.sinks.dry_run import DryRun  # noqa: PLC0415 - only for a run that pushes nothing
+
+        return DryRun(settings.pushgateway, options.write)
+    from agent.sinks.pushgateway import Pushgateway  # noqa: PLC0415 - only where something is pushed
+
+    clock = surroundings.clock
+    return Pushgateway(settings.pushgateway, clock=clock, sleep=clock.sleep, environ=surroundings.environ)
+
+
+def make_node(
+    settings: Settings,
+    options: RunOptions,
+    surroundings: Surroundings,
+    stack: ExitStack,
+    held_state_file: StateFile | None = None,
+) -> Node:
+    """Wire a node; everything it opens is closed with `stack`.
+
+    Args:
+        settings: the configuration.
+        options: what the command line says.
+        surroundings: what is outside of it.
+        stack: closes what is opened.
+        held_state_file: that of the node before it, still locked by this process; it is used again if it is the same.
+
+    Raises:
+        AgentError: another instance has the state, something may not be opened, a recording is bad, ...
+    """
+    clock = surroundings.clock
+    state_file, state = _open_state(settings, options, surroundings, stack, held_state_file)
+    state = state.measured_at({device.name: device.source for device in settings.devices})
+    sink = make_sink(settings, options, surroundings)
+    if sink is not None:
+        stack.callback(sink.close)
+    # A dry run changes nothing, also for the service that may be running beside it.
+    sweep = make_sweep(settings, options, clock, stack, state, is_guest=options.is_dry_run)
+    node = Node(Parts(settings, surroundings.agent, clock, sweep, sink, surroundings.publisher, state_file), state)
+    if settings.serve is not None and not (options.is_once or options.is_dry_run):
+        from agent.sinks.scrape import ScrapeServer  # noqa: PLC0415 - only where scrapes are answered
+
+        title = f"wattpush on {settings.hostname}"
+        server = ScrapeServer(settings.serve, node.scrape_registry, node.health, title)
+        stack.callback(server.close)
+    return node
+
+
+def _open_state(
+    settings: Settings,
+    options: RunOptions,
+    surroundings: Surroundings,
+    stack: ExitStack,
+    held_state_file: StateFile | None,
+) -> tuple[StateFile | None, State]:
+    if settings.state_dir is None:
+        return None, State()
+    # Simulated energy is never added to measured energy.
+    state_file = StateFile(settings.state_dir, "simulated" if options.is_simulated else "counters", boot_id())
+    if options.is_dry_run:
+        return None, state_file.load(is_read_only=True)
+    if held_state_file is not None and held_state_file.path == state_file.path:
+        state_file = held_state_file
+    _lock(state_file, ONCE_LOCK_WAIT_SECONDS if options.is_once else 0.0, surroundings)
+    stack.callback(state_file.unlock)
+    return state_file, state_file.load()
+
+
+def _lock(state_file: StateFile, wait_seconds: float, surroundings: Surroundings) -> None:
+    clock, waiting = surroundings.clock, surroundings.waiting
+    give_up_at = clock.monotonic() + wait_seconds
+    while True:
+        try:
+            state_file.lock()
+        except BusyError:
+            if waiting.stop_requested or clock.monotonic() >= give_up_at:
+                raise
+            waiting.wait(_LOCK_POLL_SECONDS)
+        else:
+            return

@@ -1,0 +1,127 @@
+"""What is measured: samples, their median and spread, and the goals that a row of the table is held against."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The same quantity measured again and again, in `unit`."""
+
+    values: tuple[float, ...]
+    unit: str
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.values)
+
+    @property
+    def spread(self) -> float:
+        """Half the range between the lower and the upper quartile, as a share of the median."""
+        if len(self.values) < 2 or not self.median:
+            return 0.0
+        lower, _, upper = statistics.quantiles(self.values, n=4, method="inclusive")
+        return (upper - lower) / 2 / abs(self.median)
+
+    def __str__(self) -> str:
+        spread = f" ± {self.spread * 100:.0f} %" if len(self.values) > 1 else ""
+        return f"{number(self.median)} {self.unit}{spread}"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is to be reached: the ratio to the stock way, or the value itself, at most or at least `limit`."""
+
+    limit: float
+    unit: str = ""
+    is_ratio: bool = False
+    at_least: bool = False
+
+    def __str__(self) -> str:
+        unit = "x" if self.is_ratio else self.unit
+        return f"{'≥' if self.at_least else '≤'} {self.limit:,g} {unit}".rstrip()
+
+    def share_used(self, measured: float) -> float:
+        """How much of what the goal allows is used up: reached up to 1."""
+        return self.limit / measured if self.at_least else measured / self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        stock: the stock way, or the floor that nothing can be below.
+        goals: empty where a number is shown for what it tells about another.
+    """
+
+    what: str
+    stock: Samples | None
+    ours: Samples
+    goals: tuple[Goal, ...] = ()
+
+    @property
+    def ratio(self) -> float | None:
+        """Our median to that of the stock way."""
+        return self.ours.median / self.stock.median if self.stock is not None and self.stock.median else None
+
+    def share_used(self, goal: Goal) -> float:
+        """See `Goal.share_used`. Raises ValueError for a ratio to nothing."""
+        if not goal.is_ratio:
+            return goal.share_used(self.ours.median)
+        if self.ratio is None:
+            raise ValueError(f"{self.what}: there is no stock way to take a ratio to")
+        return goal.share_used(self.ratio)
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether every goal is."""
+        return all(self.share_used(goal) <= 1.0 for goal in self.goals)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a benchmark brings: rows of the table, and text of its own below it (Markdown)."""
+
+    rows: tuple[Row, ...]
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure: `full` for the page, a tenth of it to see where things stand."""
+
+    is_quick: bool
+
+    def times(self, full: int, quick: int) -> int:
+        """A number of repetitions."""
+        return quick if self.is_quick else full
+
+
+def interleaved(
+    repetitions: int, ways: Mapping[str, Callable[[], Sequence[float]]]
+) -> dict[str, list[tuple[float, ...]]]:
+    """Measure several ways in turns, so that what else the machine does hits all alike.
+
+    Returns:
+        For each way, one tuple for each quantity that it measures, with a value for each repetition.
+    """
+    taken: dict[str, list[Sequence[float]]] = {name: [] for name in ways}
+    for _ in range(repetitions):
+        for name, measure in ways.items():
+            taken[name].append(measure())
+    return {name: list(zip(*values, strict=True)) for name, values in taken.items()}
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{float(f'{value:.3g}'):g}"

@@ -1,0 +1,89 @@
+"""The running loop: the CPU time and memory of the real program beside those of the stock script."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.measure import Effort, Findings, Goal, Row, Samples, interleaved
+from bench.nodes import configuration
+from bench.processes import cpu_seconds_of, hardware, resident_bytes_of, start_python, stop
+from bench.servers import running_pushgateway
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SAMPLES_A_PUSH = 15
+
+_FASTER = 20
+"""How much faster than at 1 s and 15 s the loops turn: both do per sample and per push what they always do, 20 times
+as often, and what they use in a second is what they would use in 20."""
+
+_START_SECONDS = 2.0
+
+
+def measure(effort: Effort, folder: Path) -> Findings:
+    """Let both run against one Pushgateway, each with its own emulated bus, one after the other and again."""
+    seconds = effort.times(9, 3)
+    with running_pushgateway(folder=folder) as port:
+        config = folder / "loop.toml"
+        sample_seconds = 1 / _FASTER
+        config.write_text(
+            configuration(
+                8,
+                top=f'state_dir = "{folder / "loop-state"}"\nsample_interval = {sample_seconds}\n'
+                f"interval = {sample_seconds * SAMPLES_A_PUSH}",
+                url=f"http://127.0.0.1:{port}",
+            ),
+            encoding="utf-8",
+        )
+        environment = hardware(folder)
+        stock = ["-m", "bench.stock", f"127.0.0.1:{port}", str(sample_seconds), str(SAMPLES_A_PUSH)]
+        ours = ["-m", "agent", "--config", str(config), "--log-level", "error"]
+        taken = interleaved(
+            effort.times(4, 1),
+            {
+                "stock": _Watch(stock, environment, seconds),
+                "ours": _Watch(ours, environment, seconds),
+            },
+        )
+    percent = {way: Samples(tuple(share * 100 / _FASTER for share in values[0]), "%") for way, values in taken.items()}
+    megabytes = {way: Samples(tuple(value / 1e6 for value in values[1]), "MB") for way, values in taken.items()}
+    return Findings(
+        (
+            Row(
+                "loop, 8 INA260 at 1 s, push each 15 s: CPU of one core",
+                percent["stock"],
+                percent["ours"],
+                (Goal(0.5, is_ratio=True),),
+            ),
+            Row("loop, the same: resident memory", megabytes["stock"], megabytes["ours"], (Goal(1.1, is_ratio=True),)),
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """Starts a process and, once it has settled, watches it for some seconds."""
+
+    arguments: list[str]
+    environment: Mapping[str, str]
+    seconds: float
+
+    def __call__(self) -> tuple[float, float]:
+        """CPU seconds in a second, and bytes held in memory at the end."""
+        clock = threading.Event()
+        process: subprocess.Popen[bytes] = start_python(self.arguments, self.environment)
+        try:
+            clock.wait(_START_SECONDS)
+            before = cpu_seconds_of(process.pid)
+            clock.wait(self.seconds)
+            used = cpu_seconds_of(process.pid) - before
+            if process.poll() is not None:
+                raise RuntimeError(f"{' '.join(self.arguments)}: ended with exit code {process.returncode}")
+            return used / self.seconds, resident_bytes_of(process.pid)
+        finally:
+            stop(process)

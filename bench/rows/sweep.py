@@ -1,0 +1,55 @@
+"""The CPU time of a sweep over the real /dev/i2c-N code, and the highest steady rate that it leaves room for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.measure import Effort, Findings, Goal, Row, Samples
+from bench.processes import hardware, run_for_json
+from bench.rows.bits import EIGHT_INA260_BITS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_STOCK_BITS = 4224
+_BUS_HERTZ = 400_000
+
+
+def measure(effort: Effort, folder: Path) -> Findings:
+    """Time sweeps of 8 INA260 in a process of their own; the time on the wire is not in it."""
+    arguments = [str(effort.times(21, 5)), str(effort.times(500, 200))]
+    taken = run_for_json(["-m", "bench.sweep_child", *arguments], hardware(folder))
+    stock_seconds, stock_calls = taken["stock"]
+    our_seconds, our_calls = taken["ours"]
+    microseconds = {way: Samples(tuple(seconds * 1e6 for seconds in values[0]), "us") for way, values in taken.items()}
+    return Findings(
+        (
+            Row(
+                "CPU of a sweep of 8 through /dev/i2c-N, readings made and accounted",
+                microseconds["stock"],
+                microseconds["ours"],
+                (Goal(0.15, is_ratio=True),),
+            ),
+            Row("the same, not accounted", microseconds["stock"], microseconds["ours, not accounted"]),
+            Row(
+                "the same as a loop does it, each sweep after a sleep",
+                microseconds["stock, after sleeps"],
+                microseconds["ours, after sleeps"],
+            ),
+            Row(
+                "system calls on the bus, sweep of 8",
+                Samples(stock_calls[:1], "calls"),
+                Samples(our_calls[:1], "calls"),
+            ),
+            Row(
+                "highest steady rate, 8 INA260 at 400 kHz",
+                _rate(_STOCK_BITS, stock_seconds),
+                _rate(EIGHT_INA260_BITS, our_seconds),
+                (Goal(250, "sweeps/s", at_least=True),),
+            ),
+        )
+    )
+
+
+def _rate(bits: int, cpu_seconds: list[float]) -> Samples:
+    return Samples(tuple(1 / (bits / _BUS_HERTZ + seconds) for seconds in cpu_seconds), "sweeps/s")

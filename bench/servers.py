@@ -1,0 +1,103 @@
+"""Real Pushgateways on loopback, with and without TLS, near by and far away."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trustme
+
+from bench.processes import MissingToolError, start_python, stop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_START_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """Files in PEM: the authority, and a certificate with its key that both server and client use."""
+
+    ca_file: str
+    cert_file: str
+    key_file: str
+
+    @classmethod
+    def made_in(cls, folder: Path) -> Certificates:
+        """A new authority and a certificate for 127.0.0.1."""
+        files = cls(*(str(folder / name) for name in ("ca.pem", "cert.pem", "key.pem")))
+        authority = trustme.CA()
+        certificate = authority.issue_cert("127.0.0.1", "localhost")
+        authority.cert_pem.write_to_path(files.ca_file)
+        certificate.cert_chain_pems[0].write_to_path(files.cert_file)
+        certificate.private_key_pem.write_to_path(files.key_file)
+        return files
+
+
+@contextlib.contextmanager
+def running_pushgateway(*arguments: str, certificates: Certificates | None = None, folder: Path) -> Iterator[int]:
+    """A real Pushgateway on loopback, and its port.
+
+    Raises:
+        MissingToolError: it is not installed.
+    """
+    binary = shutil.which("prometheus-pushgateway") or shutil.which("pushgateway")
+    if binary is None:
+        raise MissingToolError("a Pushgateway is needed: scripts/servers prometheus-pushgateway, then have it in PATH")
+    port = _free_port()
+    command = [binary, f"--web.listen-address=127.0.0.1:{port}", *arguments]
+    if not any(argument.startswith("--persistence.file") for argument in arguments):
+        command.append("--persistence.file=")
+    if certificates is not None:
+        config = folder / "web.yml"
+        config.write_text(
+            f"tls_server_config: {{cert_file: {certificates.cert_file}, key_file: {certificates.key_file}}}\n",
+            encoding="utf-8",
+        )
+        command.append(f"--web.config.file={config}")
+    process = subprocess.Popen(  # noqa: S603 - a real server is what is measured
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait_for_port(port, process)
+        yield port
+    finally:
+        stop(process)
+
+
+@contextlib.contextmanager
+def far_away(port: int, one_way_seconds: float) -> Iterator[int]:
+    """A port at which the one given answers, from `one_way_seconds` away."""
+    arguments = ["-m", "bench.delay_proxy", str(port), str(one_way_seconds)]
+    process = start_python(arguments, {}, stdout=subprocess.PIPE)
+    assert process.stdout is not None  # noqa: S101 - asked for above
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        stop(process)
+        process.stdout.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    ended = threading.Event()
+    for _ in range(_START_SECONDS * 50):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        if process.poll() is not None:
+            break
+        ended.wait(0.02)
+    raise RuntimeError(f"{process.args!r}: does not listen on port {port}, exit code {process.poll()}")

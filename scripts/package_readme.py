@@ -1,0 +1,34 @@
+"""README.md as a package index shows it: there, none of the files are that its links lead to.
+
+Called by hatchling (pyproject.toml, [tool.hatch.metadata.hooks.custom]) whenever the package is built.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+_LINK_TO_A_FILE = re.compile(r"!?\[([^\]]+)\]\((?![a-z]+:)([^)]+)\)")
+
+
+def without_links_to_files(markdown: str) -> str:
+    """`[words](docs/page.md)` becomes `words (docs/page.md)`: where the file is in the source distribution.
+
+    So does a picture: its words stand in its place.
+    """
+    return _LINK_TO_A_FILE.sub(
+        lambda link: link[1] if link[1] in link[2] else f"{link[1]} ({link[2]})",
+        markdown,
+    )
+
+
+class PackageReadme(MetadataHookInterface):
+    """The `readme` of the package's metadata."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Set it."""
+        markdown = Path(self.root, "README.md").read_text(encoding="utf-8")
+        metadata["readme"] = {"content-type": "text/markdown", "text": without_links_to_files(markdown)}

@@ -1,0 +1,126 @@
+"""Counts that the benchmarks rest on: they hold on every machine, so that they are tested and not only measured."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from agent import metrics
+from bench.nodes import SHORT_CONVERSION, configuration, settings_of, snapshot_of
+from bench.processes import MissingToolError, hardware, run_for_json
+from tests.pushgateway.pushing import TurnedClock, sink_for
+from tests.servers import Server, answering, write_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COUNTS_OF_A_RUN = """
+import argparse, gc, json, sys
+from agent.__main__ import main
+parsers = []
+init = argparse.ArgumentParser.__init__
+argparse.ArgumentParser.__init__ = lambda *arguments, **options: (parsers.append(1), init(*arguments, **options))[1]
+gc.callbacks.append(lambda phase, info: phase == "start" and collections.append(1))
+collections = []
+code = main()
+print("counts:", json.dumps([code, sorted(sys.modules), len(parsers), len(collections)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment with 64 INA260 behind eight muxes on /dev/i2c-1."""
+    try:
+        return hardware(tmp_path_factory.mktemp("hardware"))
+    except MissingToolError as error:
+        pytest.skip(str(error))
+
+
+def test_a_sweep_of_eight_through_dev_i2c_takes_33_system_calls_where_the_stock_drivers_take_240(
+    emulated: dict[str, str],
+) -> None:
+    taken = run_for_json(["-m", "bench.sweep_child", "1", "1"], emulated)
+    (_, stock_calls), (_, our_calls) = taken["stock"], taken["ours"]
+    assert stock_calls == [240]
+    assert our_calls <= [33]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was counted while a process read 8 INA260 and printed them."""
+
+    modules: set[str]
+    parsers: int
+    searches_for_garbage: int
+
+
+@pytest.fixture(scope="module")
+def dry_run(emulated: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Counts:
+    folder = tmp_path_factory.mktemp("dry-run")
+    config = folder / "config.toml"
+    config.write_text(configuration(8, top=f'state_dir = "{folder}"', each=SHORT_CONVERSION))
+    arguments = ["--config", str(config), "--once", "--dry-run", "--log-level", "error"]
+    run = subprocess.run(
+        [sys.executable, "-c", COUNTS_OF_A_RUN, *arguments], env=emulated, capture_output=True, check=True, text=True
+    )
+    code, modules, parsers, searches = json.loads(run.stdout.rpartition("counts:")[2])
+    assert code == 0, run.stderr
+    assert "# PUT /metrics/job/power/device/rail-7/hostname/node-0\n" in run.stdout
+    return Counts(set(modules), parsers, searches)
+
+
+def test_a_dry_run_imports_nothing_that_only_pushing_serving_or_simulating_needs(dry_run: Counts) -> None:
+    assert "adafruit_ina260" in dry_run.modules
+    assert not {"asyncio", "tenacity", "urllib3"} & dry_run.modules
+    others = ("agent.simulate", "agent.sinks.scrape", "agent.sinks.pushgateway")
+    assert not [name for name in dry_run.modules if name.startswith(others)]
+
+
+def test_a_dry_run_imports_no_library_that_it_can_do_without(dry_run: Counts) -> None:
+    assert not {"board", "difflib", "importlib.metadata", "requests", "rich"} & dry_run.modules
+
+
+def test_a_run_imports_no_other_command_and_no_driver_of_a_chip_that_is_not_configured(dry_run: Counts) -> None:
+    commands = {name for name in dry_run.modules if name.startswith("agent.commands.")}
+    assert commands == {"agent.commands.run"}
+    assert {name for name in dry_run.modules if name.startswith("adafruit_ina")} == {"adafruit_ina260"}
+
+
+def test_a_run_builds_one_parser_and_not_those_of_all_commands(dry_run: Counts) -> None:
+    assert dry_run.parsers == 1
+
+
+def test_a_start_hardly_looks_for_garbage(dry_run: Counts) -> None:
+    # By itself Python does so some 60 times.
+    assert dry_run.searches_for_garbage <= 15
+
+
+@pytest.mark.parametrize(
+    ("devices", "group_by", "requests", "connections"),
+    [(8, "device", 9, 1), (64, "device", 65, 2), (64, "node", 1, 1)],
+)
+def test_a_push_over_tls_to_a_gateway_that_answers_at_once_costs_so_many_requests_and_handshakes_and_the_next_none(
+    tmp_path: Path, devices: int, group_by: str, requests: int, connections: int
+) -> None:
+    """On a clock that stands still no answer is slow; the stock way opens a connection a device at every push."""
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    ca_file = write_file(tmp_path / "ca.pem", authority.cert_pem.bytes())
+    settings = settings_of(configuration(devices, pushgateway=f'group_by = "{group_by}"'))
+    groups = metrics.groups(snapshot_of(settings), settings)
+    with (
+        Server(answering("200 OK"), tls) as server,
+        sink_for(server.url, clock=TurnedClock(), ca_file=ca_file, timeout_seconds=60) as sink,
+    ):
+        for push in (1, 2):
+            assert [result.error for result in sink.push(groups, 60)] == [None] * requests
+            assert len(server.requests) == push * requests
+            assert 1 <= server.connections <= connections

@@ -1,0 +1,127 @@
+"""The command `wattpush check` as a person meets it: lines, exit codes, a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import cli
+from tests.run.running import LONG_SECONDS, PROJECT, groups_of, run, write_config
+from tests.servers import Server, answering, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+HWMON = '[[device]]\nname = "module"\nchip = "hwmon"\nsensor = "no such chip"\ninput = 1\n'
+
+
+def lines(output: str) -> list[tuple[str, str]]:
+    """Status and subject of each line."""
+    split = [line.split(maxsplit=1) for line in output.splitlines()]
+    return [(status, rest.partition(": ")[0]) for status, rest in split]
+
+
+def test_everything_of_a_simulated_node_and_a_real_gateway_is_looked_at_and_nothing_is_left(
+    tmp_path: Path, pushgateway_url: str
+) -> None:
+    config = write_config(tmp_path, pushgateway_url, "check command", devices=["cpu", "disk"])
+    ended = run("check", "--config", config, "--simulate", "--hardware", "--gateway")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert lines(ended.stdout) == [
+        ("ok", str(config)),
+        ("note", "hardware"),
+        *(("ok", what) for what in ("bus", "mux m0", "cpu", "disk")),
+        *(("ok", what) for what in ("name", "connection", "version", "clock", "push", "delete")),
+        ("note", "scrape"),
+    ]
+    assert "SIMULATED from the configuration: no chip and no number below is real" in ended.stdout
+    assert groups_of(pushgateway_url, "check command") == {}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.toml"]
+
+
+def test_the_sensors_of_a_simulated_kernel_are_looked_at_as_well(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9", more=HWMON)
+    ended = run("check", "--config", config, "--simulate", "--hardware")
+    assert ended.returncode == 0
+    assert ("ok", "module") in lines(ended.stdout)
+    assert "curr1_input" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [("400 Bad Request", 76), ("503 Service Unavailable", 69), ("200 OK", 74), (None, 69)]
+)
+def test_of_several_failures_the_worst_is_the_exit_code_and_all_are_printed(
+    tmp_path: Path, status: str | None, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # No such bus on this machine, and no such sensor: 74.
+    with Server(answering(status or "200 OK")) as server:
+        url = server.url if status else f"http://127.0.0.1:{free_port()}"
+        config = write_config(tmp_path, url, push='timeout = "3s"')
+        config.write_text(config.read_text().replace("bus = 1", "bus = 987") + HWMON)
+        assert cli.main(["check", "--config", str(config), "--hardware", "--gateway"]) == code
+    found = lines(capsys.readouterr().out)
+    assert {("failed", "bus"), ("failed", "module"), ("note", "scrape")} <= set(found)
+    assert (("failed", "push" if status else "gateway") in found) == (status != "200 OK")
+
+
+def test_a_warning_of_the_configuration_is_a_line_and_no_failure(tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path,
+        "http://127.0.0.1:9",
+        more='[[device]]\nname = "radio"\nchip = "ina3221"\nbus = 1\naddress = 0x41\ninput = 1\nshunt_ohms = 100\n',
+    )
+    ended = run("check", "--config", config)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert lines(ended.stdout) == [("ok", str(config)), ("warning", "configuration")]
+    assert "if it is 100 milliohms, write shunt_ohms = 0.1" in ended.stdout
+
+
+def test_a_gateway_that_is_not_configured_cannot_be_checked(tmp_path: Path) -> None:
+    config = write_config(tmp_path, None, more='[serve]\nlisten = "127.0.0.1:9812"\n')
+    ended = run("check", "--config", config, "--gateway")
+    assert (ended.returncode, ended.stdout) == (64, "")
+    assert "no [pushgateway] url" in ended.stderr
+
+
+def on_a_terminal(*arguments: str | Path, environ: Mapping[str, str]) -> str:
+    """What the program writes to a terminal."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        with subprocess.Popen(
+            [sys.executable, "-m", "agent", *map(str, arguments)],
+            cwd=PROJECT,
+            env={**os.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+        ) as process:
+            os.close(theirs)
+            shown = b""
+            try:
+                while data := terminal.read(65536):
+                    shown += data
+            except OSError:
+                pass  # EIO: the last one who had the terminal open has closed it
+            assert process.wait(LONG_SECONDS) == 0
+        return shown.decode().replace("\r\n", "\n")
+
+
+def test_on_a_terminal_lines_are_folded_and_the_status_is_coloured_unless_asked_not_to(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    arguments = ("check", "--config", config, "--simulate", "--hardware")
+    plain = on_a_terminal(*arguments, environ={"COLUMNS": "80", "NO_COLOR": "1"})
+    assert "\x1b" not in plain
+    assert max(len(line) for line in plain.splitlines() if " " in line[9:]) <= 80
+    assert "\n         " in plain
+    coloured = on_a_terminal(*arguments, environ={"COLUMNS": "80", "NO_COLOR": ""})
+    assert coloured.startswith(f"\x1b[32mok\x1b[0m       {config}")
+    assert coloured.count("\x1b[32mok\x1b[0m") == 4
+    piped = run(*arguments).stdout
+    assert len(piped.splitlines()) == 5
+    assert "\x1b" not in piped

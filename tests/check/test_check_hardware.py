@@ -1,0 +1,362 @@
+"""`check --hardware` on chips at register level: what is there, what is not, and that nothing is written to a chip."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.checks import Finding, Status
+from agent.checks.hardware import check_hardware
+from agent.errors import ExitCode
+from agent.readings import Reading
+from agent.sensors import hwmon
+from agent.simulate.ina260 import SimulatedINA260
+from agent.simulate.mux import SimulatedMux
+from agent.simulate.rails import ConstantRail
+from tests.bench import Bench, ina260, ina3221, mux, with_shunt
+from tests.linux_bench import HOLD_THE_BUS, LinuxBench
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from agent.simulate.part import Part
+
+NODE = (
+    mux("m0", 0x70)
+    + mux("inner", 0x71, 'mux = "m0", channel = 6')
+    + ina260("cpu", 'mux = "m0", channel = 3')
+    + ina260("gpu", 'mux = "inner", channel = 5')
+    + ina3221("radio", 'mux = "m0", channel = 4', 2)
+    + ina3221("modem", 'mux = "m0", channel = 4', 3)
+    + ina260("trunk", "bus = 1", 0x4F)
+)
+DEVICES = ["cpu", "gpu", "radio", "modem", "trunk"]
+
+
+def findings(bench: Bench) -> dict[str, Finding]:
+    bench.wire.log = []
+    found = list(
+        check_hardware(
+            bench.settings,
+            list(bench.buses.values()),
+            lambda device: hwmon.Chip(device, bench.hwmon_folder),
+            bench.sysfs,
+        )
+    )
+    by_name = {finding.what: finding for finding in found}
+    assert len(by_name) == len(found)
+    assert_that_nothing_was_changed_in_a_chip(bench)
+    for i2c in bench.opened:
+        assert i2c.try_lock(), "a lock is still held"
+        i2c.unlock()
+    return by_name
+
+
+def assert_that_nothing_was_changed_in_a_chip(bench: Bench) -> None:
+    muxes = {simulated.address for simulated in bench.world.muxes.values()}
+    log = bench.wire.log or []
+    written = [m for transaction in log for m in transaction.messages if not m.is_read and m.address not in muxes]
+    assert not any(len(message.data) > 1 for message in written), "more than the number of a register"
+    # Reading the status clears the flag of a new result, which a run waits for.
+    status = {0x40: b"\x06", 0x4F: b"\x06", 0x41: b"\x0f"}
+    assert not any(message.data == status.get(message.address) for message in written)
+
+
+def failures(found: dict[str, Finding]) -> set[str]:
+    return {name for name, finding in found.items() if finding.status is Status.FAILED}
+
+
+def another_ina260(bench: Bench, address: int = 0x40) -> SimulatedINA260:
+    return SimulatedINA260(address, ConstantRail(1.0, 1.0, bench.clock.monotonic), bench.clock.monotonic)
+
+
+def test_a_node_that_is_well_has_a_line_for_its_bus_and_each_mux_and_device() -> None:
+    bench = Bench.of(NODE)
+    bench.clock.sleep(1.0)
+    found = findings(bench)
+    assert [*found] == ["bus", "mux m0", "mux inner", *DEVICES]
+    assert {finding.status for finding in found.values()} == {Status.OK}
+    assert str(found["mux m0"]) == "mux m0: TCA9548A at 0x70 on /dev/i2c-1: opens channels 3, 4, 6, and closes"
+    assert bench.all_muxes_are_closed()
+
+
+def test_a_chip_in_its_power_on_state_is_read_but_not_set_up() -> None:
+    bench = Bench.of(NODE)
+    bench.clock.sleep(1.0)
+    found = findings(bench)
+    assert str(found["cpu"]) == (
+        "cpu: INA260 at 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 3: 2.000 V, in its power-on state; "
+        "will be configured at the start"
+    )
+    assert findings(bench)["cpu"] == found["cpu"]
+
+
+def test_beside_a_running_service_values_are_shown_and_the_service_notices_nothing() -> None:
+    bench = Bench.of(NODE)
+    bench.run_until_read()
+    found = findings(bench)
+    for device in DEVICES:
+        rail = bench.rails[device]
+        assert isinstance(rail, ConstantRail)
+        assert f": {rail.volts:.3f} V, {rail.amperes:.3f} A, configured as a run does" in str(found[device])
+    assert bench.all_read(bench.run_next())
+
+
+def test_the_values_of_a_chip_that_somebody_else_configured_are_not_vouched_for() -> None:
+    bench = Bench.of(NODE)
+    bench.chip("cpu").write(bytes((0x00, 0x60, 0x00)))  # shut down: what it holds is old
+    bench.chip("cpu").stop()
+    finding = findings(bench)["cpu"]
+    assert finding.status is Status.OK
+    assert "channel 3: holds configuration 0x6000 (register 0x00); 0x6207 will be" in finding.said
+
+
+def test_of_several_registers_that_somebody_else_wrote_the_one_that_differs_is_shown() -> None:
+    bench = Bench.of(with_shunt("ina238", "cpu", "bus = 1"))
+    bench.wire.transfer([(0x40, False, b"\x01\xfb\x6b")])
+    told = str(findings(bench)["cpu"])
+    assert "holds configuration 0xfb6b (register 0x01); 0xb269 will be written at the start" in told
+
+
+def test_a_rail_without_voltage_is_a_warning() -> None:
+    bench = Bench(Bench.of(NODE).settings)
+    dead = ConstantRail(0.0, 0.0, bench.clock.monotonic)
+    bench = Bench(bench.settings, bench.clock, {**bench.rails, "cpu": dead})
+    bench.run_until_read()
+    finding = findings(bench)["cpu"]
+    assert (finding.status, finding.exit_code) == (Status.WARNING, ExitCode.OK)
+    assert "reads 0 V; is the rail on" in str(finding)
+
+
+def test_a_chip_that_is_absent_is_one_line_and_all_others_are_still_looked_at() -> None:
+    bench = Bench.of(NODE)
+    bench.clock.sleep(1.0)
+    bench.chip("cpu").unplug()
+    found = findings(bench)
+    assert failures(found) == {"cpu"}
+    assert found["cpu"].exit_code == ExitCode.IOERR
+    assert str(found["cpu"]) == (
+        "cpu: no INA260 at 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 3: NACK; is it powered?"
+    )
+
+
+def test_another_chip_than_configured_is_named_by_its_numbers() -> None:
+    bench = Bench.of(NODE + ina260("fan", "bus = 1", 0x43))
+    bench.chip("fan").unplug()
+    twin = Bench.of(ina3221("x", "bus = 1", 1, 0x43)).chip("x")
+    bench.wire.attach(twin)
+    found = findings(bench)
+    assert failures(found) == {"fan"}
+    assert "not an INA260 at 0x43 on /dev/i2c-1" in str(found["fan"])
+
+
+@pytest.mark.parametrize("gone", ["m0", "inner"])
+def test_behind_a_mux_that_is_absent_nothing_is_looked_at_and_the_mux_says_why(gone: str) -> None:
+    bench = Bench.of(NODE)
+    bench.clock.sleep(1.0)
+    bench.world.muxes[gone].unplug()
+    found = findings(bench)
+    assert failures(found) == (
+        {"mux m0", "mux inner", "cpu", "gpu", "radio", "modem"} if gone == "m0" else {"mux inner", "gpu"}
+    )
+    assert "does not answer: NACK" in str(found[f"mux {gone}"])
+    assert str(found["gpu"]) == f"gpu: not looked at: it is behind mux {gone}, see there"
+
+
+def test_a_mux_with_four_channels_in_place_of_one_with_eight_is_told() -> None:
+    bench = Bench.of(
+        mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 1') + ina260("gpu", 'mux = "m0", channel = 5')
+    )
+    bench.world.muxes["m0"].unplug()
+    bench.wire.attach(SimulatedMux(0x70, 4))
+    finding = findings(bench)["mux m0"]
+    assert finding.exit_code == ExitCode.IOERR
+    assert "0x20 was written, 0x00 is read; has it four channels only, as a pca9546a?" in str(finding)
+
+
+def test_a_channel_that_takes_the_whole_bus_down_is_named() -> None:
+    bench = Bench.of(NODE)
+    m0 = bench.world.muxes["m0"]
+    bench.wire.faults.fail_when(lambda _: errno.ETIMEDOUT if 4 in m0.open_channels else None)
+    told = str(findings(bench)["mux m0"])
+    assert "time-out since channel 4 was opened; does a chip behind it hold SDA or SCL low" in told
+
+
+def test_a_mux_that_keeps_a_channel_open_is_told() -> None:
+    class Stuck(SimulatedMux):
+        def write(self, data: bytes) -> None:
+            super().write(bytes(byte | 0x01 for byte in data))
+
+    bench = Bench.of(mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0'))
+    bench.world.muxes["m0"].unplug()
+    bench.wire.attach(Stuck(0x70))
+    assert "0x00 was written, 0x01 is read" in str(findings(bench)["mux m0"])
+
+
+@pytest.mark.parametrize(
+    ("device", "where", "answers"),
+    [
+        ("cpu", "the trunk", "on /dev/i2c-1"),
+        ("gpu", "the trunk", "on /dev/i2c-1"),
+        ("gpu", "m0", "behind mux m0 (0x70 on /dev/i2c-1) channel 6"),
+    ],
+)
+def test_a_second_part_at_a_chips_address_nearer_to_the_trunk_is_told_with_both_places(
+    device: str, where: str, answers: str
+) -> None:
+    bench = Bench.of(NODE)
+    bench.clock.sleep(1.0)
+    second: Part = another_ina260(bench)
+    if where == "m0":
+        bench.world.muxes["m0"].attach(6, second)
+    else:
+        bench.wire.attach(second)
+    finding = findings(bench)[device]
+    assert finding.exit_code == ExitCode.IOERR
+    place = next(d.place for d in bench.settings.devices if d.name == device)
+    assert f"0x40 also answers {answers} while the way to {place} is closed" in str(finding)
+    assert "a wrong number without an error" in str(finding)
+    assert "strap one of them to another address" in str(finding)
+
+
+def test_a_mux_that_nobody_configured_and_that_was_left_open_is_found_behind_a_second_part() -> None:
+    bench = Bench.of(NODE)
+    bench.clock.sleep(1.0)
+    unknown = SimulatedMux(0x74)
+    unknown.attach(5, another_ina260(bench))
+    unknown.write(b"\x20")
+    unknown.stop()
+    bench.wire.attach(unknown)
+    said = str(findings(bench)["cpu"])
+    assert "0x74 on /dev/i2c-1 looks like a mux with channel 5 open" in said
+    assert "add it as a [[mux]]" in said
+
+
+def test_equal_addresses_behind_other_channels_are_no_trouble() -> None:
+    bench = Bench.of(NODE)
+    bench.clock.sleep(1.0)
+    bench.world.muxes["m0"].attach(0, another_ina260(bench))
+    bench.world.muxes["inner"].attach(0, another_ina260(bench))
+    assert failures(findings(bench)) == set()
+
+
+def test_a_chip_that_the_kernel_owns_is_left_alone_and_both_ways_out_are_shown(tmp_path: Path) -> None:
+    driver = tmp_path / "bus/i2c/drivers/ina3221"
+    driver.mkdir(parents=True)
+    client = tmp_path / "bus/i2c/devices/1-0041"
+    client.mkdir(parents=True)
+    (client / "driver").symlink_to(driver)
+    adapter = tmp_path / "bus/i2c/devices/i2c-1"
+    adapter.mkdir()
+    (adapter / "name").write_text("bcm2835 (i2c@7e804000)\n")
+    bench = Bench(Bench.of(NODE).settings, sysfs=tmp_path)
+    bench.clock.sleep(1.0)
+    found = findings(bench)
+    assert failures(found) == {"radio", "modem"}
+    said = str(found["radio"])
+    assert "belongs to the kernel driver ina3221" in said
+    assert 'sensor = "/sys/bus/i2c/devices/1-0041" names it to chip = "hwmon"' in said
+    assert "echo 1-0041 | sudo tee /sys/bus/i2c/devices/1-0041/driver/unbind" in said
+    assert not any(m.address == 0x41 for transaction in bench.wire.log or () for m in transaction.messages)
+    assert str(found["bus"]) == "bus: /dev/i2c-1 opened and locked, bcm2835 (i2c@7e804000)"
+
+
+HWMON = '[[device]]\nname = "module"\nchip = "hwmon"\nsensor = "ina3221"\nlabel = "VDD_IN"\n'
+
+
+def test_a_sensor_of_the_kernel_is_read_and_its_files_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "hwmon3"
+    folder.mkdir()
+    for file, text in {"name": "ina3221", "in2_label": "VDD_IN", "in2_input": "5072", "curr2_input": "-250"}.items():
+        (folder / file).write_text(f"{text}\n")
+    bench = Bench(Bench.of(NODE + HWMON).settings, hwmon_folder=tmp_path)
+    bench.clock.sleep(1.0)
+    assert str(findings(bench)["module"]) == (f"module: {folder}/in2_input and curr2_input (VDD_IN): 5.072 V, -0.250 A")
+    (folder / "in2_label").write_text("VDD_GPU\n")
+    finding = findings(bench)["module"]
+    assert finding.exit_code == ExitCode.IOERR
+    assert 'no label "VDD_IN" (labels there: VDD_GPU)' in str(finding)
+
+
+@pytest.fixture
+def linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LinuxBench]:
+    linux = LinuxBench(NODE, monkeypatch, tmp_path)
+    linux.bench.clock.sleep(1.0)
+    yield linux
+    linux.bench.sweep.close()
+
+
+@pytest.mark.parametrize("refuses_zero_length", [False, True])
+def test_through_the_device_file_of_a_real_run_it_finds_the_same(
+    linux: LinuxBench, *, refuses_zero_length: bool
+) -> None:
+    linux.bench.wire.refuses_zero_length = refuses_zero_length
+    linux.dev.reads_once_and_last = refuses_zero_length
+    simulated = Bench.of(NODE)
+    simulated.clock.sleep(1.0)
+    assert findings(linux.bench) == findings(simulated)
+    linux.bench.run_until_read()
+    simulated.run_until_read()
+    assert findings(linux.bench) == findings(simulated)
+    assert linux.dev.system_calls > 100
+
+
+def test_a_bus_that_is_not_there_is_one_line_for_all_of_its_devices(linux: LinuxBench) -> None:
+    linux.dev.unplug()
+    found = findings(linux.bench)
+    assert [*found] == ["bus"]
+    assert found["bus"].exit_code == ExitCode.IOERR
+    assert "modprobe i2c-dev" in str(found["bus"])
+    assert "its 5 devices could not be looked at" in str(found["bus"])
+
+
+def test_a_device_file_that_may_not_be_opened_names_the_group(linux: LinuxBench) -> None:
+    linux.dev.refusal = errno.EACCES
+    finding = findings(linux.bench)["bus"]
+    assert finding.exit_code == ExitCode.NOPERM
+    assert "sudo usermod -aG i2c $USER" in str(finding)
+
+
+def test_a_bus_that_another_process_holds_is_waited_for_and_the_process_is_named(
+    linux: LinuxBench, tmp_path: Path
+) -> None:
+    linux.dev.stand_in("/dev/i2c-1")
+    command = [sys.executable, "-c", HOLD_THE_BUS, str(tmp_path / "i2c-1")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        finding = findings(linux.bench)["bus"]
+        assert finding.exit_code == ExitCode.TEMPFAIL
+        assert "/dev/i2c-1: another process has held the bus for 1 s" in str(finding)
+        if _locks_are_shown(tmp_path / "i2c-1"):
+            assert f"process {holder.pid}; its 5 devices could not be looked at" in str(finding)
+        holder.kill()
+    assert failures(findings(linux.bench)) == set()
+
+
+def _locks_are_shown(file: Path) -> bool:
+    """Whether this kernel lists the locks of other processes: some containers' do not."""
+    with open("/proc/locks", encoding="ascii") as locks:  # noqa: PTH123 - as short as it gets
+        return f":{os.stat(file).st_ino} " in locks.read()  # noqa: PTH116 - as above
+
+
+def test_an_error_at_any_transaction_ends_in_a_finding_and_closed_muxes() -> None:
+    bench = Bench.of(NODE)
+    bench.run_until_read()
+    before = bench.wire.transactions
+    assert failures(findings(bench)) == set()
+    positions = bench.wire.transactions - before
+    assert positions > 60
+    for position in range(positions):
+        bench.wire.faults.fail_at(bench.wire.transactions + position, errno.EREMOTEIO)
+        assert [*findings(bench)] == ["bus", "mux m0", "mux inner", *DEVICES]
+        bench.wire.faults.clear()
+        outcomes = bench.run_until_read(3)
+        assert all(isinstance(outcome, Reading) for outcome in outcomes.values())
+        assert bench.all_muxes_are_closed()

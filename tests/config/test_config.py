@@ -1,0 +1,503 @@
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from agent.config import find_file, load, parse, parse_duration
+from agent.config.values import spell_duration
+from agent.errors import ConfigError, ExitCode, PermissionDeniedError
+from agent.settings import (
+    Averaging,
+    ChipOptions,
+    Device,
+    MetricsSettings,
+    Mux,
+    Place,
+    PushgatewaySettings,
+    ServeSettings,
+    Settings,
+)
+
+Chips = Mapping[str, ChipOptions]
+Parse = Callable[[str], Settings]
+
+GATEWAY = '[pushgateway]\nurl = "http://gateway:9091"\n'
+DEVICE = '[[device]]\nname = "cpu"\nchip = "ina260"\nbus = 1\naddress = 0x40\n'
+
+
+def test_a_small_file_gets_the_documented_defaults(parse_text: Parse) -> None:
+    assert parse_text(GATEWAY + DEVICE) == Settings(
+        hostname="pi-4",
+        devices=(Device(name="cpu", chip="ina260", place=Place(bus=1, mux=None, channel=None, address=0x40)),),
+        muxes=(),
+        interval_seconds=15.0,
+        sample_interval_seconds=1.0,
+        max_gap_seconds=600.0,
+        state_dir=Path("/home/pi/.local/state/wattpush"),
+        pushgateway=PushgatewaySettings(
+            url="http://gateway:9091",
+            job="power",
+            group_by="device",
+            timeout_seconds=5.0,
+            username=None,
+            password_file=None,
+            bearer_token_file=None,
+            ca_file=None,
+            cert_file=None,
+            key_file=None,
+            delete_on_exit=False,
+        ),
+        serve=None,
+        metrics=MetricsSettings(extremes=True, ina260_names=False),
+        warnings=(),
+    )
+
+
+def test_every_key_arrives_where_it_belongs(parse_text: Parse) -> None:
+    text = """
+        hostname = "rack 1/node 17"
+        interval = "1m"
+        sample_interval = "250ms"
+        max_gap = "1h30m"
+        state_dir = "~/state"
+
+        [pushgateway]
+        url = "https://push.example.org:9091/prefix/"
+        job = "watts"
+        group_by = "node"
+        timeout = 2.5
+        username = "node"
+        password_file = "password"
+        bearer_token_file = ""
+        ca_file = "/etc/ca.pem"
+        cert_file = "/etc/cert.pem"
+        key_file = "/etc/key.pem"
+        delete_on_exit = true
+
+        [serve]
+        listen = "[::1]:9812"
+
+        [metrics]
+        extremes = false
+        ina260_names = true
+
+        [[mux]]
+        name = "outer"
+        chip = "tca9548a"
+        bus = "board"
+        address = 0x70
+
+        [[mux]]
+        name = "inner"
+        chip = "pca9546a"
+        mux = "outer"
+        channel = 7
+        address = 0x71
+
+        [[device]]
+        name = "cpu"
+        chip = "ina260"
+        mux = "inner"
+        channel = 3
+        bus = "board"
+        address = 0x4f
+        averaging = { count = 64, voltage = "1.1ms", current = 0.000140 }
+
+        [[device]]
+        name = "radio"
+        chip = "ina3221"
+        mux = "outer"
+        channel = 0
+        address = 0x41
+        input = 2
+        shunt_ohms = 1
+        averaging = "auto"
+
+        [[device]]
+        name = "module"
+        chip = "hwmon"
+        sensor = "ina3221"
+        label = "VDD_IN"
+    """
+    outer = Mux(name="outer", chip="tca9548a", bus="board", address=0x70)
+    inner = Mux(name="inner", chip="pca9546a", bus="board", address=0x71, parent=outer, parent_channel=7)
+
+    assert parse_text(text) == Settings(
+        hostname="rack 1/node 17",
+        devices=(
+            Device(
+                name="cpu",
+                chip="ina260",
+                place=Place(bus="board", mux=inner, channel=3, address=0x4F),
+                averaging=Averaging(count=64, voltage_seconds=1.1e-3, current_seconds=140e-6),
+            ),
+            Device(
+                name="radio",
+                chip="ina3221",
+                place=Place(bus="board", mux=outer, channel=0, address=0x41),
+                input=2,
+                shunt_ohms=1.0,
+            ),
+            Device(name="module", chip="hwmon", sensor="ina3221", label="VDD_IN"),
+        ),
+        muxes=(outer, inner),
+        interval_seconds=60.0,
+        sample_interval_seconds=0.25,
+        max_gap_seconds=5400.0,
+        state_dir=Path("/home/pi/state"),
+        pushgateway=PushgatewaySettings(
+            url="https://push.example.org:9091/prefix/",
+            job="watts",
+            group_by="node",
+            timeout_seconds=2.5,
+            username="node",
+            password_file="password",
+            ca_file="/etc/ca.pem",
+            cert_file="/etc/cert.pem",
+            key_file="/etc/key.pem",
+            delete_on_exit=True,
+        ),
+        serve=ServeSettings(host="::1", port=9812),
+        metrics=MetricsSettings(extremes=False, ina260_names=True),
+    )
+
+
+def test_muxes_may_be_described_in_any_order(parse_text: Parse) -> None:
+    inner = '[[mux]]\nname = "b"\nchip = "tca9548a"\nmux = "a"\nchannel = 1\naddress = 0x71\n'
+    outer = '[[mux]]\nname = "a"\nchip = "tca9548a"\nbus = 1\naddress = 0x70\n'
+
+    settings = parse_text(GATEWAY + inner + outer + DEVICE)
+
+    assert [mux.name for mux in settings.muxes] == ["b", "a"]
+    assert settings.muxes[0].parent == settings.muxes[1]
+
+
+@pytest.mark.parametrize(
+    "devices",
+    [
+        pytest.param(
+            '[[device]]\nname="a"\nchip="ina3221"\nbus=1\naddress=0x40\ninput=1\nshunt_ohms=0.1\n'
+            '[[device]]\nname="b"\nchip="ina3221"\nbus=1\naddress=0x40\ninput=3\nshunt_ohms=0.05\n',
+            id="one chip, two inputs with two kinds of shunt",
+        ),
+        pytest.param(
+            '[[device]]\nname="a"\nchip="ina260"\nbus=1\naddress=0x40\n'
+            '[[device]]\nname="b"\nchip="ina260"\nbus=2\naddress=0x40\n'
+            '[[device]]\nname="c"\nchip="ina260"\nbus="board"\naddress=0x40\n',
+            id="one address on three buses",
+        ),
+        pytest.param(
+            '[[mux]]\nname="m0"\nchip="tca9548a"\nbus=1\naddress=0x70\n'
+            '[[mux]]\nname="m1"\nchip="tca9548a"\nbus=1\naddress=0x71\n'
+            '[[device]]\nname="a"\nchip="ina260"\nmux="m0"\nchannel=0\naddress=0x40\n'
+            '[[device]]\nname="b"\nchip="ina260"\nmux="m0"\nchannel=1\naddress=0x40\n'
+            '[[device]]\nname="c"\nchip="ina3221"\nmux="m1"\nchannel=0\naddress=0x40\ninput=1\nshunt_ohms=0.1\n'
+            '[[device]]\nname="d"\nchip="ina260"\nbus=2\naddress=0x40\n',
+            id="one address behind several channels and muxes",
+        ),
+        pytest.param(
+            '[[mux]]\nname="m0"\nchip="tca9548a"\nbus=1\naddress=0x70\n'
+            '[[mux]]\nname="m1"\nchip="tca9548a"\nmux="m0"\nchannel=0\naddress=0x71\n'
+            '[[mux]]\nname="m2"\nchip="tca9548a"\nmux="m0"\nchannel=1\naddress=0x71\n'
+            '[[device]]\nname="a"\nchip="ina260"\nmux="m1"\nchannel=0\naddress=0x40\n'
+            '[[device]]\nname="b"\nchip="ina260"\nmux="m2"\nchannel=0\naddress=0x40\n',
+            id="two branches that never meet, alike",
+        ),
+        pytest.param(
+            '[[device]]\nname="a"\nchip="hwmon"\nsensor="ina3221"\ninput=1\n'
+            '[[device]]\nname="b"\nchip="hwmon"\nsensor="ina3221"\ninput=2\n'
+            '[[device]]\nname="c"\nchip="hwmon"\nsensor="other"\ninput=2\n',
+            id="several inputs of kernel-owned chips",
+        ),
+    ],
+)
+def test_wirings_that_work_are_accepted(devices: str, parse_text: Parse) -> None:
+    assert len(parse_text(GATEWAY + devices).devices) == devices.count("[[device]]")
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("500ms", 0.5),
+        ("15s", 15.0),
+        ("2m", 120.0),
+        ("1h", 3600.0),
+        ("1.5s", 1.5),
+        ("1h30m", 5400.0),
+        ("140us", 140e-6),
+        ("1.1ms", 1.1e-3),
+        ("0s", 0.0),
+        (3, 3.0),
+        (0.25, 0.25),
+        (0, 0.0),
+    ],
+)
+def test_a_duration_is_a_number_with_a_unit_or_of_seconds(value: object, seconds: float) -> None:
+    assert parse_duration(value) == seconds
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "s", "5", "5 s", " 5s", "5S", "5d", "-1s", "+1s", "1e3s", ".5s", "5.s", "1s2", "9" * 400 + "s"),
+        *(True, False, None, [], {}, -1, -0.5, math.nan, math.inf, 10**400),
+    ],
+)
+def test_what_is_no_duration_says_what_was_expected(value: object) -> None:
+    with pytest.raises(ValueError, match=r'^expected a duration such as "15s" or a number of seconds, not '):
+        parse_duration(value)
+
+
+@pytest.mark.parametrize("text", ["24h", "10m", "90s", "1.5s", "1s", "100ms", "2.116ms", "140us", "0s"])
+def test_a_duration_in_a_message_reads_as_it_is_written_in_the_file(text: str) -> None:
+    assert spell_duration(parse_duration(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "port"),
+    [
+        ("127.0.0.1:9812", "127.0.0.1", 9812),
+        ("[::1]:9812", "::1", 9812),
+        (":9812", "", 9812),
+        ("localhost:0", "localhost", 0),
+    ],
+)
+def test_a_file_may_ask_to_be_scraped_only(listen: str, host: str, port: int, parse_text: Parse) -> None:
+    settings = parse_text(f'[serve]\nlisten = "{listen}"\n{DEVICE}')
+
+    assert settings.serve == ServeSettings(host, port)
+    assert settings.pushgateway is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://gateway",
+        "http://gateway:9091/",
+        "https://push.example.org/a/b",
+        "http://10.0.0.1:80",
+        "http://[fd00::1]:9091",
+        "http://push_gateway:9091",
+    ],
+)
+def test_a_url_is_kept_as_it_is_written(url: str, parse_text: Parse) -> None:
+    pushgateway = parse_text(f'[pushgateway]\nurl = "{url}"\n{DEVICE}').pushgateway
+
+    assert pushgateway is not None
+    assert pushgateway.url == url
+
+
+@pytest.mark.parametrize(
+    "hostname", ["raspberrypi", "RaspberryPi.local", "localhost", "jetson", "ubuntu", "debian.lan"]
+)
+def test_a_hostname_that_many_machines_share_is_warned_about(hostname: str, chips: Chips) -> None:
+    text = GATEWAY + DEVICE
+
+    assert parse(text, chips, default_hostname=hostname, environ={"HOME": "/"}).warnings == (
+        (
+            f'hostname: "{hostname}", this machine\'s own name, is that of many machines, and two nodes under one name '
+            'overwrite each other; write hostname = "..."'
+        ),
+    )
+    for chosen in (hostname, "node-17"):
+        named = f'hostname = "{chosen}"\n{text}'
+        assert parse(named, chips, default_hostname=hostname, environ={"HOME": "/"}).warnings == ()
+
+
+@pytest.mark.parametrize("hostname", ["", ".", "a\nb"])
+def test_a_machine_whose_own_name_is_no_good_must_be_given_one(hostname: str, chips: Chips) -> None:
+    with pytest.raises(ConfigError, match=r"^hostname: missing, and this machine's own name will not do: "):
+        parse(GATEWAY + DEVICE, chips, default_hostname=hostname, environ={"HOME": "/"})
+
+
+def test_a_shunt_that_looks_like_milliohms_is_warned_about(parse_text: Parse) -> None:
+    device = '[[device]]\nname = "a"\nchip = "ina3221"\nbus = 1\naddress = 0x40\ninput = 1\nshunt_ohms = 100\n'
+
+    assert parse_text(GATEWAY + device).warnings == (
+        'device[1] "a": shunt_ohms: 100 ohms is a lot for a shunt; if it is 100 milliohms, write shunt_ohms = 0.1',
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "environ", "state_dir"),
+    [
+        ('state_dir = "/srv"', {"STATE_DIRECTORY": "/var/lib/wattpush"}, "/srv"),
+        ('state_dir = "here"', {}, "here"),
+        ('state_dir = "~"', {"HOME": "/home/pi"}, "/home/pi"),
+        ("", {"STATE_DIRECTORY": "/var/lib/wattpush", "XDG_STATE_HOME": "/x"}, "/var/lib/wattpush"),
+        ('state_dir = ""', {"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "/var/lib/a"),
+        ("", {"STATE_DIRECTORY": "", "XDG_STATE_HOME": "/x", "HOME": "/home/pi"}, "/x/wattpush"),
+        ("", {"XDG_STATE_HOME": "relative", "HOME": "/home/pi"}, "/home/pi/.local/state/wattpush"),
+        ("", {"XDG_STATE_HOME": "", "HOME": "/home/pi"}, "/home/pi/.local/state/wattpush"),
+    ],
+)
+def test_the_state_is_kept_where_the_file_or_else_systemd_or_else_xdg_says(
+    line: str, environ: dict[str, str], state_dir: str, chips: Chips
+) -> None:
+    text = f"{line}\n{GATEWAY}{DEVICE}"
+
+    assert parse(text, chips, default_hostname="x", environ=environ).state_dir == Path(state_dir)
+
+
+@pytest.mark.parametrize(
+    ("argument", "environ", "path"),
+    [
+        ("a.toml", {"WATTPUSH_CONFIG": "b.toml"}, "a.toml"),
+        (None, {"WATTPUSH_CONFIG": "b.toml"}, "b.toml"),
+        (None, {"WATTPUSH_CONFIG": ""}, "/etc/wattpush/config.toml"),
+        (None, {}, "/etc/wattpush/config.toml"),
+    ],
+)
+def test_the_file_is_that_of_the_command_line_or_else_the_environment(
+    argument: str | None, environ: dict[str, str], path: str
+) -> None:
+    assert find_file(argument, environ) == Path(path)
+
+
+def load_from(path: Path, chips: Chips) -> Settings:
+    return load(path, chips, default_hostname="pi-4", environ={"HOME": "/home/pi"})
+
+
+@pytest.mark.parametrize("beginning", [b"", b"\xef\xbb\xbf"], ids=["plain", "with a byte order mark"])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"], ids=["unix", "windows"])
+def test_a_file_is_read_whatever_editor_wrote_it(
+    beginning: bytes, line_end: bytes, tmp_path: Path, chips: Chips, parse_text: Parse
+) -> None:
+    text = f'hostname = "Küche"\n{GATEWAY}{DEVICE}'
+    path = tmp_path / "config.toml"
+    path.write_bytes(beginning + text.encode().replace(b"\n", line_end))
+
+    assert load_from(path, chips) == parse_text(text)
+
+
+def test_a_missing_file_says_what_to_copy_and_ends_in_the_exit_code_for_configuration(
+    tmp_path: Path, chips: Chips
+) -> None:
+    path = tmp_path / "config.toml"
+
+    with pytest.raises(ConfigError) as caught:
+        load_from(path, chips)
+
+    assert caught.value.problems == (
+        f"no such file; wattpush scan --toml writes one for what is connected, or copy config.toml.example to {path}",
+    )
+    assert caught.value.exit_code == ExitCode.CONFIG
+
+
+def test_a_folder_says_to_name_the_file_in_it(tmp_path: Path, chips: Chips) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_from(tmp_path, chips)
+
+    assert caught.value.problems == (f"is a folder; name the file in it, such as {tmp_path}/config.toml",)
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path, chips: Chips) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "config.toml").symlink_to("pipe")
+
+    for path in (tmp_path / "pipe", tmp_path / "config.toml"):
+        with pytest.raises(ConfigError) as caught:
+            load_from(path, chips)
+        assert caught.value.problems == ("is a named pipe, on which wattpush would wait for ever; name a file",)
+
+
+def test_what_the_shell_hands_over_is_read(tmp_path: Path) -> None:
+    """`--config <(...)`, and `--config /dev/stdin` behind a pipe."""
+    (tmp_path / "config.toml").write_text(GATEWAY + DEVICE)
+    for config in ('<(cat "$1")', '/dev/stdin < <(cat "$1")', '/dev/stdin < "$1"'):
+        checked = subprocess.run(
+            ["bash", "-c", f'"$0" -m agent check --config {config}', sys.executable, str(tmp_path / "config.toml")],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_a_path_through_a_file_is_a_problem_of_the_configuration(tmp_path: Path, chips: Chips) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(ConfigError, match=r"^cannot read .*: Not a directory$"):
+        load_from(tmp_path / "file" / "config.toml", chips)
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b"\xff", "line 1, column 1: byte 0xff"),
+        (b"\n# two\n# \xe4", "line 3, column 3: byte 0xe4"),
+        ("# ä\nhostname = ".encode() + b'"K\xfcche"\n', "line 2, column 14: byte 0xfc"),
+        ("# a whole ä, then half of one: ä".encode()[:-1], "line 1, column 32: byte 0xc3"),
+    ],
+)
+def test_a_file_in_another_encoding_says_where_and_what_to_do(
+    content: bytes, place: str, tmp_path: Path, chips: Chips
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(content)
+
+    with pytest.raises(ConfigError) as caught:
+        load_from(path, chips)
+
+    assert caught.value.problems == (f"{place} is not UTF-8; save the file as UTF-8",)
+
+
+def test_a_file_that_may_not_be_read_says_how_to_open_it(tmp_path: Path, chips: Chips) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(GATEWAY + DEVICE)
+    path.chmod(0)
+    if os.geteuid() == 0:
+        # Nothing is closed to root: let another user, who has no rights here, try it in a process of its own.
+        tmp_path.chmod(0o755)
+        program = (
+            "import os, pathlib, sys\n"
+            "from agent import config, errors\n"
+            "os.setuid(65534)\n"
+            "try:\n"
+            "    config.load(pathlib.Path(sys.argv[1]), {}, default_hostname='x', environ={})\n"
+            "except errors.PermissionDeniedError as error:\n"
+            "    print(int(error.exit_code), error)\n"
+        )
+        message = subprocess.run(  # the interpreter that runs this test, and a program of ours
+            [sys.executable, "-c", program, path], check=True, capture_output=True, text=True
+        ).stdout
+        assert message.startswith(f"77 {path}: permission denied; let the user that wattpush runs as read it")
+    else:
+        with pytest.raises(
+            PermissionDeniedError, match="permission denied; let the user that wattpush runs as read it"
+        ):
+            load_from(path, chips)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("a = " + "[" * 100_000, id="deeply nested"),
+        pytest.param("a = " + "9" * 100_000, id="more digits than Python reads"),
+        pytest.param("interval = 0x" + "f" * 100_000, id="more digits than Python prints"),
+        pytest.param("[" + "a." * 20_000 + "a]", id="a name with many parts"),
+        pytest.param("\x00", id="a null byte"),
+    ],
+)
+def test_a_file_that_strains_the_parser_is_refused_in_one_piece(text: str, parse_text: Parse) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_text(text)
+
+    assert all(len(problem) < 1000 for problem in caught.value.problems)
+
+
+def test_reading_the_configuration_imports_nothing_heavy() -> None:
+    program = "import sys, agent.config; print(' '.join(sys.modules))"
+
+    modules = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+
+    assert "agent.config" in modules
+    assert not {"board", "busio", "prometheus_client", "tenacity", "urllib3", "asyncio", "difflib"} & set(modules)

@@ -1,0 +1,752 @@
+"""Bad files, and exactly what is said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+Problems = Callable[[str], tuple[str, ...]]
+
+GATEWAY = '[pushgateway]\nurl = "http://gateway:9091"\n'
+DEVICE = '[[device]]\nname = "cpu"\nchip = "ina260"\nbus = 1\naddress = 0x40\n'
+M0 = '[[mux]]\nname = "m0"\nchip = "tca9548a"\nbus = 1\naddress = 0x70\n'
+
+
+def top(lines: str) -> str:
+    return f"{lines}\n{GATEWAY}{DEVICE}"
+
+
+def gateway(lines: str) -> str:
+    return f"{GATEWAY}{lines}\n{DEVICE}"
+
+
+def url(value: str) -> str:
+    return f'[pushgateway]\nurl = "{value}"\n{DEVICE}'
+
+
+def listen(value: str) -> str:
+    return f'[serve]\nlisten = "{value}"\n{DEVICE}'
+
+
+def table(kind: str, **keys: str | float) -> str:
+    lines = [f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value}" for key, value in keys.items()]
+    return "\n".join([f"[[{kind}]]", *lines, ""])
+
+
+def mux(name: str, address: int = 0x70, chip: str = "tca9548a", **place: str | float) -> str:
+    return table("mux", name=name, chip=chip, address=address, **place)
+
+
+def ina260(name: str, address: int = 0x40, **keys: str | float) -> str:
+    return table("device", name=name, chip="ina260", address=address, **keys)
+
+
+def ina3221(name: str, address: int = 0x40, **keys: str | float) -> str:
+    return table("device", name=name, chip="ina3221", address=address, **keys)
+
+
+def hwmon(name: str, **keys: str | float) -> str:
+    return table("device", name=name, chip="hwmon", **keys)
+
+
+def averaging(value: str) -> str:
+    return f"{GATEWAY}{DEVICE}averaging = {value}\n"
+
+
+EXPECTED_DURATION = 'expected a duration such as "15s" or a number of seconds'
+COUNTS = "1, 4, 16, 64, 128, 256, 512, 1024"
+TIMES = "140us, 204us, 332us, 588us, 1.1ms, 2.116ms, 4.156ms, 8.244ms"
+EITHER = "they answer at once; give one of them another address"
+OFTEN_MEANT = "put them into username and password_file (a literal @ in the path is %40)"
+
+# What is wrong -> the file, and the lines about it.
+TOML: dict[str, tuple[str, ...]] = {
+    "no equals sign": (
+        "interval 15",
+        "line 1, column 10",
+    ),
+    "unfinished string": ('\njob = "power', "end of the file"),
+    "key twice": ("a = 1\na = 2\n", "line 2, column 6"),
+}
+TOP: dict[str, tuple[str, ...]] = {
+    "duration without a unit": (top('interval = "15"'), f'interval: {EXPECTED_DURATION}, not "15"'),
+    "duration with a strange unit": (
+        top('interval = "15 parsecs"'),
+        f'interval: {EXPECTED_DURATION}, not "15 parsecs"',
+    ),
+    "duration in other digits": (top('interval = "\u0661s"'), f'interval: {EXPECTED_DURATION}, not "\u0661s"'),
+    "true for a duration": (top("interval = true"), f"interval: {EXPECTED_DURATION}, not true"),
+    "negative duration": (top("interval = -1"), f"interval: {EXPECTED_DURATION}, not -1"),
+    "negative duration in words": (top('interval = "-5s"'), f'interval: {EXPECTED_DURATION}, not "-5s"'),
+    "nan": (top("interval = nan"), f"interval: {EXPECTED_DURATION}, not nan"),
+    "inf": (top("max_gap = inf"), f"max_gap: {EXPECTED_DURATION}, not inf"),
+    "a table for a duration": (top("interval = {}"), f"interval: {EXPECTED_DURATION}, not a table"),
+    "a list for a duration": (top("interval = []"), f"interval: {EXPECTED_DURATION}, not a list"),
+    "a date for a duration": (top("interval = 2024-01-01"), f"interval: {EXPECTED_DURATION}, not a date or time"),
+    "more digits than a float holds": (
+        top(f"interval = 1{'0' * 400}"),
+        f"interval: {EXPECTED_DURATION}, not a huge number",
+    ),
+    "zero interval": (top("interval = 0"), "interval: 0s is not in 100ms..24h"),
+    "interval too short": (top('interval = "50ms"'), "interval: 50ms is not in 100ms..24h"),
+    "interval too long": (top('interval = "25h"'), "interval: 25h is not in 100ms..24h"),
+    "sample interval too short": (top('sample_interval = "9ms"'), "sample_interval: 9ms is not in 10ms..24h"),
+    "samples rarer than pushes": (
+        top('interval = "5s"\nsample_interval = "10s"'),
+        "sample_interval: 10s is longer than interval, 5s",
+    ),
+    "default samples rarer than pushes": (
+        top('interval = "500ms"'),
+        "interval: 500ms is shorter than sample_interval, 1s (the default)",
+    ),
+    "samples rarer than the default pushes": (
+        top('sample_interval = "1m"'),
+        "sample_interval: 1m is longer than interval, 15s (the default)",
+    ),
+    "bad interval, of which nothing follows for the samples": (
+        top('interval = true\nsample_interval = "1m"'),
+        f"interval: {EXPECTED_DURATION}, not true",
+    ),
+    "no gap is ever short enough": (
+        top('sample_interval = "5s"\nmax_gap = "4s"'),
+        "sample_interval: 5s is longer than max_gap, 4s",
+    ),
+    "empty hostname": (top('hostname = ""'), "hostname: is empty"),
+    "dot hostname": (
+        top('hostname = "."'),
+        'hostname: "." cannot be pushed under: it means a folder in the gateway\'s URL',
+    ),
+    "number for a hostname": (top("hostname = 17"), "hostname: expected a string, not 17"),
+    "control character": (top('hostname = "a\\nb"'), 'hostname: "a\\nb" has a control character in it'),
+    "a line end that only Unicode knows": (
+        top('hostname = "a\\u2028b"'),
+        'hostname: "a\\u2028b" has a control character in it',
+    ),
+    "overlong hostname": (
+        top(f'hostname = "{"x" * 201}"'),
+        f'hostname: "{"x" * 60}…" is longer than 200 characters',
+    ),
+    "unknown key": (top("interval_s = 3"), 'interval_s: unknown key; did you mean "interval"?'),
+    "unknown key in capitals": (top("INTERVAL = 3"), 'INTERVAL: unknown key; did you mean "interval"?'),
+    "unknown key like no other": (
+        top("zzz = 3"),
+        (
+            "zzz: unknown key; known here: hostname, interval, sample_interval, max_gap, state_dir, pushgateway, "
+            "serve, metrics, mux, device"
+        ),
+    ),
+    "unknown key with strange characters": (
+        top('"inter\\nval" = 3'),
+        '"inter\\nval": unknown key; did you mean "interval"?',
+    ),
+    "key of another table": (top('job = "power"'), "job: unknown key here; it belongs in [pushgateway]"),
+    "top-level key below a table": (
+        gateway("interval = 3"),
+        "pushgateway: interval: unknown key here; it belongs at the top of the file, before the first [table]",
+    ),
+    "unknown table": (top("[metric]"), 'metric: unknown key; did you mean "metrics"?'),
+    "table in double brackets": (
+        f"[[pushgateway]]\n{DEVICE}",
+        "pushgateway: there is only one of it: write its name in single brackets",
+    ),
+    "list in single brackets": (
+        f"{GATEWAY}[device]\nname = 1\n",
+        "device: there can be several: write its name in double brackets",
+    ),
+    "number for a table": (f"metrics = 3\n{GATEWAY}{DEVICE}", "metrics: expected a table, not 3"),
+    "number for a list of tables": (f"mux = 3\n{GATEWAY}{DEVICE}", "mux: expected tables, not 3"),
+    "number in a list of tables": (
+        f"mux = [3]\n{GATEWAY}{DEVICE}",
+        "mux[1]: expected a table, not 3",
+    ),
+    "nothing to measure": (
+        GATEWAY,
+        "device: missing; describe at least one measured load in a [[device]] table",
+    ),
+    "an empty list of devices": (
+        f"device = []\n{GATEWAY}",
+        "device: missing; describe at least one measured load in a [[device]] table",
+    ),
+    "nowhere to send it": (
+        DEVICE,
+        (
+            'pushgateway: missing; write [pushgateway] with url = "http://..." to push, or [serve] with '
+            'listen = "127.0.0.1:9812" to be scraped'
+        ),
+    ),
+    "a home folder that nobody has": (
+        top('state_dir = "~no-such-user/x"'),
+        'state_dir: "~no-such-user/x": that home folder cannot be found; write the whole path',
+    ),
+}
+PUSHGATEWAY: dict[str, tuple[str, ...]] = {
+    "no url": (f"[pushgateway]\n{DEVICE}", 'pushgateway: url: missing; write url = "http://127.0.0.1:9091"'),
+    "empty url": (url(""), "pushgateway: url: is empty"),
+    "no scheme": (url("gateway:9091"), 'pushgateway: url: "gateway:9091" does not begin with http:// or https://'),
+    "other scheme": (url("ftp://gateway"), 'pushgateway: url: "ftp://gateway" does not begin with http:// or https://'),
+    "no host": (url("http://:9091"), 'pushgateway: url: "http://:9091" has no good host name in it'),
+    "bad host": (url("http://a..b"), 'pushgateway: url: "http://a..b" has no good host name in it'),
+    "half an address": (
+        url("http://[::1"),
+        'pushgateway: url: "http://[::1" is not a URL with a good host and port: Invalid IPv6 URL',
+    ),
+    "port out of range": (
+        url("http://gateway:65536"),
+        'pushgateway: url: "http://gateway:65536" is not a URL with a good host and port: Port out of range 0-65535',
+    ),
+    "port zero": (url("http://gateway:0"), 'pushgateway: url: "http://gateway:0" has port 0, where nothing can listen'),
+    "space": (
+        url("http://gate way"),
+        'pushgateway: url: "http://gate way" has characters that a URL cannot hold; percent-encode them',
+    ),
+    "query": (
+        url("http://gateway/?a=1"),
+        'pushgateway: url: "http://gateway/?a=1" has a query or fragment; the gateway takes only a path',
+    ),
+    "credentials": (url("https://node:secret@gateway"), f"pushgateway: url: holds credentials; {OFTEN_MEANT}"),
+    "a user alone": (url("https://node@gateway"), f"pushgateway: url: holds credentials; {OFTEN_MEANT}"),
+    "number for a url": (f"[pushgateway]\nurl = 9091\n{DEVICE}", "pushgateway: url: expected a string, not 9091"),
+    "dotdot job": (
+        gateway('job = ".."'),
+        'pushgateway: job: ".." cannot be pushed under: it means a folder in the gateway\'s URL',
+    ),
+    "unknown grouping": (gateway('group_by = "host"'), 'pushgateway: group_by: "host" is not one of "device", "node"'),
+    "no time to push": (gateway("timeout = 0"), "pushgateway: timeout: 0s is not in 1ms..1h"),
+    "word for a switch": (
+        gateway('delete_on_exit = "yes"'),
+        'pushgateway: delete_on_exit: expected true or false, not "yes"',
+    ),
+    "number for a switch": (
+        gateway("delete_on_exit = 1"),
+        "pushgateway: delete_on_exit: expected true or false, not 1",
+    ),
+    "username alone": (
+        gateway('username = "node"'),
+        'pushgateway: username: goes with password_file, which is missing; write password_file = "..."',
+    ),
+    "password_file alone": (
+        gateway('password_file = "p"'),
+        'pushgateway: password_file: goes with username, which is missing; write username = "..."',
+    ),
+    "both ways to log in": (
+        gateway('username = "node"\npassword_file = "p"\nbearer_token_file = "t"'),
+        "pushgateway: bearer_token_file: excludes password_file; keep one of them",
+    ),
+    "both ways to log in, and no user": (
+        gateway('password_file = "p"\nbearer_token_file = "t"'),
+        "pushgateway: bearer_token_file: excludes password_file; keep one of them",
+    ),
+    "password in the username": (
+        gateway('username = "node:secret"\npassword_file = "p"'),
+        'pushgateway: username: may not contain ":"; the password goes into the file that password_file names',
+    ),
+    "password in the file": (
+        gateway('password = "secret"'),
+        'pushgateway: password: unknown key; did you mean "password_file"?',
+    ),
+    "cert without key": (
+        gateway('cert_file = "c"'),
+        'pushgateway: cert_file: goes with key_file, which is missing; write key_file = "..."',
+    ),
+    "key without cert": (
+        gateway('key_file = "k"\ncert_file = ""'),
+        'pushgateway: key_file: goes with cert_file, which is missing; write cert_file = "..."',
+    ),
+    "bad key beside a cert": (
+        gateway('key_file = 1\ncert_file = "c"'),
+        "pushgateway: key_file: expected a string, not 1",
+    ),
+}
+SERVE_AND_METRICS: dict[str, tuple[str, ...]] = {
+    "nowhere to listen": (f"[serve]\n{DEVICE}", 'serve: listen: missing; write listen = "127.0.0.1:9812"'),
+    "a port alone": (
+        listen("9812"),
+        'serve: listen: expected "host:port" such as "127.0.0.1:9812" or "[::1]:9812", not "9812"',
+    ),
+    "IPv6 without brackets": (
+        listen("::1:9812"),
+        'serve: listen: expected "host:port" such as "127.0.0.1:9812" or "[::1]:9812", not "::1:9812"',
+    ),
+    "no IPv6 in brackets": (listen("[localhost]:9812"), 'serve: listen: "localhost" is not an IPv6 address'),
+    "listening out of range": (listen("localhost:65536"), "serve: listen: port 65536 is not in 0..65535"),
+    "listening on a star": (listen("*:9812"), 'serve: listen: "*" is not a host name or IPv4 address'),
+    "word for a metric": (top('[metrics]\nextremes = "no"'), 'metrics: extremes: expected true or false, not "no"'),
+    "unknown metric": (top("[metrics]\nextreme = true"), 'metrics: extreme: unknown key; did you mean "extremes"?'),
+}
+MUXES: dict[str, tuple[str, ...]] = {
+    "a mux without anything": (
+        f"{GATEWAY}[[mux]]\n{DEVICE}",
+        'mux[1]: name: missing; give every mux its own, such as name = "m0"',
+        'mux[1]: chip: missing; write chip = "tca9548a"',
+        "mux[1]: address: missing; write address = 0x70",
+        "mux[1]: bus: missing; write bus = 1 for /dev/i2c-1, or mux and channel",
+    ),
+    "unknown kind of mux": (
+        f"{GATEWAY}{mux('m0', chip='tca9545a', bus=1)}{DEVICE}",
+        'mux[1] "m0": chip: "tca9545a" is not one of "tca9548a", "pca9546a"',
+    ),
+    "mux address out of range": (
+        f"{GATEWAY}{mux('m0', address=0x78, bus=1)}{DEVICE}",
+        'mux[1] "m0": address: 0x78 is not in 0x70..0x77',
+    ),
+    "two muxes of one name, which may be both meant": (
+        (
+            f"{GATEWAY}{M0}{mux('m0', address=0x71, bus=1)}{DEVICE}"
+            f"{ina260('a', mux='m0', channel=1)}{ina260('b', mux='m0', channel=1)}"
+        ),
+        'mux[2] "m0": name: is already that of mux[1]',
+    ),
+    "two muxes at one address": (
+        f"{GATEWAY}{M0}{mux('m1', bus=1)}{DEVICE}",
+        'mux[2] "m1": address: 0x70 on /dev/i2c-1 is already that of mux[1] "m0"',
+    ),
+    "mux behind itself": (
+        f"{GATEWAY}{mux('m0', mux='m0', channel=0)}{DEVICE}",
+        'mux[1] "m0": mux: the muxes go round in a circle: "m0" behind "m0"',
+    ),
+    "muxes in a circle, and one behind it": (
+        (
+            f"{GATEWAY}{mux('tail', mux='m0', channel=0)}{mux('m0', mux='m1', channel=0)}"
+            f"{mux('m1', mux='m0', channel=0)}{DEVICE}{ina260('a', mux='tail', channel=0)}"
+        ),
+        'mux[2] "m0": mux: the muxes go round in a circle: "m0" behind "m1" behind "m0"',
+    ),
+    "mux behind one that is not there": (
+        f"{GATEWAY}{M0}{mux('m1', address=0x71, mux='m00', channel=0)}{DEVICE}{ina260('a', mux='m1', channel=0)}",
+        'mux[2] "m1": mux: no mux is named "m00"; did you mean "m0"?',
+    ),
+    "mux behind a mux without a channel": (
+        f"{GATEWAY}{M0}{mux('m1', address=0x71, mux='m0')}{DEVICE}",
+        'mux[2] "m1": channel: missing; behind which channel of the mux, 0..7?',
+    ),
+    "mux on the trunk with a channel": (
+        f"{GATEWAY}{mux('m0', bus=1, channel=0)}{DEVICE}",
+        'mux[1] "m0": channel: goes with mux, which is missing; write mux = "..." or remove this line',
+    ),
+    "mux with a channel alone": (
+        f"{GATEWAY}{mux('m0', channel=0)}{DEVICE}",
+        'mux[1] "m0": mux: missing; of which mux is this the channel?',
+    ),
+    "mux with another bus than the one before it": (
+        f"{GATEWAY}{M0}{mux('m1', address=0x71, mux='m0', channel=1, bus=2)}{DEVICE}",
+        'mux[2] "m1": bus: 2 is not the bus of mux "m0" (1); remove this line',
+    ),
+    "mux behind a channel that a pca9546a lacks": (
+        f"{GATEWAY}{mux('m0', chip='pca9546a', bus=1)}{mux('m1', address=0x71, mux='m0', channel=4)}{DEVICE}",
+        'mux[2] "m1": channel: 4 is not in 0..3: mux "m0" is a pca9546a',
+    ),
+    "mux with the address of the one before it": (
+        f"{GATEWAY}{M0}{mux('m1', mux='m0', channel=2)}{DEVICE}",
+        (
+            'mux[1] "m0": address: 0x70 on /dev/i2c-1 clashes with mux[2] "m1" behind '
+            "mux m0 (0x70 on /dev/i2c-1) channel 2: " + EITHER
+        ),
+    ),
+    "mux with the address of one on the trunk, two further out": (
+        f"{GATEWAY}{M0}{mux('m1', address=0x71, mux='m0', channel=2)}{mux('m2', mux='m1', channel=3)}{DEVICE}",
+        (
+            'mux[1] "m0": address: 0x70 on /dev/i2c-1 clashes with mux[3] "m2" behind '
+            "mux m1 (0x71 behind mux m0 (0x70 on /dev/i2c-1) channel 2) channel 3: " + EITHER
+        ),
+    ),
+    "key of a device": (
+        f"{GATEWAY}{M0}input = 1\n{DEVICE}",
+        'mux[1] "m0": input: unknown key here; it belongs in [[device]]',
+    ),
+    "name with a line break": (
+        f'{GATEWAY}[[mux]]\nname = "a\\nb"\nchip = "tca9548a"\nbus = 1\naddress = 0x70\n{DEVICE}',
+        'mux[1] "a\\nb": name: "a\\nb" has a control character in it',
+    ),
+}
+DEVICES: dict[str, tuple[str, ...]] = {
+    "a device without anything": (
+        f"{GATEWAY}[[device]]\n",
+        'device[1]: name: missing; give every device its own, such as name = "cpu"',
+        'device[1]: chip: missing; one of "high", "hwmon", "ina260", "ina3221"',
+    ),
+    "an ina260 without anything": (
+        f'{GATEWAY}[[device]]\nname = "cpu"\nchip = "ina260"\n',
+        'device[1] "cpu": address: missing; write address = 0x40',
+        'device[1] "cpu": bus: missing; write bus = 1 for /dev/i2c-1, or mux and channel',
+    ),
+    "an ina3221 without anything": (
+        f'{GATEWAY}[[device]]\nname = "cpu"\nchip = "ina3221"\n',
+        'device[1] "cpu": input: missing; which of 1..3 is this load on?',
+        'device[1] "cpu": shunt_ohms: missing; write that of the shunt on the board, such as 0.1',
+        'device[1] "cpu": address: missing; write address = 0x40',
+        'device[1] "cpu": bus: missing; write bus = 1 for /dev/i2c-1, or mux and channel',
+    ),
+    "channel out of range in the second block": (
+        f"{GATEWAY}{M0}{ina260('gpu', mux='m0', channel=0)}{ina260('cpu', mux='m0', channel=9)}",
+        'device[2] "cpu": channel: 9 is not in 0..7',
+    ),
+    "negative channel": (
+        f"{GATEWAY}{M0}{ina260('cpu', mux='m0', channel=-1)}",
+        'device[1] "cpu": channel: -1 is not in 0..7',
+    ),
+    "float for a channel": (
+        f"{GATEWAY}{M0}{ina260('cpu', mux='m0', channel=2.0)}",
+        'device[1] "cpu": channel: expected a whole number, not 2.0',
+    ),
+    "true for a channel": (
+        f"{GATEWAY}{M0}{ina260('cpu', mux='m0')}channel = true\n",
+        'device[1] "cpu": channel: expected a whole number, not true',
+    ),
+    "string for a channel": (
+        f"{GATEWAY}{M0}{ina260('cpu', mux='m0', channel='2')}",
+        'device[1] "cpu": channel: expected a whole number, not "2"; write 2 without quotes',
+    ),
+    "channel that a pca9546a lacks": (
+        f"{GATEWAY}{mux('m0', chip='pca9546a', bus=1)}{ina260('cpu', mux='m0', channel=5)}",
+        'device[1] "cpu": channel: 5 is not in 0..3: mux "m0" is a pca9546a',
+    ),
+    "string for an address": (
+        f'{GATEWAY}[[device]]\nname = "cpu"\nchip = "ina260"\nbus = 1\naddress = "0x40"\n',
+        'device[1] "cpu": address: expected an address such as 0x40, not "0x40"; write 0x40 without quotes',
+    ),
+    "word for an address": (
+        f'{GATEWAY}[[device]]\nname = "cpu"\nchip = "ina260"\nbus = 1\naddress = "high"\n',
+        'device[1] "cpu": address: expected an address such as 0x40, not "high"',
+    ),
+    "true for an address": (
+        f'{GATEWAY}[[device]]\nname = "cpu"\nchip = "ina260"\nbus = 1\naddress = true\n',
+        'device[1] "cpu": address: expected an address such as 0x40, not true',
+    ),
+    "ina260 address out of range": (
+        f"{GATEWAY}{ina260('cpu', address=0x50, bus=1)}",
+        'device[1] "cpu": address: 0x50 is not in 0x40..0x4f',
+    ),
+    "ina3221 address out of range": (
+        f"{GATEWAY}{ina3221('cpu', address=0x44, bus=1, input=1, shunt_ohms=0.1)}",
+        'device[1] "cpu": address: 0x44 is not in 0x40..0x43',
+    ),
+    "address that Python refuses to print": (
+        f'{GATEWAY}[[device]]\nname = "cpu"\nchip = "ina260"\nbus = 1\naddress = 0x{"f" * 6000}\n',
+        'device[1] "cpu": address: a huge number is not in 0x40..0x4f',
+    ),
+    "shunt that no float can hold": (
+        f"{GATEWAY}{ina3221('cpu', bus=1, input=1)}shunt_ohms = 0x{'f' * 6000}\n",
+        'device[1] "cpu": shunt_ohms: a huge number is not in 0.000001..1000000 (ohms)',
+    ),
+    "string for a bus": (
+        f"{GATEWAY}{ina260('cpu', bus='/dev/i2c-1')}",
+        'device[1] "cpu": bus: expected a bus number or "board", not "/dev/i2c-1"; write 1 without quotes',
+    ),
+    "negative bus": (f"{GATEWAY}{ina260('cpu', bus=-1)}", 'device[1] "cpu": bus: -1 is not in 0..1048575'),
+    "unknown mux": (
+        f"{GATEWAY}{M0}{ina260('cpu', mux='mo', channel=0)}",
+        'device[1] "cpu": mux: no mux is named "mo"; did you mean "m0"?',
+    ),
+    "unknown mux like no other": (
+        f"{GATEWAY}{M0}{ina260('cpu', mux='xyz', channel=0)}",
+        'device[1] "cpu": mux: no mux is named "xyz"; there are "m0"',
+    ),
+    "unknown mux where there is none": (
+        f"{GATEWAY}{ina260('cpu', mux='m0', channel=0)}",
+        'device[1] "cpu": mux: no mux is named "m0"; describe it in a [[mux]] table',
+    ),
+    "mux without a channel": (
+        f"{GATEWAY}{M0}{ina260('cpu', mux='m0')}",
+        'device[1] "cpu": channel: missing; behind which channel of the mux, 0..7?',
+    ),
+    "channel without a mux": (
+        f"{GATEWAY}{ina260('cpu', bus=1, channel=0)}",
+        'device[1] "cpu": channel: goes with mux, which is missing; write mux = "..." or remove this line',
+    ),
+    "neither bus nor mux": (
+        f"{GATEWAY}{ina260('cpu')}",
+        'device[1] "cpu": bus: missing; write bus = 1 for /dev/i2c-1, or mux and channel',
+    ),
+    "another bus than the mux": (
+        f"{GATEWAY}{M0}{ina260('cpu', mux='m0', channel=0, bus='board')}",
+        'device[1] "cpu": bus: "board" is not the bus of mux "m0" (1); remove this line',
+    ),
+    "dot as a name": (
+        f"{GATEWAY}{ina260('.', bus=1)}",
+        'device[1] ".": name: "." cannot be pushed under: it means a folder in the gateway\'s URL',
+    ),
+    "two devices of one name": (
+        f"{GATEWAY}{ina260('cpu', bus=1)}{ina260('cpu', 0x41, bus=1)}",
+        'device[2] "cpu": name: is already that of device[1]',
+    ),
+    "unknown chip": (
+        f"{GATEWAY}{table('device', name='cpu', chip='INA261', bus=1, address=0x40)}",
+        'device[1] "cpu": chip: "INA261" is not a chip that wattpush knows; did you mean "ina260"?',
+    ),
+    "unknown chip, of which nothing follows": (
+        f"{GATEWAY}{table('device', name='cpu', chip='hwmom', sensor='ina3221', label='VDD_IN')}",
+        'device[1] "cpu": chip: "hwmom" is not a chip that wattpush knows; did you mean "hwmon"?',
+    ),
+    "unknown chip like no other": (
+        f"{GATEWAY}{table('device', name='cpu', chip='xyz', bus=1, address=0x40)}",
+        'device[1] "cpu": chip: "xyz" is not a chip that wattpush knows; it knows "high", "hwmon", "ina260", "ina3221"',
+    ),
+    "mux as a device": (
+        f"{GATEWAY}{table('device', name='m0', chip='tca9548a', bus=1, address=0x70)}",
+        'device[1] "m0": chip: "tca9548a" is not a chip that wattpush knows; a mux is described in a [[mux]] table',
+    ),
+    "shunt on an ina260": (
+        f"{GATEWAY}{ina260('cpu', bus=1, shunt_ohms=0.1)}",
+        'device[1] "cpu": shunt_ohms: not for ina260, which has its shunt inside; remove this line',
+    ),
+    "input on an ina260": (
+        f"{GATEWAY}{ina260('cpu', bus=1, input=1)}",
+        'device[1] "cpu": input: not for ina260, which has only one; remove this line',
+    ),
+    "label on an ina260": (
+        f"{GATEWAY}{ina260('cpu', bus=1, label='VDD')}",
+        'device[1] "cpu": label: not for ina260: only a chip that the kernel owns has one; remove this line',
+    ),
+    "fourth input": (
+        f"{GATEWAY}{ina3221('cpu', bus=1, input=4, shunt_ohms=0.1)}",
+        'device[1] "cpu": input: 4 is not in 1..3',
+    ),
+    "no shunt at all": (
+        f"{GATEWAY}{ina3221('cpu', bus=1, input=1, shunt_ohms=0)}",
+        'device[1] "cpu": shunt_ohms: 0 is not in 0.000001..1000000 (ohms)',
+    ),
+    "negative shunt": (
+        f"{GATEWAY}{ina3221('cpu', bus=1, input=1, shunt_ohms=-0.1)}",
+        'device[1] "cpu": shunt_ohms: -0.1 is not in 0.000001..1000000 (ohms)',
+    ),
+    "shunt with its unit": (
+        f"{GATEWAY}{ina3221('cpu', bus=1, input=1, shunt_ohms='0.1 ohm')}",
+        'device[1] "cpu": shunt_ohms: expected the ohms of the shunt such as 0.1, not "0.1 ohm"',
+    ),
+    "endless shunt": (
+        f"{GATEWAY}{ina3221('cpu', bus=1, input=1)}shunt_ohms = inf\n",
+        'device[1] "cpu": shunt_ohms: inf is not in 0.000001..1000000 (ohms)',
+    ),
+    "hwmon without anything": (
+        f"{GATEWAY}{hwmon('module')}",
+        'device[1] "module": label: missing; write label = "..." as hwmon shows it, or input = 1',
+        'device[1] "module": sensor: missing; write the hwmon name or its folder in sysfs',
+    ),
+    "hwmon with label and input": (
+        f"{GATEWAY}{hwmon('module', sensor='ina3221', label='VDD_IN', input=1)}",
+        'device[1] "module": input: excludes label; keep one of them',
+    ),
+    "hwmon with a place": (
+        f"{GATEWAY}{M0}{hwmon('a', sensor='x', input=1, mux='nil', channel=0, bus=1, address=0x40, averaging='auto')}",
+        'device[1] "a": mux: not for hwmon: the kernel knows where the chip is; remove this line',
+        'device[1] "a": bus: not for hwmon: the kernel knows where the chip is; remove this line',
+        'device[1] "a": channel: not for hwmon: the kernel knows where the chip is; remove this line',
+        'device[1] "a": address: not for hwmon: the kernel knows where the chip is; remove this line',
+        'device[1] "a": averaging: not for hwmon: the kernel knows where the chip is; remove this line',
+    ),
+    "hwmon with a shunt": (
+        f"{GATEWAY}{hwmon('a', sensor='x', input=1, shunt_ohms=0.1)}",
+        'device[1] "a": shunt_ohms: not for hwmon, which gets its shunt from the kernel; remove this line',
+    ),
+    "one hwmon input twice": (
+        f"{GATEWAY}{hwmon('a', sensor='x', label='VDD_IN')}{hwmon('b', sensor='x', label='VDD_IN')}",
+        'device[2] "b": label: "VDD_IN" of "x" is already read by device[1] "a"',
+    ),
+}
+AVERAGING: dict[str, tuple[str, ...]] = {
+    "another word than auto": (
+        averaging('"on"'),
+        (
+            'device[1] "cpu": averaging: expected "auto" or a table such as '
+            '{ count = 64, voltage = "1.1ms", current = "1.1ms" }, not "on"'
+        ),
+    ),
+    "count that the chip lacks": (
+        averaging('{ count = 3, voltage = "1.1ms", current = "1.1ms" }'),
+        f'device[1] "cpu": averaging: count: 3 is not one of {COUNTS}',
+    ),
+    "time that the chip lacks": (
+        averaging('{ count = 4, voltage = "1ms", current = 1 }'),
+        f'device[1] "cpu": averaging: voltage: 1ms is not one of {TIMES}',
+        f'device[1] "cpu": averaging: current: 1s is not one of {TIMES}',
+    ),
+    "half of it": (
+        averaging("{ count = 4 }"),
+        'device[1] "cpu": averaging: voltage: missing; count, voltage and current go together',
+        'device[1] "cpu": averaging: current: missing; count, voltage and current go together',
+    ),
+    "wrong types in it": (
+        averaging('{ count = "4", voltage = true, curent = "1.1ms" }'),
+        'device[1] "cpu": averaging: count: expected a whole number, not "4"; write 4 without quotes',
+        f'device[1] "cpu": averaging: voltage: {EXPECTED_DURATION}, not true',
+        'device[1] "cpu": averaging: curent: unknown key; did you mean "current"?',
+    ),
+    "chip that averages nothing": (
+        (
+            f"{GATEWAY}{table('device', name='a', chip='high', bus=1, address=0x60)}"
+            'averaging = { count = 1, voltage = "1.1ms", current = "1.1ms" }\n'
+        ),
+        'device[1] "a": averaging: not for high, which has none; remove this line',
+    ),
+    "bad averaging, of which no difference follows": (
+        (
+            f"{GATEWAY}{ina3221('a', bus=1, input=1, shunt_ohms=0.1)}averaging = 3\n"
+            f"{ina3221('b', bus=1, input=2, shunt_ohms=0.1)}"
+            'averaging = { count = 4, voltage = "1.1ms", current = "1.1ms" }\n'
+        ),
+        (
+            'device[1] "a": averaging: expected "auto" or a table such as '
+            '{ count = 64, voltage = "1.1ms", current = "1.1ms" }, not 3'
+        ),
+    ),
+    "two minds about one chip": (
+        (
+            f"{GATEWAY}{ina3221('a', bus=1, input=1, shunt_ohms=0.1)}{ina3221('b', bus=1, input=2, shunt_ohms=0.1)}"
+            'averaging = { count = 4, voltage = "1.1ms", current = "1.1ms" }\n'
+        ),
+        'device[2] "b": averaging: differs from that of device[1] "a", which is on the same chip',
+    ),
+}
+CLASHES: dict[str, tuple[str, ...]] = {
+    "two devices on one chip": (
+        f"{GATEWAY}{M0}{ina260('a', mux='m0', channel=1)}{ina260('b', mux='m0', channel=1)}",
+        'device[2] "b": address: 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 1 is already read by device[1] "a"',
+    ),
+    "two devices on one input": (
+        f"{GATEWAY}{ina3221('a', bus=1, input=2, shunt_ohms=0.1)}{ina3221('b', bus=1, input=2, shunt_ohms=0.1)}",
+        'device[2] "b": input: 2 of the ina3221 at 0x40 on /dev/i2c-1 is already read by device[1] "a"',
+    ),
+    "no input, of which no clash follows": (
+        f"{GATEWAY}{ina3221('a', bus=1, shunt_ohms=0.1)}{ina3221('b', bus=1, shunt_ohms=0.1)}",
+        'device[1] "a": input: missing; which of 1..3 is this load on?',
+        'device[2] "b": input: missing; which of 1..3 is this load on?',
+    ),
+    "two kinds at one place": (
+        f"{GATEWAY}{ina260('a', bus=1)}{ina3221('b', bus=1, input=2, shunt_ohms=0.1)}",
+        'device[2] "b": chip: ina3221 at 0x40 on /dev/i2c-1, where device[1] "a" has an ina260',
+    ),
+    "chip at the address of a mux beside it": (
+        f"{GATEWAY}{M0}{table('device', name='a', chip='high', bus=1, address=0x70)}",
+        'device[1] "a": address: 0x70 on /dev/i2c-1 is already that of mux[1] "m0"',
+    ),
+    "chip at the address of a mux on its path": (
+        f"{GATEWAY}{M0}{table('device', name='a', chip='high', mux='m0', channel=1, address=0x70)}",
+        (
+            'mux[1] "m0": address: 0x70 on /dev/i2c-1 clashes with device[1] "a" behind '
+            "mux m0 (0x70 on /dev/i2c-1) channel 1: " + EITHER
+        ),
+    ),
+    "chip on the trunk with the address of three behind the mux": (
+        (
+            f"{GATEWAY}{M0}{ina260('a', mux='m0', channel=1)}{ina260('b', bus=1)}{ina260('c', mux='m0', channel=2)}"
+            f"{ina260('d', mux='m0', channel=3)}"
+        ),
+        (
+            'device[2] "b": address: 0x40 on /dev/i2c-1 clashes with device[1] "a" '
+            "behind mux m0 (0x70 on /dev/i2c-1) channel 1 and 2 more: " + EITHER
+        ),
+    ),
+    "chip between two muxes with the address of one behind both": (
+        (
+            f"{GATEWAY}{M0}{mux('m1', address=0x71, mux='m0', channel=2)}{ina260('a', mux='m0', channel=2)}"
+            f"{ina260('b', mux='m1', channel=5)}"
+        ),
+        (
+            'device[1] "a": address: 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 2 clashes with device[2] "b" '
+            "behind mux m1 (0x71 behind mux m0 (0x70 on /dev/i2c-1) channel 2) channel 5: " + EITHER
+        ),
+    ),
+}
+ROWS: dict[str, tuple[str, ...]] = {
+    f"{group}: {name}": row
+    for group, rows in {
+        "top": TOP,
+        "pushgateway": PUSHGATEWAY,
+        "serve and metrics": SERVE_AND_METRICS,
+        "mux": MUXES,
+        "device": DEVICES,
+        "averaging": AVERAGING,
+        "clash": CLASHES,
+    }.items()
+    for name, row in rows.items()
+}
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_a_bad_file_gets_exactly_these_lines(row: tuple[str, ...], problems_of: Problems) -> None:
+    text, *lines = row
+
+    assert list(problems_of(text)) == lines
+
+
+@pytest.mark.parametrize(("text", "where"), TOML.values(), ids=TOML)
+def test_what_is_no_toml_is_named_with_line_and_column(text: str, where: str, problems_of: Problems) -> None:
+    (line,) = problems_of(text)
+
+    # The words in the middle are the parser's, and change with Python's version.
+    assert line.split(":")[0] == where
+    assert "not valid TOML" in line
+    assert line.endswith("; compare with config.toml.example")
+
+
+def test_five_mistakes_in_five_tables_are_five_lines_at_once(problems_of: Problems) -> None:
+    text = f"""
+        interval = "1 minute"
+        [pushgateway]
+        url = "gateway:9091"
+        [metrics]
+        extrems = false
+        [[mux]]
+        name = "m0"
+        chip = "tca9548a"
+        bus = 1
+        address = "0x70"
+        {ina260("cpu", mux="m0", channel=9)}
+        {ina260("gpu", mux="m0", channel=8)}
+    """
+
+    assert [line.rpartition(": ")[0] for line in problems_of(text)] == [
+        "interval",
+        "pushgateway: url",
+        "metrics: extrems",
+        'mux[1] "m0": address',
+        'device[1] "cpu": channel',
+        'device[2] "gpu": channel',
+    ]
+
+
+def test_a_mistake_in_one_table_hides_no_clash_between_others(problems_of: Problems) -> None:
+    text = f"{GATEWAY}timeout = 0\n{M0}{ina260('a', 0x99, bus=1)}{ina260('b', mux='m0', channel=1)}{ina260('c', bus=1)}"
+
+    assert problems_of(text) == (
+        "pushgateway: timeout: 0s is not in 1ms..1h",
+        'device[1] "a": address: 0x99 is not in 0x40..0x4f',
+        (
+            'device[3] "c": address: 0x40 on /dev/i2c-1 clashes with device[2] "b" '
+            "behind mux m0 (0x70 on /dev/i2c-1) channel 1: " + EITHER
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "broken_mux",
+    [
+        '[[mux]]\nchip = "tca9548a"\nbus = 1\naddress = 0x70\n',
+        '[mux]\nname = "m0"\n',
+        M0.replace("0x70", "0x90"),
+        "mux = 1",
+    ],
+    ids=["without a name", "in single brackets", "with a bad address", "no table at all"],
+)
+def test_devices_behind_a_mux_that_is_no_good_are_not_blamed_for_it(broken_mux: str, problems_of: Problems) -> None:
+    devices = ina260("a", mux="m0", channel=1) + ina260("b", mux="m0", channel=2)
+
+    (line,) = problems_of(f"{broken_mux}\n{GATEWAY}{devices}")
+
+    assert line.startswith("mux")
+
+
+def test_a_password_in_the_url_is_not_shown(problems_of: Problems) -> None:
+    for value in ("https://node:hunter2@gateway", "node:hunter2@gateway", "https://node:hunter2@gate way/?x"):
+        assert "hunter2" not in "\n".join(problems_of(url(value)))
+
+
+def test_nine_muxes_in_a_row_are_refused_and_a_thousand_make_one_line(problems_of: Problems) -> None:
+    row = mux("m0", bus=1) + "".join(mux(f"m{n}", 0x70, mux=f"m{n - 1}", channel=0) for n in range(1, 1000))
+
+    lines = problems_of(GATEWAY + row + DEVICE)
+
+    assert [line for line in lines if ": mux: " in line] == [
+        'mux[9] "m8": mux: more than 8 muxes one behind the other cannot have different addresses'
+    ]

@@ -1,0 +1,117 @@
+"""The container files, as far as they can be tried without a container engine: what they copy, mount and refer to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).parents[2]
+DEPLOY = PROJECT / "deploy"
+PROVISIONING = DEPLOY / "grafana" / "provisioning"
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+COMPOSE = load(DEPLOY / "compose.yml")
+
+
+def mounts(service: str) -> dict[str, str]:
+    """By place in the container: what is mounted there."""
+    return {mount.split(":")[1]: mount.split(":")[0] for mount in COMPOSE["services"][service]["volumes"]}
+
+
+def test_each_volume_that_a_service_mounts_is_declared_and_each_folder_of_ours_exists() -> None:
+    for service in COMPOSE["services"].values():
+        for mount in service["volumes"]:
+            source = mount.split(":")[0]
+            if source.startswith("."):
+                assert (DEPLOY / source).is_dir(), source
+                assert mount.endswith(":ro")
+            elif not source.startswith(("/", "$")):
+                assert source in COMPOSE["volumes"], source
+
+
+def test_a_service_depends_only_on_services_that_are_started_with_it() -> None:
+    for service in COMPOSE["services"].values():
+        for needed in service.get("depends_on", []):
+            assert "profiles" not in COMPOSE["services"][needed]
+
+
+def test_every_image_is_pinned_to_a_version() -> None:
+    images = [service["image"] for service in COMPOSE["services"].values() if "image" in service]
+    assert len(images) == 3
+    assert [image for image in images if not re.search(r":v?\d+\.\d+\.\d+$", image)] == []
+
+
+def test_the_gateway_is_newer_than_the_one_that_gives_no_reason_for_a_rejection() -> None:
+    version = COMPOSE["services"]["pushgateway"]["image"].rpartition(":v")[2]
+    assert tuple(map(int, version.split("."))) > (1, 11, 0)
+
+
+def test_prometheus_scrapes_the_gateway_by_the_name_that_it_has_here() -> None:
+    config = load(DEPLOY / "prometheus" / "prometheus.yml")
+    (gateway,) = [job for job in config["scrape_configs"] if job.get("honor_labels")]
+    assert gateway["static_configs"][0]["targets"] == ["pushgateway:9091"]
+    assert "pushgateway" in COMPOSE["services"]
+
+
+def test_grafana_finds_prometheus_and_the_dashboards_where_they_are_mounted() -> None:
+    (source,) = load(PROVISIONING / "datasources" / "prometheus.yml")["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    assert "prometheus" in COMPOSE["services"]
+    (provider,) = load(PROVISIONING / "dashboards" / "wattpush.yml")["providers"]
+    assert mounts("grafana")[provider["options"]["path"]] == "./grafana/dashboards"
+    assert mounts("grafana")["/etc/grafana/provisioning"] == "./grafana/provisioning"
+
+
+def test_the_agent_gets_the_bus_and_nothing_more() -> None:
+    agent = COMPOSE["services"]["wattpush"]
+    assert agent["devices"] == ["/dev/i2c-1"]
+    assert (agent["cap_drop"], agent["read_only"], agent["security_opt"]) == (["ALL"], True, ["no-new-privileges"])
+    assert "privileged" not in agent
+    assert (DEPLOY / agent["build"]["context"] / agent["build"]["dockerfile"]).is_file()
+
+
+INSTRUCTIONS = {
+    "ARG", "FROM", "WORKDIR", "COPY", "RUN", "USER", "ENV", "VOLUME", "STOPSIGNAL", "ENTRYPOINT", "CMD", "LABEL",
+}  # fmt: skip
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Of the Containerfile. Source: the Dockerfile reference, "Format": comments; a backslash continues a line."""
+    text = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
+    lines = "\n".join(line for line in text.splitlines() if not line.startswith("#")).replace("\\\n", " ").splitlines()
+    return [(line.split(" ", 1)[0], " ".join(line.split(" ", 1)[1].split())) for line in lines if line.strip()]
+
+
+def test_the_image_does_not_run_as_root_and_keeps_its_counters_in_a_volume() -> None:
+    assert {name for name, _ in instructions()} <= INSTRUCTIONS
+    last = dict(instructions())
+    user, group = last["USER"].split(":")
+    assert int(user) > 0
+    assert int(group) > 0
+    state = dict([last["ENV"].split("=")])["STATE_DIRECTORY"]
+    assert state in last["VOLUME"]
+    assert mounts("wattpush")[state] == "wattpush"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "requirements.txt",
+        "requirements-build.txt",
+        "deploy/pure.awk",
+        "agent",
+        "README.md",
+        "scripts/package_readme.py",
+    ],
+)
+def test_what_the_image_is_built_from_is_let_through_to_it(name: str) -> None:
+    assert f"!{name}" in (PROJECT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert (PROJECT / name).exists()

@@ -1,0 +1,430 @@
+"""The service, the timer and the cron line where they run: in a Debian that has booted its own systemd."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import __version__
+from tests.deploy.machine import PROJECT, booted, settled
+from tests.run.running import samples_of, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.deploy.machine import Machine
+
+# `make test` and whoever asks for "not long" leaves these out, `make test-systemd` runs them.
+pytestmark = [pytest.mark.long, pytest.mark.systemd]
+
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/srv/wheels"}
+INSTALL = "/srv/wattpush/deploy/install.sh"
+SERVICE, ONCE, TIMER = "wattpush.service", "wattpush-once.service", "wattpush-once.timer"
+GATEWAY = "http://localhost:9091"
+SIMULATED = "[Service]\nExecStart=\nExecStart=/opt/wattpush/bin/wattpush --simulate\n"
+SIMULATED_ONCE = "[Service]\nExecStart=\nExecStart=/opt/wattpush/bin/wattpush --once --simulate\n"
+AS_SERVICE = ["setpriv", "--reuid=wattpush", "--regid=wattpush", "--init-groups"]
+SECONDS = 60.0
+"""How long a start, a restart or a push may take to be seen, on a busy machine."""
+
+
+def configure(machine: Machine, hostname: str, url: str = GATEWAY, push: str = "", device: str = "") -> None:
+    device = device or '[[device]]\nname = "cpu"\nchip = "ina260"\nbus = 1\naddress = 0x40\n'
+    text = f'hostname = "{hostname}"\ninterval = "1s"\nsample_interval = "200ms"\nstate_dir = "/var/lib/wattpush"\n'
+    text += f'[pushgateway]\nurl = "{url}"\n{push}\n'
+    # Written over, so that it keeps its owner and mode.
+    (machine.root / "etc/wattpush/config.toml").write_text(text + device, encoding="utf-8")
+
+
+def pushed(machine: Machine, hostname: str, name: str) -> float | None:
+    """The value of a series of the device of a node, as it stands at the Pushgateway."""
+    for labels, value in samples_of(machine.samples()).get(name, {}).items():
+        if ("hostname", hostname) in labels and ("device", "cpu") in labels:
+            return value
+    return None
+
+
+def arrives(machine: Machine, hostname: str) -> None:
+    until(lambda: pushed(machine, hostname, "wattpush_device_up") == 1, f"{hostname} is at the gateway", SECONDS)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    with booted(tmp_path_factory.mktemp("machine")) as machine:
+        machine.do(INSTALL, environ=OFFLINE)
+        # As it was installed, before the tests write others.
+        machine.do("cp", "/etc/wattpush/config.toml", "/srv/wattpush.toml")
+        yield machine
+
+
+@pytest.fixture
+def machine(installed: Machine) -> Iterator[Machine]:
+    """With wattpush installed, its chips simulated and nothing running, before and after."""
+    installed.drop_in(SERVICE, SIMULATED)
+    installed.drop_in(ONCE, SIMULATED_ONCE)
+    yield installed
+    installed.run("systemctl", "disable", "--now", SERVICE, TIMER, ONCE)
+    installed.run("systemctl", "reset-failed")
+    for unit in (SERVICE, ONCE, TIMER):
+        installed.run("rm", "--recursive", "--force", f"/etc/systemd/system/{unit}.d")
+    installed.do("systemctl", "daemon-reload")
+
+
+def test_nothing_is_enabled_by_an_installation(machine: Machine) -> None:
+    for unit in (SERVICE, TIMER):
+        assert machine.run("systemctl", "is-enabled", unit).stdout.strip() == "disabled"
+        assert not machine.is_active(unit)
+
+
+def test_the_units_have_nothing_that_this_systemd_does_not_know(machine: Machine) -> None:
+    done = machine.run(
+        "systemd-analyze", "verify", "--man=no", *(f"/etc/systemd/system/{unit}" for unit in (SERVICE, ONCE, TIMER))
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_service_is_active_once_it_has_said_so_and_pushes(machine: Machine) -> None:
+    configure(machine, "loop")
+    machine.do("systemctl", "start", SERVICE)
+    assert machine.show(SERVICE, "ActiveState") == "active"
+    assert "devices up" in machine.show(SERVICE, "StatusText") or "device up" in machine.show(SERVICE, "StatusText")
+    arrives(machine, "loop")
+
+
+def test_the_service_starts_where_there_is_no_network(machine: Machine) -> None:
+    configure(machine, "offline", "http://192.0.2.1:9091")
+    machine.do("systemctl", "start", SERVICE)
+    assert machine.show(SERVICE, "ActiveState") == "active"
+
+
+def test_the_service_has_no_privileges_and_fits_into_its_memory(machine: Machine) -> None:
+    configure(machine, "locked")
+    machine.do("systemctl", "start", SERVICE)
+    arrives(machine, "locked")
+    process = machine.show(SERVICE, "MainPID")
+    status = dict(
+        line.split(":\t", 1) for line in machine.do("cat", f"/proc/{process}/status").splitlines() if ":\t" in line
+    )
+    user = machine.do("id", "--user", "wattpush").strip()
+    assert status["Uid"].split() == [user] * 4
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    limit_bytes = int(machine.show(SERVICE, "MemoryMax"))
+    assert int(status["VmHWM"].split()[0]) * 1024 < 0.75 * limit_bytes
+
+
+HANG = """\
+import pathlib, signal, socket
+listener = socket.create_server(("127.0.0.1", 9099))
+client, _ = listener.accept()
+pathlib.Path("/srv/asked").touch()
+signal.pause()
+"""
+
+
+def test_a_stop_does_not_wait_for_a_gateway_that_hangs(machine: Machine) -> None:
+    machine.write("/srv/hang.py", HANG)
+    machine.do("systemd-run", "--unit=hanging", "/usr/bin/python3", "/srv/hang.py")
+    configure(machine, "stopped", "http://127.0.0.1:9099", push='timeout = "1h"')
+    # What is enabled is remembered after its end, and how it ended.
+    machine.do("systemctl", "enable", "--now", SERVICE)
+    until((machine.root / "srv/asked").exists, "it pushes", SECONDS)
+    machine.do("systemctl", "stop", SERVICE)
+    # Else it would be "timeout": the unit gives it five seconds.
+    assert machine.show(SERVICE, "Result") == "success"
+    machine.do("systemctl", "stop", "hanging")
+
+
+def test_an_agent_that_hangs_is_restarted_by_the_watchdog(machine: Machine) -> None:
+    machine.drop_in(SERVICE, "[Service]\nWatchdogSec=3s\nRestartSec=100ms\n", "watchdog.conf")
+    configure(machine, "hung")
+    machine.do("systemctl", "start", SERVICE)
+    hung = machine.show(SERVICE, "MainPID")
+    machine.do("sh", "-c", f"kill -STOP {hung}")
+
+    def is_restarted() -> bool:
+        return machine.is_active(SERVICE) and machine.show(SERVICE, "MainPID") not in ("0", hung)
+
+    until(is_restarted, "the watchdog restarts it", SECONDS)
+    assert int(machine.show(SERVICE, "NRestarts")) >= 1
+    assert "Watchdog timeout" in machine.do("journalctl", "--no-pager", "--unit", SERVICE)
+    arrives(machine, "hung")
+
+
+def test_an_agent_that_is_killed_is_restarted(machine: Machine) -> None:
+    machine.drop_in(SERVICE, "[Service]\nRestartSec=100ms\n", "quick.conf")
+    configure(machine, "killed")
+    machine.do("systemctl", "start", SERVICE)
+    killed = machine.show(SERVICE, "MainPID")
+    machine.do("sh", "-c", f"kill -KILL {killed}")
+    until(lambda: int(machine.show(SERVICE, "NRestarts")) >= 1 and machine.is_active(SERVICE), "it is back", SECONDS)
+    assert machine.show(SERVICE, "MainPID") != killed
+
+
+def test_a_bad_configuration_is_reported_and_not_tried_again(machine: Machine) -> None:
+    configure(machine, "bad", device='[[device]]\nname = "cpu"\nchip = "ina261"\n')
+    assert machine.run("systemctl", "start", SERVICE).returncode != 0
+    # Between two tries it would be "auto-restart".
+    assert settled(machine, SERVICE) == "failed"
+    assert machine.show(SERVICE, "ExecMainStatus") == "78"
+    assert machine.show(SERVICE, "NRestarts") == "0"
+    assert "ina261" in machine.do("journalctl", "--no-pager", "--unit", SERVICE)
+
+
+def test_a_reload_reads_the_configuration_anew_within_the_sandbox(machine: Machine) -> None:
+    configure(machine, "before")
+    machine.do("systemctl", "start", SERVICE)
+    process = machine.show(SERVICE, "MainPID")
+    configure(machine, "after")
+    machine.do("systemctl", "reload", SERVICE)
+    arrives(machine, "after")
+    assert machine.show(SERVICE, "MainPID") == process
+
+
+def test_the_timer_takes_the_place_of_the_service_and_the_service_that_of_the_timer(machine: Machine) -> None:
+    configure(machine, "either")
+    machine.do("systemctl", "start", SERVICE)
+    machine.do("systemctl", "start", TIMER)
+    assert (machine.is_active(SERVICE), machine.is_active(TIMER)) == (False, True)
+    machine.do("systemctl", "start", SERVICE)
+    assert (machine.is_active(SERVICE), machine.is_active(TIMER)) == (True, False)
+    assert "cycle" not in machine.do("journalctl", "--no-pager", "--boot", "_PID=1")
+
+
+def test_the_timer_fires_and_each_time_one_reading_is_pushed(machine: Machine) -> None:
+    configure(machine, "timed")
+    # Every 2 s instead of once a minute; the rest of the timer is as it is installed.
+    machine.drop_in(TIMER, "[Timer]\nOnCalendar=\nOnCalendar=*:*:0/2\nRandomizedDelaySec=0\n")
+    machine.do("systemctl", "start", TIMER)
+
+    def readings() -> float:
+        return pushed(machine, "timed", "wattpush_device_readings_total") or 0.0
+
+    until(lambda: readings() >= 2, "two runs have pushed", SECONDS)
+    assert machine.show(ONCE, "Result") == "success"
+    assert machine.run("systemctl", "is-failed", ONCE).returncode != 0
+
+
+def test_the_timer_as_it_is_installed_fires_within_two_minutes(machine: Machine) -> None:
+    machine.do("systemctl", "start", TIMER)
+    # None while a run is under way.
+    moment = until(lambda: machine.show(TIMER, "NextElapseUSecRealtime"), "the timer waits", SECONDS)
+    next_seconds = int(machine.do("date", "+%s", "--date", moment))
+    now_seconds = int(machine.do("date", "+%s"))
+    assert now_seconds - 1 <= next_seconds <= now_seconds + 120
+
+
+def test_a_run_by_hand_beside_the_service_says_that_the_state_is_taken_and_disturbs_nothing(machine: Machine) -> None:
+    configure(machine, "beside")
+    machine.do("systemctl", "start", SERVICE)
+    assert machine.run("systemctl", "start", ONCE).returncode != 0
+    assert machine.show(ONCE, "ExecMainStatus") == "75"
+    assert machine.is_active(SERVICE)
+
+
+def test_the_example_of_credentials_works_as_it_stands(machine: Machine) -> None:
+    configure(machine, "secret", push='username = "node"\npassword_file = "password"')
+    machine.write("/etc/wattpush/password", "hunter2\n", 0o600)
+    example = (PROJECT / "deploy/systemd/examples/credentials.conf").read_text(encoding="utf-8")
+    machine.drop_in(SERVICE, example, "credentials.conf")
+    machine.do("systemctl", "start", SERVICE)
+    # It reads the file for every push; without it, nothing would be pushed.
+    arrives(machine, "secret")
+
+
+def test_a_chip_of_the_kernel_is_read_within_the_sandbox(machine: Machine) -> None:
+    for name, text in {"name": "ina3221", "in1_label": "VDD_IN", "in1_input": "5000", "curr1_input": "1200"}.items():
+        machine.write(f"/srv/hwmon/hwmon0/{name}", f"{text}\n")
+    # This kernel has no such chip: a folder takes the place of the one in sysfs, below the same read-only /sys.
+    machine.drop_in(
+        SERVICE,
+        "[Service]\nExecStart=\nExecStart=/opt/wattpush/bin/wattpush\n"
+        "TemporaryFileSystem=/sys/class\nBindReadOnlyPaths=/srv/hwmon:/sys/class/hwmon\n",
+    )
+    chip = '[[device]]\nname = "cpu"\nchip = "hwmon"\nsensor = "ina3221"\nlabel = "VDD_IN"\n'
+    configure(machine, "jetson", device=chip)
+    machine.do("systemctl", "start", SERVICE)
+    arrives(machine, "jetson")
+    assert pushed(machine, "jetson", "wattpush_device_watts") == pytest.approx(6.0)
+
+
+OPEN_DEVICES = """\
+import errno, os
+for name in ("i2c-1", "other"):
+    try:
+        os.open("/dev/" + name, os.O_RDWR)
+    except OSError as error:
+        print(name, errno.errorcode[error.errno])
+"""
+
+
+def test_the_sandbox_lets_the_i2c_buses_through_and_no_other_device(machine: Machine) -> None:
+    """No kernel module makes buses here, so the way ends where a driver is looked for: ENXIO, after all permissions."""
+    machine.write("/srv/devices", machine.do("cat", "/proc/devices").replace("\n\nBlock", "\n 89 i2c\n\nBlock"))
+    machine.write("/srv/open.py", OPEN_DEVICES)
+    machine.do("mount", "--bind", "/srv/devices", "/proc/devices")
+    try:
+        # Of the same kind but for its number: nothing else than the sandbox tells them apart.
+        for name, major in (("i2c-1", "89"), ("other", "90")):
+            machine.do("mknod", "--mode=660", f"/dev/{name}", "c", major, "1")
+            machine.do("chgrp", "i2c", f"/dev/{name}")
+        machine.drop_in(ONCE, "[Service]\nExecStart=\nExecStart=/usr/bin/python3 /srv/open.py\n")
+        machine.do("systemctl", "start", ONCE)
+        said = machine.do("journalctl", "--no-pager", "--output=cat", "--unit", ONCE)
+        assert re.findall(r"^(\S+) (E\w+)$", said, re.MULTILINE)[-2:] == [("i2c-1", "ENXIO"), ("other", "EPERM")]
+    finally:
+        machine.do("umount", "/proc/devices")
+        machine.do("rm", "--force", "/dev/i2c-1", "/dev/other")
+
+
+LISTEN_AS_LIBUSB = "[Service]\nExecStart=\nExecStart=/usr/bin/python3 -c 'import socket; socket.socket(16, 3, 15)'\n"
+"""AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT: without it, libusb does not start."""
+
+
+def test_the_change_for_usb_adapters_lets_libusb_through_the_sandbox_and_nothing_else_does(machine: Machine) -> None:
+    (change,) = re.findall(r"```systemd\n(.*?)```", (PROJECT / "docs/boards.md").read_text(encoding="utf-8"), re.DOTALL)
+    machine.drop_in(ONCE, LISTEN_AS_LIBUSB)
+    assert machine.run("systemctl", "start", ONCE).returncode != 0
+    machine.drop_in(ONCE, change, "usb.conf")
+    machine.do("systemctl", "start", ONCE)
+
+
+def test_there_is_one_set_of_counters_whoever_runs_it(machine: Machine) -> None:
+    by_hand = ["/opt/wattpush/bin/wattpush", "--once", "--simulate"]
+    assert 'state_dir = "/var/lib/wattpush"' in machine.read("/srv/wattpush.toml").splitlines()
+    configure(machine, "hand")
+    machine.do("systemctl", "start", SERVICE)
+    arrives(machine, "hand")
+    beside = machine.run(*AS_SERVICE, *by_hand)
+    assert (beside.returncode, "in use by another wattpush" in beside.stderr) == (75, True)
+    machine.do("systemctl", "stop", SERVICE)
+    as_root = machine.run(*by_hand)
+    assert (as_root.returncode, "sudo -u wattpush wattpush" in as_root.stderr) == (77, True)
+    machine.do(*AS_SERVICE, *by_hand)
+    machine.do("systemctl", "start", SERVICE)
+
+
+def test_an_upgrade_restarts_what_runs_and_keeps_configuration_and_counters(machine: Machine) -> None:
+    configure(machine, "upgraded")
+    machine.do("systemctl", "start", SERVICE)
+    arrives(machine, "upgraded")
+    before = pushed(machine, "upgraded", "wattpush_device_joules_total")
+    config, process = machine.read("/etc/wattpush/config.toml"), machine.show(SERVICE, "MainPID")
+    environment = machine.do("readlink", "/opt/wattpush/bin")
+
+    machine.do(INSTALL, environ=OFFLINE)
+    assert machine.read("/etc/wattpush/config.toml") == config
+    assert machine.do("readlink", "/opt/wattpush/bin") != environment
+    assert machine.is_active(SERVICE)
+    assert machine.show(SERVICE, "MainPID") != process
+    assert before is not None
+
+    def joules() -> float:
+        return pushed(machine, "upgraded", "wattpush_device_joules_total") or 0.0
+
+    until(lambda: joules() > before, "the counter goes on", SECONDS)
+
+
+def test_an_upgrade_whose_version_refuses_the_configuration_leaves_the_old_one_running(machine: Machine) -> None:
+    configure(machine, "kept")
+    machine.do("systemctl", "start", SERVICE)
+    process, environment = machine.show(SERVICE, "MainPID"), machine.do("readlink", "/opt/wattpush/bin")
+    configure(machine, "kept", device='[[device]]\nname = "cpu"\nchip = "ina261"\n')
+    done = machine.run(INSTALL, environ=OFFLINE)
+    assert done.returncode == 78
+    assert "ina261" in done.stderr
+    assert "the version that is installed is left in place" in done.stderr
+    assert (machine.show(SERVICE, "MainPID"), machine.do("readlink", "/opt/wattpush/bin")) == (process, environment)
+
+
+def cron_command() -> str:
+    """What cron hands to the shell."""
+    line: str
+    (line,) = re.findall(
+        r"^\* \* \* \* \* wattpush (.*)$", (PROJECT / "deploy/cron/wattpush").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    return line.replace("--once", "--once --simulate").replace("--splay 45s", "--splay 1s")
+
+
+AS_CRON = [*AS_SERVICE, "sh", "-c"]
+CRON_ENVIRON = {"STATE_DIRECTORY": "/var/lib/wattpush", "HOME": "/var/lib/wattpush"}
+
+
+def test_the_cron_line_does_nothing_where_systemd_runs(machine: Machine) -> None:
+    configure(machine, "cron-beside")
+    machine.run(*AS_CRON, cron_command(), environ=CRON_ENVIRON)
+    assert pushed(machine, "cron-beside", "wattpush_device_up") is None
+
+
+def test_the_cron_line_pushes_where_no_systemd_runs(machine: Machine) -> None:
+    configure(machine, "cron")
+    without_systemd = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run/systemd && exec "$@"', "sh"]
+    machine.do(*without_systemd, *AS_CRON, cron_command(), environ=CRON_ENVIRON)
+    assert pushed(machine, "cron", "wattpush_device_up") == 1
+
+
+def test_every_command_of_the_installation_page_works_one_after_the_other(tmp_path: Path) -> None:
+    """Those in blocks of `sh`; blocks of `shell` need what is not here: pip's registry, pipx, Docker."""
+    page = (PROJECT / "docs" / "install.md").read_text(encoding="utf-8")
+    commands = "".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).splitlines()
+    assert len(commands) > 10
+    with booted(tmp_path) as machine:
+        machine.write("/usr/local/bin/sudo", '#!/bin/sh\nexec "$@"\n', 0o755)
+        # No chips here: all that the page does not say.
+        machine.drop_in(SERVICE, SIMULATED)
+        machine.drop_in(ONCE, SIMULATED_ONCE)
+        for command in commands:
+            machine.do("sh", "-c", f"cd /srv/wattpush && {command}", environ=OFFLINE)
+        assert not (machine.root / "opt/wattpush").exists()
+
+
+def test_an_uninstall_leaves_the_configuration_and_the_counters_and_a_purge_leaves_nothing(tmp_path: Path) -> None:
+    with booted(tmp_path) as machine:
+        before = machine.files()
+        machine.do(INSTALL, environ=OFFLINE)
+        configure(machine, "gone")
+        machine.drop_in(SERVICE, SIMULATED)
+        machine.do("systemctl", "enable", "--now", SERVICE)
+        arrives(machine, "gone")
+
+        machine.do(INSTALL, "--uninstall")
+        assert not machine.is_active(SERVICE)
+        kept = ("etc/wattpush", "var/lib/wattpush", "etc/systemd/system/wattpush.service.d")
+        assert [path for path in machine.files() - before if not path.startswith(kept)] == []
+        assert "joules" in "".join(path.read_text() for path in (machine.root / "var/lib/wattpush").glob("*.json"))
+        assert machine.read("/etc/wattpush/config.toml")
+
+        machine.do(INSTALL, "--uninstall", "--purge")
+        assert machine.files() == before
+        assert "wattpush" not in machine.read("/etc/passwd") + machine.read("/etc/group") + machine.read("/etc/shadow")
+        assert "wattpush" not in machine.do("systemctl", "list-units", "--all", "wattpush*", "--no-legend")
+
+
+def test_the_debian_package_installs_without_a_network_runs_upgrades_and_leaves_nothing(tmp_path: Path) -> None:
+    inside = f"/srv/wattpush/dist/wattpush_{__version__}_all.deb"
+    with booted(tmp_path) as machine:
+        before = machine.files()
+        machine.do("dpkg", "--install", inside)
+        assert not machine.is_active(SERVICE)
+        machine.do("cp", "/usr/share/doc/wattpush/examples/cron", "/etc/cron.d/wattpush")
+        assert machine.do("stat", "--format=%U:%G %a", "/etc/wattpush/config.toml").strip() == "root:wattpush 640"
+        configure(machine, "package")
+        machine.drop_in(SERVICE, SIMULATED.replace("/opt/wattpush/bin", "/usr/bin"))
+        machine.do("systemctl", "enable", "--now", SERVICE)
+        arrives(machine, "package")
+        config, process = machine.read("/etc/wattpush/config.toml"), machine.show(SERVICE, "MainPID")
+
+        machine.do("dpkg", "--install", inside)
+        assert machine.is_active(SERVICE)
+        assert machine.show(SERVICE, "MainPID") != process
+        assert machine.read("/etc/wattpush/config.toml") == config
+
+        machine.do("dpkg", "--remove", "wattpush")
+        assert not machine.is_active(SERVICE)
+        assert machine.read("/etc/wattpush/config.toml") == config
+        machine.do("dpkg", "--purge", "wattpush")
+        assert machine.files() == before
+        assert "wattpush" not in machine.read("/etc/passwd")

@@ -1,0 +1,161 @@
+"""The units as files: what systemd's own tools say of them, and that they agree with each other."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROJECT = Path(__file__).parents[2]
+UNITS = PROJECT / "deploy" / "systemd"
+SERVICES = ("wattpush.service", "wattpush-once.service")
+MOST_EXPOSED = 1.3
+"""Of 10, as `systemd-analyze security` counts; it calls everything below 2 OK."""
+
+
+def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    if shutil.which("systemd-analyze") is None:
+        message = "needs systemd-analyze: apt-get install systemd"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return subprocess.run(
+        ["systemd-analyze", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def unit(name: str) -> dict[str, dict[str, list[str]]]:
+    """Sections of a unit: each key's values, in their order."""
+    sections: dict[str, dict[str, list[str]]] = {}
+    section: dict[str, list[str]] = {}
+    for line in (UNITS / name).read_text(encoding="utf-8").splitlines():
+        if header := re.fullmatch(r"\[(\w+)\]", line):
+            section = sections.setdefault(header[1], {})
+        elif line and not line.startswith("#"):
+            key, value = line.split("=", 1)
+            section.setdefault(key, []).append(value)
+    return sections
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_sandbox_leaves_little_exposed(name: str) -> None:
+    done = analyze("security", "--offline=true", "--no-pager", UNITS / name)
+    exposed = re.search(r"Overall exposure level for .*: ([\d.]+)", done.stdout)
+    assert exposed is not None, done.stdout + done.stderr
+    assert float(exposed[1]) <= MOST_EXPOSED
+
+
+def test_systemd_understands_every_line_of_the_units(tmp_path: Path) -> None:
+    # Only the program is another one: where nothing is installed, there is none at its place.
+    for path in (*UNITS.glob("*.service"), *UNITS.glob("*.timer")):
+        text = path.read_text(encoding="utf-8").replace("/opt/wattpush/bin/wattpush", "/bin/true")
+        (tmp_path / path.name).write_text(text, encoding="utf-8")
+    done = analyze("verify", "--man=no", *sorted(tmp_path.iterdir()))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+SYSTEMD_BLOCKS = [
+    block
+    for page in ("install.md", "boards.md")
+    for block in re.findall(r"```systemd\n(.*?)```", (PROJECT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+]
+
+
+@pytest.mark.parametrize("block", SYSTEMD_BLOCKS, ids=range(len(SYSTEMD_BLOCKS)))
+def test_systemd_understands_every_change_of_a_unit_in_a_document(block: str, tmp_path: Path) -> None:
+    name = "wattpush-once.timer" if "[Timer]" in block else "wattpush.service"
+    for path in (*UNITS.glob("*.service"), *UNITS.glob("*.timer")):
+        text = path.read_text(encoding="utf-8").replace("/opt/wattpush/bin/wattpush", "/bin/true")
+        (tmp_path / path.name).write_text(text, encoding="utf-8")
+    folder = tmp_path / f"{name}.d"
+    folder.mkdir()
+    (folder / "override.conf").write_text(block, encoding="utf-8")
+    done = analyze("verify", "--man=no", tmp_path / name)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # It is read at all: a key that does not exist is found in the same place.
+    (folder / "override.conf").write_text(block + "NoSuchKey=1\n", encoding="utf-8")
+    assert "NoSuchKey" in analyze("verify", "--man=no", tmp_path / name).stderr
+
+
+def test_the_one_shot_has_the_sandbox_of_the_service() -> None:
+    how_each_starts_and_ends = {
+        "Type", "NotifyAccess", "WatchdogSec", "ExecStart", "ExecReload", "Restart", "RestartSec",
+        "RestartPreventExitStatus", "TimeoutStartSec",
+    }  # fmt: skip
+    service, once = (unit(name)["Service"] for name in SERVICES)
+    assert {key: value for key, value in service.items() if key not in how_each_starts_and_ends} == {
+        key: value for key, value in once.items() if key not in how_each_starts_and_ends
+    }
+
+
+def test_nothing_waits_for_a_network_or_hides_the_buses() -> None:
+    for name in SERVICES:
+        sections = unit(name)
+        assert "network-online.target" not in str(sections)
+        assert not {"PrivateDevices", "ProcSubset", "PrivateNetwork"} & set(sections["Service"])
+        assert sections["Service"]["DeviceAllow"] == ["char-i2c rw"]
+
+
+CRON_LINE = next(
+    line for line in (PROJECT / "deploy/cron/wattpush").read_text(encoding="utf-8").splitlines() if line.startswith("*")
+)
+
+
+@pytest.fixture
+def cron(tmp_path: Path) -> Callable[[], str]:
+    """Run what cron hands to the shell, with a folder in the place of /; what has run by then, and what was logged."""
+    for folder in ("bin", "opt/wattpush/bin", "run", "var/lib/wattpush"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "log").touch()
+    for name in ("opt/wattpush/bin/wattpush", "bin/logger"):
+        (tmp_path / name).write_text('#!/bin/sh\n[ "${0##*/}" = wattpush ] && echo "wattpush $*" || cat >>"$LOG"\n')
+        (tmp_path / name).chmod(0o755)
+
+    def run() -> str:
+        command = re.sub(r"(?<!\S)/(?=(opt|run|var)/)", f"{tmp_path}/", CRON_LINE.split(" wattpush ", 1)[1])
+        environ = {"PATH": f"{tmp_path}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LOG": str(tmp_path / "log")}
+        done = subprocess.run(
+            ["sh", "-c", command], env=environ, capture_output=True, text=True, timeout=60, check=False
+        )
+        # cron sends what is printed by mail, each minute.
+        assert (done.stdout, done.stderr) == ("", "")
+        return (tmp_path / "log").read_text()
+
+    return run
+
+
+def test_the_cron_line_runs_once_with_a_splay_and_logs_what_is_said(cron: Callable[[], str]) -> None:
+    assert cron() == "wattpush --once --splay 45s\n"
+
+
+def test_the_cron_line_does_nothing_where_systemd_runs_or_the_program_is_gone(
+    cron: Callable[[], str], tmp_path: Path
+) -> None:
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    assert cron() == ""
+    (tmp_path / "run/systemd/system").rmdir()
+    (tmp_path / "opt/wattpush/bin/wattpush").unlink()
+    assert cron() == ""
+
+
+def test_the_cron_line_does_nothing_while_the_run_before_it_is_not_done(
+    cron: Callable[[], str], tmp_path: Path
+) -> None:
+    with (tmp_path / "var/lib/wattpush/cron.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert cron() == ""
+    assert cron() != ""
+
+
+def test_the_cron_line_has_no_percent_sign() -> None:
+    # cron makes a new line of it.
+    assert "%" not in CRON_LINE

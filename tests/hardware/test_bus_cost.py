@@ -1,0 +1,108 @@
+"""What a sweep costs on the wire. In bits at the bus: START and STOP one bit, a byte nine."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import adafruit_ina260
+import adafruit_tca9548a
+import pytest
+
+from tests.bench import Bench, ina260, ina3221, mux
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def steady_bits(bench: Bench) -> int:
+    """The bits of a sweep once everything is set up; that of the sweep after it is the same."""
+    bench.run_until_read()
+    costs = []
+    for _ in range(2):
+        before = bench.wire.bits
+        assert bench.all_read(bench.run_next())
+        costs.append(bench.wire.bits - before)
+    assert costs[0] == costs[1]
+    assert bench.all_muxes_are_closed()
+    return costs[0]
+
+
+def eight_behind(mux_name: str) -> str:
+    return "".join(ina260(f"{mux_name}-{n}", f'mux = "{mux_name}", channel = {n}') for n in range(8))
+
+
+def test_eight_ina260_behind_a_mux_take_1332_bits_where_the_stock_drivers_take_4224() -> None:
+    bench = Bench.of(mux("m0", 0x70) + eight_behind("m0"))
+    assert steady_bits(bench) == 1332
+    i2c = bench.world.open(1)
+    stock_mux = adafruit_tca9548a.TCA9548A(i2c, 0x70)
+    stock = [adafruit_ina260.INA260(stock_mux[channel], 0x40) for channel in range(8)]
+    before = bench.wire.bits
+    for driver in stock:
+        _ = driver.voltage, driver.current, driver.power
+    assert bench.wire.bits - before == 4224
+
+
+def test_64_ina260_behind_eight_muxes_take_at_most_10800_bits() -> None:
+    text = "".join(mux(f"m{n}", 0x70 + n) + eight_behind(f"m{n}") for n in range(8))
+    assert steady_bits(Bench.of(text)) <= 10_800
+
+
+def test_an_ina3221_with_three_inputs_behind_a_mux_takes_at_most_376_bits() -> None:
+    text = mux("m0", 0x70) + "".join(ina3221(f"in{n}", 'mux = "m0", channel = 3', n) for n in (1, 2, 3))
+    assert steady_bits(Bench.of(text)) <= 376
+
+
+@pytest.mark.parametrize(("chip", "status"), [(ina260, b"\x06"), (partial(ina3221, number=1), b"\x0f")])
+def test_what_the_sweep_reads_ends_with_the_proof_that_the_power_was_not_lost(
+    chip: Callable[[str, str], str], status: bytes
+) -> None:
+    bench = Bench.of(chip("cpu", "bus = 1"))
+    bench.run_until_read()
+    bench.wire.log = []
+    bench.run_next()
+    registers = [transaction.messages[0].data for transaction in bench.wire.log]
+    assert registers[-1] == status
+    assert len(registers) == 3
+
+
+def test_the_configuration_is_read_again_once_a_minute() -> None:
+    bench = Bench.of(mux("m0", 0x70) + "".join(ina260(f"c{n}", 'mux = "m0", channel = 2', 0x40 + n) for n in range(6)))
+    bench.run_until_read()
+    bench.run_next()
+    bench.wire.log = []
+    for _ in range(121):
+        bench.run_next()
+    assert sum(t.messages[0].address == 0x45 and t.messages[0].data == b"\x00" for t in bench.wire.log) == 2
+
+
+def test_the_channel_of_a_chip_is_opened_once_a_sweep_however_many_chips_are_behind_it() -> None:
+    text = mux("m0", 0x70) + "".join(ina260(f"c{n}", 'mux = "m0", channel = 2', 0x40 + n) for n in range(6))
+    bench = Bench.of(text)
+    bench.run_until_read()
+    bench.wire.log = []
+    bench.run_next()
+    switched = [t.messages[0].data for t in bench.wire.log if t.messages[0].address == 0x70]
+    assert switched == [b"\x04", b"\x00"]
+
+
+def test_each_channel_of_nested_muxes_is_opened_once_a_sweep_and_closed_before_its_neighbour_is_read() -> None:
+    bench = Bench.of(
+        ina260("apart", 'mux = "m0", channel = 5')
+        + ina260("other", 'mux = "inner", channel = 4')
+        + ina260("twin", 'mux = "twin", channel = 3')
+        + ina260("beside", 'mux = "m0", channel = 2', 0x41)
+        + ina260("behind", 'mux = "inner", channel = 3')
+        + mux("twin", 0x72, 'mux = "m0", channel = 2')
+        + mux("inner", 0x71, 'mux = "m0", channel = 2')
+        + mux("m0", 0x70)
+    )
+    bench.run_until_read()
+    bench.wire.log = []
+    bench.run_next()
+    written: dict[int, list[int]] = {0x70: [], 0x71: [], 0x72: []}
+    for transaction in bench.wire.log:
+        if transaction.messages[0].address in written:
+            written[transaction.messages[0].address].append(transaction.messages[0].data[0])
+    assert written == {0x70: [1 << 2, 1 << 5, 0], 0x71: [1 << 3, 1 << 4, 0], 0x72: [0, 1 << 3, 0]}

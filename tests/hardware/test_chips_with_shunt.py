@@ -1,0 +1,346 @@
+"""INA219, INA228, INA237 and INA238: every word, every sign, what is written to them, and what they are taken for."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import sensors
+from agent.errors import SensorError
+from agent.readings import Converting, Failure, Reading
+from agent.sensors import ina219, ina228, ina237, ina238
+from agent.settings import Device, Place
+from agent.simulate import ina23x
+from agent.simulate.chips import CONFIG
+from agent.simulate.clock import HandClock
+from agent.simulate.rails import ConstantRail
+from tests.bench import SHORTEST, Bench, failure, ina260, ina3221, power_losses, settings_of, with_shunt
+from tests.hardware.test_chip_words import of_two_complement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.readings import Outcome
+    from agent.sensors import I2CChip
+    from agent.simulate.wire import Transaction
+
+FAMILY = ("ina228", "ina237", "ina238")
+SHUNTS_OHMS = (0.1, 0.015, 0.0005)
+OURS = {"ina219": 0x3C47, "ina228": 0xB269, "ina237": 0xB269, "ina238": 0xB269}
+"""What is configured with the averaging of `SHORTEST`, worked out by hand from the datasheets."""
+
+
+def chip_of(name: str, shunt_ohms: float = 0.1, sample_interval_seconds: float = 1.0) -> I2CChip:
+    device = Device("cpu", name, Place(1, None, None, 0x40), shunt_ohms=shunt_ohms)
+    return sensors.i2c_chip(name)((device,), sample_interval_seconds)
+
+
+def refusal_of(chip: I2CChip, words: tuple[int, int]) -> str:
+    try:
+        chip.decode(words)
+    except SensorError as error:
+        return str(error)
+    return ""
+
+
+def words_of_20_bits() -> Iterator[int]:
+    """Of 24-bit words: every value of the upper 16 bits, and every step at the ends and around zero."""
+    yield from (word << 8 for word in range(0x10000))
+    for edge in (0, 0x7FFFF0, 0x800000, 0xFFFFF0, int(85 / 195.3125e-6) << 4):
+        yield from ((edge + (step << 4)) & 0xFFFFF0 for step in range(-300, 300))
+
+
+# Words
+
+
+def test_every_voltage_word_of_an_ina219_is_4_millivolts_a_step_whatever_its_flags_or_refused_from_32_volts() -> None:
+    chip = chip_of("ina219")
+    for word in range(0x10000):
+        millivolts = (word >> 3) * 4
+        if millivolts >= 32_000:
+            assert f"0x{word:04x}, 32 V or more" in refusal_of(chip, (word, 0))
+        else:
+            (measured,) = chip.decode((word, 0))
+            assert math.isclose(measured.volts, millivolts / 1e3, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("shunt_ohms", SHUNTS_OHMS)
+def test_every_shunt_word_of_an_ina219_is_10_microvolts_a_step_signed_and_refused_from_320_millivolts(
+    shunt_ohms: float,
+) -> None:
+    chip = chip_of("ina219", shunt_ohms)
+    for word in range(0x10000):
+        steps = of_two_complement(word, 16)
+        if abs(steps) >= 32_000:
+            assert f"0x{word:04x}, the end of its range (320 mV)" in refusal_of(chip, (0, word))
+        else:
+            (measured,) = chip.decode((0, word))
+            assert math.isclose(measured.amperes, steps * 10 / 1e6 / shunt_ohms, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["ina237", "ina238"])
+def test_every_voltage_word_of_an_ina237_is_3125_microvolts_a_step_or_refused_beyond_85_volts(name: str) -> None:
+    chip = chip_of(name)
+    for word in range(0x10000):
+        microvolts = word * 3125
+        if microvolts > 85_000_000:
+            assert f"0x{word:04x}, more than 85 V" in refusal_of(chip, (word, 0))
+        else:
+            (measured,) = chip.decode((word, 0))
+            assert math.isclose(measured.volts, microvolts / 1e6, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["ina237", "ina238"])
+@pytest.mark.parametrize("shunt_ohms", SHUNTS_OHMS)
+def test_every_shunt_word_of_an_ina237_is_5_microvolts_a_step_signed_and_refused_at_its_ends(
+    name: str, shunt_ohms: float
+) -> None:
+    chip = chip_of(name, shunt_ohms)
+    for word in range(0x10000):
+        if word in (0x7FFF, 0x8000):
+            assert f"0x{word:04x}, the end of its range" in refusal_of(chip, (0, word))
+        else:
+            (measured,) = chip.decode((0, word))
+            assert math.isclose(measured.amperes, of_two_complement(word, 16) * 5 / 1e6 / shunt_ohms, rel_tol=1e-12)
+
+
+def test_every_voltage_word_of_an_ina228_is_195_3125_microvolts_a_step_or_refused_beyond_85_volts() -> None:
+    chip = chip_of("ina228")
+    for word in words_of_20_bits():
+        nanovolts = (word >> 4) * 1953125 / 10
+        if nanovolts > 85e9:
+            assert f"0x{word:06x}, more than 85 V" in refusal_of(chip, (word, 0))
+        else:
+            (measured,) = chip.decode((word, 0))
+            assert math.isclose(measured.volts, nanovolts / 1e9, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("shunt_ohms", SHUNTS_OHMS)
+def test_every_shunt_word_of_an_ina228_is_312_5_nanovolts_a_step_signed_and_refused_at_its_ends(
+    shunt_ohms: float,
+) -> None:
+    chip = chip_of("ina228", shunt_ohms)
+    for word in words_of_20_bits():
+        if word in (0x7FFFF0, 0x800000):
+            assert f"0x{word:06x}, the end of its range" in refusal_of(chip, (0, word))
+        else:
+            (measured,) = chip.decode((0, word))
+            assert math.isclose(
+                measured.amperes, of_two_complement(word >> 4, 20) * 312.5e-9 / shunt_ohms, rel_tol=1e-12
+            )
+
+
+@given(st.integers(0, 0xFFFFFF), st.integers(0, 0xFFFFFF))
+def test_the_four_bits_right_of_a_value_of_an_ina228_change_nothing(voltage_word: int, shunt_word: int) -> None:
+    chip = chip_of("ina228")
+    clean = (voltage_word & 0xFFFFF0, shunt_word & 0xFFFFF0)
+    refused = refusal_of(chip, (voltage_word, shunt_word))
+    assert bool(refused) == bool(refusal_of(chip, clean))
+    if not refused:
+        assert chip.decode((voltage_word, shunt_word)) == chip.decode(clean)
+
+
+@pytest.mark.parametrize("shunt_ohms", SHUNTS_OHMS)
+def test_the_calibration_of_power_on_fits_any_shunt_and_gives_the_steps_of_energy_and_charge(shunt_ohms: float) -> None:
+    """Section 8.1.2 of the INA228's datasheet, the other way round than the program does it."""
+    chip = chip_of("ina228", shunt_ohms)
+    shunt_calibration = chip.configuration[1].written
+    current_lsb = shunt_calibration / (13107.2e6 * shunt_ohms)
+    (measured,) = chip.decode((0x100000, 0x100000, 1, 1))
+    assert measured.accumulated is not None
+    assert measured.accumulated.coulombs_per_step == pytest.approx(current_lsb)
+    assert measured.accumulated.joules_per_step == pytest.approx(16 * 3.2 * current_lsb)
+    assert measured.accumulated.most_watts == pytest.approx(85 * 0.16384 / shunt_ohms)
+
+
+# On a wire, through the drivers
+
+
+@pytest.mark.parametrize("name", SHORTEST)
+@pytest.mark.parametrize("amperes", [-1.5, -0.02, 0.0, 0.02, 1.5])
+def test_what_is_on_the_rail_is_read_signed_and_exact(name: str, amperes: float) -> None:
+    bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
+    rail = bench.rails["cpu"]
+    assert isinstance(rail, ConstantRail)
+    rail.amperes = amperes
+    for volts in (0.0, 5.0, 20.0):
+        rail.volts = volts
+        bench.run_next()
+        assert bench.all_read(bench.run_until_read())  # checks each value against its rail
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_80_volts_are_read(name: str) -> None:
+    bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
+    rail = bench.rails["cpu"]
+    assert isinstance(rail, ConstantRail)
+    rail.volts = 80.0
+    assert bench.all_read(bench.run_until_read())
+    rail.volts = 85.5
+    assert "more than 85 V" in failure(bench.run_next()["cpu"])
+
+
+@pytest.mark.parametrize("name", SHORTEST)
+def test_nothing_is_reset_and_nothing_is_written_but_the_configuration(
+    name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
+    log: list[Transaction] = []
+    bench.wire.log = log
+    for sweep in range(8):
+        if sweep == 4:
+            bench.chip("cpu").power_loss()
+        bench.run_next()
+    written = {m.data for t in log for m in t.messages if len(m.data) > 1 and not m.is_read}
+    ours = OURS[name].to_bytes(2, "big")
+    expected = {b"\x00" + ours} if name == "ina219" else {b"\x0b\x80\x01", b"\x00\0\0", b"\x02\x10\x00", b"\x01" + ours}
+    assert written == expected
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", SHORTEST)
+def test_a_chip_that_an_earlier_run_set_up_is_read_at_once_and_not_written_to(name: str) -> None:
+    bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
+    bench.run_until_read()
+    bench.sweep = bench.new_sweep()
+    bench.clock.sleep(1.0)
+    bench.wire.log = []
+    assert isinstance(bench.run()["cpu"], Reading)
+    assert not any(len(m.data) > 1 for t in bench.wire.log for m in t.messages if not m.is_read)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("written", [b"\x00\x00\x10", b"\x02\x08\x00", b"\x01\xb3\x69"])
+def test_another_range_calibration_or_mode_is_a_failure_within_a_minute_and_then_ours_again(
+    name: str, written: bytes
+) -> None:
+    bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
+    bench.run_until_read()
+    ours = {pointer: bench.chip("cpu")._words[pointer] for pointer in (0, 1, 2)}
+    bench.run_next()
+    bench.chip("cpu").write(written)
+    outcomes: list[Outcome] = []
+    while not (outcomes and isinstance(outcomes[-1], Failure)):
+        bench.clock.sleep(1.0)
+        outcomes += bench.sweep.run()
+        assert len(outcomes) <= 61
+    assert isinstance(outcomes[-1], Failure)
+    assert f"reads 0x{written[1:].hex()} instead of" in str(outcomes[-1].error)
+    bench.run_next()
+    bench.run_until_read()
+    assert {pointer: bench.chip("cpu")._words[pointer] for pointer in (0, 1, 2)} == ours
+    assert power_losses([bench.run_next()], "cpu") == 0
+
+
+def test_what_somebody_writes_to_an_ina219_is_noticed_in_the_next_sweep() -> None:
+    bench = Bench.of(with_shunt("ina219", "cpu", "bus = 1"))
+    bench.run_until_read()
+    bench.chip("cpu").write(b"\x00\x39\x9e")
+    assert "reads 0x399e instead of 0x3c47" in failure(bench.run_next()["cpu"])
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_chip_of_the_family_that_stops_converting_is_configured_anew(name: str) -> None:
+    bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
+    bench.run_until_read()
+    bench.chip("cpu")._finished = 10**9
+    assert "has stopped converting" in failure(bench.run_next()["cpu"])
+    bench.run_until_read()
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_result_that_was_read_before_is_said_not_to_be_new(name: str) -> None:
+    """The accumulators of an INA228 have risen since; the result is the same all the same."""
+    slow = 'averaging = { count = 1024, voltage = "50us", current = "2.074ms" }'
+    bench = Bench.of(with_shunt(name, "cpu", "bus = 1", more=slow))  # 2.17 s a result
+    bench.run_until_read()
+    readings = [bench.run_next()["cpu"] for _ in range(21)]
+    assert sum(isinstance(reading, Reading) and reading.is_new for reading in readings) in (9, 10)
+    assert all(isinstance(reading, Reading) for reading in readings)
+
+
+class BusyMachine(HandClock):
+    """Whatever is done takes longer than a conversion."""
+
+    def monotonic(self) -> float:
+        self.seconds += 0.002
+        return super().monotonic()
+
+
+def test_a_chip_just_configured_is_said_to_be_so_even_if_its_result_is_there_at_once() -> None:
+    """The account goes by it: what an INA228 added up before may have been measured in other steps."""
+    bench = Bench(settings_of(with_shunt("ina228", "cpu", "bus = 1")), BusyMachine())
+    kinds = [type(bench.run()["cpu"]) for _ in range(3)]
+    assert kinds == [Converting, Reading, Reading]
+
+
+# Other chips in their place
+
+ALL = {
+    "ina260": ina260("cpu", "bus = 1"),
+    "ina3221": ina3221("cpu", "bus = 1", 2, 0x40),
+    **{name: with_shunt(name, "cpu", "bus = 1") for name in SHORTEST},
+}
+
+
+@pytest.mark.parametrize("configured", SHORTEST)
+@pytest.mark.parametrize("wired", ALL)
+def test_any_other_power_monitor_is_refused_and_never_written_to(configured: str, wired: str) -> None:
+    if wired == configured:
+        pytest.skip("the right one")
+    bench = Bench.of(ALL[configured])
+    bench.world.wires[1] = Bench.of(ALL[wired]).world.wires[1]
+    bench.wire.log = []
+    for _ in range(3):
+        assert failure(bench.run_next()["cpu"]).startswith(f"not an {configured.upper()} at 0x40 on /dev/i2c-1: ")
+    assert not any(len(m.data) > 1 for t in bench.wire.log for m in t.messages if not m.is_read)
+
+
+def test_an_ina3221_whose_first_input_is_off_is_no_ina219() -> None:
+    bench = Bench.of(ALL["ina219"])
+    wired = Bench.of(ALL["ina3221"])
+    wired.run_until_read()
+    bench.world.wires[1] = wired.world.wires[1]
+    assert wired.chip("cpu")._words[CONFIG] & 0xC000 == 0
+    assert "says that it is an INA3221" in failure(bench.run()["cpu"])
+
+
+def test_nothing_at_the_address_is_said_to_be_nothing() -> None:
+    for name in SHORTEST:
+        bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
+        bench.chip("cpu").unplug()
+        message = f"no {name.upper()} at 0x40 on /dev/i2c-1: NACK; is it powered?"
+        assert failure(bench.run()["cpu"]) == message
+
+
+# What "auto" chooses
+
+
+@given(name=st.sampled_from(list(SHORTEST)), sample_interval_seconds=st.floats(0.01, 60.0))
+def test_auto_covers_the_sample_interval_or_as_much_as_the_chip_can(name: str, sample_interval_seconds: float) -> None:
+    chip = chip_of(name, sample_interval_seconds=sample_interval_seconds)
+    word = chip.configuration[-1].written
+    if name == "ina219":
+        assert word >> 7 & 0xF == word >> 3 & 0xF >= 8
+        seconds = (1 << (word >> 7 & 7)) * 2 * 532e-6
+        longest_seconds = 0.136192
+    else:
+        times = ina23x.CONVERSION_MICROSECONDS
+        seconds = (1, 4, 16, 64, 128, 256, 512, 1024)[word & 7] * (times[word >> 9 & 7] + times[word >> 6 & 7]) * 1e-6
+        longest_seconds = 8.43776
+        assert word >> 12 == 0xB
+    assert math.isclose(chip.conversion_seconds, seconds, rel_tol=1e-9)
+    assert seconds >= min(sample_interval_seconds, longest_seconds) * (1 - 1e-9)
+    assert seconds <= sample_interval_seconds * 2.01
+
+
+def test_each_chip_has_its_own_file_and_options() -> None:
+    for module in (ina219, ina228, ina237, ina238):
+        options = sensors.options()[module.OPTIONS.chip]
+        assert options.external_shunt
+        assert options.inputs is None
+        assert options.addresses == range(0x40, 0x50)

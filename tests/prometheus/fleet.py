@@ -1,0 +1,185 @@
+"""A fleet in miniature: real agents on simulated chips, a Pushgateway, and a Prometheus with the rules of deploy/.
+
+Every shape is there: node-d pushes a group a device, node-n one group for all, node-s is scraped, and node-x pushed
+once and then died. Each has the same three devices, with power that is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from tests.prometheus_server import ask
+from tests.run.running import PROJECT, Program, program, run, until, write_config
+from tests.servers import free_port, running_pushgateway
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+DEPLOYED = PROJECT / "deploy" / "prometheus"
+
+VOLTS_AND_AMPERES = {"cpu": (5.0, 2.0), "disk": (12.0, 0.5), "battery": (12.0, -1.0)}
+WATTS = {device: volts * amperes for device, (volts, amperes) in VOLTS_AND_AMPERES.items()}
+JOBS = {"node-d": "power", "node-n": "power", "node-s": "wattpush", "node-x": "power"}
+ALIVE = ("node-d", "node-n", "node-s")
+
+STALE_SECONDS = 8
+READY_SECONDS = 300.0
+Series = dict[tuple[tuple[str, str], ...], float]
+"""Values by labels, without the name of the metric."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What a database knew of it at one moment, at which all queries are evaluated.
+
+    Attributes:
+        url: of the database.
+        at_seconds: the moment, as Unix time.
+        lived_seconds: how long it had been running then, at most.
+    """
+
+    url: str
+    at_seconds: float
+    lived_seconds: float
+
+    def query(self, expression: str) -> Series:
+        """What a table or a number shows."""
+        data = ask(self.url, "query", query=expression, time=self.at_seconds)
+        if data["resultType"] == "scalar":
+            return {(): float(data["result"][1])}
+        return {_labels(one["metric"]): float(one["value"][1]) for one in data["result"]}
+
+    def last_of_range(self, expression: str) -> Series:
+        """The right end of what a time series shows: points one second apart, the last one at the moment."""
+        data = ask(self.url, "query_range", query=expression, start=self.at_seconds - 3, end=self.at_seconds, step=1)
+        return {
+            _labels(one["metric"]): float(one["values"][-1][1])
+            for one in data["result"]
+            if float(one["values"][-1][0]) > self.at_seconds - 0.5
+        }
+
+    def label_values(self, series: str, label: str) -> set[str]:
+        """What `label_values(series, label)` of a dashboard's variable gives."""
+        asked: dict[str, str | float] = {"match[]": series, "start": self.at_seconds - 60, "end": self.at_seconds}
+        found = ask(self.url, "series", **asked)
+        return {one[label] for one in found if label in one}
+
+
+def _labels(metric: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, value) for name, value in metric.items() if name != "__name__"))
+
+
+@contextlib.contextmanager
+def running_fleet(folder: Path, database_of: Callable[[Path], AbstractContextManager[str]]) -> Iterator[Fleet]:
+    """A fleet that has been running for long enough to be asked anything, and the database that scrapes it."""
+    begun_seconds = time.time()
+    with contextlib.ExitStack() as stack:
+        gateway = stack.enter_context(running_pushgateway())
+        dead = _node(folder, "node-x", gateway, 'group_by = "device"')
+        once = run("--config", dead, "--once", *_traces(folder))
+        assert once.returncode == 0, once.stderr
+        listen = f"127.0.0.1:{free_port()}"
+        agents = [
+            _node(folder, "node-d", gateway, 'group_by = "device"'),
+            _node(folder, "node-n", gateway, 'group_by = "node"'),
+            _node(folder, "node-s", None, more=f'[serve]\nlisten = "{listen}"\n'),
+        ]
+        running: list[Program] = [
+            stack.enter_context(program("--config", config, *_traces(folder))) for config in agents
+        ]
+        url = stack.enter_context(database_of(_prometheus_config(folder, gateway, listen)))
+        at_seconds: float = until(lambda: _ready(url), "all series that the fleet is to have", READY_SECONDS)
+        for agent in running:
+            assert agent.end(signal.SIGTERM)[0] == 0
+        yield Fleet(url, at_seconds, at_seconds - begun_seconds)
+
+
+def _node(folder: Path, name: str, gateway: str | None, push: str = "", more: str = "") -> Path:
+    home = folder / name
+    home.mkdir()
+    config = write_config(
+        home,
+        gateway,
+        devices=tuple(WATTS),
+        top='interval = "1s"\nsample_interval = "200ms"',
+        push=push,
+        more=f"[metrics]\nina260_names = true\n{more}",
+    )
+    config.write_text(config.read_text().replace('"node-17"', f'"{name}"'))
+    return config
+
+
+def _traces(folder: Path) -> list[str]:
+    arguments = []
+    for device, (volts, amperes) in VOLTS_AND_AMPERES.items():
+        recording = folder / f"{device}.csv"
+        recording.write_text(f"seconds,volts,amperes\n0,{volts},{amperes}\n")
+        arguments += ["--trace", f"{device}={recording}"]
+    return arguments
+
+
+def _prometheus_config(folder: Path, gateway: str, listen: str) -> Path:
+    """The files of deploy/, in a hurry: other targets, and seconds instead of minutes and days."""
+    shutil.copytree(DEPLOYED / "rules", folder / "rules")
+    config = folder / "prometheus.yml"
+    config.write_text(
+        _replaced(
+            (DEPLOYED / "prometheus.yml").read_text(),
+            ('"pushgateway:9091"', f'"{urlsplit(gateway).netloc}"'),
+            ("targets: []", f'targets: ["{listen}"]'),
+            ("scrape_interval: 15s", "scrape_interval: 1s\n  scrape_timeout: 1s"),
+            ("evaluation_interval: 15s", "evaluation_interval: 1s"),
+        )
+    )
+    for name, *changes in (
+        ("limits.yml", ("vector(45)", f"vector({STALE_SECONDS})")),
+        ("recordings.yml", ("interval: 2m", "interval: 1s"), ("interval: 10m", "interval: 1s")),
+    ):
+        path = folder / "rules" / name
+        path.write_text(_replaced(path.read_text(), *changes))
+    return config
+
+
+def _replaced(text: str, *changes: tuple[str, str]) -> str:
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+_COUNTS = {
+    # Every device of the three that live, and no more.
+    "count(wattpush:device_watts:fresh)": 9,
+    "count(wattpush:device_age:seconds)": 12,
+    "count(wattpush:device_kwh:increase1d)": 12,
+    "count(wattpush:device_kwh:increase30d)": 12,
+    "count(wattpush:device_cost:increase30d)": 12,
+    "count(wattpush:node_age:fresh)": 3,
+    "count(wattpush:node_age:seconds)": 4,
+    # Enough of everything for the shortest window.
+    "count(rate(wattpush_device_measured_seconds_total[8s]) > 0)": 9,
+    "count(rate(process_cpu_seconds_total{hostname!=''}[8s]))": 4,
+    "count(wattpush_agent_push_seconds)": 2,
+    "count(ALERTS{alertname='WattpushSimulated', alertstate='firing'})": 3,
+    # Nothing but what came after the first seconds, when a rate may still be counted from its first sample.
+    "count(wattpush_device_measured_seconds_total offset 9s > 0)": 9,
+}
+
+
+def _ready(url: str) -> float | None:
+    """A moment at which everything is there; else None."""
+    # Of what is younger, something may still be on its way into the storage, and the same question be answered anew.
+    at_seconds = round(time.time() - 3, 3)
+    for expression, count in _COUNTS.items():
+        data: Any = ask(url, "query", query=expression, time=at_seconds)
+        if data is None or not data["result"] or float(data["result"][0]["value"][1]) != count:
+            return None
+    return at_seconds

@@ -1,0 +1,318 @@
+"""The dashboards of deploy/grafana: each query of each panel, asked of a real Prometheus about a real fleet."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.prometheus.fleet import ALIVE, JOBS, STALE_SECONDS, VOLTS_AND_AMPERES, WATTS
+from tests.run.running import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from tests.prometheus.fleet import Fleet, Series
+
+FOLDER = PROJECT / "deploy" / "grafana" / "dashboards"
+DASHBOARDS: dict[str, dict[str, Any]] = {
+    path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))
+}
+PANELS = [(name, panel) for name, dashboard in DASHBOARDS.items() for panel in dashboard["panels"]]
+PANEL_IDS = [f"{name}: {panel['title']}" for name, panel in PANELS]
+RANGE_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Between:
+    """Equal to whatever lies between two values."""
+
+    low: float
+    high: float
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, float | int) and self.low <= other <= self.high
+
+    __hash__ = None  # type: ignore[assignment]  # it equals many values
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is chosen in the variables at the top, and of whom that speaks."""
+
+    hostnames: tuple[str, ...]
+    devices: tuple[str, ...]
+    variables: Mapping[str, str]
+    lived_seconds: float
+
+    @property
+    def alive(self) -> tuple[str, ...]:
+        return tuple(name for name in self.hostnames if name in ALIVE)
+
+    def all_hosts(self, value: Callable[[str], Any], hostnames: Iterable[str] | None = None) -> dict[Any, Any]:
+        return {
+            (("hostname", name), ("job", JOBS[name])): value(name)
+            for name in (self.alive if hostnames is None else hostnames)
+        }
+
+    def all_devices(self, value: Callable[[str, str], Any], hostnames: Iterable[str] | None = None) -> dict[Any, Any]:
+        return {
+            (("device", device), ("hostname", name), ("job", JOBS[name])): value(name, device)
+            for name in (self.alive if hostnames is None else hostnames)
+            for device in self.devices
+        }
+
+    def watts(self) -> dict[Any, Any]:
+        return self.all_devices(lambda _, device: pytest.approx(WATTS[device], rel=1e-3))
+
+    def volts(self) -> dict[Any, Any]:
+        return self.all_devices(lambda _, device: pytest.approx(VOLTS_AND_AMPERES[device][0], rel=1e-3))
+
+    def amperes(self) -> dict[Any, Any]:
+        return self.all_devices(lambda _, device: pytest.approx(VOLTS_AND_AMPERES[device][1], rel=1e-3))
+
+    def total_watts(self) -> float:
+        return len(self.alive) * sum(WATTS[device] for device in self.devices)
+
+    def kwh(self, watts: float) -> Between:
+        """What that power comes to within the life of the fleet: at least some seconds of it, at most all of it."""
+        return Between(*sorted(max(0.0, watts) * seconds / 3.6e6 for seconds in (4.0, self.lived_seconds + 2)))
+
+    def total_kwh(self, factor: float = 1.0) -> Between:
+        return self.kwh(factor * len(self.alive) * sum(max(0.0, WATTS[device]) for device in self.devices))
+
+    def device_kwh(self) -> dict[Any, Any]:
+        return self.all_devices(lambda name, device: self.kwh(WATTS[device] if name in ALIVE else 0.0), self.hostnames)
+
+    def coverage(self) -> dict[Any, Any]:
+        share = Between(4.0 / RANGE_SECONDS, (self.lived_seconds + 2) / RANGE_SECONDS)
+        return self.all_devices(lambda name, _: share if name in ALIVE else 0.0, self.hostnames)
+
+    def age(self, name: str) -> Between:
+        return Between(0, STALE_SECONDS) if name in ALIVE else Between(STALE_SECONDS, 1e4)
+
+
+def places(chosen: Chosen) -> dict[Any, Any]:
+    channels = list(WATTS)
+    return {
+        (
+            ("address", "0x40"),
+            ("bus", "1"),
+            ("channel", str(channels.index(dict(labels)["device"]))),
+            ("chip", "ina260"),
+            *labels,
+            ("mux", "m0"),
+        ): 1
+        for labels in chosen.all_devices(lambda *_: 1)
+    }
+
+
+EXPECTED: dict[tuple[str, str, str], Callable[[Chosen], Mapping[Any, Any]]] = {
+    ("fleet", "Power now", "A"): lambda of: {(): pytest.approx(of.total_watts(), rel=1e-3)},
+    ("fleet", "Energy, last 24 hours", "A"): lambda of: {(): of.total_kwh()},
+    ("fleet", "Energy, last 30 days", "A"): lambda of: {(): of.total_kwh()},
+    ("fleet", "Cost, last 30 days", "A"): lambda of: {(("currency", "EUR"),): of.total_kwh(0.30)},
+    ("fleet", "Nodes", "A"): lambda of: {(): len(of.alive)},
+    ("fleet", "Nodes", "B"): lambda of: {(): len(of.hostnames) - len(of.alive)},
+    # Three simulated nodes; and the dead one, if the others took half a minute to come up.
+    ("fleet", "Alerts firing", "A"): lambda _: {(): Between(3, 4)},
+    ("fleet", "Power of each node", "A"): lambda of: {
+        (("hostname", name),): pytest.approx(sum(WATTS[device] for device in of.devices), rel=1e-3) for name in of.alive
+    },
+    ("fleet", "Devices", "A"): Chosen.watts,
+    ("fleet", "Devices", "B"): Chosen.volts,
+    ("fleet", "Devices", "C"): Chosen.amperes,
+    ("fleet", "Devices", "D"): Chosen.device_kwh,
+    ("fleet", "Devices", "E"): Chosen.coverage,
+    ("fleet", "Devices", "F"): lambda of: of.all_devices(lambda name, _: of.age(name), of.hostnames),
+    ("node", "Last push", "A"): lambda of: {(): of.age(of.hostnames[0])},
+    ("node", "Power now", "A"): lambda of: {(): pytest.approx(of.total_watts(), rel=1e-3)},
+    ("node", "Energy", "A"): Chosen.device_kwh,
+    ("node", "Coverage", "A"): Chosen.coverage,
+    ("node", "Power of $device", "A"): Chosen.watts,
+    ("node", "Power of $device", "B"): Chosen.watts,
+    ("node", "Power of $device", "C"): Chosen.watts,
+    ("node", "Voltage of $device", "A"): Chosen.volts,
+    ("node", "Voltage of $device", "B"): Chosen.volts,
+    ("node", "Voltage of $device", "C"): Chosen.volts,
+    ("node", "Current", "A"): Chosen.amperes,
+    ("node", "Energy of each bar", "A"): Chosen.device_kwh,
+    ("node", "Energy of each bar", "B"): lambda of: {
+        labels: Between(-of.kwh(12.0).high, -of.kwh(12.0).low)
+        for labels in of.all_devices(lambda *_: 0)
+        if ("device", "battery") in labels
+    },
+    ("node", "Trouble", "A"): lambda of: of.all_devices(lambda *_: 0),
+    ("node", "Trouble", "B"): lambda of: of.all_devices(lambda *_: 0),
+    # A busy machine may miss some.
+    ("node", "Trouble", "C"): lambda of: of.all_hosts(lambda _: Between(0, 1e3)),
+    ("node", "Trouble", "D"): lambda of: of.all_hosts(lambda _: Between(0, 1e3)),
+    ("node", "Time of a sweep and of a push", "A"): lambda of: of.all_hosts(lambda _: Between(1e-6, 10)),
+    # Who is only scraped pushes nothing.
+    ("node", "Time of a sweep and of a push", "B"): lambda of: of.all_hosts(
+        lambda _: Between(1e-6, 10), set(of.alive) - {"node-s"}
+    ),
+    ("node", "The agent's CPU", "A"): lambda of: of.all_hosts(lambda _: Between(1e-6, 2)),
+    ("node", "The agent's memory", "A"): lambda of: of.all_hosts(lambda _: Between(5e6, 1e9)),
+    ("node", "Where each device is measured", "A"): places,
+    ("node", "Agent", "A"): lambda of: of.all_hosts(lambda _: 1),
+}
+
+
+def substituted(expression: str, variables: Mapping[str, str]) -> str:
+    """As Grafana does: at a scrape interval of 2 s $__rate_interval is four of them."""
+    built_in = {
+        "__rate_interval": "8s",
+        "__interval": f"{RANGE_SECONDS}s",
+        "__range": f"{RANGE_SECONDS}s",
+        "__range_s": str(RANGE_SECONDS),
+    }
+    text = re.sub(r"\$(\w+)", lambda found: {**built_in, **variables}[found[1]], expression)
+    assert "$" not in text
+    return text
+
+
+def normalised(found: Series) -> Series:
+    """Without what only a scrape or one version of the agent has."""
+    drop = {"instance", "version", "python_version", "blinka_version", "machine"}
+    short = {tuple(label for label in labels if label[0] not in drop): value for labels, value in found.items()}
+    assert len(short) == len(found)
+    return short
+
+
+def choices(name: str, fleet: Fleet) -> list[Chosen]:
+    every = tuple(WATTS)
+    if name == "fleet":
+        everything = Chosen(tuple(JOBS), every, {"job": ".+", "hostname": ".+", "device": ".+"}, fleet.lived_seconds)
+        some = {"job": "(power)", "hostname": "(node-d|node-n)", "device": "(cpu|disk)"}
+        return [everything, Chosen(("node-d", "node-n"), ("cpu", "disk"), some, fleet.lived_seconds)]
+    return [
+        Chosen((host,), every, {"job": ".+", "hostname": host, "device": ".+"}, fleet.lived_seconds) for host in ALIVE
+    ]
+
+
+def repeated(panel: Mapping[str, Any], chosen: Chosen) -> list[Chosen]:
+    """A repeated panel is there once for each device, and `$device` is that one in it."""
+    if "repeat" not in panel:
+        return [chosen]
+    assert panel["repeat"] == "device"
+    return [
+        Chosen(chosen.hostnames, (device,), {**chosen.variables, "device": device}, chosen.lived_seconds)
+        for device in chosen.devices
+    ]
+
+
+QUERIES = [(name, panel, target) for name, panel in PANELS for target in panel["targets"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "panel", "target"),
+    QUERIES,
+    ids=[f"{name}: {panel['title']} {target['refId']}" for name, panel, target in QUERIES],
+)
+def test_a_panel_shows_the_right_series_with_the_right_values_in_every_shape_of_groups(
+    name: str, panel: dict[str, Any], target: dict[str, Any], fleet: Fleet
+) -> None:
+    expected = EXPECTED[name, panel["title"], target["refId"]]
+    for chosen in (one for choice in choices(name, fleet) for one in repeated(panel, choice)):
+        ask = fleet.query if target["instant"] else fleet.last_of_range
+        assert normalised(ask(substituted(target["expr"], chosen.variables))) == expected(chosen), chosen
+
+
+def test_a_node_that_has_died_is_shown_by_nothing_but_its_age_and_its_energy(fleet: Fleet) -> None:
+    variables = {"job": ".+", "hostname": "node-x", "device": ".+"}
+    shown = set()
+    for name, panel, target in QUERIES:
+        found = fleet.query(substituted(target["expr"], variables))
+        if any(("hostname", "node-x") in labels for labels in found):
+            shown.add(panel["title"])
+            assert name == "node" or panel["title"] == "Devices"
+    # Counters that stand still, and what a table says of where and who it was.
+    assert shown == {
+        "Devices", "Energy", "Coverage", "Energy of each bar", "Trouble", "The agent's CPU",
+        "Where each device is measured", "Agent",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_the_variables_offer_what_there_is(name: str, fleet: Fleet) -> None:
+    offered = {}
+    for variable in DASHBOARDS[name]["templating"]["list"]:
+        if variable["type"] == "query":
+            found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
+            assert found is not None
+            series = substituted(found[1], {"job": ".+", "hostname": ".+" if name == "fleet" else "node-n"})
+            offered[variable["name"]] = fleet.label_values(series, found[2])
+    assert offered == {"job": {"power", "wattpush"}, "hostname": set(JOBS), "device": set(WATTS)}
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_what_is_chosen_alone_is_compared_as_it_is_and_what_may_be_several_as_a_pattern(name: str) -> None:
+    """Only of the second does Grafana escape what means something in a pattern, such as the dot in node-1.example."""
+    signs = {
+        variable["name"]: '=~"' if variable.get("multi") else '="'
+        for variable in DASHBOARDS[name]["templating"]["list"]
+        if variable["type"] == "query"
+    }
+    assert signs["hostname"] == {"fleet": '=~"', "node": '="'}[name]
+    used = re.findall(r'(=~?")\$(job|hostname|device)"', FOLDER.joinpath(f"{name}.json").read_text().replace("\\", ""))
+    assert {sign for sign, variable in used if sign != signs[variable]} == set()
+    assert {variable for _, variable in used} == set(signs)
+
+
+def test_every_expectation_here_is_of_a_query_that_exists() -> None:
+    assert set(EXPECTED) == {(name, panel["title"], target["refId"]) for name, panel, target in QUERIES}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the SDK that makes the dashboards needs Python 3.11")
+def test_the_dashboards_are_what_the_script_makes(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, PROJECT / "scripts" / "dashboards.py", tmp_path], check=True, timeout=60)
+    made = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    committed = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()}
+    assert made == committed, "make them anew: make generated"
+
+
+@pytest.mark.parametrize(("name", "panel"), PANELS, ids=PANEL_IDS)
+def test_a_panel_says_what_it_shows_and_in_what_unit_and_fits_every_data_source(
+    name: str, panel: dict[str, Any]
+) -> None:
+    del name
+    assert panel["description"].endswith(".")
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    for target in panel["targets"]:
+        assert target["datasource"] == panel["datasource"]
+        # A fixed window has holes when it is zoomed out, and is empty where scrapes are rare.
+        windows = re.findall(r"\[(.+?)\]", target["expr"])
+        assert set(windows) <= {"$__rate_interval", "$__interval", "$__range"}
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_panels_do_not_lie_on_one_another(name: str) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARDS[name]["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+    numbers = [panel["id"] for panel in DASHBOARDS[name]["panels"]]
+    assert len(set(numbers)) == len(numbers)
+
+
+@pytest.mark.parametrize(("name", "panel"), PANELS, ids=PANEL_IDS)
+def test_every_column_of_a_table_has_a_title(name: str, panel: dict[str, Any]) -> None:
+    del name
+    if panel["type"] != "table":
+        return
+    (organize,) = (one["options"] for one in panel["transformations"] if one["id"] == "organize")
+    targets = panel["targets"]
+    values = [f"Value #{target['refId']}" for target in targets] if len(targets) > 1 else ["Value"]
+    for value in values:
+        assert value in organize["renameByName"] or organize["excludeByName"][value]

@@ -1,0 +1,135 @@
+"""A real Prometheus, or VictoriaMetrics in its place, and the HTTP API that both have."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import threading
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+
+from tests.servers import START_SECONDS, free_port, wait_for_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def binary(name: str, package: str = "prometheus") -> str:
+    """Where a program is; skips the test where it is not, but not in continuous integration."""
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    message = f"needs a real {name}: apt-get install {package}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@contextlib.contextmanager
+def running_prometheus(folder: Path, target_url: str) -> Iterator[str]:
+    """Its URL, while it scrapes one target every second."""
+    config = folder / "prometheus.yml"
+    config.write_text(
+        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
+        "scrape_configs:\n"
+        "  - job_name: gateway\n"
+        "    honor_labels: true\n"
+        f"    static_configs: [{{targets: ['{urlsplit(target_url).netloc}']}}]\n"
+    )
+    with prometheus_of(config) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def prometheus_of(config: Path) -> Iterator[str]:
+    """Its URL, while it does what `config` says; its data lie in a folder beside that."""
+    port = free_port()
+    arguments = (
+        f"--config.file={config}",
+        f"--storage.tsdb.path={config.parent / 'prometheus'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=error",
+    )
+    with _serving(port, binary("prometheus"), *arguments) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def victoria_metrics_of(config: Path) -> Iterator[str]:
+    """The URL of a VictoriaMetrics that scrapes as Prometheus does with `config`, and whose vmalert has its rules."""
+    package = "victoria-metrics"
+    port, alert_port = free_port(), free_port()
+    database = (
+        f"-promscrape.config={config}",
+        "-promscrape.config.strictParse=false",
+        f"-storageDataPath={config.parent / 'victoria-metrics'}",
+        f"-httpListenAddr=127.0.0.1:{port}",
+        "-retentionPeriod=2",
+        "-search.latencyOffset=0s",  # else the last half minute is never shown, as it may still be arriving
+        "-loggerLevel=ERROR",
+    )
+    with _serving(port, binary("victoria-metrics", package), *database) as url:
+        alerts = (
+            f"-rule={config.parent / 'rules' / '*.yml'}",
+            f"-datasource.url={url}",
+            f"-remoteWrite.url={url}",
+            "-remoteWrite.flushInterval=500ms",
+            "-notifier.url=http://127.0.0.1:9",  # required; nobody is to be told
+            "-evaluationInterval=1s",
+            f"-httpListenAddr=127.0.0.1:{alert_port}",
+            "-loggerLevel=FATAL",
+        )
+        with _serving(alert_port, binary("vmalert", package), *alerts):
+            yield url
+
+
+@contextlib.contextmanager
+def _serving(port: int, *command: str) -> Iterator[str]:
+    """The URL of a server on loopback, while it runs."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    reader = threading.Thread(target=process.stderr.read, daemon=True)
+    reader.start()
+    try:
+        wait_for_port(port, process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(START_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(START_SECONDS)
+        reader.join(START_SECONDS)
+        process.stderr.close()
+
+
+def ask(url: str, path: str, **parameters: str | float) -> Any:
+    """The data of an answer of its HTTP API; None while it is still starting."""
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=START_SECONDS)
+    try:
+        connection.request("GET", f"/api/v1/{path}?{urlencode(parameters)}")
+        answer = connection.getresponse()
+        text = answer.read()
+    finally:
+        connection.close()
+    if answer.status == 503:  # it is still starting, and says so in plain words
+        return None
+    body = json.loads(text)
+    assert body["status"] == "success", (parameters, body)
+    return body["data"]
+
+
+def scraped(url: str, selector: str) -> dict[float, float]:
+    """Every sample that the one series of `selector` has: by the time of the scrape. Empty where there is none."""
+    data = ask(url, "query", query=f"{selector}[1h]")
+    series = [] if data is None else data["result"]
+    assert len(series) <= 1, series
+    return {float(at): float(value) for one in series for at, value in one["values"]}

@@ -1,0 +1,105 @@
+"""What the tests of the Pushgateway sink share: groups, sinks that are closed, a clock that is turned by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, Gauge, Info
+
+from agent.clock import SystemClock
+from agent.groups import Group
+from agent.settings import PushgatewaySettings
+from agent.sinks.pushgateway import Pushgateway
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from agent.clock import Clock
+    from agent.sinks.pushgateway import PushResult
+
+
+class TurnedClock:
+    """Stands still but for `sleep`, which takes no real time and is remembered."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+        self.slept: list[float] = []
+        self._lock = threading.Lock()
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def time(self) -> float:
+        return 1_700_000_000.0 + self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        with self._lock:
+            self.slept.append(seconds)
+            self.seconds += seconds
+
+
+def group(device: str | None = "cpu", hostname: str = "node-17", **gauges: float) -> Group:
+    registry = CollectorRegistry()
+    for name, value in (gauges or {"test_watts": 1.5}).items():
+        Gauge(name, "a test", registry=registry).set(value)
+    key = {"hostname": hostname} if device is None else {"hostname": hostname, "device": device}
+    return Group(key, registry)
+
+
+def large_group() -> Group:
+    """More than all socket buffers hold, even compressed, as it is random."""
+    registry = CollectorRegistry()
+    Info("test", "large", registry=registry).info({"noise": secrets.token_hex(8_000_000)})
+    return Group({"hostname": "node-17"}, registry)
+
+
+def groups(count: int) -> list[Group]:
+    return [group(f"d{number}") for number in range(count)]
+
+
+@contextlib.contextmanager
+def sink_for(
+    url: str,
+    *,
+    clock: Clock | None = None,
+    sleep: Callable[[float], None] | None = None,
+    environ: Mapping[str, str] | None = None,
+    getaddrinfo: Callable[..., list[Any]] | None = None,
+    **settings: Any,
+) -> Iterator[Pushgateway]:
+    used_clock = SystemClock() if clock is None else clock
+    resolver: dict[str, Callable[..., list[Any]]] = {} if getaddrinfo is None else {"getaddrinfo": getaddrinfo}
+    sink = Pushgateway(
+        PushgatewaySettings(url, **settings),
+        clock=used_clock,
+        sleep=used_clock.sleep if sleep is None else sleep,
+        environ={} if environ is None else environ,
+        **resolver,
+    )
+    try:
+        yield sink
+    finally:
+        sink.stop()
+        sink.close()
+
+
+def push_one(sink: Pushgateway, budget_seconds: float = 10.0) -> PushResult:
+    (result,) = sink.push([group()], budget_seconds)
+    return result
+
+
+def message(result: PushResult) -> str:
+    assert result.error is not None, "the push succeeded"
+    return str(result.error)
+
+
+def addresses(*ports: int, host: str = "127.0.0.1") -> Callable[..., list[tuple[int, int, int, str, tuple[str, int]]]]:
+    """A resolver that gives these, whatever it is asked."""
+
+    return lambda *_, **__: [
+        (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)) for port in ports
+    ]

@@ -1,0 +1,270 @@
+"""An attempt ends at its time-out and a push with its budget, whatever the other side does. Real clocks.
+
+No limit here is close: what is not bounded would go on for as long as the other side does, which is for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.errors import GatewayUnreachableError
+from tests.pushgateway.pushing import addresses, groups, large_group, message, push_one, sink_for
+from tests.run.running import LONG_SECONDS as FOR_EVER_SECONDS
+from tests.run.running import until
+from tests.servers import Server, answering, hanging, trickling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.servers import Client
+
+
+class Stopwatch:
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+
+def never_reading(client: Client) -> None:
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.hang()
+
+
+def calling(act: Callable[[], None]) -> Callable[[Client], None]:
+    """Acts when the first request has come, and leaves all unanswered."""
+    once = iter([act])
+
+    def behave(client: Client) -> None:
+        client.read_request()
+        for first in once:
+            first()
+        client.hang()
+
+    return behave
+
+
+@contextlib.contextmanager
+def again_and_again(act: Callable[[], None]) -> Iterator[None]:
+    """Acts until the end, and so sooner or later while a push waits, which cannot be seen from outside."""
+    over = threading.Event()
+
+    def go_on() -> None:
+        while not over.wait(0.05):
+            act()
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def nobody_accepting() -> Iterator[int]:
+    """A port whose queue of connections is full: what comes after is not answered."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
+
+
+@pytest.fixture
+def silent_dns() -> Iterator[Callable[..., list[object]]]:
+    """A resolver that does not come back before the test is over; `calls` are counted."""
+    over = threading.Event()
+    calls: list[object] = []
+
+    def resolve(*arguments: object, **_: object) -> list[object]:
+        calls.append(arguments)
+        over.wait()
+        return []
+
+    resolve.calls = calls  # type: ignore[attr-defined]  # the test counts them
+    yield resolve
+    over.set()
+
+
+@pytest.mark.reliability(
+    9,
+    "an answer that never comes, or trickles",
+    "an attempt ends at its time-out, all of it",
+)
+@pytest.mark.parametrize(
+    "slow",
+    [
+        hanging,
+        trickling(b""),
+        trickling(b"HTTP/1.1 200 OK\r\n", b"X-Drop: 1\r\n"),
+        trickling(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"),
+        trickling(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        trickling(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["hangs", "trickles the status", "trickles headers", "trickles the body", "trickles chunks", "only continues"],
+)
+def test_one_attempt_ends_at_its_time_out(slow: Callable[[Client], None]) -> None:
+    with Server(slow) as server, sink_for(server.url, timeout_seconds=1) as sink:
+        watch = Stopwatch()
+        result = push_one(sink, budget_seconds=1)
+        assert watch.seconds() < FOR_EVER_SECONDS
+    assert isinstance(result.error, GatewayUnreachableError)
+    said = rf"127\.0\.0\.1:{server.port} timed out after \d+\.\d s, while waiting for the answer"
+    assert re.search(said, message(result))
+
+
+def test_a_body_that_nobody_takes_ends_at_the_time_out() -> None:
+    with Server(never_reading) as server, sink_for(server.url, timeout_seconds=0.3) as sink:
+        watch = Stopwatch()
+        (result,) = sink.push([large_group()], 0.4)
+        assert watch.seconds() < FOR_EVER_SECONDS
+    assert "timed out" in message(result)
+
+
+def test_a_tls_handshake_that_hangs_ends_at_the_time_out() -> None:
+    with Server(hanging) as server:
+        url = server.url.replace("http:", "https:")
+        with sink_for(url, timeout_seconds=1) as sink:
+            watch = Stopwatch()
+            result = push_one(sink, budget_seconds=1)
+            assert watch.seconds() < FOR_EVER_SECONDS
+    assert re.search(r"timed out after \d+\.\d s, while agreeing on TLS", message(result))
+
+
+def test_a_connection_that_nobody_accepts_ends_at_the_time_out() -> None:
+    with nobody_accepting() as port, sink_for(f"http://127.0.0.1:{port}", timeout_seconds=0.3) as sink:
+        watch = Stopwatch()
+        result = push_one(sink, budget_seconds=0.3)
+        assert watch.seconds() < FOR_EVER_SECONDS
+    assert re.search(r"timed out after \d+\.\d s, while connecting", message(result))
+
+
+def test_an_address_that_swallows_packets_leaves_time_for_the_next() -> None:
+    with (
+        nobody_accepting() as port,
+        Server(answering("200 OK")) as server,
+        # Half of it goes to the first address. The other half is plenty, also for a busy machine.
+        sink_for("http://gateway.test", timeout_seconds=6, getaddrinfo=addresses(port, server.port)) as sink,
+    ):
+        result = push_one(sink, budget_seconds=6)
+    assert (result.attempts, result.error) == (1, None)
+
+
+def test_silent_dns_ends_at_the_time_out_and_is_asked_once(silent_dns: Callable[..., list[object]]) -> None:
+    before = threading.active_count()
+    with sink_for("http://gateway.test", timeout_seconds=0.2, getaddrinfo=silent_dns) as sink:
+        watch = Stopwatch()
+        first = push_one(sink, budget_seconds=0.2)
+        sink.push(groups(16), 0.3)
+        assert watch.seconds() < FOR_EVER_SECONDS
+    assert re.search(r"gateway\.test:80 timed out after \d+\.\d s, while looking up the name", message(first))
+    assert len(silent_dns.calls) == 1  # type: ignore[attr-defined]  # counted above
+    assert threading.active_count() <= before + 1
+
+
+@pytest.mark.reliability(
+    9,
+    "64 groups against a gateway that hangs",
+    "they share one budget and end within it",
+)
+def test_sixty_four_groups_against_a_hung_gateway_end_within_the_budget() -> None:
+    with Server(hanging) as server, sink_for(server.url, timeout_seconds=0.8) as sink:
+        watch = Stopwatch()
+        results = sink.push(groups(64), 2.0)
+        assert watch.seconds() < FOR_EVER_SECONDS
+    assert len(results) == 64
+    assert all(isinstance(result.error, GatewayUnreachableError) for result in results)
+    assert results[0].attempts >= 1
+    assert results[-1].attempts == 0
+    assert message(results[-1]).startswith(
+        "device d63: not pushed: the budget of 2.0 s was spent before; the last failure: 127.0.0.1:"
+    )
+
+
+def test_the_last_attempt_gets_only_what_is_left_of_the_budget() -> None:
+    with Server(hanging) as server, sink_for(server.url, timeout_seconds=60) as sink:
+        watch = Stopwatch()
+        result = push_one(sink, budget_seconds=0.3)
+        assert watch.seconds() < FOR_EVER_SECONDS
+    assert result.attempts == 1
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_stop_ends_a_push_that_hangs(count: int) -> None:
+    with Server(hanging) as server, sink_for(server.url, timeout_seconds=3600) as sink:
+        server.behave = calling(sink.stop)
+        watch = Stopwatch()
+        results = sink.push(groups(count), 3600)
+        assert watch.seconds() < FOR_EVER_SECONDS
+        assert len(results) == count
+        assert all("stopped" in message(result) for result in results)
+        assert sum(result.attempts for result in results) <= 8
+        server.behave = answering("200 OK")
+        assert push_one(sink).error is None, "a push after the stop works again"
+
+
+def send_signal() -> None:
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_signal_handler_may_stop_the_push_that_it_interrupts(count: int) -> None:
+    with Server(calling(send_signal)) as server, sink_for(server.url, timeout_seconds=3600) as sink:
+        before = signal.signal(signal.SIGUSR1, lambda *_: sink.stop())
+        try:
+            watch = Stopwatch()
+            results = sink.push(groups(count), 3600)
+            assert watch.seconds() < FOR_EVER_SECONDS
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+    assert all("stopped" in message(result) for result in results)
+
+
+def test_what_a_signal_handler_raises_ends_the_push_and_its_threads() -> None:
+    class LeaveNowError(Exception):
+        pass
+
+    def leave(*_: object) -> None:
+        raise LeaveNowError
+
+    with Server(calling(send_signal)) as server, sink_for(server.url, timeout_seconds=3600) as sink:
+        before = signal.signal(signal.SIGUSR1, leave)
+        try:
+            watch = Stopwatch()
+            with pytest.raises(LeaveNowError):
+                sink.push(groups(20), 3600)
+            assert watch.seconds() < FOR_EVER_SECONDS
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+    until(lambda: not any(thread.name.startswith("push-") for thread in threading.enumerate()), "their end")
+
+
+def test_stop_ends_a_look_up_that_hangs(silent_dns: Callable[..., list[object]]) -> None:
+    with sink_for("http://gateway.test", timeout_seconds=3600, getaddrinfo=silent_dns) as sink:
+        watch = Stopwatch()
+        with again_and_again(sink.stop):
+            result = push_one(sink, budget_seconds=3600)
+        assert watch.seconds() < FOR_EVER_SECONDS
+    assert "stopped before gateway.test:80 had answered" in message(result)
+
+
+def test_stop_ends_a_connection_that_nobody_accepts() -> None:
+    with nobody_accepting() as port, sink_for(f"http://127.0.0.1:{port}", timeout_seconds=3600) as sink:
+        watch = Stopwatch()
+        with again_and_again(sink.stop):
+            result = push_one(sink, budget_seconds=3600)
+        assert watch.seconds() < FOR_EVER_SECONDS
+    assert "stopped" in message(result)

@@ -1,0 +1,228 @@
+"""Connections are kept, and one that was dropped while idle costs nothing."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.pushgateway.pushing import TurnedClock, groups, push_one, sink_for
+from tests.servers import Server, answering, free_port, in_turn, raw, running_pushgateway
+
+if TYPE_CHECKING:
+    from tests.servers import Client
+
+
+def test_ten_pushes_in_a_row_use_one_connection() -> None:
+    with Server(answering("202 Accepted", b"fine")) as server, sink_for(server.url) as sink:
+        for _ in range(10):
+            assert push_one(sink).error is None
+    assert (server.connections, len(server.requests)) == (1, 10)
+
+
+def test_answers_that_take_long_bring_more_connections_but_never_more_than_eight() -> None:
+    clock = TurnedClock()
+    eight_arrived = threading.Event()
+
+    def answer_when_eight_wait(client: Client) -> None:
+        while client.read_request() is not None:
+            if not eight_arrived.is_set():
+                clock.sleep(0.02)
+                if len(client.server.requests) == 8:
+                    eight_arrived.set()
+                eight_arrived.wait(60)
+            client.answer("200 OK")
+
+    with Server(answer_when_eight_wait) as server, sink_for(server.url, clock=clock, timeout_seconds=60) as sink:
+        assert all(result.error is None for result in sink.push(groups(64), 1000))
+    assert eight_arrived.is_set()
+    assert (server.connections, len(server.requests)) == (8, 64)
+
+
+@pytest.mark.reliability(
+    9,
+    "one group of many that is not answered, or has to be tried again",
+    "the others are pushed meanwhile",
+)
+@pytest.mark.parametrize("how", ["hangs", "is tried again"])
+def test_a_group_that_has_to_wait_keeps_no_other_waiting(how: str) -> None:
+    others_arrived = threading.Event()
+    refused: list[str] = []
+    came_first: list[bool] = []
+
+    def answer_the_first_last(client: Client) -> None:
+        while (request := client.read_request()) is not None:
+            is_first = "/device/d0/" in request.target
+            if len({request.target for request in client.server.requests}) == 10:
+                others_arrived.set()
+            if is_first and how == "hangs":
+                came_first.append(others_arrived.wait(60))
+            if is_first and how == "is tried again" and not refused:
+                refused.append(request.target)
+                client.answer("503 Service Unavailable")
+            else:
+                client.answer("200 OK")
+
+    def wait_for_others(_: float) -> None:
+        came_first.append(others_arrived.wait(60))
+
+    with (
+        Server(answer_the_first_last) as server,
+        sink_for(server.url, timeout_seconds=60, sleep=wait_for_others) as sink,
+    ):
+        results = sink.push(groups(10), 120)
+    assert came_first == [True], "the others came while the first waited"
+    assert [result.error for result in results] == [None] * 10
+    assert results[0].attempts == (1 if how == "hangs" else 2)
+
+
+def test_no_thread_is_left_after_a_push() -> None:
+    before = threading.active_count()
+    with Server(answering("200 OK")) as server, sink_for(server.url) as sink:
+        sink.push(groups(20), 10)
+        assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("push-")]
+    assert threading.active_count() <= before
+
+
+@pytest.mark.reliability(
+    9,
+    "an idle connection that was dropped",
+    "replaced without a failed attempt",
+)
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_a_connection_dropped_while_idle_is_replaced_without_a_failed_attempt(how: str) -> None:
+    dropped = threading.Event()
+
+    def answer_once(client: Client) -> None:
+        client.read_request()
+        client.answer("200 OK")
+        if client.number == 1:
+            if how == "rst":
+                client.reset()
+            client.file.close()
+            client.sock.close()
+            client.server._sockets[0].close()
+            dropped.set()
+
+    with Server(answer_once) as server, sink_for(server.url, clock=TurnedClock()) as sink:
+        assert push_one(sink).attempts == 1
+        dropped.wait()
+        result = push_one(sink)
+    assert (result.attempts, result.error) == (1, None)
+    assert server.connections == 2
+
+
+def test_a_connection_dropped_just_as_it_is_used_again_is_replaced_at_once() -> None:
+    """The race that looking at the connection beforehand cannot win: it is dropped when the request arrives."""
+
+    def drop_second(client: Client) -> None:
+        client.read_request()
+        client.answer("200 OK")
+        if client.number == 1:
+            client.read_request()
+        else:
+            answering("200 OK")(client)
+
+    clock = TurnedClock()
+    with Server(drop_second) as server, sink_for(server.url, clock=clock) as sink:
+        push_one(sink)
+        result = push_one(sink)
+    assert (result.attempts, result.error, clock.slept) == (1, None, [])
+    assert (server.connections, len(server.requests)) == (2, 3)
+
+
+def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next() -> None:
+    """What some proxies say to an idle connection before they close it."""
+    said = threading.Event()
+
+    def answer_and_say_more(client: Client) -> None:
+        client.read_request()
+        client.answer("200 OK")
+        if client.number == 1:
+            answered.wait(60)
+            client.answer("408 Request Timeout")
+            said.set()
+            client.hang()
+
+    answered = threading.Event()
+    with Server(answer_and_say_more) as server, sink_for(server.url, clock=TurnedClock()) as sink:
+        push_one(sink)
+        answered.set()
+        assert said.wait(60)
+        result = push_one(sink)
+    assert (result.attempts, result.error) == (1, None)
+    assert (server.connections, len(server.requests)) == (2, 2)
+
+
+def test_a_gateway_that_was_restarted_is_reached_again_by_the_next_push() -> None:
+    port = free_port()
+    with sink_for(f"http://127.0.0.1:{port}", clock=TurnedClock()) as sink:
+        for _ in range(2):
+            with running_pushgateway(port=port):
+                result = push_one(sink)
+                assert (result.attempts, result.error) == (1, None)
+
+
+def test_an_accepted_push_is_accepted_even_if_the_answer_is_cut_off() -> None:
+    cut_off = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort")
+    with Server(in_turn(cut_off, answering("200 OK"))) as server, sink_for(server.url) as sink:
+        assert push_one(sink).error is None
+        assert push_one(sink).error is None
+    assert server.connections == 2
+
+
+def test_an_answer_of_endless_length_is_not_read_to_its_end() -> None:
+    def endless(client: Client) -> None:
+        client.read_request()
+        client.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        while not client.server.closing.is_set():
+            client.send(b"x" * 65536)
+
+    with Server(endless) as server, sink_for(server.url) as sink:
+        assert push_one(sink).error is None
+        assert push_one(sink).error is None
+    assert server.connections == 2
+
+
+def test_a_connection_with_an_answer_left_unread_is_not_used_again() -> None:
+    def answer_too_long(client: Client) -> None:
+        client.read_request()
+        # One byte more than is read; the rest may come at any time.
+        client.send(b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n" + b"x" * 8193)
+        client.hang()
+
+    with Server(answer_too_long) as server, sink_for(server.url, clock=TurnedClock()) as sink:
+        assert [push_one(sink).attempts for _ in range(2)] == [1, 1]
+    assert server.connections == 2
+
+
+def test_close_ends_the_kept_connections_and_the_next_push_opens_new_ones() -> None:
+    ended = threading.Event()
+
+    def until_closed(client: Client) -> None:
+        answering("200 OK")(client)
+        ended.set()
+
+    with Server(until_closed) as server, sink_for(server.url) as sink:
+        push_one(sink)
+        sink.close()
+        assert ended.wait(60)
+        assert push_one(sink).error is None
+    assert server.connections == 2
+
+
+def test_an_attempt_that_is_given_up_is_taken_back_so_that_nothing_of_it_arrives_after_the_next() -> None:
+    ends: list[str] = []
+
+    def behave(client: Client) -> None:
+        try:
+            client.read_request()
+            ends.append(f"read {client.sock.recv(1)!r}")
+        except ConnectionResetError:
+            ends.append("reset")
+
+    with Server(behave) as server, sink_for(server.url, timeout_seconds=0.2) as sink:
+        while not server.connections:  # on a busy machine the attempt may be over before the server looks
+            assert push_one(sink, 0.2).error is not None
+    assert ends == ["reset"] * server.connections

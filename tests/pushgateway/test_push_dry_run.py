@@ -1,0 +1,42 @@
+"""What --dry-run prints."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from agent.settings import PushgatewaySettings
+from agent.sinks.dry_run import DryRun
+from tests.pushgateway.pushing import group
+
+
+def test_a_dry_run_shows_each_path_and_exposition() -> None:
+    written: list[str] = []
+    settings = PushgatewaySettings("https://push.example.org:9091/prefix/")
+    results = DryRun(settings, written.append).push(
+        [group("cpu", test_watts=2.5), group(None, test_info=1), group("a/b", test_watts=1)], 1.0
+    )
+    assert [(result.name, result.error) for result in results] == [
+        ("device cpu", None),
+        ("node", None),
+        ("device a/b", None),
+    ]
+    assert "".join(written) == (
+        "# PUT /prefix/metrics/job/power/device/cpu/hostname/node-17\n"
+        "# HELP test_watts a test\n# TYPE test_watts gauge\ntest_watts 2.5\n"
+        "# PUT /prefix/metrics/job/power/hostname/node-17\n"
+        "# HELP test_info a test\n# TYPE test_info gauge\ntest_info 1.0\n"
+        "# PUT /prefix/metrics/job/power/device@base64/YS9i/hostname/node-17\n"
+        "# HELP test_watts a test\n# TYPE test_watts gauge\ntest_watts 1.0\n"
+    )
+
+
+def test_a_gateway_that_nothing_is_pushed_to_does_without_the_slow_import_of_urllib3() -> None:
+    program = (
+        "import sys; from agent.sinks.pushgateway import Pushgateway;"
+        "from agent.settings import PushgatewaySettings; from agent.clock import SystemClock;"
+        "settings = PushgatewaySettings('http://localhost');"
+        "Pushgateway(settings, clock=SystemClock(), sleep=print, environ={});"
+        "sys.exit('urllib3' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -1,0 +1,309 @@
+"""What is tried again, what is not, and what the messages say. Time is turned by hand: nothing here waits."""
+
+from __future__ import annotations
+
+import email.utils
+import gzip
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.errors import ConfigError, ExitCode, GatewayRejectedError, GatewayUnreachableError
+from tests.pushgateway.pushing import TurnedClock, group, large_group, message, push_one, sink_for
+from tests.servers import Server, answering, dropping, free_port, in_turn, raw, resetting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.servers import Client
+
+
+def answering_once(status: str, body: bytes = b"", *headers: str) -> Callable[[Client], None]:
+    """Answers one request and closes, so that the next one is a new connection with the next behaviour."""
+    return answering(status, body, "Connection: close", *headers)
+
+
+ACCEPTING = answering("200 OK")
+
+
+@pytest.mark.parametrize("status", ["200 OK", "202 Accepted", "204 No Content"])
+def test_any_2xx_is_success(status: str) -> None:
+    with Server(answering(status)) as server, sink_for(server.url) as sink:
+        assert push_one(sink).error is None
+
+
+@pytest.mark.reliability(
+    9,
+    "408, 429, 500, 502, 503, resets, no answer, garbage",
+    "tried again within the budget of the cycle",
+)
+@pytest.mark.parametrize(
+    "failing",
+    [
+        answering_once("500 Internal Server Error"),
+        answering_once("502 Bad Gateway"),
+        answering_once("503 Service Unavailable"),
+        answering_once("408 Request Timeout"),
+        answering_once("429 Too Many Requests"),
+        resetting,
+        dropping,
+        raw(b"garbage\r\n\r\n"),
+        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n"),
+        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n"),
+    ],
+    ids=["500", "502", "503", "408", "429", "reset", "no answer", "no HTTP", "broken chunks", "negative chunk"],
+)
+def test_what_fails_for_the_moment_is_tried_again(failing: Callable[[Client], None]) -> None:
+    clock = TurnedClock()
+    with Server(in_turn(failing, ACCEPTING)) as server, sink_for(server.url, clock=clock) as sink:
+        result = push_one(sink)
+    assert (result.attempts, result.error) == (2, None)
+    assert 0.5 <= clock.slept[0] <= 1.0
+
+
+def test_a_refused_connection_is_tried_until_the_budget_is_spent_with_growing_waits() -> None:
+    clock = TurnedClock()
+    port = free_port()
+    with sink_for(f"http://127.0.0.1:{port}", clock=clock) as sink:
+        result = push_one(sink, budget_seconds=30)
+    assert isinstance(result.error, GatewayUnreachableError)
+    assert result.error.exit_code == ExitCode.UNAVAILABLE
+    assert result.attempts >= 4
+    assert clock.slept == sorted(clock.slept)
+    assert sum(clock.slept) <= 30
+    seconds = sum(clock.slept)
+    assert message(result) == (
+        f"device cpu: 127.0.0.1:{port} refused the connection; is it running? "
+        f"({result.attempts} attempts in {seconds:.1f} s)"
+    )
+
+
+def test_an_ipv6_gateway_is_named_as_in_its_url() -> None:
+    port = free_port()
+    with sink_for(f"http://[::1]:{port}", clock=TurnedClock()) as sink:
+        result = push_one(sink)
+    assert isinstance(result.error, GatewayUnreachableError)
+    assert message(result).startswith(f"device cpu: [::1]:{port}")
+
+
+def test_a_refusal_at_a_port_that_the_url_does_not_name_hints_at_the_usual_one() -> None:
+    def refusing(*_: object, **options: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        return [(socket.AF_INET, options["type"], 0, "", ("127.0.0.1", free_port()))]
+
+    with sink_for("http://gateway.test", clock=TurnedClock(), getaddrinfo=refusing) as sink:
+        result = push_one(sink)
+    assert "gateway.test:80 refused the connection (pushgateway.url names no port: often 9091)" in message(result)
+
+
+@pytest.mark.reliability(
+    9,
+    "400, 401, 403, 404, 413 and the like",
+    "not tried again; the error says what to do",
+)
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (answering("401 Unauthorized"), "check pushgateway.username and password_file"),
+        (answering("403 Forbidden", b"not you"), "403 Forbidden: not you; check pushgateway.username"),
+        (answering("404 Not Found", b"404 page not found"), "check the path in pushgateway.url"),
+        (answering("405 Method Not Allowed"), "has to let PUT and DELETE pass"),
+        (answering("413 Payload Too Large"), "client_max_body_size"),
+        (answering("415 Unsupported Media Type"), "Pushgateway 1.5.0 or newer is needed"),
+        (answering("400 Bad Request", b"text format parsing error in line 1"), "cannot read compressed bodies"),
+        (answering("418 I'm a teapot"), "see the log of the gateway"),
+    ],
+)
+def test_a_rejection_is_final_and_says_what_to_do(answer: Callable[[Client], None], words: str) -> None:
+    clock = TurnedClock()
+    with Server(answer) as server, sink_for(server.url, clock=clock) as sink:
+        result = push_one(sink)
+    assert isinstance(result.error, GatewayRejectedError)
+    assert result.error.exit_code == ExitCode.PROTOCOL
+    assert (result.attempts, clock.slept, len(server.requests)) == (1, [], 1)
+    assert f"127.0.0.1:{server.port} rejected PUT /metrics/job/power/device/cpu/hostname/node-17" in message(result)
+    assert words in message(result)
+
+
+def test_a_body_refused_before_all_of_it_was_sent_still_tells_the_reason() -> None:
+    def refuse_early(client: Client) -> None:
+        client.file.readline()
+        client.answer("413 Payload Too Large", b"too large")
+        client.reset()
+
+    with Server(refuse_early) as server, sink_for(server.url, clock=TurnedClock()) as sink:
+        (result,) = sink.push([large_group()], 10)
+    assert isinstance(result.error, GatewayRejectedError)
+    assert "413 Payload Too Large: too large" in message(result)
+
+
+def test_the_gateways_words_are_one_short_line_without_control_characters() -> None:
+    body = b"first\r\nsecond\x1b[31m \x00third " + b"x" * 100_000
+    with Server(answering("400 Bad Request", body)) as server, sink_for(server.url) as sink:
+        text = message(push_one(sink))
+    assert "400 Bad Request: first second [31m third xxx" in text
+    assert text.isprintable()
+    assert len(text) < 600
+
+
+def test_a_redirect_is_not_followed_and_names_where_to() -> None:
+    location = "Location: https://user:pass@other.example.org:8443/path?token=secret"
+    with Server(answering("200 OK")) as elsewhere:
+        redirect = answering("301 Moved Permanently", b"", location, f"X-Elsewhere: {elsewhere.url}")
+        with Server(redirect) as server, sink_for(server.url) as sink:
+            result = push_one(sink)
+        with (
+            Server(answering("307 Temporary", b"", f"Location: {elsewhere.url}/x")) as server,
+            sink_for(server.url) as sink,
+        ):
+            other = push_one(sink)
+        assert elsewhere.connections == 0
+    assert isinstance(result.error, GatewayRejectedError)
+    assert "301 Moved Permanently to https://other.example.org:8443;" in message(result)
+    assert "set pushgateway.url" in message(result)
+    assert "secret" not in message(result)
+    assert f"to {elsewhere.url};" in message(other)
+
+
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [(["Location: /metrics/"], "to another path of http://127.0.0.1:"), ([], "without saying where")],
+)
+def test_a_redirect_to_the_same_gateway_or_to_nowhere_says_so(headers: list[str], words: str) -> None:
+    with Server(answering("308 Permanent Redirect", b"", *headers)) as server, sink_for(server.url) as sink:
+        result = push_one(sink)
+    assert isinstance(result.error, GatewayRejectedError)
+    assert f"308 Permanent Redirect {words}" in message(result)
+
+
+def test_a_connection_closed_without_an_answer_twice_is_given_up_and_explained() -> None:
+    clock = TurnedClock()
+    with Server(dropping) as server, sink_for(server.url, clock=clock) as sink:
+        result = push_one(sink, budget_seconds=1000)
+    assert (result.attempts, server.connections) == (2, 2)
+    assert isinstance(result.error, GatewayUnreachableError)
+    assert "closed the connection without an answer. Pushgateway 1.11.0 does so" in message(result)
+
+
+def test_retry_after_in_seconds_is_waited_for() -> None:
+    clock = TurnedClock()
+    busy = answering_once("429 Too Many Requests", b"", "Retry-After: 7")
+    with Server(in_turn(busy, ACCEPTING)) as server, sink_for(server.url, clock=clock) as sink:
+        result = push_one(sink)
+    assert (result.error, clock.slept) == (None, [7.0])
+
+
+def test_retry_after_as_a_date_is_waited_for() -> None:
+    clock = TurnedClock()
+    date = email.utils.formatdate(clock.time() + 6, usegmt=True)
+    busy = answering_once("503 Service Unavailable", b"", f"Retry-After: {date}")
+    with Server(in_turn(busy, ACCEPTING)) as server, sink_for(server.url, clock=clock) as sink:
+        result = push_one(sink)
+    assert (result.error, clock.slept) == (None, [6.0])
+
+
+def test_a_retry_after_beyond_the_budget_ends_the_attempts_at_once() -> None:
+    clock = TurnedClock()
+    with Server(answering("503 Service Unavailable", b"later", "Retry-After: 120")) as server:  # noqa: SIM117 - clearer
+        with sink_for(server.url, clock=clock) as sink:
+            result = push_one(sink)
+    assert (result.attempts, clock.slept) == (1, [])
+    assert isinstance(result.error, GatewayUnreachableError)
+    assert "503 Service Unavailable: later; it asks to wait 120 s" in message(result)
+
+
+@pytest.mark.parametrize(
+    "senseless",
+    [
+        "soon",
+        "-5",
+        "9" * 40,
+        "Mon, 99 Foo",
+        f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT",
+        f"Mon, 01 Jan 2024 00:00:00 +{'9' * 20}",
+        "Mon, 01 Jan 0001 00:00:00 +2359",
+    ],
+)
+def test_a_senseless_retry_after_is_ignored(senseless: str) -> None:
+    clock = TurnedClock()
+    busy = answering_once("503 Service Unavailable", b"", f"Retry-After: {senseless}")
+    with Server(in_turn(busy, ACCEPTING)) as server, sink_for(server.url, clock=clock) as sink:
+        assert push_one(sink).error is None
+    assert 0.5 <= clock.slept[0] <= 1.0
+
+
+def test_a_name_server_that_cannot_tell_for_now_is_asked_again() -> None:
+    clock = TurnedClock()
+    asked: list[str] = []
+
+    def flaky(host: str, port: int, **options: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        asked.append(host)
+        if len(asked) == 1:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return [(socket.AF_INET, options["type"], 0, "", ("127.0.0.1", port))]
+
+    with Server(ACCEPTING) as server:
+        url = f"http://gateway.test:{server.port}"
+        with sink_for(url, clock=clock, getaddrinfo=flaky) as sink:
+            result = push_one(sink)
+    assert (result.attempts, result.error, asked) == (2, None, ["gateway.test"] * 2)
+    assert server.requests[0].headers["host"] == f"gateway.test:{server.port}"
+
+
+def test_a_name_that_does_not_exist_is_not_asked_for_again() -> None:
+    def unknown(*_: object, **__: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    clock = TurnedClock()
+    with sink_for("http://gateway.test", clock=clock, getaddrinfo=unknown) as sink:
+        result = push_one(sink)
+    assert (result.attempts, clock.slept) == (1, [])
+    assert isinstance(result.error, GatewayUnreachableError)
+    assert "gateway.test:80: there is no host of this name" in message(result)
+
+
+def test_what_cannot_be_a_name_is_an_error_of_the_configuration() -> None:
+    with sink_for(f"http://{'a' * 70}.test") as sink:
+        result = push_one(sink)
+    assert isinstance(result.error, ConfigError)
+    assert "is not a host name" in message(result)
+
+
+def test_the_second_address_of_a_name_is_tried_when_the_first_refuses() -> None:
+    def two(_host: str, port: int, **options: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        places = [("127.0.0.1", free_port()), ("127.0.0.1", port)]
+        return [(socket.AF_INET, options["type"], 0, "", place) for place in places]
+
+    with Server(ACCEPTING) as server, sink_for(f"http://gateway.test:{server.port}", getaddrinfo=two) as sink:
+        result = push_one(sink)
+    assert (result.attempts, result.error) == (1, None)
+
+
+def test_what_the_callers_sleep_raises_ends_the_push_at_once() -> None:
+    class StopNowError(Exception):
+        pass
+
+    def stop(_seconds: float) -> None:
+        raise StopNowError
+
+    with sink_for(f"http://127.0.0.1:{free_port()}", sleep=stop) as sink:
+        with pytest.raises(StopNowError):
+            push_one(sink)
+        with pytest.raises(StopNowError):
+            sink.push([group("a"), group("b"), group("c")], 10)
+
+
+def test_no_groups_are_no_work() -> None:
+    with sink_for(f"http://127.0.0.1:{free_port()}") as sink:
+        assert sink.push([], 10) == ()
+
+
+def test_requests_say_who_sends_them_and_are_compressed() -> None:
+    with Server(ACCEPTING) as server, sink_for(server.url) as sink:
+        push_one(sink)
+        sink.delete([{"hostname": "node-17"}], 10)
+    put, delete = server.requests
+    assert put.headers["user-agent"].startswith("wattpush/")
+    assert put.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(put.body).endswith(b"\ntest_watts 1.5\n")
+    assert (delete.method, delete.target, delete.body) == ("DELETE", "/metrics/job/power/hostname/node-17", b"")

@@ -1,0 +1,153 @@
+"""Through the proxy that the environment names."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from agent.errors import ConfigError, GatewayRejectedError, GatewayUnreachableError
+from tests.pushgateway.pushing import TurnedClock, message, push_one, sink_for
+from tests.servers import Server, answering, free_port, hanging, proxying, write_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+AUTHORIZATION = "Basic dXNlcjpwQHNz"  # user:p@ss
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+def test_a_plain_push_goes_through_the_proxy(name: str) -> None:
+    with (
+        Server(answering("200 OK")) as gateway,
+        Server(proxying()) as proxy,
+        sink_for(gateway.url, environ={name: proxy.url}) as sink,
+    ):
+        assert push_one(sink).error is None
+    assert proxy.requests[0].target == f"{gateway.url}/metrics/job/power/device/cpu/hostname/node-17"
+    assert gateway.requests[0].headers["host"] == f"127.0.0.1:{gateway.port}"
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"no_proxy": "127.0.0.1"},
+        {"NO_PROXY": "*"},
+        {"no_proxy": "example.org, 127.0.0.1"},
+        {"http_proxy": ""},
+        {"REQUEST_METHOD": "GET"},
+    ],
+)
+def test_no_proxy_is_used_where_the_environment_says_so(environ: dict[str, str]) -> None:
+    with (
+        Server(answering("200 OK")) as gateway,
+        Server(proxying()) as proxy,
+        sink_for(gateway.url, environ={"HTTP_PROXY": proxy.url, **environ}) as sink,
+    ):
+        assert push_one(sink).error is None
+    assert (len(gateway.requests), proxy.connections) == (1, 0)
+
+
+def test_a_proxy_gets_its_own_credentials_and_the_gateway_does_not(tmp_path: Path) -> None:
+    token = write_file(tmp_path / "token", "for-the-gateway")
+    with Server(answering("200 OK")) as gateway, Server(proxying(AUTHORIZATION)) as proxy:
+        environ = {"http_proxy": f"user:p%40ss@127.0.0.1:{proxy.port}"}
+        with sink_for(gateway.url, environ=environ, bearer_token_file=token) as sink:
+            assert push_one(sink).error is None
+    assert gateway.requests[0].headers["authorization"] == "Bearer for-the-gateway"
+    assert "proxy-authorization" not in gateway.requests[0].headers
+
+
+@pytest.mark.parametrize("proxy_tls", [False, True], ids=["plain proxy", "proxy over TLS"])
+def test_a_tls_push_is_tunnelled_and_the_connection_kept(tmp_path: Path, *, proxy_tls: bool) -> None:
+    ca = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    ca_file = write_file(tmp_path / "ca.pem", ca.cert_pem.bytes())
+    token = write_file(tmp_path / "token", "for-the-gateway")
+    with (
+        Server(answering("200 OK"), context) as gateway,
+        Server(proxying(AUTHORIZATION), context if proxy_tls else None) as proxy,
+    ):
+        environ = {"https_proxy": proxy.url.replace("://", "://user:p%40ss@")}
+        with sink_for(gateway.url, environ=environ, ca_file=ca_file, bearer_token_file=token) as sink:
+            for _ in range(3):
+                assert push_one(sink).error is None
+    (connect,) = proxy.requests
+    assert (connect.method, connect.target) == ("CONNECT", f"127.0.0.1:{gateway.port}")
+    assert "authorization" not in connect.headers
+    assert len(gateway.requests) == 3
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_credentials_is_named_without_showing_any(scheme: str) -> None:
+    clock = TurnedClock()
+    with Server(proxying(AUTHORIZATION)) as proxy:
+        environ = {"all_proxy": f"http://user:wr0ng@127.0.0.1:{proxy.port}"}
+        with sink_for(f"{scheme}://gateway.test", clock=clock, environ=environ) as sink:
+            result = push_one(sink)
+    assert isinstance(result.error, GatewayRejectedError)
+    assert result.attempts == 1
+    assert f"the proxy 127.0.0.1:{proxy.port}" in message(result)
+    assert "407 Proxy Authentication Required" in message(result)
+    assert "the proxy's user and password" in message(result)
+    assert "wr0ng" not in message(result) + repr(sink._parties)
+
+
+def test_a_proxy_password_that_is_echoed_is_not_shown() -> None:
+    with (
+        Server(answering("403 Forbidden", b"user dXNlcjpzM2NyZXQ= with s3cret may not")) as proxy,
+        sink_for("http://gateway.test", environ={"http_proxy": f"user:s3cret@127.0.0.1:{proxy.port}"}) as sink,
+    ):
+        result = push_one(sink)
+    assert "403 Forbidden: user *** with *** may not" in message(result)
+
+
+def test_a_proxy_that_refuses_connections_is_named() -> None:
+    port = free_port()
+    with sink_for("http://gateway.test", clock=TurnedClock(), environ={"http_proxy": f"127.0.0.1:{port}"}) as sink:
+        result = push_one(sink)
+    assert isinstance(result.error, GatewayUnreachableError)
+    assert f"the proxy 127.0.0.1:{port} refused the connection" in message(result)
+
+
+def test_a_tunnel_that_the_proxy_cannot_dig_for_now_is_tried_again() -> None:
+    clock = TurnedClock()
+    with (
+        Server(answering("503 Service Unavailable", b"", "Connection: close")) as proxy,
+        sink_for("https://gateway.test", clock=clock, environ={"https_proxy": proxy.url}) as sink,
+    ):
+        result = push_one(sink)
+    assert isinstance(result.error, GatewayUnreachableError)
+    assert result.attempts > 1
+    assert "answered CONNECT gateway.test:443 with 503 Service Unavailable" in message(result)
+
+
+def test_a_proxy_that_hangs_ends_at_the_time_out() -> None:
+    with (
+        Server(hanging) as proxy,
+        sink_for("https://gateway.test", timeout_seconds=0.2, environ={"https_proxy": proxy.url}) as sink,
+    ):
+        result = push_one(sink, budget_seconds=0.3)
+    assert f"gateway.test:443 through the proxy 127.0.0.1:{proxy.port} timed out" in message(result)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "socks5://secret:1080",
+        "http://:secret@",
+        "http://host:secret",
+        "http://[secret",
+        "http://secret secret:3128",
+        "http://secret\x01:3128",
+        "http://secret%00:3128",
+    ],
+)
+def test_what_is_no_http_proxy_is_an_error_of_the_configuration_and_not_shown(value: str) -> None:
+    with pytest.raises(ConfigError, match="all_proxy is not the URL of an HTTP proxy") as caught:  # noqa: SIM117 - clearer
+        with sink_for("http://gateway.test", environ={"all_proxy": value}):
+            pass
+    assert "secret" not in str(caught.value)

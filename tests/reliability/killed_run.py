@@ -1,0 +1,85 @@
+"""A run in a process of its own, to be killed at any moment; it is in a hurry, and tells what it pushes."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.clock import SystemClock
+from agent.node import Node, Parts
+from agent.publisher import Publisher
+from agent.simulate.rails import ConstantRail
+from agent.simulate.world import build_world
+from agent.sinks.pushgateway import PushResult
+from agent.state import StateFile
+from tests.bench import ina260, mux, settings_of
+from tests.run.running import INFO, sweep_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from multiprocessing.connection import Connection
+    from pathlib import Path
+
+    from agent.groups import Group
+    from agent.publisher import GroupResult, PushReport
+
+CONFIG = mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0')
+VOLTS, AMPERES = 12.0, 0.5
+SWEEPS_PER_PUSH = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TellingSink:
+    """Accepts every push, and tells the counters of the device and when they were pushed."""
+
+    told: Connection
+
+    def push(self, groups: Sequence[Group], budget_seconds: float) -> Sequence[PushResult]:  # noqa: ARG002 - as a sink
+        counters = {
+            s.name: s.value for f in groups[0].registry.collect() for s in f.samples if s.name.endswith("_total")
+        }
+        self.told.send((time.monotonic(), counters))
+        return [PushResult(group.name, 1, None) for group in groups]
+
+    def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> Sequence[PushResult]:  # noqa: ARG002 - as above
+        raise AssertionError("nothing is deleted here")
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class InlinePublisher(Publisher):
+    """Pushes in the same thread."""
+
+    def start(self, job: Callable[[], Sequence[GroupResult]]) -> None:
+        reports: list[PushReport] = []
+        self._under_way = reports
+        self._run(job, reports)
+
+
+def run_until_killed(folder: Path, boot: str, told: Connection, *, disk_is_full: bool) -> None:
+    """Sample and push without a pause."""
+    if disk_is_full:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    clock = SystemClock()
+    settings = settings_of(CONFIG, 'sample_interval = "10ms"\n')
+    world = build_world(settings, clock.monotonic, {"cpu": ConstantRail(VOLTS, AMPERES, clock.monotonic)})
+    state_file = StateFile(folder, "counters", boot)
+    publisher = InlinePublisher(clock, lambda: None)
+    node = Node(
+        Parts(settings, INFO, clock, sweep_of(settings, world, clock), TellingSink(told), publisher, state_file),  # type: ignore[arg-type] # a real clock
+        state_file.load(),
+    )
+    told.send((time.monotonic(), None))
+    while True:
+        for _ in range(SWEEPS_PER_PUSH):
+            node.take_sweep()
+        node.begin_push()
+        report = publisher.take_report()
+        assert report is not None
+        node.end_push(report)

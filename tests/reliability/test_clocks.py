@@ -1,0 +1,116 @@
+"""Clocks that are stepped, and machines that sleep."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.loop import Loop
+from agent.settings import Averaging
+from agent.simulate.clock import HandClock
+from agent.simulate.rails import ConstantRail
+from agent.simulate.world import build_world
+from tests.run.running import CPU, NOBODY, HandPublisher, HandWaiting, MemoryGateway, node_of, settings_for, world_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.settings import Settings
+
+HOUR = 3600.0
+STEPS = (5 * HOUR, -5 * HOUR, 365 * 24 * HOUR, -365 * 24 * HOUR, -1.5, 0.7)
+QUICK_CPU = CPU._replace(averaging=Averaging(1, 140e-6, 140e-6))
+WATTS = 6.0
+
+
+class SteppedClock(HandClock):
+    """Its Unix time can be stepped; its monotonic time cannot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stepped_seconds = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.stepped_seconds
+
+
+def whole_run(clock: SteppedClock, settings: Settings, steps: tuple[float, ...]) -> tuple[MemoryGateway, list[float]]:
+    """Ten minutes with a step of the wall clock every 77.3 s: the gateway, and when each sweep was made."""
+    gateway = MemoryGateway()
+    node = node_of(settings, world_for(settings, clock), clock, gateway, HandPublisher(clock))
+    swept: list[float] = []
+    take_sweep = node.take_sweep
+
+    def noted() -> object:
+        swept.append(clock.seconds)
+        return take_sweep()
+
+    node.take_sweep = noted  # type: ignore[method-assign, assignment] # the real one, noted
+    waiting = HandWaiting(clock, clock.seconds)
+    loop = Loop(node, clock, waiting, NOBODY)
+    for step in (*steps, 0.0):
+        waiting.stop_at_seconds, waiting.stop_requested = waiting.stop_at_seconds + 77.3, False
+        loop.run()
+        clock.stepped_seconds += step
+    loop.finish()
+    assert node.counters.missed_samples == 0
+    return gateway, swept
+
+
+@pytest.mark.reliability(
+    13, "the wall clock is stepped by hours, days and moments, both ways", "energy, ticks and intervals do not notice"
+)
+def test_a_stepped_wall_clock_moves_nothing_but_the_time_stamps(measured: Callable[[str], None]) -> None:
+    settings = settings_for(QUICK_CPU)
+    steady, swept_steadily = whole_run(SteppedClock(), settings, (0.0,) * len(STEPS))
+    stepped, swept = whole_run(SteppedClock(), settings, STEPS)
+    assert swept == swept_steadily
+    assert len(swept) > 500
+    assert len(stepped.history) == len(steady.history) > 30
+    moved = set()
+    for groups, unmoved in zip(stepped.history, steady.history, strict=True):
+        for name, value in unmoved["device cpu"].items():
+            if groups["device cpu"][name] != value:
+                moved.add(name)
+    assert moved == {"wattpush_device_last_read_timestamp_seconds"}
+    pushed = stepped.groups["device cpu"]
+    assert pushed["wattpush_device_joules_total"] == pytest.approx(
+        WATTS * pushed["wattpush_device_measured_seconds_total"]
+    )
+    measured(f"{len(STEPS)} steps from 0.7 s to a year: {len(swept)} sweeps at the same moments, the same counters")
+
+
+@pytest.mark.reliability(
+    13, "suspend and resume", "the time asleep is not counted as measured; the readings go on where they were"
+)
+@pytest.mark.parametrize("asleep_seconds", [30.0, 8 * HOUR])
+def test_a_machine_that_was_suspended_counts_no_energy_for_the_time_asleep(asleep_seconds: float) -> None:
+    """The world goes on and draws less; the monotonic clock of the machine stands still."""
+    clock = SteppedClock()
+
+    def world_seconds() -> float:
+        return clock.seconds + clock.stepped_seconds
+
+    settings = settings_for(QUICK_CPU)
+    rail = ConstantRail(12.0, WATTS / 12.0, world_seconds)
+    world = build_world(settings, world_seconds, {"cpu": rail})
+    gateway = MemoryGateway()
+    node = node_of(settings, world, clock, gateway, HandPublisher(clock))
+    waiting = HandWaiting(clock, clock.seconds + 60.5)
+    loop = Loop(node, clock, waiting, NOBODY)
+    loop.run()
+    rail.amperes = 0.02
+    clock.stepped_seconds += asleep_seconds
+    rail.amperes = WATTS / 12.0
+    clock.stepped_seconds += 0.3  # what waking up takes before the next reading
+    waiting.stop_at_seconds, waiting.stop_requested = clock.seconds + 60.0, False
+    loop.run()
+    loop.finish()
+    pushed = gateway.groups["device cpu"]
+    assert pushed["wattpush_device_measured_seconds_total"] == pytest.approx(119.0)
+    assert pushed["wattpush_device_joules_total"] == pytest.approx(WATTS * 119.0)
+    assert pushed["wattpush_device_readings_total"] == 120
+    assert {groups["device cpu"]["wattpush_device_max_watts"] for groups in gateway.history} == {WATTS}
+    assert {groups["device cpu"]["wattpush_device_min_watts"] for groups in gateway.history} == {WATTS}
+    assert node.counters.missed_samples == 0

@@ -1,0 +1,110 @@
+"""`--once` from a timer: what is counted between two runs, and what is not."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.errors import ExitCode
+from agent.loop import run_once
+from agent.settings import Averaging
+from agent.state import StateFile
+from tests.run.running import (
+    CPU,
+    HandWaiting,
+    MemoryGateway,
+    groups_of,
+    node_of,
+    program,
+    run,
+    settings_for,
+    world_for,
+    write_config,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from agent.simulate.clock import HandClock
+
+WATTS = 6.0
+QUICK_CPU = CPU._replace(averaging=Averaging(1, 140e-6, 140e-6))
+
+
+@pytest.mark.reliability(14, "six `--once` runs at the same moment", "they wait for each other; no energy counts twice")
+def test_overlapping_runs_count_no_energy_twice(
+    tmp_path: Path, pushgateway_url: str, measured: Callable[[str], None]
+) -> None:
+    recording = tmp_path / "rail.csv"
+    recording.write_text(f"seconds,volts,amperes\n0,12,{WATTS / 12}\n")
+    config = write_config(tmp_path, pushgateway_url, "overlapping")
+    begun_seconds = time.monotonic()
+    with ExitStack() as stack:
+        arguments = ("--config", config, "--trace", f"cpu={recording}", "--once")
+        runs = [stack.enter_context(program(*arguments)) for _ in range(6)]
+        codes = [running.end()[0] for running in runs]
+        said = "".join(running.stderr for running in runs)
+    assert set(codes) <= {0, 75}, (
+        said
+    )  # one that has waited for too long gives way: it is a timer's, the next one comes
+    codes.append(run(*arguments).returncode)
+    elapsed_seconds = time.monotonic() - begun_seconds
+    done = codes.count(0)
+    assert done >= 2
+    groups = groups_of(pushgateway_url, "overlapping")
+    cpu = groups["cpu"]
+    assert groups[""]["wattpush_agent_pushes_total"] == cpu["wattpush_device_readings_total"] == done
+    assert 0 < cpu["wattpush_device_measured_seconds_total"] < elapsed_seconds
+    assert cpu["wattpush_device_joules_total"] == pytest.approx(
+        WATTS * cpu["wattpush_device_measured_seconds_total"], rel=0.005
+    )
+    measured("the joules are those of the time from the first reading to the last")
+
+
+@pytest.mark.reliability(
+    14,
+    "`--once` after a pause shorter or longer than `max_gap`, and after a reboot",
+    "what flowed since the run before is counted up to `max_gap`, and never across a reboot",
+)
+def test_energy_between_runs_is_counted_where_the_gap_can_be_vouched_for(
+    clock: HandClock, tmp_path: Path, measured: Callable[[str], None]
+) -> None:
+    settings = settings_for(QUICK_CPU, max_gap_seconds=100.0)
+    world, gateway = world_for(settings, clock), MemoryGateway()
+
+    def measured_seconds_after(pause_seconds: float, boot: str) -> float:
+        clock.sleep(pause_seconds)
+        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", boot))
+        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        pushed = gateway.groups["device cpu"]
+        seconds = pushed["wattpush_device_measured_seconds_total"]
+        assert pushed["wattpush_device_joules_total"] == pytest.approx(WATTS * seconds)
+        return seconds
+
+    assert measured_seconds_after(0, "a") == 0
+    assert measured_seconds_after(60, "a") == pytest.approx(60, abs=0.1)
+    assert measured_seconds_after(101, "a") == pytest.approx(60, abs=0.1)
+    assert measured_seconds_after(60, "a") == pytest.approx(120, abs=0.1)
+    assert measured_seconds_after(60, "b") == pytest.approx(120, abs=0.1)
+    assert measured_seconds_after(60, "b") == pytest.approx(180, abs=0.1)
+    # A kernel that names no boot cannot tell: nothing is counted either.
+    assert measured_seconds_after(60, "") == pytest.approx(180, abs=0.1)
+    measured("60 s counted of 60 s; none of 101 s with `max_gap` at 100 s; none across a reboot")
+
+
+def test_a_monotonic_clock_that_began_anew_counts_nothing_even_if_the_boot_looks_the_same(
+    clock: HandClock, tmp_path: Path
+) -> None:
+    settings = settings_for(QUICK_CPU)
+    gateway = MemoryGateway()
+    for _ in range(2):
+        clock.seconds = 1000.0
+        node = node_of(
+            settings, world_for(settings, clock), clock, gateway, state_file=StateFile(tmp_path, "counters", "a")
+        )
+        run_once(node, clock, HandWaiting(clock))
+    assert gateway.groups["device cpu"]["wattpush_device_joules_total"] == 0

@@ -1,0 +1,245 @@
+"""Sampling keeps its pace whatever the gateway does: the real loop, thread and sink on the real clock.
+
+That not one sample is missed is shown on a clock that is turned by hand, in tests/run/test_run_loop.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import socket
+import ssl
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from agent.clock import SystemClock
+from agent.errors import ExitCode
+from agent.loop import Loop
+from agent.node import Node, Parts, exit_code
+from agent.publisher import Publisher
+from agent.settings import Averaging, PushgatewaySettings
+from agent.simulate.rails import ConstantRail
+from agent.simulate.world import build_world
+from agent.sinks.pushgateway import Pushgateway
+from agent.state import State
+from agent.wakeups import Wakeups
+from tests.pushgateway.pushing import addresses
+from tests.run.running import CPU, DISK, INFO, NOBODY, settings_for, sweep_of
+from tests.servers import (
+    Server,
+    answering,
+    dropping,
+    free_port,
+    hanging,
+    in_turn,
+    raw,
+    resetting,
+    running_pushgateway,
+    trickling,
+    write_file,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from agent.errors import AgentError
+    from agent.publisher import PushReport
+    from agent.readings import Outcome
+    from tests.servers import Client
+
+SAMPLE_SECONDS = 0.05
+PUSH_SECONDS = 0.3
+TIMEOUT_SECONDS = 0.5
+SWEEPS = 30
+PUSHES = 3
+
+QUICK = Averaging(1, 140e-6, 140e-6)
+
+
+class Watched(Node):
+    """Counts its sweeps, and keeps the errors of its pushes."""
+
+    push_errors: list[AgentError]
+    push_count: int
+    sweep_count: int
+    on_push_or_sweep: Callable[[], None]
+
+    def take_sweep(self) -> list[Outcome]:
+        self.sweep_count += 1
+        self.on_push_or_sweep()
+        return super().take_sweep()
+
+    def end_push(self, report: PushReport) -> list[AgentError]:
+        errors = super().end_push(report)
+        self.push_errors += errors
+        self.push_count += 1
+        self.on_push_or_sweep()
+        return errors
+
+
+def run_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[..., object] | None = None) -> Watched:
+    """The node after SWEEPS sweeps and PUSHES pushes."""
+    clock = SystemClock()
+    devices = CPU._replace(averaging=QUICK), DISK._replace(averaging=QUICK)
+    settings = settings_for(
+        *devices, sample_interval_seconds=SAMPLE_SECONDS, interval_seconds=PUSH_SECONDS, pushgateway=pushgateway
+    )
+    rails = {device.name: ConstantRail(12.0, 0.5, clock.monotonic) for device in devices}
+    world = build_world(settings, clock.monotonic, rails)
+    resolver = {} if getaddrinfo is None else {"getaddrinfo": getaddrinfo}
+    sink = Pushgateway(pushgateway, clock=clock, sleep=clock.sleep, environ={}, **resolver)  # type: ignore[arg-type] # a stand-in for it
+    sweep = sweep_of(settings, world, clock)  # type: ignore[arg-type] # a real clock
+    sweep.run()  # Adafruit's drivers are imported and the chips set up, which is no matter of the gateway
+    with Wakeups() as waiting:
+        publisher = Publisher(clock, waiting.wake)
+        node = Watched(Parts(settings, INFO, clock, sweep, sink, publisher, None), State())
+        node.push_errors, node.push_count, node.sweep_count = [], 0, 0
+
+        def stop_after_enough() -> None:
+            waiting.stop_requested = node.sweep_count >= SWEEPS and node.push_count >= PUSHES
+
+        node.on_push_or_sweep = stop_after_enough
+        Loop(node, clock, waiting, NOBODY).run()
+        sink.stop()
+        sink.close()
+    return node
+
+
+def assert_pace(node: Watched) -> None:
+    # A sampling that waited for a push that times out would miss nine samples of ten.
+    # A machine that is busy with other things may cost some: for seven seconds it may even stand still.
+    assert node.counters.missed_samples < 5 * node.sweep_count
+    for account in node.account.devices.values():
+        # The first may find the chip converting.
+        assert account.saved.counters.readings in (node.sweep_count - 1, node.sweep_count)
+        assert account.saved.counters.read_errors == 0
+
+
+# What each does, and what the exit code would be of what went wrong.
+AWAY, REFUSED, WELL = ExitCode.UNAVAILABLE, ExitCode.PROTOCOL, ExitCode.OK
+MISBEHAVING: dict[str, tuple[Callable[[Client], None], ExitCode]] = {
+    "hangs": (hanging, AWAY),
+    "trickles": (trickling(b"HTTP/1.1 200 OK\r\n", b"X-Drop: 1\r\n"), AWAY),
+    "resets": (resetting, AWAY),
+    "closes without an answer": (dropping, AWAY),
+    "talks garbage": (raw(b"garbage\r\n\r\n"), AWAY),
+    "400": (answering("400 Bad Request", b"inconsistent"), REFUSED),
+    "401": (answering("401 Unauthorized"), REFUSED),
+    "413": (answering("413 Content Too Large"), REFUSED),
+    "429": (answering("429 Too Many Requests", b"", "Retry-After: 1"), AWAY),
+    "500": (answering("500 Internal Server Error"), AWAY),
+    "503": (answering("503 Service Unavailable"), AWAY),
+    "301": (answering("301 Moved Permanently", b"", "Location: http://127.0.0.1:9/"), REFUSED),
+    "answers late": (answering("200 OK", delay_seconds=0.1), WELL),
+    "drops idle connections": (in_turn(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")), WELL),
+}
+
+PACE = pytest.mark.reliability(
+    9,
+    "a gateway that is down, hangs, trickles, resets, talks garbage, refuses, redirects, has a bad certificate, "
+    "no name or no time",
+    "sampling keeps its pace; what was not pushed goes with the next push",
+)
+
+
+@PACE
+@pytest.mark.parametrize("behaviour", MISBEHAVING)
+def test_samples_keep_their_pace_while_the_gateway(behaviour: str) -> None:
+    behave, kind = MISBEHAVING[behaviour]
+    with Server(behave) as server:
+        timeout_seconds = 60 if kind is WELL else TIMEOUT_SECONDS
+        node = run_against(PushgatewaySettings(server.url, timeout_seconds=timeout_seconds))
+        assert server.connections > 0
+    assert_pace(node)
+    assert exit_code(node.push_errors) is kind, node.push_errors
+
+
+@PACE
+def test_samples_keep_their_pace_while_nobody_listens() -> None:
+    node = run_against(PushgatewaySettings(f"http://127.0.0.1:{free_port()}", timeout_seconds=TIMEOUT_SECONDS))
+    assert_pace(node)
+    assert exit_code(node.push_errors) is AWAY
+
+
+@PACE
+def test_samples_keep_their_pace_while_the_gateway_is_restarted() -> None:
+    port = free_port()
+    up = contextlib.ExitStack()
+    up.enter_context(running_pushgateway(port=port))
+
+    def restart() -> None:
+        up.close()
+        up.enter_context(running_pushgateway(port=port))
+
+    restarting = threading.Thread(target=restart)
+    restarting.start()
+    try:
+        node = run_against(PushgatewaySettings(f"http://127.0.0.1:{port}", timeout_seconds=TIMEOUT_SECONDS))
+    finally:
+        restarting.join()
+        up.close()
+    assert_pace(node)
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Callable[..., tuple[ssl.SSLContext, str]]:
+    """A server's TLS for a name, by an authority whose certificate is in the file."""
+
+    def make(name: str, not_after: dt.datetime | None = None) -> tuple[ssl.SSLContext, str]:
+        ca = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ca.issue_cert(name, not_after=not_after).configure_cert(context)
+        return context, write_file(tmp_path / "ca.pem", ca.cert_pem.bytes())
+
+    return make
+
+
+@PACE
+@pytest.mark.parametrize("fault", ["expired", "another name"])
+def test_samples_keep_their_pace_while_the_certificate_is_for_another_time_or_name(
+    fault: str, tls: Callable[..., tuple[ssl.SSLContext, str]]
+) -> None:
+    yesterday = dt.datetime.now(dt.timezone.utc) - dt.timedelta(days=1)
+    context, ca_file = tls("gateway.test", yesterday) if fault == "expired" else tls("other.test")
+    with Server(hanging, context) as server:
+        settings = PushgatewaySettings(f"https://gateway.test:{server.port}", timeout_seconds=60, ca_file=ca_file)
+        node = run_against(settings, addresses(server.port))
+        assert server.connections > 0
+    assert_pace(node)
+    assert all("certificate" in str(error) for error in node.push_errors)
+    assert node.push_errors
+
+
+@pytest.fixture
+def silent_names() -> Iterator[Callable[..., object]]:
+    over = threading.Event()
+
+    def resolve(*_: object, **__: object) -> list[object]:
+        over.wait()
+        return []
+
+    yield resolve
+    over.set()
+
+
+@PACE
+def test_samples_keep_their_pace_while_names_are_not_answered(silent_names: Callable[..., object]) -> None:
+    node = run_against(PushgatewaySettings("http://gateway.test", timeout_seconds=TIMEOUT_SECONDS), silent_names)
+    assert_pace(node)
+    assert exit_code(node.push_errors) is AWAY
+
+
+@PACE
+def test_samples_keep_their_pace_while_there_is_no_such_name(measured: Callable[[str], None]) -> None:
+    def resolve(*_: object, **__: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    node = run_against(PushgatewaySettings("http://gateway.test", timeout_seconds=TIMEOUT_SECONDS), resolve)
+    assert_pace(node)
+    assert exit_code(node.push_errors) is AWAY
+    cases = len(MISBEHAVING) + 6
+    measured(f"{cases} ways of misbehaving: at 20 sweeps a second no push keeps a sweep waiting")

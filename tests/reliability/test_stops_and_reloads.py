@@ -1,0 +1,137 @@
+"""Signals to the real program: stops at any moment, and storms of reloads."""
+
+from __future__ import annotations
+
+import random
+import signal
+import statistics
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.run.running import groups_of, program, until, write_config
+from tests.servers import Server, hanging
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+WATTS = 6.0
+MANY = 60
+
+
+@pytest.mark.parametrize(
+    "stops",
+    [
+        6,
+        pytest.param(
+            MANY,
+            marks=[
+                pytest.mark.long,
+                pytest.mark.reliability(
+                    15,
+                    "SIGTERM at any moment of start and run, with a gateway that answers and with one that hangs",
+                    "a clean end, state saved, within 2 s",
+                ),
+            ],
+        ),
+    ],
+)
+def test_a_stop_at_any_moment_is_clean_and_waits_for_no_gateway(
+    stops: int, tmp_path: Path, pushgateway_url: str, measured: Callable[[str], None]
+) -> None:
+    chance = random.Random(15)
+    pause = threading.Event()
+    start_seconds = 0.0
+    hung_seconds = []
+    with Server(hanging) as hung:
+        for number in range(stops):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            # Each third stop comes while a push hangs, the others at any moment of start and run.
+            is_while_hanging = number % 3 == 0
+            url = hung.url if is_while_hanging else chance.choice([pushgateway_url, hung.url])
+            # A stop that waited for the gateway would take an hour.
+            config = write_config(folder, url, "stopped", devices=["cpu", "fan"], push='timeout = "1h"')
+            begun_seconds, connections = time.monotonic(), hung.connections
+            with program("--config", config, "--simulate") as running:
+                if is_while_hanging:
+                    until(lambda before=connections: hung.connections > before, "a push")  # type: ignore[misc] # as it was
+                    start_seconds = time.monotonic() - begun_seconds
+                else:
+                    pause.wait(chance.uniform(0, 2 * start_seconds))
+                is_caught = running.catches(signal.SIGTERM)
+                code, seconds = running.end(signal.SIGTERM)
+                assert code in ((0,) if is_caught else (0, -signal.SIGTERM)), running.stderr
+            if is_while_hanging:
+                hung_seconds.append(seconds)
+            state = folder / "state" / "simulated.json"
+            if is_caught and state.exists():
+                assert '"ended_well": true' in state.read_text()
+    if stops == MANY:
+        # A busy machine may hold up some of them, a program that takes longer does so every time.
+        assert statistics.median(hung_seconds) < 2
+    measured(f"{stops} stops from the start on: exit 0 wherever a handler can be, also while a push hangs")
+
+
+@pytest.mark.reliability(
+    15,
+    "a storm of SIGHUPs: good files, bad files, devices added, removed and renamed",
+    "a bad file changes nothing; a device that is kept loses nothing; the group of one that is gone is deleted",
+)
+def test_a_storm_of_reloads_loses_nothing(
+    tmp_path: Path, pushgateway_url: str, measured: Callable[[str], None]
+) -> None:
+    chance = random.Random(1)
+    job, storms = "storm", 300
+    recording = tmp_path / "rail.csv"
+    recording.write_text(f"seconds,volts,amperes\n0,12,{WATTS / 12}\n")
+
+    def write(*devices: str) -> Path:
+        # A chip is built anew with every reload of a simulated run, and then converts for 9 ms.
+        return write_config(
+            tmp_path, pushgateway_url, job, devices=devices, top='interval = "100ms"\nsample_interval = "20ms"'
+        )
+
+    config = write("cpu", "disk")
+    with program("--config", config, "--trace", f"cpu={recording}") as running:
+
+        def answers() -> int:
+            return running.stderr.count("configuration reloaded") + running.stderr.count("is not reloaded")
+
+        until(lambda: groups_of(pushgateway_url, job).get("cpu", {}).get("wattpush_device_up"), "a reading of cpu")
+        before = groups_of(pushgateway_url, job)["cpu"]
+        for number in range(storms):
+            kind = chance.choice(["same", "bad", "half a file", "added", "removed", "renamed"])
+            devices = {"added": ("cpu", "disk", "fan"), "removed": ("cpu",), "renamed": ("cpu", "drive")}
+            write(*devices.get(kind, ("cpu", "disk")))
+            if kind == "bad":
+                config.write_text("nonsense = 1\n")
+            elif kind == "half a file":
+                text = config.read_text()
+                config.write_text(text[: chance.randrange(len(text))])
+            so_far = answers()
+            for _ in range(chance.choice([1, 1, 5])):
+                running.process.send_signal(signal.SIGHUP)
+            if number % 3 == 0:  # some are waited for, others come while one is under way
+                until(lambda so_far=so_far: answers() > so_far, "an answer to SIGHUP")  # type: ignore[misc] # as it was
+        write("cpu", "drive")
+        running.process.send_signal(signal.SIGHUP)
+        until(lambda: groups_of(pushgateway_url, job).keys() == {"cpu", "drive", ""}, "the last configuration")
+        assert running.end(signal.SIGTERM)[0] == 0
+        assert "nonsense" in running.stderr
+        assert "is not reloaded" in running.stderr
+    groups = groups_of(pushgateway_url, job)
+    assert groups.keys() == {"cpu", "drive", ""}
+    cpu = groups["cpu"]
+    assert cpu["wattpush_device_joules_total"] == pytest.approx(
+        WATTS * cpu["wattpush_device_measured_seconds_total"], rel=0.005
+    )
+    name = "wattpush_device_last_read_timestamp_seconds"
+    assert cpu["wattpush_device_measured_seconds_total"] == pytest.approx(
+        before["wattpush_device_measured_seconds_total"] + cpu[name] - before[name], abs=0.01
+    )
+    assert cpu["wattpush_device_read_errors_total"] == 0
+    measured(f"{storms} storms: the device that was kept all along is counted from its first reading to its last")

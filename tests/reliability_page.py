@@ -1,0 +1,108 @@
+"""Keeps docs/reliability.md: what each test marked `reliability` injected, and what it measured.
+
+A row is what `reliability(order, fault, does)` says; all cases of a parametrised test, and tests that say the same,
+share one. A run of the quick tests and one of the long ones together fill the table: results are kept in .cache until
+every case of every row has passed, and then the page is written.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+PROJECT = Path(__file__).parents[1]
+PAGE = PROJECT / "docs" / "reliability.md"
+RESULTS = PROJECT / ".cache" / "reliability.json"
+
+HEAD = """\
+# Reliability
+
+Every row is a test that injects the fault for real: register-level chips with a fault plan, real servers killed and
+stalled, real signals, real processes. `make test` and `make test-long` together write this page.
+
+| fault | what the agent does | measured |
+|---|---|---|
+"""
+
+Row = tuple[float, str, str]
+"""Order, fault, and what the agent does."""
+
+_rows = pytest.StashKey[dict[str, Row]]()
+_measured = pytest.StashKey[str]()
+_results = pytest.StashKey[dict[str, str | None]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Note the row of every case that there is, before any of them is deselected."""
+    config.stash[_rows] = {
+        item.nodeid: marker.args for item in items if (marker := item.get_closest_marker("reliability")) is not None
+    }
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Says what a test of this kind has measured, in words that are the same after every run."""
+
+    def note(text: str) -> None:
+        request.node.stash[_measured] = text
+
+    return note
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Keep what became of a case: what it measured, or None if it did not pass.
+
+    Yields:
+        to the others who make the report.
+    """
+    report: pytest.TestReport = yield  # type: ignore[assignment] # what a hook wrapper is sent
+    if item.nodeid in item.config.stash.get(_rows, {}):
+        results = item.config.stash.setdefault(_results, {})
+        if not report.passed:
+            results[item.nodeid] = None
+        elif report.when == "call":
+            results[item.nodeid] = item.stash.get(_measured, "")
+    return report  # type: ignore[return-value] # as above
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Keep the results; write the page when every case of every row has passed."""
+    known = _known() | session.config.stash.get(_results, {})
+    passed = {case: text for case, text in known.items() if text is not None}
+    if passed != _known():
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(passed, indent=1, sort_keys=True), encoding="utf-8")
+    rows = session.config.stash.get(_rows, {})
+    is_whole_suite = session.config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if exitstatus == 0 and is_whole_suite and rows and rows.keys() <= passed.keys():
+        PAGE.write_text(page(rows, passed), encoding="utf-8")
+
+
+def page(rows: Mapping[str, Row], passed: Mapping[str, str]) -> str:
+    """The page, from the row of each case and what it measured ("" where a case says nothing)."""
+    cases: dict[Row, list[str]] = {}
+    for case, row in sorted(rows.items()):
+        cases.setdefault(row, []).append(passed[case])
+    lines = []
+    for (order, fault, does), texts in sorted(cases.items()):
+        assert isinstance(order, int | float), order
+        said = [text for text in dict.fromkeys(texts) if text]
+        number = "1 case passes" if len(texts) == 1 else f"{len(texts)} cases pass"
+        lines.append(f"| {fault} | {does} | {'; '.join(said) or number} |\n")
+    return HEAD + "".join(lines)
+
+
+def _known() -> dict[str, str | None]:
+    try:
+        known: dict[str, str | None] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known

@@ -1,0 +1,349 @@
+"""What the tests of the run share: a clock turned by hand, nodes on simulated chips, and the real program."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from agent.bus import Bus, prepare_blinka
+from agent.identity import AgentInfo
+from agent.node import Node, Parts
+from agent.notify import Notifier
+from agent.publisher import Publisher
+from agent.settings import Device, Mux, Place, PushgatewaySettings, Settings
+from agent.simulate.rails import ConstantRail
+from agent.simulate.world import World, build_world
+from agent.sinks.pushgateway import PushResult
+from agent.state import State
+from agent.sweep import Sweep
+from agent.transfers import OpenBus
+from tests.servers import get
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+
+    from agent.groups import Group
+    from agent.publisher import GroupResult, PushReport
+    from agent.simulate.clock import HandClock
+    from agent.simulate.rails import Rail
+    from agent.sinks.pushgateway.failures import PushError
+    from agent.state import StateFile
+
+prepare_blinka(())
+
+PROJECT = Path(__file__).parents[2]
+GOLDEN = PROJECT / "tests" / "golden"
+LONG_SECONDS = 120.0
+"""How long something that is to happen may take on a busy machine before a test fails."""
+
+M0 = Mux("m0", "tca9548a", 1, 0x70)
+CPU = Device("cpu", "ina260", Place(1, M0, 0, 0x40))
+DISK = Device("disk", "ina260", Place(1, M0, 1, 0x40))
+RADIO = Device("radio", "ina3221", Place(1, M0, 3, 0x41), input=2, shunt_ohms=0.1)
+MODEM = Device("modem", "ina3221", Place(1, M0, 3, 0x41), input=1, shunt_ohms=0.05)
+
+NOBODY = Notifier({})
+"""No service manager listens."""
+
+INFO = AgentInfo("1.2.3", "3.11.2", "10.0.0", "0123456789ab", is_simulated=True, start_time_seconds=1_700_000_000.0)
+
+
+def settings_for(*devices: Device, **changes: Any) -> Settings:
+    changes.setdefault("pushgateway", PushgatewaySettings("http://gateway.invalid:9091"))
+    return Settings("node-17", devices or (CPU,), muxes=(M0,), **changes)
+
+
+class HandWaiting:
+    """Waiting turns the clock, and stops the loop at `stop_at_seconds`; `on_wait` sees every wait."""
+
+    def __init__(self, clock: HandClock, stop_at_seconds: float = float("inf")) -> None:
+        self.clock = clock
+        self.stop_at_seconds = stop_at_seconds
+        self.stop_requested = False
+        self.reload_requested = False
+        self.waits = 0
+        self.on_wait: Callable[[], None] = lambda: None
+
+    def wait(self, seconds: float) -> None:
+        self.waits += 1
+        ends = self.clock.seconds + max(0.0, seconds)
+        self.clock.seconds = ends if self.stop_requested else min(ends, self.stop_at_seconds)
+        self.stop_requested = self.stop_requested or self.clock.seconds >= self.stop_at_seconds
+        self.on_wait()
+
+
+class HandPublisher(Publisher):
+    """Pushes within `start`, or, while `hangs`, when `release` is called."""
+
+    def __init__(self, clock: HandClock) -> None:
+        super().__init__(clock, lambda: None)
+        self.hangs = False
+        self._held: tuple[Callable[[], Sequence[GroupResult]], list[PushReport]] | None = None
+
+    def start(self, job: Callable[[], Sequence[GroupResult]]) -> None:
+        if self._under_way is not None:
+            raise RuntimeError("a push is under way")
+        reports: list[PushReport] = []
+        self._under_way = reports
+        if self.hangs:
+            self._held = job, reports
+        else:
+            self._run(job, reports)
+
+    def release(self) -> None:
+        assert self._held is not None
+        held, self._held = self._held, None
+        self._run(*held)
+
+
+class MemoryGateway:
+    """Does what a Pushgateway does with PUT and DELETE, and fails as it is told."""
+
+    def __init__(self) -> None:
+        self.groups: dict[str, dict[str, float]] = {}
+        self.history: list[dict[str, dict[str, float]]] = []
+        self.fail: Callable[[Group], PushError | None] = lambda group: None  # noqa: ARG005 - replaced by tests
+        self.delete_error: PushError | None = None
+        self.deleted: list[str] = []
+        self.deletions = 0
+        self.stopped = 0
+
+    def push(self, groups: Sequence[Group], budget_seconds: float) -> Sequence[PushResult]:
+        assert budget_seconds > 0
+        results = []
+        for group in groups:
+            error = self.fail(group)
+            if error is None:
+                self.groups[group.name] = {
+                    sample.name: sample.value for family in group.registry.collect() for sample in family.samples
+                }
+            results.append(PushResult(group.name, 1, error))
+        self.history.append({name: dict(values) for name, values in self.groups.items()})
+        return results
+
+    def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> Sequence[PushResult]:
+        assert budget_seconds > 0
+        self.deletions += 1
+        names = [f"device {key['device']}" if "device" in key else "node" for key in grouping_keys]
+        if self.delete_error is None:
+            for name in names:
+                self.groups.pop(name, None)
+                self.deleted.append(name)
+        return [PushResult(name, 1, self.delete_error) for name in names]
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+    def close(self) -> None:
+        pass
+
+
+def world_for(settings: Settings, clock: HandClock, rails: Mapping[str, Rail] | None = None) -> World:
+    """12 V and 0.5 A at every device, unless told otherwise."""
+    constant = {device.name: ConstantRail(12.0, 0.5, clock.monotonic) for device in settings.devices}
+    return build_world(settings, clock.monotonic, {**constant, **(rails or {})})
+
+
+def sweep_of(settings: Settings, world: World, clock: HandClock, read_before: Container[str] = ()) -> Sweep:
+    def open_bus(bus: Any) -> OpenBus:
+        return OpenBus(world.open(bus), None, lambda: None)
+
+    buses = [
+        Bus(name, [mux for mux in settings.muxes if mux.bus == name], open_bus, clock, Path("/nowhere"))
+        for name in world.wires
+    ]
+    return Sweep(settings, buses, clock, read_before=read_before)
+
+
+def node_of(
+    settings: Settings,
+    world: World,
+    clock: HandClock,
+    sink: MemoryGateway | None,
+    publisher: Publisher | None = None,
+    *,
+    state_file: StateFile | None = None,
+) -> Node:
+    state = State() if state_file is None else state_file.load()
+    state = state.measured_at({device.name: device.source for device in settings.devices})
+    sweep = sweep_of(settings, world, clock, state.devices_read_in_this_boot())
+    return Node(Parts(settings, INFO, clock, sweep, sink, publisher or HandPublisher(clock), state_file), state)
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = LONG_SECONDS) -> Any:
+    """Ask again and again until something is true; its value."""
+    pause = threading.Event()
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        if value := condition():
+            return value
+        pause.wait(0.02)
+    pytest.fail(f"did not happen within {seconds:g} s: {what}")
+
+
+def groups_of(url: str, job: str) -> dict[str, dict[str, float]]:
+    """What a real Pushgateway holds of a job: by device ("" for the node's own), then by metric name."""
+    found: dict[str, dict[str, float]] = {}
+    for entry in json.loads(get(f"{url}/api/v1/metrics"))["data"]:
+        labels = entry.pop("labels")
+        if labels["job"] == job:
+            found[labels.get("device", "")] = {
+                name: float(family["metrics"][0]["value"])
+                for name, family in entry.items()
+                if isinstance(family, dict) and "value" in family["metrics"][0]
+            }
+    return found
+
+
+def ask(url: str, method: str = "GET", body: str = "", **headers: str) -> tuple[int, str, dict[str, str]]:
+    """Status, body and headers."""
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.netloc, timeout=LONG_SECONDS)
+    try:
+        connection.request(
+            method, parts.path, body or None, headers={name.replace("_", "-"): value for name, value in headers.items()}
+        )
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(), dict(answer.getheaders())
+    finally:
+        connection.close()
+
+
+def samples_of(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    """Of an exposition: by metric name, then by labels."""
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+DEVICE_TOML = """
+[[device]]
+name = "{name}"
+chip = "ina260"
+mux = "m0"
+channel = {channel}
+address = 0x40
+averaging = {{ count = 4, voltage = "1.1ms", current = "1.1ms" }}
+"""
+
+
+def write_config(
+    folder: Path,
+    gateway: str | None,
+    job: str = "power",
+    *,
+    devices: Sequence[str] = ("cpu",),
+    top: str = "",
+    push: str = "",
+    more: str = "",
+) -> Path:
+    """A configuration for a run that is in a hurry: its chips convert in 9 ms."""
+    text = f'hostname = "node-17"\nstate_dir = "{folder / "state"}"\n{top or _QUICK}\n'
+    if gateway is not None:
+        text += f'[pushgateway]\nurl = "{gateway}"\njob = "{job}"\n{push or _PUSH}\n'
+    text += '[[mux]]\nname = "m0"\nchip = "tca9548a"\nbus = 1\naddress = 0x70\n'
+    for channel, name in enumerate(devices):
+        text += DEVICE_TOML.format(name=name, channel=channel)
+    path = folder / "config.toml"
+    path.write_text(text + more)
+    return path
+
+
+_QUICK = 'interval = "200ms"\nsample_interval = "50ms"'
+_PUSH = 'timeout = "5s"'
+
+
+class Program:
+    """The real program as a process; what it writes to stderr is kept."""
+
+    def __init__(self, *arguments: str | Path, environ: Mapping[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "agent", *map(str, arguments)],
+            cwd=PROJECT,
+            env=None if environ is None else dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._ended = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+        self._ended = True
+
+    @property
+    def stderr(self) -> str:
+        return "".join(self.lines)
+
+    def says(self, text: str, times: int = 1) -> None:
+        """Wait until it has said so."""
+
+        def said() -> bool:
+            return self.stderr.count(text) >= times
+
+        until(lambda: said() or self._ended, f"{text!r} in:\n{self.stderr}")
+        assert said(), self.stderr
+
+    def catches(self, number: int) -> bool:
+        """Whether the kernel would hand it a signal instead of ending it, as it does before Python is there."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(mask, 16) >> (number - 1) & 1)
+
+    def end(self, number: int | None = None) -> tuple[int, float]:
+        """Send a signal, if one is given, and wait for the end: the exit code, and how many seconds it took."""
+        begun = time.monotonic()
+        if number is not None:
+            self.process.send_signal(number)
+        code = self.process.wait(LONG_SECONDS)
+        seconds = time.monotonic() - begun
+        self._reader.join(LONG_SECONDS)
+        assert "Traceback" not in self.stderr, self.stderr
+        return code, seconds
+
+
+@contextlib.contextmanager
+def program(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> Iterator[Program]:
+    running = Program(*arguments, environ=environ)
+    try:
+        yield running
+    finally:
+        running.process.kill()
+        running.process.wait(LONG_SECONDS)
+        running._reader.join(LONG_SECONDS)
+        for stream in (running.process.stdout, running.process.stderr):
+            assert stream is not None
+            stream.close()
+
+
+def run(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """The real program until it ends."""
+    return subprocess.run(
+        [sys.executable, "-m", "agent", *map(str, arguments)],
+        cwd=PROJECT,
+        env=None if environ is None else dict(environ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LONG_SECONDS,
+        check=False,
+    )

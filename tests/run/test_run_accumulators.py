@@ -1,0 +1,239 @@
+"""What an INA228 has added up by itself bridges what nobody has read, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.account import DeviceAccount, LastReading, Saved
+from agent.accumulators import flow_between
+from agent.errors import ExitCode
+from agent.loop import run_once
+from agent.readings import Converting, Reading
+from agent.sensors import Accumulated
+from agent.settings import Averaging, Device, Place
+from agent.simulate.rails import LoadRail
+from agent.state import State, StateFile
+from tests.run.running import HandWaiting, MemoryGateway, node_of, settings_for, sweep_of, world_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.simulate.clock import HandClock
+    from agent.simulate.rails import Rail
+
+SHUNT_OHMS = 0.1
+COULOMBS = 312.5e-9 / SHUNT_OHMS
+JOULES = 16 * 3.2 * COULOMBS
+MOST_AMPERES = 0.16384 / SHUNT_OHMS
+RANGE = 1 << 40
+
+
+def accumulated(joules: float, coulombs: float) -> Accumulated:
+    return Accumulated(
+        round(joules / JOULES) % RANGE,
+        round(coulombs / COULOMBS) % RANGE,
+        JOULES,
+        COULOMBS,
+        85 * MOST_AMPERES,
+        MOST_AMPERES,
+    )
+
+
+def flow(
+    joules: float,
+    coulombs: float,
+    volts: float = 10.0,
+    seconds: float = 1000.0,
+    start: tuple[float, float] = (0.0, 0.0),
+) -> tuple[float, float] | None:
+    """What is made of so many joules and coulombs more than at the start."""
+    before = accumulated(*start)
+    return flow_between(
+        before.energy_word,
+        before.charge_word,
+        accumulated(start[0] + joules, start[1] + coulombs),
+        volts,
+        seconds,
+    )
+
+
+def test_energy_goes_the_way_of_the_charge() -> None:
+    assert flow(1000.0, 100.0) == pytest.approx((1000.0, 0.0), abs=JOULES)
+    assert flow(1000.0, -100.0) == pytest.approx((0.0, 1000.0), abs=JOULES)
+    assert flow(0.0, 0.0) == (0.0, 0.0)
+
+
+def test_what_flowed_both_ways_is_told_apart_by_energy_and_charge() -> None:
+    assert flow(1000.0, 20.0) == pytest.approx((600.0, 400.0), rel=1e-4)
+    assert flow(1000.0, 0.0) == pytest.approx((500.0, 500.0), rel=1e-4)
+
+
+@pytest.mark.parametrize("volts", [8.1, 10.0, 12.0, 80.0, 0.0])
+def test_a_supply_that_varies_or_is_off_makes_no_energy_flow_back(volts: float) -> None:
+    assert flow(1000.0, 100.0, volts=volts) == pytest.approx((1000.0, 0.0), abs=JOULES)
+
+
+@given(st.floats(0, 1.6e4), st.floats(-1, 1), st.integers(0, RANGE - 1), st.integers(0, RANGE - 1))
+def test_words_that_went_round_between_two_readings_are_no_jump(
+    joules: float, share: float, energy_word: int, charge_word: int
+) -> None:
+    found = flow(joules, share * joules / 10.0, start=(energy_word * JOULES, charge_word * COULOMBS))
+    assert found is not None
+    if abs(abs(share) - 0.8) > 0.1 and joules > 1:
+        assert found == pytest.approx(flow(joules, share * joules / 10.0), abs=20 * JOULES)
+    assert sum(found) == pytest.approx(joules, abs=20 * JOULES)
+
+
+@given(st.floats(1.0, 1e7), st.floats(0.0, 1.0), st.floats(1.0, 1e6))
+def test_accumulators_that_somebody_set_to_zero_are_never_counted_as_more_than_flowed(
+    joules_before: float, share: float, seconds: float
+) -> None:
+    since = share * min(85 * MOST_AMPERES * seconds, joules_before)
+    found = flow_between(
+        accumulated(joules_before, joules_before / 10).energy_word,
+        accumulated(joules_before, joules_before / 10).charge_word,
+        accumulated(since, since / 10),
+        10.0,
+        seconds,
+    )
+    assert found is None or sum(found) <= since + JOULES
+
+
+def test_a_time_in_which_the_words_may_have_gone_round_is_not_told() -> None:
+    assert flow(1000.0, 100.0, seconds=10 * 86400.0) is not None
+    assert flow(1000.0, 100.0, seconds=12 * 86400.0) is None  # 2^39 steps of charge at 1.6 A
+
+
+# In the account
+
+
+def reading(at_seconds: float, watts: float, joules: float, coulombs: float, *, is_new: bool = True) -> Reading:
+    chip = accumulated(joules, coulombs)
+    return Reading("cpu", 10.0, watts / 10, watts, at_seconds, 1e9 + at_seconds, 1.0, is_new, chip)
+
+
+def account(*outcomes: Reading | Converting, max_gap_seconds: float = 600.0) -> DeviceAccount:
+    made = DeviceAccount("cpu", max_gap_seconds)
+    for outcome in outcomes:
+        made.add(outcome)
+    return made
+
+
+@pytest.mark.parametrize("gap_seconds", [15.0, 600.0, 86400.0])
+def test_a_gap_of_any_length_is_bridged_by_what_the_chip_added_up(gap_seconds: float) -> None:
+    counted = account(reading(0, 5, 50, 5), reading(gap_seconds, 5, 173, 17.3)).saved.counters
+    assert counted.joules == pytest.approx(123.0, abs=2 * JOULES)
+    assert counted.measured_seconds == gap_seconds
+
+
+def test_what_flowed_back_in_a_gap_is_counted_apart() -> None:
+    counted = account(reading(0, 5, 0, 0), reading(1000, 5, 1000, 20)).saved.counters
+    assert (counted.joules, counted.returned_joules) == pytest.approx((600, 400), rel=1e-3)
+
+
+def test_where_every_conversion_was_read_our_clock_counts_and_not_that_of_the_chip() -> None:
+    made = account(*(reading(second, 5, second * 5.05, second * 0.505) for second in range(100)))
+    assert made.saved.counters.joules == pytest.approx(99 * 5)
+
+
+def test_accumulators_that_cannot_be_right_leave_a_short_gap_to_the_readings_and_a_long_one_uncounted() -> None:
+    short = account(reading(0, 5, 1e6, 1e5), reading(100, 5, 3, 0.3)).saved.counters
+    assert short.joules == pytest.approx(500)
+    assert short.measured_seconds == 100
+    long = account(reading(0, 5, 1e6, 1e5), reading(1000, 5, 3, 0.3), reading(1001, 5, 8, 0.8)).saved.counters
+    assert long.joules == pytest.approx(5)
+    assert long.measured_seconds == 1
+
+
+def test_a_chip_that_lost_its_power_or_was_configured_anew_does_not_bridge() -> None:
+    assert (
+        account(
+            reading(0, 5, 0, 0), Converting("cpu", 999, power_lost=True), reading(1000, 5, 700, 70)
+        ).saved.counters.joules
+        == 0
+    )
+    made = account(reading(0, 5, 0, 0), Converting("cpu", 99), reading(100, 5, 700, 70))
+    assert made.saved.counters.joules == pytest.approx(500)
+
+
+def test_what_was_assumed_too_much_is_made_up_for_in_the_gap() -> None:
+    made = account(reading(0, 10, 0, 0))
+    assert made.saved.last is not None
+    made.saved = made.saved._replace(last=made.saved.last._replace(excess_joules=30.0))
+    made.add(reading(100, 10, 100, 10))
+    assert made.saved.counters.joules == pytest.approx(70, abs=JOULES)
+
+
+def test_a_state_file_of_before_still_says_when_the_last_reading_was(tmp_path: Path) -> None:
+    assert LastReading(1.0, 2.0, 0.5, 0.25, 0.125)[5:] == (None, None, 0.0)
+    file = StateFile(tmp_path, "counters", "boot")
+    saved = Saved(last=LastReading(1.0, 2.0, energy_word=RANGE - 1, charge_word=3, volts=5.0))
+    assert file.save(State({"cpu": saved}), ended_well=True)
+    assert file.load().devices["cpu"] == saved
+
+
+# From the registers of a simulated chip to the counters that are pushed
+
+RADIO = Device("radio", "ina228", Place(1, None, None, 0x44), shunt_ohms=SHUNT_OHMS)
+
+
+def joules_of(rail: Rail, start_seconds: float, end_seconds: float) -> float:
+    parts = rail.segments(start_seconds, end_seconds)
+    return sum(part.volts * part.amperes * (part.end - part.start) for part in parts)
+
+
+@pytest.mark.parametrize("averaging", [None, Averaging(1, 84e-6, 84e-6)], ids=["auto", "shortest"])
+def test_once_runs_of_an_ina228_lose_nothing_of_a_bursty_load_however_far_apart_they_are(
+    clock: HandClock, tmp_path: Path, averaging: Averaging | None
+) -> None:
+    settings = settings_for(RADIO._replace(averaging=averaging), max_gap_seconds=100.0)
+    rail, gateway = LoadRail("radio", 1.5), MemoryGateway()
+    world = world_for(settings, clock, {"radio": rail})
+    first_seconds = 0.0
+    for pause_seconds in (0.0, 60.0, 15.0, 7.3, 1000.0, 60.0, 60.0, 5000.0):
+        clock.sleep(pause_seconds)
+        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "boot"))
+        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        first_seconds = first_seconds or clock.seconds
+    counted = gateway.groups["device radio"]
+    assert counted["wattpush_device_measured_seconds_total"] == pytest.approx(clock.seconds - first_seconds, abs=0.1)
+    truth = joules_of(rail, first_seconds, clock.seconds)
+    assert counted["wattpush_device_joules_total"] == pytest.approx(truth, abs=0.2)
+    assert counted["wattpush_device_returned_joules_total"] == 0
+
+
+def test_a_loop_whose_conversions_are_short_sees_the_bursts_between_two_readings(clock: HandClock) -> None:
+    """The same without accumulators is off by percents."""
+    off = {}
+    for chip in ("ina228", "ina238"):
+        settings = settings_for(RADIO._replace(chip=chip, averaging=Averaging(1, 84e-6, 84e-6)))
+        rail = LoadRail("radio", 1.5)
+        world = world_for(settings, clock, {"radio": rail})
+        sweep, made = sweep_of(settings, world, clock), DeviceAccount("radio", 600.0)
+        begin_seconds = None
+        for _ in range(200):
+            clock.sleep(1.0)
+            (outcome,) = sweep.run()
+            made.add(outcome)
+            if isinstance(outcome, Reading) and begin_seconds is None:
+                begin_seconds = clock.seconds
+        assert begin_seconds is not None
+        off[chip] = abs(made.saved.counters.joules / joules_of(rail, begin_seconds, clock.seconds) - 1)
+    assert off["ina228"] < 0.0001
+    assert off["ina238"] > 0.001
+
+
+def test_a_shunt_corrected_in_the_configuration_holds_for_the_gap_too(clock: HandClock, tmp_path: Path) -> None:
+    gateway = MemoryGateway()
+    world = world_for(settings_for(RADIO), clock)  # 12 V, 0.5 A
+    for shunt_ohms in (SHUNT_OHMS, SHUNT_OHMS / 2):
+        settings = settings_for(RADIO._replace(shunt_ohms=shunt_ohms))
+        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "boot"))
+        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        clock.sleep(60.0)
+    joules = gateway.groups["device radio"]["wattpush_device_joules_total"]
+    assert joules == pytest.approx(2 * 12 * 0.5 * 60, rel=0.01)

@@ -1,0 +1,257 @@
+"""The command line where it meets what nobody planned."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import cli, commands
+from agent.errors import ExitCode, GatewayUnreachableError
+from agent.simulate.rails import ConstantRail
+from tests.run.running import (
+    NOBODY,
+    PROJECT,
+    HandWaiting,
+    MemoryGateway,
+    groups_of,
+    node_of,
+    program,
+    run,
+    settings_for,
+    until,
+    world_for,
+    write_config,
+)
+from tests.servers import Server, answering
+
+if TYPE_CHECKING:
+    from agent.simulate.clock import HandClock
+
+
+COMMAND_LINES = (
+    "",
+    "--once",
+    "--once --dry-run --simulate --log-level debug --log-format json --splay 2m",
+    "--config f.toml --trace cpu=a.csv --trace disk=b.csv.gz",
+    "--config check --trace delete --splay check",
+    "--config=delete",
+    "check",
+    "delete",
+    "--config f.toml check --simulate",
+    "--simulate delete --device a --device check --config f.toml",
+    "check --log-level error",
+    "scan --bus 1 --bus 7 --toml",
+)
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_a_run_is_parsed_by_itself_to_what_the_whole_command_line_says_of_it(line: str) -> None:
+    assert cli.parse(line.split()) == cli.build_parser().parse_args(line.split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-h",
+        "--help",
+        "--once --help",
+        "check --help",
+        "--version",
+        "chekc",
+        "--onc",
+        "--log-level loud",
+        "--config",
+        "--once=yes",
+        "--",
+        "-- check",
+        "--once extra",
+        "delete --once",
+        "--no-such-option",
+    ],
+)
+def test_help_and_mistakes_are_answered_from_the_whole_command_line(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = []
+    for parse in (cli.parse, cli.build_parser().parse_args):
+        with pytest.raises(SystemExit) as ended:
+            parse(line.split())
+        answers.append((ended.value.code, capsys.readouterr()))
+    assert answers[0] == answers[1]
+    assert "wattpush" in answers[0][1].out + answers[0][1].err
+
+
+def shell(command: str, config: Path) -> subprocess.CompletedProcess[str]:
+    line = command.format(program=f"{sys.executable} -m agent", config=config)
+    ended = subprocess.run(["/bin/sh", "-c", line], cwd=PROJECT, capture_output=True, timeout=60, check=False)
+    output, log = (data.decode(errors="replace") for data in (ended.stdout, ended.stderr))
+    return subprocess.CompletedProcess(line, ended.returncode, output, log)
+
+
+@pytest.mark.parametrize("options", [("--dry-run",), ("--once",), ("--splay", "1s"), ("--trace", "cpu=x.csv")], ids=str)
+def test_a_command_refuses_the_options_of_a_run_instead_of_ignoring_them(
+    options: tuple[str, ...], tmp_path: Path, pushgateway_url: str
+) -> None:
+    config = write_config(tmp_path, pushgateway_url, "refused-options")
+    assert run("--config", config, "--simulate", "--once").returncode == 0
+    ended = run(*options, "--config", config, "delete")
+    assert ended.returncode == ExitCode.USAGE
+    assert f"{options[0]}: only for a run" in ended.stderr
+    assert groups_of(pushgateway_url, "refused-options"), "the groups were deleted all the same"
+
+
+@pytest.mark.parametrize(
+    "command", ["{program} --config {config} --simulate --once", "{program} --config {config} check"]
+)
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_closed_standard_streams_are_no_reason_to_fail(
+    command: str, closed: str, tmp_path: Path, pushgateway_url: str
+) -> None:
+    config = write_config(tmp_path, pushgateway_url, "closed-streams")
+    assert shell(f"{command} --config {{config}} {closed}", config).returncode == 0
+
+
+def test_a_full_disk_behind_stdout_is_one_line(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://gateway.invalid")
+    for command in ("--simulate --once --dry-run", "check", "scan --simulate", "scan --simulate --toml"):
+        ended = shell(f"env -u PYTHONUNBUFFERED {{program}} --config {{config}} {command} >/dev/full", config)
+        assert ended.returncode == ExitCode.IOERR, command
+        assert "Exception ignored" not in ended.stderr
+        assert "No space left on device" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&1 | true"])
+@pytest.mark.parametrize("buffering", ["env -u PYTHONUNBUFFERED", "env PYTHONUNBUFFERED=1"])
+def test_an_error_that_nobody_can_be_told_keeps_its_exit_code(tmp_path: Path, stderr: str, buffering: str) -> None:
+    code = tmp_path / "code"
+    program = f"{buffering} {{program}} --config {tmp_path}/absent check"
+    shell(f"({program}; echo $? >{code}) {stderr}", tmp_path)
+    assert int(code.read_text()) == ExitCode.CONFIG
+
+
+def test_a_file_without_end_is_no_configuration() -> None:
+    ended = run("--config", "/dev/zero", "check")
+    assert ended.returncode == ExitCode.CONFIG
+    assert "is it the right file?" in ended.stderr
+
+
+def test_a_state_dir_that_is_no_folder_is_an_error_of_the_configuration(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://gateway.invalid")
+    (tmp_path / "state").write_text("a file")
+    ended = run("--config", config, "--simulate", "--once")
+    assert ended.returncode == ExitCode.CONFIG
+    assert f"state_dir: {tmp_path / 'state'} is no folder" in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_a_name_that_no_device_can_have_is_not_deleted(name: str, tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://gateway.invalid")
+    assert run("--config", config, "delete", "--device", name).returncode == ExitCode.USAGE
+
+
+def test_a_change_of_group_by_is_explained_and_delete_removes_both_shapes(tmp_path: Path, pushgateway_url: str) -> None:
+    by_device = write_config(tmp_path, pushgateway_url, "shapes")
+    assert run("--config", by_device, "--simulate", "--once").returncode == 0
+    by_node = write_config(tmp_path, pushgateway_url, "shapes", push='group_by = "node"')
+    refused = run("--config", by_node, "--simulate", "--once")
+    assert refused.returncode == ExitCode.PROTOCOL
+    assert "as after a change of group_by: `wattpush delete` removes" in refused.stderr
+    assert run("--config", by_node, "delete").returncode == 0
+    assert groups_of(pushgateway_url, "shapes") == {}
+    assert run("--config", by_node, "--simulate", "--once").returncode == 0
+
+
+def test_a_device_with_any_name_is_deleted_on_a_terminal_with_any_encoding(
+    tmp_path: Path, pushgateway_url: str
+) -> None:
+    config = write_config(tmp_path, pushgateway_url, "encodings", devices=("Lüfter-風扇",))
+    ended = shell("PYTHONIOENCODING=latin-1 {program} --config {config} delete", config)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_web_page_is_not_taken_for_a_gateway_that_accepts(tmp_path: Path) -> None:
+    page = answering("200 OK", b"<html>welcome</html>", "Content-Type: text/html; charset=utf-8")
+    with Server(page) as server:
+        ended = run("--config", write_config(tmp_path, server.url), "--simulate", "--once")
+    assert ended.returncode == ExitCode.PROTOCOL
+    assert "with a web page" in ended.stderr
+
+
+def hangups_are_expected(pid: int) -> bool:
+    """Whether a process ignores or catches SIGHUP (proc_pid_status(5))."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigIgn", "SigCgt"))]
+    return any(mask & 1 << (signal.SIGHUP - 1) for mask in masks)
+
+
+def test_a_reload_while_the_program_is_still_starting_does_not_end_it(tmp_path: Path, pushgateway_url: str) -> None:
+    config = write_config(tmp_path, pushgateway_url, "early-reload")
+    with program("--config", config, "--simulate") as running:
+        until(lambda: hangups_are_expected(running.process.pid), "the program's first lines")
+        for _ in range(200):
+            running.process.send_signal(signal.SIGHUP)
+        running.says("pushed to")
+        assert running.end(signal.SIGTERM)[0] == 0
+
+
+def test_a_hostname_that_many_machines_share_is_warned_about_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, "http://gateway.invalid")
+    config.write_text(config.read_text().replace('hostname = "node-17"\n', ""))
+    monkeypatch.setattr(commands, "hostname", lambda: "raspberrypi")
+    assert cli.main(["--config", str(config), "--simulate", "--once", "--dry-run"]) == 0
+    assert "raspberrypi" in capfd.readouterr().err
+    logging.getLogger().handlers.clear()
+
+
+def test_a_scrape_is_told_the_last_interval_alone_and_a_push_all_that_never_arrived(clock: HandClock) -> None:
+    settings = settings_for(interval_seconds=10.0)
+    rail = ConstantRail(10.0, 1.0, clock.monotonic)
+    sink = MemoryGateway()
+    away = GatewayUnreachableError("away")
+    sink.fail = lambda group: away  # noqa: ARG005 - whatever is pushed
+    node = node_of(settings, world_for(settings, clock, {"cpu": rail}), clock, sink)
+    from agent.loop import Loop  # noqa: PLC0415 - beside its only use
+
+    Loop(node, clock, HandWaiting(clock, clock.monotonic() + 25.5), NOBODY).run()
+    rail.amperes = 0.1
+    Loop(node, clock, HandWaiting(clock, clock.monotonic() + 35.5), NOBODY).run()
+    assert node.published is not None
+    (scraped,) = node.published.devices
+    assert scraped.means is not None
+    assert scraped.extremes is not None
+    assert scraped.means.watts == pytest.approx(1.0)
+    assert scraped.extremes.max_watts == pytest.approx(1.0)
+    sink.fail = lambda group: None  # noqa: ARG005 - as above
+    Loop(node, clock, HandWaiting(clock, clock.monotonic() + 12.5), NOBODY).run()
+    pushed = sink.history[-2]["device cpu"]
+    told = [groups["device cpu"]["wattpush_device_max_watts"] for groups in sink.history if "device cpu" in groups]
+    assert told[0] == pytest.approx(10.0), "the readings of the failed pushes are lost"
+    assert pushed["wattpush_device_joules_total"] > 0
+
+
+def test_a_push_ends_before_the_next_is_due_and_its_duration_is_told(clock: HandClock) -> None:
+    settings = settings_for(interval_seconds=20.0)
+    sink = MemoryGateway()
+    node = node_of(settings, world_for(settings, clock), clock, sink)
+    assert node.budget_seconds <= 20.0
+    node.take_sweep()
+
+    def slow(group: object) -> None:  # noqa: ARG001 - whatever is pushed
+        clock.sleep(1.5)
+
+    sink.fail = slow
+    for _ in range(2):
+        node.begin_push()
+        report = node.parts.publisher.take_report()
+        assert report is not None
+        node.end_push(report)
+    assert sink.groups["node"]["wattpush_agent_push_seconds"] == pytest.approx(3.0)

@@ -1,0 +1,255 @@
+"""Log formats, waking up, the splay, and what is imported."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import identity
+from agent.commands import run as run_command
+from agent.log import TroubleLog, set_up
+from agent.publisher import Publisher
+from agent.wakeups import Wakeups
+from tests.run.running import PROJECT, run, write_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from agent.simulate.clock import HandClock
+
+log = logging.getLogger("agent.test")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def written(form: str, level: str = "info") -> str:
+    stream = io.StringIO()
+    set_up(level, form, stream, {})
+    log.debug("not at this level")
+    log.warning('a "quoted"\nword')
+    return stream.getvalue()
+
+
+def test_text_is_for_people() -> None:
+    time, _, rest = written("text").partition(" ")
+    assert len(time) == len("12:34:56")
+    assert rest == 'warning: a "quoted"\nword\n'
+
+
+def test_logfmt_and_json_are_one_line_each() -> None:
+    line = written("logfmt")
+    assert line.endswith(' level=warning msg="a \\"quoted\\"\\nword"\n')
+    assert line.startswith("ts=")
+    entry = json.loads(written("json"))
+    assert (entry["level"], entry["msg"]) == ("warning", 'a "quoted"\nword')
+
+
+def test_auto_is_logfmt_where_nobody_looks_and_priorities_in_the_journal(tmp_path: Path) -> None:
+    assert written("auto").startswith("ts=")
+    with (tmp_path / "journal").open("w+") as stream:
+        status = os.fstat(stream.fileno())
+        set_up("debug", "auto", stream, {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
+        log.error("two\nlines")
+        log.info("one")
+        stream.seek(0)
+        assert stream.read() == "<3>two\n<3>lines\n<6>one\n"
+
+
+def test_the_libraries_below_say_nothing_that_might_be_secret() -> None:
+    stream = io.StringIO()
+    set_up("debug", "text", stream, {})
+    logging.getLogger("urllib3.connectionpool").debug("PUT /secret")
+    logging.getLogger("urllib3.connectionpool").info("Authorization: secret")
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.reliability(
+    2,
+    "a fault that lasts",
+    "one line when it begins, one with the count when it is over",
+)
+def test_trouble_is_one_line_when_it_begins_and_one_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    trouble = TroubleLog(log)
+    trouble.worked("cpu")
+    for _ in range(3):
+        trouble.failed("cpu", "cpu: NACK")
+    trouble.failed("disk", "disk: NACK")
+    trouble.worked("cpu")
+    trouble.worked("cpu")
+    trouble.worked("disk")
+    assert [record.message for record in caplog.records] == [
+        "cpu: NACK",
+        "disk: NACK",
+        "cpu: works again after 3 failures",
+        "disk: works again after 1 failure",
+    ]
+
+
+def test_a_signal_before_a_wait_ends_the_wait_at_once() -> None:
+    with Wakeups() as wakeups:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+        wakeups.wait(600)
+        assert (wakeups.reload_requested, wakeups.stop_requested) == (True, True)
+
+
+def test_many_wakes_do_not_block_and_end_one_wait() -> None:
+    with Wakeups() as wakeups:
+        for _ in range(100_000):
+            wakeups.wake()
+        wakeups.wait(600)
+
+
+def test_a_wake_after_the_end_writes_nowhere(tmp_path: Path) -> None:
+    with Wakeups() as wakeups:
+        number = wakeups._write_end
+    file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    os.dup2(file, number)  # as the next file that is opened may get it
+    wakeups.wake()
+    assert (tmp_path / "file").read_bytes() == b""
+    for end in {file, number}:
+        os.close(end)
+
+
+def test_handlers_are_put_back() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    with Wakeups():
+        assert signal.getsignal(signal.SIGTERM) != before[signal.SIGTERM]
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_the_end_of_a_push_ends_the_wait_and_an_abandoned_push_says_nothing(clock: HandClock) -> None:
+    with Wakeups() as wakeups:
+        publisher = Publisher(clock, wakeups.wake)
+        publisher.start(lambda: ())
+        while (report := publisher.take_report()) is None:
+            wakeups.wait(600)
+        assert (report.results, report.crash, publisher.is_busy) == ((), None, False)
+        hold = threading.Event()
+
+        def held() -> tuple[()]:
+            hold.wait()
+            return ()
+
+        publisher.start(held)
+        assert publisher.is_busy
+        with pytest.raises(RuntimeError):
+            publisher.start(lambda: ())
+        publisher.abandon()
+        hold.set()
+        wakeups.wait(600)
+        assert publisher.take_report() is None
+
+
+def test_the_splay_is_always_the_same_on_a_machine_and_never_longer_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = []
+    for machine in range(300):
+        monkeypatch.setattr(run_command, "machine_hash", lambda machine=machine: f"machine {machine}")
+        seconds = run_command._splay_seconds("30s")
+        assert 0 <= seconds < 30
+        assert run_command._splay_seconds("30s") == run_command._splay_seconds("30") == seconds
+        shares.append(seconds / 30)
+    for tenth in range(10):  # spread, not heaped
+        assert 10 < sum(tenth / 10 <= share < (tenth + 1) / 10 for share in shares) < 60
+
+
+def test_the_machine_id_is_not_given_away(tmp_path: Path) -> None:
+    file = tmp_path / "machine-id"
+    file.write_text("0123456789abcdef0123456789abcdef\n")
+    hashed = identity.machine_hash(file)
+    assert len(hashed) == 12
+    assert hashed not in file.read_text()
+    assert identity.machine_hash(file) == hashed
+    file.write_text("0123456789abcdef0123456789abcdee\n")
+    assert identity.machine_hash(file) != hashed
+    file.write_text("\n")
+    assert identity.machine_hash(file) == ""
+    assert identity.machine_hash(tmp_path / "none") == ""
+
+
+def test_the_version_of_blinka_is_the_installed_one() -> None:
+    assert identity.blinka_version() == importlib.metadata.version("adafruit-blinka")
+
+
+@pytest.mark.parametrize(
+    ("left_behind", "version"),
+    [
+        (["adafruit_blinka-8.1.2.dist-info"], "8.1.2"),
+        (["Adafruit_Blinka-8.1.2.dist-info", "adafruit_blinka_displayio-1.0.dist-info"], "8.1.2"),
+        (["Adafruit_Blinka-8.1.2.egg-info"], "8.1.2"),  # as Debian's packages leave it
+        ([], ""),
+    ],
+    ids=str,
+)
+def test_the_version_of_blinka_is_found_however_it_was_installed(
+    left_behind: list[str], version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "adafruit_blinka").mkdir()
+    (tmp_path / "adafruit_blinka" / "__init__.py").touch()
+    for name in left_behind:
+        file = "PKG-INFO" if name.endswith("egg-info") else "METADATA"
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text(f"Metadata-Version: 2.1\nName: {name.split('-')[0]}\nVersion: {version}\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert identity.blinka_version() == version
+
+
+def test_of_two_versions_of_blinka_in_one_folder_that_is_told_which_python_itself_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "adafruit_blinka").mkdir()
+    (tmp_path / "adafruit_blinka" / "__init__.py").touch()
+    for version in ("8.1.2", "9.0.0"):
+        (tmp_path / f"adafruit_blinka-{version}.dist-info").mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: adafruit-blinka\nVersion: {version}\n"
+        (tmp_path / f"adafruit_blinka-{version}.dist-info" / "METADATA").write_text(metadata)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert identity.blinka_version() == importlib.metadata.version("adafruit-blinka")
+
+
+def imported_by(*arguments: str) -> set[str]:
+    program = (
+        "import sys; from agent.cli import main; code = main(sys.argv[1:]); "
+        "sys.stderr.write('\\n'.join(sys.modules)); sys.exit(code)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=True
+    )
+    return set(ended.stderr.splitlines())
+
+
+def test_what_is_slow_to_import_is_imported_where_it_is_needed(tmp_path: Path) -> None:
+    config = str(write_config(tmp_path, "http://127.0.0.1:9"))
+    checked = imported_by("check", "--config", config)
+    assert not checked & {"prometheus_client", "tenacity", "urllib3", "board", "adafruit_ina260", "agent.simulate"}
+    once = imported_by("--config", config, "--simulate", "--once", "--dry-run", "--log-level", "error")
+    assert "prometheus_client" in once
+    assert not once & {"urllib3", "board", "agent.sinks.scrape", "adafruit_ina3221", "asyncio", "requests"}
+
+
+def test_stdout_carries_only_what_was_asked(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    ended = run("--config", config, "--simulate", "--once", "--dry-run", "--log-level", "debug")
+    assert ended.returncode == 0
+    for line in ended.stdout.splitlines():
+        assert line.startswith(("# PUT /", "# HELP ", "# TYPE ", "wattpush_", "process_")), line
+    assert "simulated chips" in ended.stderr

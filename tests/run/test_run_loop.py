@@ -1,0 +1,595 @@
+"""The loop on a clock that is turned by hand: what is read, counted and pushed when, and what a failed push costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.errors import ExitCode, GatewayRejectedError, GatewayUnreachableError, PermissionDeniedError
+from agent.loop import Loop, Ticker, run_once
+from agent.readings import Failure
+from agent.settings import Averaging, PushgatewaySettings
+from agent.simulate.rails import ConstantRail
+from agent.sinks.dry_run import DryRun
+from agent.state import StateFile
+from tests.run.running import (
+    CPU,
+    DISK,
+    NOBODY,
+    RADIO,
+    HandPublisher,
+    HandWaiting,
+    MemoryGateway,
+    node_of,
+    settings_for,
+    world_for,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.node import Node
+    from agent.settings import Device, Settings
+    from agent.simulate.clock import HandClock
+    from agent.simulate.world import World
+
+AWAY = GatewayUnreachableError("gateway.invalid: no answer")
+FAST = Averaging(1, 140e-6, 140e-6)
+QUICK_CPU = CPU._replace(averaging=FAST)
+QUICK_DISK = DISK._replace(averaging=FAST)
+SLOW_DISK = DISK._replace(averaging=Averaging(1024, 8.244e-3, 8.244e-3))  # a result every 16.9 s
+
+
+class Run:
+    """A loop and everything around it."""
+
+    def __init__(self, settings: Settings, clock: HandClock, world: World | None = None) -> None:
+        self.clock = clock
+        self.settings = settings
+        self.world = world or world_for(settings, clock)
+        self.gateway = MemoryGateway()
+        self.publisher = HandPublisher(clock)
+        self.node: Node = node_of(settings, self.world, clock, self.gateway, self.publisher)
+        self.waiting = HandWaiting(clock)
+        self.loop = Loop(self.node, clock, self.waiting, NOBODY)
+
+    def until(self, seconds: float) -> None:
+        self.waiting.stop_requested = False
+        self.waiting.stop_at_seconds = seconds
+        self.loop.run()
+
+    def for_seconds(self, seconds: float) -> None:
+        self.until(self.clock.seconds + seconds)
+
+    def of(self, device: str, name: str) -> float:
+        return self.gateway.groups[f"device {device}"][f"wattpush_device_{name}"]
+
+
+def test_ticks_do_not_drift_in_100_000() -> None:
+    ticker = Ticker(0.1, 0.1)
+    for number in range(1, 100_001):
+        assert ticker.next_seconds == pytest.approx(0.1 * number, abs=1e-9)
+        assert ticker.advance(ticker.next_seconds + 0.03) == 0
+
+
+@pytest.mark.reliability(
+    13,
+    "100,000 sweeps that each take their time",
+    "ticks do not drift",
+)
+def test_the_loop_does_not_drift_in_100_000_sweeps(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU, sample_interval_seconds=0.1, interval_seconds=1000.0), clock)
+    swept: list[float] = []
+
+    def take_sweep() -> list[Failure]:
+        swept.append(clock.seconds)
+        clock.sleep(0.013)  # as long as a sweep takes
+        return []
+
+    run.node.parts.sweep.run = take_sweep  # type: ignore[method-assign,assignment]  # nothing but the ticks is of interest
+    run.until(1000.0 + 10_000.0 - 0.05)
+    assert len(swept) == 100_000
+    assert swept[-1] == pytest.approx(1000.0 + 99_999 * 0.1, abs=1e-6)
+    assert run.node.counters.missed_samples == 0
+
+
+def test_a_reading_that_comes_a_little_late_is_no_gap_however_short_max_gap_is(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU, sample_interval_seconds=0.1, interval_seconds=1.0, max_gap_seconds=0.1), clock)
+    run.until(1010.05)
+    run.loop.finish()
+    assert run.of("cpu", "measured_seconds_total") == pytest.approx(0.1 * (run.of("cpu", "readings_total") - 1))
+
+
+def test_a_sweep_that_takes_too_long_is_counted_and_does_not_shift_the_ticks(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+    swept: list[float] = []
+    real = run.node.parts.sweep.run
+
+    def slow_third_sweep() -> object:
+        swept.append(clock.seconds)
+        if len(swept) == 3:
+            clock.sleep(3.5)
+        return real()
+
+    run.node.parts.sweep.run = slow_third_sweep  # type: ignore[method-assign,assignment]  # the real one, later
+    run.until(1008.0)
+    # The third begins at 2 and ends at 5.5: those of 3 and 4 are left out, the one of 5 is late, 6 is on time again.
+    assert swept == [1000, 1001, 1002, 1005.5, 1006, 1007]
+    assert run.node.counters.missed_samples == 2
+
+
+def test_the_first_push_is_made_as_soon_as_everything_has_been_read(clock: HandClock) -> None:
+    run = Run(settings_for(CPU, RADIO), clock)
+    run.until(1000.9)
+    assert not run.gateway.history  # the chips are converting: there is nothing to say yet
+    run.until(1003.0)
+    assert len(run.gateway.history) == 1
+    assert run.of("cpu", "watts") == 6
+    assert run.of("radio", "watts") == pytest.approx(6)
+    run.until(1016.9)
+    assert len(run.gateway.history) == 1
+    run.until(1017.1)
+    assert len(run.gateway.history) == 2
+
+
+def test_the_first_push_does_not_wait_longer_than_an_interval_for_a_slow_chip(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU, SLOW_DISK), clock)
+    run.until(1015.1)
+    assert run.of("cpu", "up") == 1
+    assert run.of("disk", "up") == 0
+    run.until(1030.1)
+    assert run.of("disk", "up") == 1
+
+
+def test_a_device_that_cannot_be_read_does_not_delay_the_first_push(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU, QUICK_DISK), clock)
+    run.world.chips["disk"].unplug()
+    run.until(1001.1)
+    assert run.of("cpu", "up") == 1
+    assert run.of("disk", "up") == 0
+    assert "wattpush_device_watts" not in run.gateway.groups["device disk"]
+
+
+def test_sampling_keeps_its_pace_while_a_push_hangs_and_nothing_of_it_is_lost(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+    run.until(1001.5)
+    assert run.of("cpu", "readings_total") == 1
+    run.publisher.hangs = True
+    run.until(1076.5)
+    assert run.of("cpu", "readings_total") == 1
+    assert run.node.counters.pushes == 2  # four intervals went by: the push under way was not doubled
+    assert run.node.account.devices["cpu"].saved.counters.readings == 76
+    run.gateway.fail = lambda _group: AWAY
+    run.publisher.hangs = False
+    run.publisher.release()
+    run.gateway.fail = lambda _group: None
+    run.until(1077.5)
+    assert run.node.counters.push_failures == 1
+    assert run.of("cpu", "readings_total") == 76
+    assert run.of("cpu", "joules_total") == pytest.approx(6 * 75)
+
+
+def test_means_and_extremes_cover_the_time_of_failed_pushes_too(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU, interval_seconds=5.0), clock)
+    rail = run.world.rails["cpu"]
+    run.until(1001.5)
+    run.gateway.fail = lambda _group: AWAY
+    rail.amperes = 2.0  # type: ignore[attr-defined]  # a constant rail
+    run.until(1008.5)
+    rail.amperes = 1.0  # type: ignore[attr-defined]  # a constant rail
+    run.gateway.fail = lambda _group: None
+    run.until(1011.5)
+    assert run.of("cpu", "max_amperes") == 2.0
+    assert run.of("cpu", "min_amperes") == 1.0
+    assert run.of("cpu", "amperes") == pytest.approx((7 * 2 + 3 * 1) / 10)
+    run.until(1016.5)
+    assert run.of("cpu", "max_amperes") == 1.0
+
+
+@pytest.mark.reliability(
+    9,
+    "one group that is refused for good",
+    "the others are pushed, and lose nothing",
+)
+def test_one_group_that_is_refused_does_not_cost_the_others_their_interval(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU, QUICK_DISK, interval_seconds=5.0), clock)
+    run.gateway.fail = lambda group: GatewayRejectedError("no") if group.name == "device disk" else None
+    run.until(1001.5)
+    for name in ("cpu", "disk"):
+        run.world.rails[name].amperes = 2.0  # type: ignore[attr-defined]  # constant rails
+    run.gateway.fail = lambda _group: None
+    run.until(1006.5)
+    assert run.of("cpu", "min_amperes") == 2.0
+    assert run.of("disk", "min_amperes") == 0.5
+
+
+def test_one_group_for_the_node_settles_all_devices_alike(clock: HandClock) -> None:
+    gateway = PushgatewaySettings("http://gateway.invalid", group_by="node")
+    run = Run(settings_for(QUICK_CPU, pushgateway=gateway, interval_seconds=5.0), clock)
+    run.gateway.fail = lambda _group: AWAY
+    run.until(1001.5)
+    assert run.node.account.devices["cpu"].close_interval().to_push.means is not None
+    run.gateway.fail = lambda _group: None
+    run.until(1006.5)
+    run.node.account.devices["cpu"].settle(pushed=True)
+    assert run.node.account.devices["cpu"].close_interval().to_push.means is None
+
+
+def test_pushes_are_counted_when_they_begin(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+    run.until(1001.5)
+    assert run.gateway.groups["node"]["wattpush_agent_pushes_total"] == 1
+
+
+def test_a_loop_that_wakes_early_neither_spins_nor_reads_early(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+    run.until(1100.0)
+    assert run.waiting.waits <= 2 * 100 + 20
+
+
+def test_the_end_pushes_what_was_read_since_the_last_push_and_saves(clock: HandClock, tmp_path: Path) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+    state_file = StateFile(tmp_path, "counters", "a")
+    run.node = node_of(run.settings, run.world, clock, run.gateway, run.publisher, state_file=state_file)
+    run.loop = Loop(run.node, clock, run.waiting, NOBODY)
+    run.until(1010.5)
+    run.loop.finish()
+    assert run.of("cpu", "readings_total") == 10
+    saved = StateFile(tmp_path, "counters", "after a reboot").load()
+    assert saved.devices["cpu"].counters.readings == 10
+    assert saved.node.pushes == 2
+
+
+def test_an_end_right_after_a_push_leaves_what_was_pushed(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+    run.until(1001.5)
+    run.loop.finish()
+    assert run.of("cpu", "up") == 1
+    assert run.of("cpu", "watts") == 6
+
+
+def test_an_end_before_anything_was_read_pushes_nothing(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+    run.loop.finish()
+    assert not run.gateway.history
+
+
+@pytest.mark.reliability(
+    15,
+    "SIGTERM or SIGINT while a push hangs",
+    "the end within 2 s, state saved",
+)
+@pytest.mark.parametrize("hangs_before", [True, False])
+def test_the_end_takes_less_than_two_seconds_while_the_gateway_hangs(clock: HandClock, *, hangs_before: bool) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+    run.publisher.hangs = hangs_before
+    run.until(1010.5)
+    run.publisher.hangs = True
+    run.waiting.stop_at_seconds = float("inf")
+    run.loop.finish()
+    assert clock.seconds - 1010.5 < 1.6
+    assert run.gateway.stopped == 1
+
+
+def test_delete_on_exit_removes_the_groups_at_the_end(clock: HandClock) -> None:
+    gateway = PushgatewaySettings("http://gateway.invalid", delete_on_exit=True)
+    run = Run(settings_for(QUICK_CPU, pushgateway=gateway), clock)
+    run.until(1010.5)
+    run.loop.finish()
+    assert run.gateway.groups == {}
+    assert sorted(run.gateway.deleted) == ["device cpu", "node"]
+
+
+def test_a_dry_run_with_delete_on_exit_prints_the_deletions(clock: HandClock) -> None:
+    gateway = PushgatewaySettings("http://gateway.invalid/prefix", delete_on_exit=True)
+    run = Run(settings_for(QUICK_CPU, pushgateway=gateway), clock)
+    written: list[str] = []
+    run.node.parts = run.node.parts._replace(sink=DryRun(gateway, written.append))
+    run.until(1001.5)
+    run.loop.finish()
+    assert written[-2:] == [
+        "# DELETE /prefix/metrics/job/power/device/cpu/hostname/node-17\n",
+        "# DELETE /prefix/metrics/job/power/hostname/node-17\n",
+    ]
+
+
+def reloaded(run: Run, settings: Settings) -> Run:
+    run.loop.hand_over()
+    later = Run(settings, run.clock)
+    later.gateway = run.gateway
+    later.node = node_of(settings, later.world, run.clock, run.gateway, later.publisher)
+    later.node.carry_on_from(run.node)
+    later.loop = Loop(later.node, run.clock, later.waiting, NOBODY)
+    return later
+
+
+def test_a_reload_keeps_counters_and_intervals_and_deletes_what_is_gone(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU, QUICK_DISK), clock)
+    run.until(1005.5)
+    run = reloaded(run, settings_for(QUICK_CPU))
+    run.for_seconds(3.0)
+    assert set(run.gateway.groups) == {"device cpu", "node"}
+    assert run.gateway.deleted == ["device disk"]
+    assert run.of("cpu", "readings_total") == 6
+    assert run.of("cpu", "watts") == 6
+
+
+@pytest.mark.parametrize(("later_cpu", "seconds"), [(QUICK_CPU, 5.5), (QUICK_CPU._replace(place=DISK.place), 4.0)])
+def test_a_reload_counts_no_energy_between_readings_of_two_chips(
+    clock: HandClock, later_cpu: Device, seconds: float
+) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+    run.until(1005.5)
+    run = reloaded(run, settings_for(later_cpu))
+    run.for_seconds(1.1)
+    assert run.of("cpu", "readings_total") == 6
+    assert run.of("cpu", "measured_seconds_total") == pytest.approx(seconds, abs=0.01)
+
+
+def test_a_deletion_that_fails_is_tried_again_also_after_another_reload(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU, QUICK_DISK), clock)
+    run.until(1005.5)
+    run.gateway.delete_error = AWAY
+    run = reloaded(run, settings_for(QUICK_CPU))
+    run.for_seconds(3.0)
+    run = reloaded(run, settings_for(QUICK_CPU))
+    run.for_seconds(3.0)
+    assert "device disk" in run.gateway.groups
+    run.gateway.delete_error = None
+    run.for_seconds(20.0)
+    assert set(run.gateway.groups) == {"device cpu", "node"}
+    assert run.gateway.deleted == ["device disk"]
+
+
+def test_a_gateway_that_was_left_because_it_is_dead_keeps_few_pushes_to_the_new_one_waiting(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+    run.until(1005.5)
+    dead = run.gateway
+    dead.delete_error = AWAY
+    run.loop.hand_over()
+    later = Run(settings_for(QUICK_CPU, pushgateway=PushgatewaySettings("http://other.invalid")), clock)
+    later.node.carry_on_from(run.node)
+    later.for_seconds(100 * 15.0)
+    assert len(later.gateway.history) == 100
+    assert 5 <= dead.deletions <= 8
+    assert caplog.text.count("cannot be deleted yet") == 1
+    dead.delete_error = None
+    later.for_seconds(300 * 15.0)
+    assert dead.groups == {}
+    assert set(later.gateway.groups) == {"device cpu", "node"}
+
+
+def test_a_device_that_came_back_is_not_deleted_any_more(clock: HandClock) -> None:
+    both = settings_for(QUICK_CPU, QUICK_DISK)
+    run = Run(both, clock)
+    run.until(1005.5)
+    run.gateway.delete_error = AWAY
+    run = reloaded(run, settings_for(QUICK_CPU))
+    run.for_seconds(3.0)
+    run = reloaded(run, both)
+    run.gateway.delete_error = None
+    run.for_seconds(20.0)
+    assert run.gateway.deleted == []
+
+
+def test_a_reload_during_a_hung_push_stops_it_and_takes_its_interval_back(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+    run.publisher.hangs = True
+    run.until(1010.5)
+    run.waiting.stop_at_seconds = float("inf")
+    run = reloaded(run, settings_for(QUICK_CPU))
+    assert run.gateway.stopped == 1
+    run.for_seconds(3.0)
+    assert run.of("cpu", "readings_total") >= 11
+    assert run.gateway.history[-1]["device cpu"]["wattpush_device_watts"] == 6
+
+
+def test_a_new_configuration_without_a_gateway_still_cleans_the_old_one(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+    run.until(1005.5)
+    gateway = run.gateway
+    run.loop.hand_over()
+    settings = settings_for(QUICK_CPU, pushgateway=None)
+    node = node_of(settings, world_for(settings, clock), clock, None)
+    node.carry_on_from(run.node)
+    waiting = HandWaiting(clock, clock.seconds + 3)
+    Loop(node, clock, waiting, NOBODY).run()
+    assert gateway.groups == {}
+
+
+def test_a_node_that_may_read_nothing_at_all_ends_with_permission_denied(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+    denied = [Failure("cpu", PermissionDeniedError("/dev/i2c-1: permission denied"))]
+    run.node.parts.sweep.run = lambda: denied  # type: ignore[method-assign,assignment,return-value]  # no such bus here
+    with pytest.raises(PermissionDeniedError, match="/dev/i2c-1"):
+        run.until(1010.0)
+
+
+def test_health_is_lost_when_the_loop_stands_still(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+    assert run.node.health() == "no sweep is finished yet"
+    run.until(1005.5)
+    assert run.node.health() is None
+    clock.sleep(14)
+    assert run.node.health() == "the last sweep ended 14 s ago"
+
+
+def once(settings: Settings, world: World, clock: HandClock, gateway: MemoryGateway) -> ExitCode:
+    return run_once(node_of(settings, world, clock, gateway), clock, HandWaiting(clock))
+
+
+def test_once_waits_for_the_first_conversion_and_not_at_all_when_the_chips_are_set_up(clock: HandClock) -> None:
+    settings = settings_for(CPU, RADIO)
+    world, gateway = world_for(settings, clock), MemoryGateway()
+    assert once(settings, world, clock, gateway) is ExitCode.OK
+    assert 1.0 < clock.seconds - 1000.0 < 1.5
+    clock.sleep(60)
+    begun_seconds = clock.seconds
+    assert once(settings, world, clock, gateway) is ExitCode.OK
+    assert clock.seconds == begun_seconds
+    assert gateway.groups["device cpu"]["wattpush_device_watts"] == 6
+
+
+def test_once_counts_the_energy_since_the_run_before_it(clock: HandClock, tmp_path: Path) -> None:
+    settings = settings_for(QUICK_CPU, max_gap_seconds=100.0)
+    world, gateway = world_for(settings, clock), MemoryGateway()
+
+    def joules() -> float:
+        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
+        run_once(node, clock, HandWaiting(clock))
+        return gateway.groups["device cpu"]["wattpush_device_joules_total"]
+
+    assert joules() == 0
+    clock.sleep(60)
+    assert joules() == pytest.approx(360, abs=0.1)
+    clock.sleep(101)
+    assert joules() == pytest.approx(360, abs=0.1)
+    clock.sleep(60)
+    assert joules() == pytest.approx(720, abs=0.1)
+
+
+@pytest.mark.reliability(
+    3, "a chip that loses its power between two `--once` runs", "noticed and counted; no energy is counted across it"
+)
+def test_once_notices_that_a_chip_has_lost_its_power_since_the_run_before_it(clock: HandClock, tmp_path: Path) -> None:
+    settings = settings_for(QUICK_CPU, max_gap_seconds=100.0)
+    world, gateway = world_for(settings, clock), MemoryGateway()
+
+    def once() -> dict[str, float]:
+        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
+        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        return gateway.groups["device cpu"]
+
+    assert once()["wattpush_device_resets_total"] == 0, "a chip that is configured for the first time lost no power"
+    clock.sleep(60)
+    world.chips["cpu"].power_loss()
+    clock.sleep(10)
+    after = once()
+    assert after["wattpush_device_resets_total"] == 1
+    assert after["wattpush_device_joules_total"] == 0
+    clock.sleep(60)
+    later = once()
+    assert later["wattpush_device_resets_total"] == 1
+    assert later["wattpush_device_joules_total"] == pytest.approx(360, abs=0.1)
+
+
+@pytest.mark.parametrize("chip", ["ina260", "ina228"])
+def test_once_counts_nothing_between_readings_of_two_chips(clock: HandClock, tmp_path: Path, chip: str) -> None:
+    """Two devices had each other's names: an INA228 does not go on from what another one has added up."""
+    shunt_ohms = None if chip == "ina260" else 0.015
+    left, right = (device._replace(chip=chip, shunt_ohms=shunt_ohms) for device in (CPU, DISK))
+    rails = {"cpu": ConstantRail(12.0, 0.5, clock.monotonic), "disk": ConstantRail(12.0, 3.0, clock.monotonic)}
+    world, gateway = world_for(settings_for(left, right), clock, rails), MemoryGateway()
+
+    def once(*devices: Device) -> list[tuple[float, float, float]]:
+        node = node_of(settings_for(*devices), world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
+        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        clock.sleep(60)
+        names = ("joules_total", "measured_seconds_total", "resets_total")
+        groups = [gateway.groups[f"device {name}"] for name in ("cpu", "disk")]
+        return [tuple(round(group[f"wattpush_device_{name}"], -1) for name in names) for group in groups]  # type: ignore[misc]
+
+    once(left, right)
+    assert once(left, right) == [(360, 60, 0), (2160, 60, 0)]
+    swapped = left._replace(place=right.place), right._replace(place=left.place)
+    assert once(*swapped) == [(360, 60, 0), (2160, 60, 0)]
+    assert once(*swapped) == [(2520, 120, 0), (2520, 120, 0)]
+
+
+def test_once_takes_a_device_that_moved_to_a_new_chip_for_no_power_loss(clock: HandClock, tmp_path: Path) -> None:
+    world, gateway = world_for(settings_for(CPU, DISK), clock), MemoryGateway()
+    for cpu in (CPU, CPU._replace(place=DISK.place)):
+        node = node_of(settings_for(cpu), world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
+        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        assert gateway.groups["device cpu"]["wattpush_device_resets_total"] == 0
+        clock.sleep(60)
+
+
+def test_once_counts_failed_pushes_over_runs(clock: HandClock, tmp_path: Path) -> None:
+    settings = settings_for(QUICK_CPU)
+    world, gateway = world_for(settings, clock), MemoryGateway()
+    gateway.fail = lambda _group: AWAY
+    for _ in range(3):
+        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
+        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.UNAVAILABLE
+    assert StateFile(tmp_path, "counters", "a").load().node.push_failures == 3
+
+
+def test_once_gives_up_on_a_chip_that_keeps_losing_its_power(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = settings_for(QUICK_CPU, DISK)
+    world, gateway = world_for(settings, clock), MemoryGateway()
+    node, waiting = node_of(settings, world, clock, gateway), HandWaiting(clock)
+    waiting.on_wait = world.chips["disk"].power_loss
+    assert run_once(node, clock, waiting) is ExitCode.IOERR
+    assert clock.seconds - 1000 < 130
+    assert "disk: " in caplog.text
+    assert gateway.groups["device cpu"]["wattpush_device_up"] == 1
+    assert gateway.groups["device disk"]["wattpush_device_up"] == 0
+
+
+def test_a_stop_ends_the_wait_for_a_conversion_at_once(clock: HandClock) -> None:
+    settings = settings_for(CPU)
+    gateway = MemoryGateway()
+    node = node_of(settings, world_for(settings, clock), clock, gateway)
+    assert run_once(node, clock, HandWaiting(clock, 1000.2)) is ExitCode.OK
+    assert clock.seconds == 1000.2
+    assert not gateway.history
+
+
+def test_a_stop_during_the_push_of_once_stops_the_push(clock: HandClock) -> None:
+    settings = settings_for(QUICK_CPU)
+    gateway, publisher = MemoryGateway(), HandPublisher(clock)
+    publisher.hangs = True
+    node = node_of(settings, world_for(settings, clock), clock, gateway, publisher)
+    assert run_once(node, clock, HandWaiting(clock, 1005.0)) is ExitCode.OK
+    assert gateway.stopped == 1
+    assert clock.seconds <= 1005.3
+
+
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [
+        ({"device cpu": GatewayRejectedError("no"), "device disk": AWAY}, ExitCode.PROTOCOL),
+        ({"device disk": AWAY}, ExitCode.UNAVAILABLE),
+        ({}, ExitCode.IOERR),
+    ],
+)
+def test_of_several_failures_the_rejection_is_told_before_the_absence_before_the_sensor(
+    clock: HandClock, errors: dict[str, GatewayRejectedError | GatewayUnreachableError], code: ExitCode
+) -> None:
+    settings = settings_for(QUICK_CPU, QUICK_DISK, RADIO)
+    world, gateway = world_for(settings, clock), MemoryGateway()
+    world.chips["radio"].unplug()
+    gateway.fail = lambda group: errors.get(group.name)
+    assert once(settings, world, clock, gateway) is code
+
+
+def test_a_gateway_that_is_away_is_told_once_and_once_more_when_it_is_back(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    run = Run(settings_for(QUICK_CPU, QUICK_DISK), clock)
+    run.gateway.fail = lambda _group: AWAY
+    run.until(1100.0)
+    assert [record.message for record in caplog.records] == [
+        "gateway.invalid: no answer (and 2 more groups); what was not pushed goes with the next push"
+    ]
+    run.gateway.fail = lambda _group: None
+    run.until(1120.0)
+    assert [record.message for record in caplog.records][1:] == ["push: works again after 7 failures"]
+
+
+def test_a_crash_in_the_thread_that_pushes_is_not_swallowed(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+
+    def broken(group: object) -> None:
+        raise ZeroDivisionError(str(group))
+
+    run.gateway.fail = broken
+    with pytest.raises(ZeroDivisionError):
+        run.until(1005.0)

@@ -1,0 +1,172 @@
+"""What is published: names, types, labels and help, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client import generate_latest
+
+from agent.account import Counters, DeviceSnapshot, Extremes, Means
+from agent.identity import AgentInfo
+from agent.metrics import Snapshot, grouping_keys, groups, scrape_registry
+from agent.settings import Device, MetricsSettings, PushgatewaySettings, Settings
+from agent.simulate.clock import HandClock
+from agent.state import NodeCounters
+from tests.run.running import CPU, GOLDEN, MODEM, RADIO, MemoryGateway, node_of, settings_for, world_for
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+FAN = CPU._replace(name="fan", place=CPU.place._replace(channel=7))  # type: ignore[union-attr]  # it has a place
+NODE = settings_for(CPU, RADIO, MODEM, FAN)
+PER_NODE = NODE._replace(pushgateway=PushgatewaySettings("http://gateway.invalid:9091", group_by="node"))
+
+
+def text_of(registry: CollectorRegistry) -> str:
+    """The exposition without the `process_` metrics, whose values are those of this process."""
+    blocks = generate_latest(registry).decode().split("# HELP ")
+    return "".join(f"# HELP {block}" for block in blocks if block and not block.startswith("process_"))
+
+
+def simulated_snapshot() -> Snapshot:
+    """From the registers of simulated chips to a snapshot: 20 s of sweeps, the chip of one device unplugged."""
+    clock = HandClock()
+    world = world_for(NODE, clock)
+    world.chips["fan"].unplug()
+    gateway = MemoryGateway()
+    node = node_of(NODE, world, clock, gateway)
+    for second in range(21):
+        for name, rail in world.rails.items():
+            rail.amperes = {"cpu": 1.0, "radio": 0.25, "modem": -0.5, "fan": 0.0}[name] * (1 + second % 3)  # type: ignore[attr-defined]  # constant rails
+        clock.sleep(1.0)
+        node.take_sweep()
+    node.begin_push()
+    assert node.published is not None
+    return node.published
+
+
+def golden_files() -> dict[str, str]:
+    snapshot = simulated_snapshot()
+    per_device = "".join(
+        f"# {' '.join(f'{key}={value}' for key, value in group.grouping_key.items())}\n{text_of(group.registry)}"
+        for group in groups(snapshot, NODE)
+    )
+    ina260_names = NODE._replace(metrics=MetricsSettings(extremes=False, ina260_names=True))
+    return {
+        "group_by_device.prom": per_device,
+        "group_by_node.prom": text_of(groups(snapshot, PER_NODE)[0].registry),
+        "scrape.prom": text_of(scrape_registry(snapshot, NODE)),
+        "ina260_names_without_extremes.prom": text_of(scrape_registry(snapshot, ina260_names)),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["group_by_device.prom", "group_by_node.prom", "scrape.prom", "ina260_names_without_extremes.prom"]
+)
+def test_the_exposition_is_as_published_byte_for_byte(name: str, request: pytest.FixtureRequest) -> None:
+    made = golden_files()[name]
+    if request.config.getoption("--update-golden", default=False):
+        (GOLDEN / name).write_text(made, encoding="utf-8")
+    assert made == (GOLDEN / name).read_text(encoding="utf-8"), "meant? then pytest tests/run --update-golden"
+
+
+@pytest.mark.parametrize("name", ["group_by_node.prom", "scrape.prom", "ina260_names_without_extremes.prom"])
+def test_promtool_has_nothing_to_complain_of(name: str) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        message = "needs promtool: apt-get install prometheus"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    checked = subprocess.run(
+        [promtool, "check", "metrics"], input=(GOLDEN / name).read_bytes(), capture_output=True, timeout=30, check=False
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def test_no_label_is_in_the_grouping_key_as_well() -> None:
+    for settings in (NODE, PER_NODE):
+        for group in groups(simulated_snapshot(), settings):
+            for family in group.registry.collect():
+                for sample in family.samples:
+                    assert not set(sample.labels) & {*group.grouping_key, "job", "instance"}, sample
+
+
+def test_no_series_tells_when_a_counter_was_created() -> None:
+    for settings in (NODE, PER_NODE):
+        for group in groups(simulated_snapshot(), settings):
+            names = {sample.name for family in group.registry.collect() for sample in family.samples}
+            assert not {name for name in names if name.endswith("_created")}
+            assert names
+
+
+def test_groups_and_keys_come_in_the_same_order_in_both_shapes() -> None:
+    snapshot = simulated_snapshot()
+    for settings in (NODE, PER_NODE):
+        assert [group.grouping_key for group in groups(snapshot, settings)] == grouping_keys(settings)
+    assert grouping_keys(PER_NODE) == [{"hostname": "node-17"}]
+    assert grouping_keys(NODE)[0] == {"hostname": "node-17", "device": "cpu"}
+    assert grouping_keys(NODE)[-1] == {"hostname": "node-17"}
+
+
+def names_in(registry: CollectorRegistry) -> set[str]:
+    return {sample.name for family in registry.collect() for sample in family.samples}
+
+
+def test_extremes_and_the_ina260_names_are_made_as_the_configuration_says() -> None:
+    snapshot = simulated_snapshot()
+
+    def names(**metrics: bool) -> set[str]:
+        return names_in(scrape_registry(snapshot, NODE._replace(metrics=MetricsSettings(**metrics))))
+
+    usual = names()
+    assert {"wattpush_device_min_volts", "wattpush_device_max_watts"} <= usual
+    assert usual - names(extremes=False) == {
+        f"wattpush_device_{which}_{unit}" for which in ("min", "max") for unit in ("volts", "amperes", "watts")
+    }
+    assert names(ina260_names=True) - usual == {
+        "ina260_voltage_volts",
+        "ina260_current_amperes",
+        "ina260_power_watts",
+    }
+
+
+def test_the_ina260_names_are_for_ina260s_only() -> None:
+    settings = NODE._replace(metrics=MetricsSettings(ina260_names=True))
+    made = groups(simulated_snapshot(), settings)
+    with_names = [group.grouping_key["device"] for group in made if "ina260_power_watts" in names_in(group.registry)]
+    assert with_names == ["cpu"]  # the other INA260 is unplugged, so it has no means
+
+
+def test_counters_that_could_not_be_saved_are_left_out_and_the_rest_is_still_said() -> None:
+    snapshot = simulated_snapshot()._replace(has_counters=False)
+    for group in groups(snapshot, NODE):
+        names = {name for name in names_in(group.registry) if not name.startswith("process_")}
+        assert not {name for name in names if name.endswith("_total")}
+        assert names & {"wattpush_device_up", "wattpush_agent_info"}
+
+
+def test_a_chip_of_the_kernel_has_no_place_on_a_bus() -> None:
+    module = Device("module", "hwmon", sensor="ina3221", label="VDD_IN")
+    device = DeviceSnapshot(
+        "module", Counters(), Means(1, 2, 2), Extremes(1, 1, 2, 2, 2, 2), is_up=True, last_read_unix_seconds=5.0
+    )
+    info = AgentInfo("1", "3", "", "", is_simulated=False, start_time_seconds=0)
+    snapshot = Snapshot((device,), info, NodeCounters(), None, None, has_counters=True)
+    text = text_of(groups(snapshot, Settings("node-17", (module,), pushgateway=NODE.pushgateway))[0].registry)
+    assert 'wattpush_device_info{address="",bus="",channel="",chip="hwmon",input="",mux=""} 1.0' in text
+
+
+def test_what_is_not_known_yet_is_left_out() -> None:
+    names = names_in(groups(simulated_snapshot()._replace(push_seconds=None, sweep_seconds=None), NODE)[-1].registry)
+    assert not names & {"wattpush_agent_push_seconds", "wattpush_agent_sweep_seconds"}
+    assert "wattpush_agent_pushes_total" in names
+
+
+def test_the_agents_own_memory_and_cpu_are_told() -> None:
+    names = names_in(groups(simulated_snapshot(), NODE)[-1].registry)
+    assert {"process_resident_memory_bytes", "process_cpu_seconds_total"} <= names

@@ -1,0 +1,154 @@
+"""Word to systemd, over a real datagram socket."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.loop import Loop
+from agent.notify import Notifier
+from agent.simulate.clock import HandClock
+from tests.run.running import (
+    LONG_SECONDS,
+    HandWaiting,
+    MemoryGateway,
+    node_of,
+    program,
+    settings_for,
+    world_for,
+    write_config,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+class Manager:
+    """The service manager's end of the socket."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+
+    def next(self, seconds: float = LONG_SECONDS) -> str:
+        self._socket.settimeout(seconds)
+        return self._socket.recv(4096).decode()
+
+    def all_so_far(self) -> list[str]:
+        self._socket.settimeout(0)
+        told = []
+        while True:
+            try:
+                told.append(self._socket.recv(4096).decode())
+            except BlockingIOError:
+                return told
+
+    def environ(self, **more: str) -> dict[str, str]:
+        return {**os.environ, "NOTIFY_SOCKET": self.path, **more}
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    listening = Manager(tmp_path / "notify.socket")
+    yield listening
+    listening.close()
+
+
+@pytest.mark.reliability(
+    17,
+    "started by systemd with a watchdog",
+    "READY=1 after the first sweep, WATCHDOG=1 from the loop, STOPPING=1 at the end",
+)
+def test_a_service_is_ready_after_its_first_sweep_and_alive_while_its_loop_gets_on(
+    manager: Manager, tmp_path: Path, pushgateway_url: str, measured: Callable[[str], None]
+) -> None:
+    config = write_config(tmp_path, pushgateway_url, "notify", top='interval = "10m"\nsample_interval = "10m"')
+    environ = manager.environ(WATCHDOG_USEC="400000")
+    with program("--config", config, "--simulate", environ=environ) as running:
+        assert manager.next() == "READY=1"
+        assert manager.next().startswith("STATUS=0 of 1 devices up; not pushed yet")
+        # The next sweep is ten minutes away; the watchdog is told all the same.
+        assert [manager.next() for _ in range(5)] == ["WATCHDOG=1"] * 5
+        assert running.end(signal.SIGTERM)[0] == 0
+    assert manager.all_so_far()[-1] == "STOPPING=1"
+    measured("READY=1 first, five WATCHDOG=1 in a row between two sweeps, STOPPING=1 last")
+
+
+@pytest.mark.reliability(
+    17, "a sweep that never returns", "the watchdog is not told that all is well, and systemd restarts the service"
+)
+def test_a_loop_that_is_stuck_does_not_say_that_it_is_alive(manager: Manager, measured: Callable[[str], None]) -> None:
+    clock = HandClock()
+    settings = settings_for()
+    node = node_of(settings, world_for(settings, clock), clock, MemoryGateway())
+    reached, released = threading.Event(), threading.Event()
+    sweep, sweeps = node.take_sweep, []
+
+    def stuck_at_the_third() -> list[object]:
+        sweeps.append(1)
+        if len(sweeps) == 3:
+            reached.set()
+            released.wait(60)
+        return sweep()  # type: ignore[return-value] # handed through
+
+    node.take_sweep = stuck_at_the_third  # type: ignore[assignment,method-assign] # gets stuck, else is the real one
+    waiting = HandWaiting(clock, clock.monotonic() + 5.5)
+    notifier = Notifier(manager.environ(WATCHDOG_USEC="2000000"))
+    loop = threading.Thread(target=Loop(node, clock, waiting, notifier).run, daemon=True)
+    loop.start()
+    assert reached.wait(30)
+    assert "WATCHDOG=1" in manager.all_so_far()
+    with pytest.raises(TimeoutError):
+        manager.next(0.5)
+    released.set()
+    loop.join(30)
+    assert "WATCHDOG=1" in manager.all_so_far()
+    notifier.close()
+    measured("not one WATCHDOG=1 while it is stuck")
+
+
+def test_the_status_line_says_how_many_devices_are_up_and_what_became_of_the_last_push(
+    manager: Manager, tmp_path: Path, pushgateway_url: str
+) -> None:
+    config = write_config(tmp_path, pushgateway_url, "notify-status", devices=("cpu", "disk"))
+    with program("--config", config, "--simulate", environ=manager.environ()):
+        told = ""
+        while told != "STATUS=2 of 2 devices up; last push accepted":
+            told = manager.next()
+            assert told != "WATCHDOG=1", "nobody asked for it"
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"NOTIFY_SOCKET": "/nonexistent/socket", "WATCHDOG_USEC": "1000000"},
+        {"NOTIFY_SOCKET": "@nobody-listens-here", "WATCHDOG_USEC": "nonsense"},
+        {"WATCHDOG_USEC": "1000000"},
+    ],
+    ids=["no manager", "no such socket", "nobody listens", "watchdog without a socket"],
+)
+def test_where_nobody_listens_nothing_happens(environ: dict[str, str]) -> None:
+    notifier = Notifier(environ)
+    notifier.ready()
+    notifier.alive()
+    notifier.status("fine")
+    notifier.stopping()
+    notifier.close()
+
+
+def test_the_watchdog_of_another_process_is_not_ours(manager: Manager) -> None:
+    environ = manager.environ(WATCHDOG_USEC="1000000", WATCHDOG_PID="1")
+    notifier = Notifier(environ)
+    assert notifier.watchdog_seconds is None
+    notifier.close()

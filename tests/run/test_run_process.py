@@ -1,0 +1,527 @@
+"""The real program as a process: signals, reloads, exit codes, what goes to stdout and stderr."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent import cli
+from agent.errors import BusyError
+from agent.loop import Loop
+from agent.simulate import world as simulated_world
+from agent.state import StateFile, boot_id
+from tests.run.disks import disk
+from tests.run.running import LONG_SECONDS, PROJECT, ask, groups_of, program, run, samples_of, until, write_config
+from tests.servers import Server, free_port, get, hanging, running_pushgateway
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from agent.simulate.world import World
+
+STOPS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+
+# Against what a stop must not wait for: who waits for it all the same is not back before a test gives up. That a stop
+# takes less than two seconds is shown on a clock that is turned by hand, which no busy machine holds up.
+HUNG = 'timeout = "1h"'
+
+
+@pytest.fixture
+def job(request: pytest.FixtureRequest) -> str:
+    """A job of the test's own on the gateway that all tests share."""
+    return str(request.node.name)
+
+
+@pytest.fixture
+def gateway(pushgateway_url: str, job: str) -> Callable[[], dict[str, dict[str, float]]]:
+    return lambda: groups_of(pushgateway_url, job)
+
+
+def read_since(gateway: Callable[[], dict[str, dict[str, float]]], device: str = "cpu") -> Callable[[], bool]:
+    return lambda: gateway().get(device, {}).get("wattpush_device_up") == 1
+
+
+def saved(folder: Path) -> tuple[bool, float]:
+    """Whether the last simulated run ended well, and the joules of cpu."""
+    text = (folder / "state" / "simulated.json").read_text()
+    state = StateFile(folder / "state", "simulated", boot_id()).load(is_read_only=True)
+    return '"ended_well": true' in text, state.devices["cpu"].counters.joules
+
+
+@STOPS
+def test_a_loop_pushes_and_a_stop_ends_it_in_good_order(
+    tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any], number: int
+) -> None:
+    config = write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"])
+    with program("--config", config, "--simulate") as running:
+        until(read_since(gateway), "cpu at the gateway")
+        assert running.end(number)[0] == 0
+    pushed = gateway()
+    assert set(pushed) == {"cpu", "disk", ""}
+    assert pushed["cpu"]["wattpush_device_watts"] > 0
+    ended_well, joules = saved(tmp_path)
+    assert ended_well
+    assert joules >= pushed["cpu"]["wattpush_device_joules_total"]
+
+
+@pytest.mark.reliability(
+    15,
+    "SIGTERM or SIGINT while a push hangs",
+    "the end within 2 s, state saved",
+)
+@STOPS
+def test_a_stop_does_not_wait_for_a_gateway_that_hangs(tmp_path: Path, number: int) -> None:
+    with Server(hanging) as server:
+        config = write_config(tmp_path, server.url, push=HUNG)
+        with program("--config", config, "--simulate") as running:
+            until(lambda: server.connections, "a push")
+            assert running.end(number)[0] == 0
+    assert saved(tmp_path)[0]
+
+
+@STOPS
+def test_a_stop_of_once_does_not_wait_for_a_gateway_that_hangs(tmp_path: Path, number: int) -> None:
+    with Server(hanging) as server:
+        config = write_config(tmp_path, server.url, push=HUNG)
+        with program("--config", config, "--simulate", "--once") as running:
+            until(lambda: server.connections, "a push")
+            assert running.end(number)[0] == 0
+
+
+def test_a_stop_ends_the_wait_of_once_for_the_run_before_it(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    holder = StateFile(tmp_path / "state", "simulated", "")
+    holder.lock()
+    with program("--config", config, "--simulate", "--once") as running:
+        running.says("simulated chips")
+        assert running.end(signal.SIGTERM)[0] == 0
+    holder.unlock()
+
+
+def test_a_stop_ends_the_splay(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    with program("--config", config, "--simulate", "--splay", "1000h") as running:
+        until(lambda: running.catches(signal.SIGTERM), "the program's first lines")
+        assert running.end(signal.SIGTERM)[0] == 0
+
+
+def test_counters_go_on_over_a_restart(
+    tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
+) -> None:
+    config = write_config(tmp_path, pushgateway_url, job)
+
+    def risen(since: dict[str, float]) -> bool:
+        return all(gateway().get("cpu", {}).get(name, 0.0) > value for name, value in since.items())
+
+    before = {"wattpush_device_joules_total": 0.0, "wattpush_device_readings_total": 0.0}
+    for end in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+        with program("--config", config, "--simulate") as running:
+            until(partial(risen, before), "a rise")
+            running.end(end)
+        assert risen(before)
+        before = {name: gateway()["cpu"][name] for name in before}
+
+
+def test_a_reload_takes_a_good_file_and_refuses_a_bad_one(
+    tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
+) -> None:
+    config = write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"])
+    with program("--config", config, "--simulate") as running:
+        until(lambda: {"cpu", "disk", ""} <= set(gateway()), "all groups")
+        write_config(tmp_path, pushgateway_url, job, devices=["cpu", "fan"])
+        running.process.send_signal(signal.SIGHUP)
+        until(lambda: set(gateway()) == {"cpu", "fan", ""}, "disk to go and fan to come")
+        joules = until(lambda: gateway()["cpu"]["wattpush_device_joules_total"], "a second reading of cpu")
+        config.write_text("nonsense = 1\n")
+        running.process.send_signal(signal.SIGHUP)
+        running.says("the old one stays in force")
+        assert "nonsense" in running.stderr
+        until(lambda: gateway()["cpu"]["wattpush_device_joules_total"] > joules, "a rise after the bad file")
+        assert running.end(signal.SIGTERM)[0] == 0
+
+
+def test_a_reload_that_cannot_be_wired_leaves_the_old_configuration_in_force(
+    tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
+) -> None:
+    config = write_config(tmp_path, pushgateway_url, job, devices=["cpu"])
+    with socket.create_server(("127.0.0.1", 0)) as taken, program("--config", config, "--simulate") as running:
+        until(read_since(gateway), "cpu at the gateway")
+        more = f'[serve]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"\n'
+        write_config(tmp_path, pushgateway_url, job, devices=["fan"], more=more)
+        running.process.send_signal(signal.SIGHUP)
+        running.says("the old one stays in force")
+        assert f":{taken.getsockname()[1]}: in use" in running.stderr
+        readings = gateway()["cpu"]["wattpush_device_readings_total"]
+        until(lambda: gateway()["cpu"]["wattpush_device_readings_total"] > readings + 5, "readings to go on")
+        assert set(gateway()) == {"cpu", ""}
+        assert running.end(signal.SIGTERM)[0] == 0
+
+
+def can_be_locked(file: StateFile) -> bool:
+    try:
+        file.lock()
+    except BusyError:
+        return False
+    file.unlock()
+    return True
+
+
+@pytest.mark.parametrize("more", ["", '[serve]\nlisten = "192.0.2.1:1"\n'])
+def test_a_reload_never_lets_go_of_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
+    """A `--once` that waits would take it, and the loop would end with 75."""
+    config = write_config(tmp_path, "http://127.0.0.1:9", top='interval = "60s"')
+    was_free: list[bool] = []
+    lock = StateFile.lock
+    signals = iter((signal.SIGHUP, signal.SIGHUP, signal.SIGTERM))
+
+    def watched_lock(file: StateFile) -> None:
+        monkeypatch.setattr(StateFile, "lock", lock)
+        was_free.append(can_be_locked(StateFile(tmp_path / "state", "simulated", "")))
+        monkeypatch.setattr(StateFile, "lock", watched_lock)
+        lock(file)
+
+    def end_at_once(_: Loop) -> None:
+        write_config(tmp_path, "http://127.0.0.1:9", top='interval = "60s"', more=more)
+        signal.raise_signal(next(signals))
+
+    monkeypatch.setattr(StateFile, "lock", watched_lock)
+    monkeypatch.setattr(Loop, "run", end_at_once)
+    assert cli.main(["--config", str(config), "--simulate"]) == 0
+    assert was_free[0]
+    assert len(was_free) > 2
+    assert not any(was_free[1:])
+    monkeypatch.setattr(StateFile, "lock", lock)
+    assert can_be_locked(StateFile(tmp_path / "state", "simulated", ""))
+
+
+def test_a_reload_that_names_another_state_folder_lets_go_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    first = config.read_text()
+    texts = iter((first.replace("/state", "/other"), first, ""))
+    free: list[list[str]] = []
+
+    def end_at_once(_: Loop) -> None:
+        files = [StateFile(tmp_path / name, "simulated", "") for name in ("state", "other")]
+        free.append([file.path.parent.name for file in files if can_be_locked(file)])
+        text = next(texts)
+        config.write_text(text)
+        signal.raise_signal(signal.SIGHUP if text else signal.SIGTERM)
+
+    monkeypatch.setattr(Loop, "run", end_at_once)
+    assert cli.main(["--config", str(config), "--simulate"]) == 0
+    assert free == [["other"], ["state"], ["other"]]
+
+
+@pytest.mark.reliability(
+    5,
+    "a second loop with the same state folder",
+    "refused with exit code 75; a dry run beside it changes nothing",
+)
+def test_a_second_loop_is_refused_and_a_dry_run_beside_it_is_not(
+    tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
+) -> None:
+    more = f'[serve]\nlisten = "127.0.0.1:{free_port()}"\n'
+    config = write_config(tmp_path, pushgateway_url, job, more=more, top='interval = "1h"\nsample_interval = "50ms"')
+    with program("--config", config, "--simulate") as running:
+        until(read_since(gateway), "cpu at the gateway")
+        second = run("--config", config, "--simulate")
+        assert second.returncode == 75
+        assert "in use by another wattpush" in second.stderr
+        assert len(second.stderr.splitlines()) <= 3
+
+        def files() -> dict[str, bytes]:
+            return {path.name: path.read_bytes() for path in (tmp_path / "state").iterdir()}
+
+        before = files()
+        dry = run("--config", config, "--simulate", "--once", "--dry-run")
+        assert dry.returncode == 0, dry.stderr
+        assert dry.stdout.startswith(f"# PUT /metrics/job/{job}/device/cpu/hostname/node-17\n")
+        with program("--config", config, "--simulate", "--dry-run") as loop:
+            assert loop.process.stdout is not None
+            assert loop.process.stdout.readline().startswith("# PUT")
+            assert loop.end(signal.SIGTERM)[0] == 0
+        assert files() == before
+        assert running.end(signal.SIGTERM)[0] == 0
+
+
+def test_once_waits_for_the_run_before_it(
+    tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
+) -> None:
+    config = write_config(tmp_path, pushgateway_url, job)
+    holder = StateFile(tmp_path / "state", "simulated", "")
+    holder.lock()
+    with program("--config", config, "--simulate", "--once") as running:
+        running.says("simulated chips")
+        holder.unlock()
+        assert running.end()[0] == 0, running.stderr
+    assert gateway()[""]["wattpush_agent_pushes_total"] == 1
+    assert gateway()["cpu"]["wattpush_device_readings_total"] == 1
+
+
+def test_serve_answers_scrapes(tmp_path: Path) -> None:
+    port = free_port()
+    config = write_config(tmp_path, None, more=f'[serve]\nlisten = "127.0.0.1:{port}"\n')
+    with program("--config", config, "--simulate") as running:
+        running.says("serving")
+        url = f"http://127.0.0.1:{port}"
+        until(lambda: ask(f"{url}/metrics")[0] == 200, "a first sweep")
+        found = samples_of(get(f"{url}/metrics"))
+        assert found["wattpush_device_up"][(("device", "cpu"), ("hostname", "node-17"))] == 1
+        assert running.end(signal.SIGTERM)[0] == 0
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        ended = run("--config", write_config(tmp_path, None, more=f'[serve]\nlisten = "{where}"\n'), "--simulate")
+    assert ended.returncode == 75
+    assert f"serve: listen: {where}: in use" in ended.stderr
+
+
+def test_five_faults_are_five_lines(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        'intervall = "1s"\nsample_interval = "x"\nhostname = ".."\n[pushgateway]\nurl = "ftp://x"\ntimeout = -1\n'
+        '[[device]]\nname = "cpu"\nchip = "ina260"\nbus = 1\naddress = 0x40\n'
+    )
+    ended = run("--config", config, "--simulate", "--once")
+    assert ended.returncode == 78
+    assert ended.stdout == ""
+    lines = ended.stderr.splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith(f"wattpush: {config}: ") for line in lines)
+    checked = run("check", "--config", config)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (78, "", ended.stderr)
+
+
+def test_a_gateway_that_is_away_is_69_once_the_budget_is_spent(tmp_path: Path) -> None:
+    config = write_config(tmp_path, f"http://127.0.0.1:{free_port()}", top='interval = "1s"', push='timeout = "1s"')
+    ended = run("--config", config, "--simulate", "--once")
+    assert ended.returncode == 69
+    assert "refused" in ended.stderr
+
+
+def test_once_runs_on_a_folder_that_is_read_only_and_leaves_the_counters_out(
+    tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
+) -> None:
+    with disk(tmp_path / "state") as rescue:
+        if not rescue.is_mounted:
+            pytest.skip("needs root, to mount a file system")
+        config = write_config(tmp_path, pushgateway_url, job)
+        assert run("--config", config, "--simulate", "--once").returncode == 0
+        assert gateway()["cpu"]["wattpush_device_readings_total"] == 1
+        with rescue.read_only():
+            ended = run("--config", config, "--simulate", "--once")
+        assert ended.returncode == 0
+        assert "not published" in ended.stderr
+        assert "wattpush_device_readings_total" not in gateway()["cpu"]
+        assert gateway()["cpu"]["wattpush_device_up"] == 1
+
+
+def test_a_state_folder_that_may_not_be_written_is_77(tmp_path: Path) -> None:
+    setpriv = shutil.which("setpriv")
+    if os.geteuid() != 0 or setpriv is None:
+        pytest.skip("needs root and setpriv, to become somebody else")
+    somebody_else = [setpriv, "--reuid=65534", "--clear-groups", sys.executable]
+    if subprocess.run([*somebody_else, "-c", ""], capture_output=True, check=False).returncode != 0:
+        pytest.skip(f"only root may run {sys.executable}: put the interpreter where everybody may")
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    (tmp_path / "state").mkdir(mode=0o755)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    ended = subprocess.run(
+        [*somebody_else, "-m", "agent", "--config", config, "--simulate"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=LONG_SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 77, ended.stderr
+    assert f"{tmp_path / 'state'}: permission denied" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--no-such-option"], ["check", "--conf", "x"], ["--trace", "cpu"], ["--splay", "x"]]
+)
+def test_a_wrong_command_line_is_64(arguments: list[str], tmp_path: Path) -> None:
+    ended = run(
+        *arguments, environ={**os.environ, "WATTPUSH_CONFIG": str(write_config(tmp_path, "http://127.0.0.1:9"))}
+    )
+    assert ended.returncode == 64
+    assert ended.stdout == ""
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_recording_that_cannot_be_used_is_78_with_its_place(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    bad = tmp_path / "bad.csv"
+    bad.write_text("seconds,volts,amperes\n0,5,1\n1,5,x\n")
+    ended = run("--config", config, "--once", "--trace", f"cpu={bad}")
+    assert ended.returncode == 78
+    assert f"wattpush: {bad}:3: " in ended.stderr
+
+
+def test_a_recording_for_a_device_that_is_not_configured_is_64(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    good = tmp_path / "good.csv"
+    good.write_text("seconds,volts,amperes\n0,5,1\n")
+    ended = run("--config", config, "--once", "--trace", f"gpu={good}")
+    assert ended.returncode == 64
+    assert "gpu: no such device" in ended.stderr
+
+
+def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    for arguments in (f"--config {config} --simulate --dry-run", "--help", f"check --config {config}"):
+        ended = subprocess.run(
+            [
+                "/bin/bash",
+                "-c",
+                f"{sys.executable} -m agent {arguments} --log-level error | true; echo ${{PIPESTATUS[0]}}",
+            ],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=LONG_SECONDS,
+            check=False,
+        )
+        assert (ended.stdout, ended.stderr) == ("0\n", "")
+
+
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    import logging  # noqa: PLC0415 - the fixture alone needs it
+
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch, logging_as_it_was: None) -> Callable[[str], None]:  # noqa: ARG001 - main sets up logging
+    """Unplug the chip of a device in every world that is built from now on."""
+    real = simulated_world.build_world
+
+    def unplug(device: str) -> None:
+        def build_world(*arguments: Any) -> World:
+            world = real(*arguments)
+            world.chips[device].unplug()
+            return world
+
+        monkeypatch.setattr(simulated_world, "build_world", build_world)
+
+    return unplug
+
+
+def test_one_device_that_is_missing_is_74_and_the_others_are_pushed(
+    *,
+    tmp_path: Path,
+    pushgateway_url: str,
+    job: str,
+    gateway: Callable[[], Any],
+    without: Callable[[str], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--config", str(write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk", "fan"]))]
+    arguments += ["--simulate", "--once"]
+    assert cli.main(arguments) == 0
+    assert gateway()["fan"]["wattpush_device_watts"] > 0
+    capsys.readouterr()
+    without("fan")
+    assert cli.main(arguments) == 74
+    pushed = gateway()
+    assert (pushed["cpu"]["wattpush_device_up"], pushed["disk"]["wattpush_device_up"]) == (1, 1)
+    assert pushed["cpu"]["wattpush_device_readings_total"] == 2
+    assert pushed["fan"]["wattpush_device_up"] == 0
+    assert not {"wattpush_device_volts", "wattpush_device_amperes", "wattpush_device_watts"} & set(pushed["fan"])
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = [line for line in err.splitlines() if "error" in line]
+    for place in ("fan: ", "/dev/i2c-1", "m0", "0x70", "channel 2", "0x40"):
+        assert place in line
+
+
+def test_a_rejected_push_is_76_in_the_words_of_the_gateway_before_a_missing_sensor(
+    tmp_path: Path, without: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    without("disk")
+    with running_pushgateway() as url:  # of its own: what clashes here would clash with the other tests as well
+        body = "# TYPE wattpush_device_up counter\nwattpush_device_up 1\n"
+        assert ask(f"{url}/metrics/job/clash", "PUT", body)[0] == 200
+        config = write_config(tmp_path, url, devices=["cpu", "disk"])
+        assert cli.main(["--config", str(config), "--simulate", "--once"]) == 76
+    assert "inconsistent" in capsys.readouterr().err
+
+
+@pytest.mark.reliability(
+    5,
+    "`--once` beside a loop with the same state folder",
+    "it waits for a moment, then is refused with exit code 75",
+)
+@pytest.mark.usefixtures("logging_as_it_was")
+def test_once_beside_a_loop_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("agent.wiring.ONCE_LOCK_WAIT_SECONDS", 0.2)
+    holder = StateFile(tmp_path / "state", "simulated", "")
+    holder.lock()
+    assert cli.main(["--config", str(write_config(tmp_path, "http://127.0.0.1:9")), "--simulate", "--once"]) == 75
+    holder.unlock()
+    assert "in use by another wattpush" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+def test_delete_removes_this_nodes_groups_or_only_those_named(
+    tmp_path: Path,
+    pushgateway_url: str,
+    job: str,
+    gateway: Callable[[], Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = str(write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"]))
+    assert cli.main(["--config", config, "--simulate", "--once"]) == 0
+    assert cli.main(["delete", "--config", config, "--device", "disk"]) == 0
+    assert set(gateway()) == {"cpu", ""}
+    assert cli.main(["--config", config, "delete"]) == 0
+    assert gateway() == {}
+    assert capsys.readouterr().out == "deleted: device disk\ndeleted: device cpu\ndeleted: device disk\ndeleted: node\n"
+
+
+def test_check_says_ok(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9", devices=["cpu", "disk"])
+    checked = run("check", "--config", config)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout == f"ok       {config}: 2 devices, 1 mux\n"
+    assert not (tmp_path / "state").exists()
+
+
+def test_help_fits_80_columns_and_lists_the_exit_codes() -> None:
+    ended = run("--help", environ={**os.environ, "COLUMNS": "80"})
+    assert ended.returncode == 0
+    assert max(map(len, ended.stdout.splitlines())) <= 80
+    for code in (0, 64, 69, 70, 74, 75, 76, 77, 78):
+        assert f"{code}  " in ended.stdout.partition("exit codes")[2]
+
+
+def test_the_command_and_the_module_are_one_program() -> None:
+    command = shutil.which("wattpush", path=str(PROJECT / ".venv" / "bin")) or shutil.which("wattpush")
+    if command is None:
+        pytest.skip("wattpush is not installed")
+    installed = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=30, check=True)
+    assert run("--version").stdout == installed.stdout
+    assert installed.stdout.startswith("wattpush ")

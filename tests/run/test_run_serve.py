@@ -1,0 +1,118 @@
+"""Answering scrapes."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.errors import AgentError, BusyError
+from agent.settings import ServeSettings
+from agent.sinks.scrape import ScrapeServer
+from tests.run.running import CPU, DISK, MemoryGateway, ask, node_of, samples_of, settings_for, world_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.node import Node
+    from agent.simulate.clock import HandClock
+
+
+@pytest.fixture
+def node(clock: HandClock) -> Node:
+    settings = settings_for(CPU, DISK)
+    return node_of(settings, world_for(settings, clock), clock, MemoryGateway())
+
+
+@pytest.fixture
+def url(node: Node) -> Iterator[str]:
+    with ExitStack() as stack:
+        server = ScrapeServer(ServeSettings("127.0.0.1", 0), node.scrape_registry, node.health, "wattpush on <b>&")
+        stack.callback(server.close)
+        yield f"http://127.0.0.1:{server.address[1]}"
+
+
+def take_readings(node: Node, clock: HandClock) -> None:
+    for _ in range(4):
+        node.take_sweep()
+        clock.sleep(1.0)
+    node.begin_push()
+
+
+def test_metrics_carry_hostname_and_device_and_are_those_of_the_last_push(
+    node: Node, url: str, clock: HandClock
+) -> None:
+    assert ask(f"{url}/metrics")[0] == 503
+    take_readings(node, clock)
+    node.take_sweep()  # not published yet, and so not saved: it must not be seen
+    status, body, headers = ask(f"{url}/metrics")
+    assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    found = samples_of(body)
+    for name, samples in found.items():
+        assert not name.endswith("_created")
+        for labels in samples:
+            assert dict(labels)["hostname"] == "node-17"
+            assert ("device" in dict(labels)) == name.startswith("wattpush_device")
+    assert found["wattpush_device_watts"][(("device", "cpu"), ("hostname", "node-17"))] == 6
+    assert found["wattpush_device_readings_total"][(("device", "disk"), ("hostname", "node-17"))] == 2
+
+
+def test_openmetrics_is_given_to_those_who_ask_for_it(node: Node, url: str, clock: HandClock) -> None:
+    take_readings(node, clock)
+    status, body, headers = ask(f"{url}/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert status == 200
+    assert headers["Content-Type"].startswith("application/openmetrics-text")
+    assert body.endswith("# EOF\n")
+
+
+def test_health_is_200_while_the_loop_gets_on_and_503_when_it_stands_still(
+    node: Node, url: str, clock: HandClock
+) -> None:
+    assert ask(f"{url}/-/healthy")[0] == 503
+    take_readings(node, clock)
+    assert ask(f"{url}/-/healthy")[:2] == (200, "healthy\n")
+    clock.sleep(60)
+    assert ask(f"{url}/-/healthy")[:2] == (503, "the last sweep ended 61 s ago\n")
+
+
+def test_the_landing_page_leads_to_the_metrics_and_quotes_names(url: str) -> None:
+    status, body, headers = ask(f"{url}/")
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert '<a href="/metrics">' in body
+    assert "wattpush on &lt;b&gt;&amp;" in body
+
+
+def test_other_paths_are_not_found_and_head_has_no_body(url: str) -> None:
+    assert ask(f"{url}/nothing")[0] == 404
+    status, body, headers = ask(f"{url}/", "HEAD")
+    assert (status, body) == (200, "")
+    assert int(headers["Content-Length"]) > 0
+    assert ask(f"{url}/metrics", "POST")[0] == 501
+
+
+def test_a_scraper_that_sends_nothing_does_not_keep_the_others_waiting(url: str) -> None:
+    with ExitStack() as stack:
+        for _ in range(10):
+            silent = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
+            stack.enter_context(silent)
+            silent.sendall(b"GET /met")
+        assert ask(f"{url}/")[0] == 200
+
+
+def test_a_taken_port_and_an_address_of_another_machine_are_told_apart(node: Node) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(BusyError, match=f"serve: listen: 127.0.0.1:{port}: in use; stop what listens there"):
+            ScrapeServer(ServeSettings("127.0.0.1", port), node.scrape_registry, node.health, "")
+    with pytest.raises(AgentError, match="is that an address of this machine"):
+        ScrapeServer(ServeSettings("203.0.113.1", port), node.scrape_registry, node.health, "")
+
+
+def test_listening_does_not_look_up_names(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def getfqdn(name: str = "") -> str:
+        raise AssertionError(f"offline, looking up {name} may take a minute")
+
+    monkeypatch.setattr(socket, "getfqdn", getfqdn)
+    ScrapeServer(ServeSettings("127.0.0.1", 0), node.scrape_registry, node.health, "").close()

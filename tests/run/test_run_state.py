@@ -1,0 +1,377 @@
+"""The counters between runs: what is pushed never goes back, except to a true restart from zero."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import stat
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from agent.account import Counters, LastReading, Saved
+from agent.errors import BusyError, PermissionDeniedError
+from agent.state import NodeCounters, State, StateFile, boot_id
+from tests.run.disks import disk, full
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.run.disks import Disk
+
+STATE = State(
+    {
+        "cpu": Saved(Counters(1.5, 0.25, 12.0, 7, 1, 2), LastReading(1234.5, 6.75), 1_700_000_000.5, "ina260 1/40"),
+        "rack 1/ä": Saved(),
+    },
+    NodeCounters(3, 2, 1),
+)
+
+
+def joules(amount: float) -> State:
+    return State({"cpu": Saved(Counters(joules=amount))})
+
+
+def joules_in(state: State) -> float:
+    return state.devices["cpu"].counters.joules if state.devices else 0.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def of_boot(folder: Path, boot: str) -> StateFile:
+    return StateFile(folder, "counters", boot)
+
+
+def test_everything_carries_on_within_a_boot_however_the_run_ended(folder: Path) -> None:
+    assert of_boot(folder, "a").save(STATE, ended_well=False)
+    assert of_boot(folder, "a").load() == STATE
+
+
+def test_counters_carry_on_over_a_reboot_after_a_clean_end_but_no_energy_is_counted_across_it(folder: Path) -> None:
+    of_boot(folder, "a").save(STATE, ended_well=True)
+    carried = of_boot(folder, "b").load()
+    assert carried.node == STATE.node
+    assert carried.devices["cpu"].counters == STATE.devices["cpu"].counters
+    assert carried.devices["cpu"].last is None
+    assert carried.devices["cpu"].last_read_unix_seconds == 1_700_000_000.5
+
+
+def test_counters_start_from_zero_after_a_power_cut(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    of_boot(folder, "a").save(STATE, ended_well=False)
+    assert of_boot(folder, "b").load() == State()
+    assert "went down before the last run ended" in caplog.text
+
+
+def test_a_kernel_that_names_no_boot_counts_as_rebooted(folder: Path) -> None:
+    of_boot(folder, "").save(STATE, ended_well=False)
+    assert of_boot(folder, "").load() == State()
+
+
+def test_the_running_kernel_names_its_boot() -> None:
+    assert boot_id() == boot_id() != ""
+
+
+def test_no_file_is_a_fresh_start(folder: Path) -> None:
+    assert of_boot(folder, "a").load() == State()
+
+
+def _written(state: State) -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        of_boot(Path(name), "a").save(state, ended_well=True)
+        return Path(name, "counters.json").read_bytes()
+
+
+whole = _written(STATE)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    data = bytearray(whole)
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(data)))
+        end = draw(st.integers(start, min(len(data), start + 40)))
+        data[start:end] = draw(st.binary(max_size=8) | st.sampled_from([b"9", b"null", b"[", b'"', b"-1e999", b"{}"]))
+    return bytes(data)
+
+
+@pytest.mark.reliability(
+    12,
+    "a damaged state file",
+    "set aside and named; counters start from zero",
+)
+@given(damaged() | st.binary(max_size=50))
+@example(b"")
+@example(b"null")
+@example(b"[]")
+@example(b'{"format": 1}')
+@example(b'{"format": 1, "content": [], "checksum": 223132457}')
+@example(b'{"format": 2, "content": {}, "checksum": 1}')
+@example(b"[" * 100_000)
+@example(b"9" * 10_000)
+@example(b"\x00" * 4096)
+@settings(max_examples=300)
+def test_a_damaged_file_is_set_aside_and_the_counters_start_from_zero(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "counters.json").write_bytes(data)
+        loaded = of_boot(folder, "a").load()
+        if loaded == STATE:  # the damage made no difference to what it says
+            return
+        assert loaded == State()
+        assert not (folder / "counters.json").exists()
+        assert (folder / "counters.damaged").read_bytes() == data
+
+
+def test_a_damaged_file_is_named_and_so_is_its_copy(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "counters.json").write_bytes(b"{")
+    of_boot(folder, "a").load()
+    assert str(folder / "counters.json") in caplog.text
+    assert str(folder / "counters.damaged") in caplog.text
+
+
+def test_a_dry_run_leaves_a_damaged_file_where_it_is(folder: Path) -> None:
+    (folder / "counters.json").write_bytes(b"{")
+    assert of_boot(folder, "a").load(is_read_only=True) == State()
+    assert [path.name for path in folder.iterdir()] == ["counters.json"]
+
+
+def test_a_folder_where_the_file_should_be_is_no_traceback(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "counters.json").mkdir()
+    file = of_boot(folder, "a")
+    assert file.load() == State()
+    assert "counters start from zero" in caplog.text
+    assert file.save(STATE, ended_well=True)
+    assert of_boot(folder, "a").load() == STATE
+
+
+def test_on_a_full_disk_the_old_file_makes_room_for_the_new_one(folder: Path) -> None:
+    with disk(folder / "disk", "8k") as small:  # two blocks: the file and a block of somebody else's
+        if not small.is_mounted:
+            pytest.skip("needs root, to mount a small file system")
+        file = of_boot(small.folder, "a")
+        assert file.save(joules(1), ended_well=True)
+        with (small.folder / "other").open("wb", buffering=0) as other, contextlib.suppress(OSError):
+            while other.write(b"x" * 512):
+                pass
+        with pytest.raises(OSError, match="No space left"):
+            (small.folder / "more").write_bytes(b"x")
+        assert file.save(joules(2), ended_well=True)
+        assert joules_in(of_boot(small.folder, "a").load()) == 2
+
+
+def test_what_cannot_be_written_starts_from_zero_and_never_from_an_older_value(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    file = of_boot(folder, "a")
+    assert file.save(joules(1), ended_well=True)
+    with full():
+        assert file.save(joules(2), ended_well=False)
+    assert of_boot(folder, "a").load() == State()
+    (line,) = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert "start from zero" in line
+    assert str(folder / "counters.json") in line
+    assert file.save(joules(3), ended_well=False)
+    assert joules_in(of_boot(folder, "a").load()) == 3
+    assert "can be written again" in caplog.text
+
+
+def test_what_can_neither_be_written_nor_removed_is_not_published(folder: Path) -> None:
+    with disk(folder / "disk") as rescue:
+        file = of_boot(rescue.folder, "a")
+        assert file.save(joules(1), ended_well=True)
+        with rescue.read_only():
+            assert not file.save(joules(2), ended_well=False)
+            assert joules_in(of_boot(rescue.folder, "a").load()) == 1
+        assert file.save(joules(3), ended_well=False)
+
+
+def test_a_folder_on_a_read_only_disk_is_used_without_a_lock(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with disk(folder / "disk") as rescue:
+        of_boot(rescue.folder, "a").save(STATE, ended_well=True)
+        if not rescue.is_mounted:
+            pytest.skip("a folder that is only forbidden is another matter")
+        with rescue.read_only():
+            file = of_boot(rescue.folder, "a")
+            file.lock()
+            assert "cannot be locked" in caplog.text
+            assert file.load() == STATE
+            file.unlock()
+
+
+def test_a_forbidden_folder_says_how_to_make_one(folder: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("nothing is forbidden to root; another test starts the program as nobody")
+    folder.chmod(0o555)
+    with pytest.raises(PermissionDeniedError, match=r"sudo install -d -o \$USER"):
+        of_boot(folder, "a").lock()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be in somebody else's folder")
+def test_root_leaves_nothing_in_the_folder_of_the_service_that_the_service_could_not_write(folder: Path) -> None:
+    os.chown(folder, 65534, 65534)
+    with pytest.raises(PermissionDeniedError, match=r"belongs to \w+, not to root; .*sudo -u \w+ wattpush"):
+        of_boot(folder, "a").lock()
+    assert list(folder.iterdir()) == []
+    # To look is no harm.
+    assert of_boot(folder, "a").load(is_read_only=True) == State()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take the places of two others")
+def test_in_the_folder_of_the_service_others_are_sent_to_its_user_and_not_told_to_take_it_over() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        folder = Path(place, "state")
+        folder.mkdir(mode=0o700)
+        of_boot(folder, "a").save(STATE, ended_well=True)
+        os.chown(folder, 1, 1)
+        os.seteuid(65534)
+        try:
+            for attempt in (of_boot(folder, "a").lock, of_boot(folder, "a").load):
+                with pytest.raises(PermissionDeniedError, match=r"belongs to \w+, not to \w+; .*sudo -u \w+ wattpush"):
+                    attempt()
+        finally:
+            os.seteuid(0)
+
+
+def test_only_one_process_at_a_time_has_the_state(folder: Path) -> None:
+    first, second = of_boot(folder / "new" / "folder", "a"), of_boot(folder / "new" / "folder", "a")
+    first.lock()
+    with pytest.raises(BusyError, match="in use by another wattpush"):
+        second.lock()
+    first.unlock()
+    second.lock()
+    second.unlock()
+
+
+class PowerCuts:
+    """What a disk holds for certain: what was there when its folder was last synchronised."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.certain = self._content()
+
+    def _content(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.folder.iterdir()}
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        real = os.fsync
+
+        def fsync(file: int) -> None:
+            real(file)
+            if stat.S_ISDIR(os.fstat(file).st_mode):
+                self.certain = self._content()
+
+        with patch("os.fsync", fsync):
+            yield
+
+    def cut(self, outcome: str) -> None:
+        """The power is cut: what was not synchronised is lost, or all there, or there but without its content."""
+        now = self._content()
+        after = {"lost": self.certain, "kept": now}.get(outcome) or {
+            name: data if self.certain.get(name) == data else b"" for name, data in now.items()
+        }
+        for path in self.folder.iterdir():
+            path.unlink()
+        for name, data in after.items():
+            (self.folder / name).write_bytes(data)
+        self.certain = after
+
+
+pushes = st.lists(st.tuples(st.integers(0, 1000), st.sampled_from(["", "", "", "full", "read-only"])), max_size=4)
+runs = st.lists(
+    st.tuples(
+        st.sampled_from(["once", "loop"]),
+        pushes,
+        st.sampled_from(["well", "well", "killed", "reboot", "lost", "kept", "torn"]),
+    ),
+    max_size=8,
+)
+
+
+@pytest.fixture(scope="module")
+def one_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
+    with disk(tmp_path_factory.mktemp("disk")) as made:
+        yield made
+
+
+@pytest.mark.reliability(
+    12,
+    "random sequences of runs, kills, power cuts that lose or tear writes, full and read-only disks",
+    "what Prometheus adds up is never more than what flowed",
+)
+@given(runs)
+@settings(max_examples=250)
+@example([("loop", [(500, "")], "well"), ("once", [(1, "read-only"), (1, "")], "lost"), ("loop", [(1, "")], "well")])
+@example([("once", [(500, ""), (500, "full")], "lost"), ("loop", [(1, "")], "well")])
+@example([("loop", [(500, ""), (500, "")], "lost"), ("loop", [(7, "")], "well")])
+def test_prometheus_never_sees_energy_that_did_not_flow(
+    one_disk: Disk, runs: list[tuple[str, list[tuple[int, str]], str]]
+) -> None:
+    """Over any sequence of runs, kills, power cuts and disk faults."""
+    boot, flowed, rise, before = 0, 0.0, 0.0, 0.0
+    for path in one_disk.folder.iterdir():
+        path.unlink()
+    cuts = PowerCuts(one_disk.folder)
+    with cuts.watched():
+        for kind, pushed, end in runs:
+            file = of_boot(one_disk.folder, str(boot))
+            counted = joules_in(file.load())
+            for amount, fault in pushed:
+                counted += amount
+                flowed += amount
+                with ExitStack() as stack:
+                    if fault:
+                        stack.enter_context({"full": full, "read-only": one_disk.read_only}[fault]())
+                    publishable = file.save(joules(counted), ended_well=kind == "once")
+                if publishable:
+                    rise += counted - before if counted >= before else counted  # what rate() and increase() do
+                    before = counted
+            if end in ("well", "reboot") and kind == "loop":
+                file.save(joules(counted), ended_well=True)
+            if end in ("lost", "kept", "torn"):
+                cuts.cut(end)
+            boot += end not in ("well", "killed")
+    assert rise <= flowed
+
+
+@given(runs)
+@settings(max_examples=100)
+def test_without_faults_and_power_cuts_no_energy_is_lost(runs: list[tuple[str, list[tuple[int, str]], str]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder, boot, flowed = Path(name), 0, 0.0
+        for kind, pushed, end in runs:
+            file = of_boot(folder, str(boot))
+            counted = joules_in(file.load())
+            for amount, _ in pushed:
+                counted += amount
+                flowed += amount
+                assert file.save(joules(counted), ended_well=kind == "once")
+            if end != "killed" and pushed:
+                file.save(joules(counted), ended_well=True)
+                boot += end == "reboot"
+            assert counted == flowed
+
+
+def test_the_file_of_a_running_loop_is_not_forced_to_disk_at_every_push(folder: Path) -> None:
+    """It spares the memory card; what is forced is the word that a run has begun, and its end."""
+    cuts = PowerCuts(folder)
+    with cuts.watched():
+        file = of_boot(folder, "a")
+        file.save(joules(1), ended_well=False)
+        first = cuts.certain["counters.json"]
+        file.save(joules(2), ended_well=False)
+        assert cuts.certain["counters.json"] == first
+        file.save(joules(3), ended_well=True)
+    assert cuts.certain["counters.json"] == (folder / "counters.json").read_bytes() != first

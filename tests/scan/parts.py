@@ -1,0 +1,94 @@
+"""Parts that only a scan meets: chips of which it needs no more than an answer, and what a write would do to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.simulate.part import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class IdChip(Part):
+    """Registers of two bytes behind a pointer, as in TI's power monitors; those that it has not read as zero."""
+
+    def __init__(self, address: int, words: Mapping[int, int]) -> None:
+        super().__init__(address)
+        self.words = dict(words)
+        self.pointers: list[int] = []
+
+    def write(self, data: bytes) -> None:
+        assert len(data) == 1, f"a register was written: {data.hex()}"
+        self.pointers.append(data[0])
+
+    def read(self, length: int) -> bytes:
+        word = self.words.get(self.pointers[-1], 0) if self.pointers else 0
+        return word.to_bytes(2, "big")[:length].ljust(length, b"\0")
+
+    def power_loss(self) -> None:
+        self.pointers.clear()
+
+
+INA226 = {0x00: 0x4127, 0xFE: 0x5449, 0xFF: 0x2260}
+INA228 = {0x3E: 0x5449, 0x3F: 0x2281, 0x01: 0xFB68}
+INA237 = {0x3E: 0x5449, 0x3F: 0x2371}
+INA238 = {0x3E: 0x5449, 0x3F: 0x2381}
+INA219 = {0x00: 0x399F}
+INA231 = {0x00: 0x4127}
+HDC1080 = {0x02: 0x1000, 0xFE: 0x5449, 0xFF: 0x1050}
+
+
+class Foreign(Part):
+    """A chip of another trade: whatever is written to it does something. `answers` are what it gives, byte by byte."""
+
+    def __init__(self, address: int, answers: bytes = b"\x00") -> None:
+        super().__init__(address)
+        self.answers = answers
+        self.written: list[bytes] = []
+        self._given = 0
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def read(self, length: int) -> bytes:
+        given = bytes(self.answers[(self._given + n) % len(self.answers)] for n in range(length))
+        self._given += length
+        return given
+
+    def power_loss(self) -> None:
+        self.written.clear()
+
+
+class HT16K33(Foreign):
+    """A display: a byte below 0x10 sets the pointer into its memory, any other is a command (Holtek HT16K33)."""
+
+    def __init__(self, address: int, memory: bytes = bytes(16)) -> None:
+        super().__init__(address)
+        self.memory = memory
+        self._pointer = 0
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        assert len(data) == 1
+        assert data[0] < 0x10, f"a command: {data.hex()}"
+        self._pointer = data[0]
+
+    def read(self, length: int) -> bytes:
+        return bytes(self.memory[(self._pointer + n) % 16] for n in range(length))
+
+
+class PointedRegisters(Foreign):
+    """A sensor with registers of a byte behind a pointer, such as a BME280."""
+
+    def __init__(self, address: int, registers: Mapping[int, int]) -> None:
+        super().__init__(address)
+        self._registers = registers
+        self._pointer = 0
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self._pointer = data[0]
+
+    def read(self, length: int) -> bytes:
+        return bytes(self._registers.get(self._pointer + n, 0) for n in range(length))

@@ -1,0 +1,350 @@
+"""The command around the scan: which buses, exit codes, errors that say what to do, and what goes where."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import bus as agent_bus
+from agent import cli, cures, sensors
+from agent.commands import scan
+from agent.config import parse
+from agent.errors import ExitCode
+from agent.scan.configuration import as_toml
+from agent.sensors import Measurement, hwmon
+from agent.settings import Place
+from agent.simulate.clock import HandClock
+from agent.simulate.wire import Wire
+from tests.bench import ina260, ina3221
+from tests.emulated_i2c_dev import EmulatedI2CDev
+from tests.hardware.test_hwmon import write
+from tests.scan import parts
+from tests.scan.node import ScannedNode, sysfs_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.settings import Settings
+
+
+class Linux:
+    """A machine whose /dev/i2c-N are wires, to be scanned by the command in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.clock = HandClock()
+        self.wires: dict[int, Wire] = {}
+        self.dev = EmulatedI2CDev(self.wires, folder)
+        self.dev.install(monkeypatch)
+        self.sysfs = folder / "sys"
+        self.hwmon = folder / "hwmon"
+        self.hwmon.mkdir()
+        monkeypatch.setattr(agent_bus, "bus_numbers", lambda: tuple(sorted(self.wires)))
+        monkeypatch.setattr(scan, "SYSFS", self.sysfs)
+        monkeypatch.setattr(hwmon, "CLASS_FOLDER", self.hwmon)
+
+    def wire(self, number: int) -> Wire:
+        return self.wires.setdefault(number, Wire(self.clock.monotonic))
+
+
+@pytest.fixture
+def linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Linux:
+    return Linux(monkeypatch, tmp_path)
+
+
+def settings_of(text: str) -> Settings:
+    return parse(text, sensors.options(), default_hostname="node", environ={"HOME": "/nowhere"})
+
+
+def test_every_bus_of_the_machine_is_scanned_or_those_that_are_named(
+    linux: Linux, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 7, 10):
+        linux.wire(number).attach(parts.IdChip(0x40 + number % 5, parts.INA226))
+    assert cli.main(["scan"]) == ExitCode.OK
+    titles = [line for line in capsys.readouterr().out.splitlines() if line.startswith("/dev/")]
+    assert titles == ["/dev/i2c-1", "/dev/i2c-7", "/dev/i2c-10"]
+    assert cli.main(["scan", "--bus", "7", "--bus", "1", "--bus", "7"]) == ExitCode.OK
+    titles = [line for line in capsys.readouterr().out.splitlines() if line.startswith("/dev/")]
+    assert titles == ["/dev/i2c-7", "/dev/i2c-1"]
+
+
+def test_a_bus_with_nothing_on_it_is_said_to_have_nothing(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
+    linux.wire(1)
+    assert cli.main(["scan"]) == ExitCode.OK
+    assert capsys.readouterr().out.startswith("/dev/i2c-1\nnothing answers; is it powered")
+
+
+def test_toml_of_nothing_is_an_example_and_a_warning(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
+    linux.wire(1)
+    assert cli.main(["scan", "--toml"]) == ExitCode.OK
+    shown = capsys.readouterr()
+    assert shown.err == "wattpush: warning: nothing was found that wattpush reads, so the configuration has no device\n"
+    assert "[[device]]" not in shown.out.replace("#[[device]]", "")
+    assert settings_of(
+        shown.out.replace("\n#[", "\n[")
+        .replace("\n#name", "\nname")
+        .replace("\n#chip", "\nchip")
+        .replace("\n#bus", "\nbus")
+        .replace("\n#address", "\naddress")
+    ).devices
+
+
+def test_a_machine_without_a_bus_says_how_to_enable_one(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
+    assert linux.wires == {}
+    assert cli.main(["scan"]) == ExitCode.IOERR
+    said = capsys.readouterr().err
+    assert said.startswith("wattpush: there is no /dev/i2c-N; is I2C enabled? Raspberry Pi: sudo raspi-config")
+
+
+def test_a_machine_without_a_bus_still_shows_what_its_kernel_reads(
+    linux: Linux, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An overlay such as ina2xx needs no i2c-dev, and so no /dev/i2c-N."""
+    assert linux.wires == {}
+    write(linux.hwmon / "hwmon1", "ina226", {1: (None, 5000, 100)})
+    assert cli.main(["scan"]) == ExitCode.IOERR
+    shown = capsys.readouterr()
+    assert "ina226 hwmon1" in shown.out
+    assert "there is no /dev/i2c-N" in shown.err
+    assert cli.main(["scan", "--toml"]) == ExitCode.IOERR
+    out = capsys.readouterr().out
+    assert out.startswith("# INCOMPLETE: there is no /dev/i2c-N; is I2C enabled? ")
+    assert [device.name for device in settings_of(out).devices] == ["ina226-in1"]
+
+
+def test_what_was_not_found_for_an_error_is_missed_in_the_table_and_in_the_configuration(
+    linux: Linux, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = ScannedNode()
+    linux.wires[1] = node.wire
+    node.wire.faults.fail_when(
+        lambda t: errno.EREMOTEIO if (t.messages[0].address, t.messages[0].data) == (0x71, b"\x80") else None
+    )
+    assert cli.main(["scan"]) == ExitCode.IOERR
+    assert capsys.readouterr().out.startswith("/dev/i2c-1\nincomplete: see the errors\n")
+    assert cli.main(["scan", "--toml"]) == ExitCode.IOERR
+    out = capsys.readouterr().out
+    assert out.startswith("# INCOMPLETE: mux m1 (0x71 on /dev/i2c-1) does not answer: NACK; check its power")
+    assert "m1-ch7-0x40" not in {device.name for device in settings_of(out).devices}
+
+
+def test_an_adapter_that_only_blinka_knows_is_the_boards_bus(
+    linux: Linux, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert linux.wires == {}
+    monkeypatch.setenv("BLINKA_MCP2221", "1")
+    monkeypatch.setitem(sys.modules, "board", None)  # not installed
+    assert cli.main(["scan"]) == ExitCode.IOERR
+    assert "the board's default bus: Blinka cannot open it" in capsys.readouterr().err
+
+
+def test_a_bus_that_is_not_there_is_named_with_those_that_are(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
+    linux.wire(1).attach(parts.IdChip(0x40, parts.INA226))
+    assert cli.main(["scan", "--bus", "9", "--bus", "1"]) == ExitCode.IOERR
+    shown = capsys.readouterr()
+    assert "INA226" in shown.out
+    assert "/dev/i2c-9: No such file or directory" in shown.err
+    assert shown.err.endswith("here are /dev/i2c-1\n")
+
+
+def test_a_denied_permission_ends_in_its_exit_code_and_says_the_command_that_helps(
+    linux: Linux, capsys: pytest.CaptureFixture[str]
+) -> None:
+    linux.wire(1)
+    linux.dev.refusal = errno.EACCES
+    assert cli.main(["scan"]) == ExitCode.NOPERM
+    assert "sudo usermod -aG i2c $USER, then log in again" in capsys.readouterr().err
+
+
+def test_a_device_file_of_root_alone_names_what_makes_the_group() -> None:
+    if os.stat("/").st_gid != 0:  # noqa: PTH116 - as the code under test
+        pytest.skip("needs a file that belongs to the group root")
+    assert "sudo apt install i2c-tools" in cures.of_denied_permission("/")
+
+
+@pytest.mark.parametrize(
+    ("address", "straps"),
+    [(0x70, "A2 low, A1 low, A0 low"), (0x73, "A2 low, A1 high, A0 high"), (0x74, "A2 high, A1 low")],
+)
+def test_a_silent_mux_names_the_straps_of_its_address(address: int, straps: str) -> None:
+    assert straps in cures.of_silent_mux(address)
+
+
+@pytest.mark.parametrize("bus", ["x", "-1", "1.5", "\N{SUPERSCRIPT TWO}", ""])
+def test_a_bus_that_is_no_bus_is_a_mistake_in_the_command_line(bus: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["scan", f"--bus={bus}"])
+    assert caught.value.code == ExitCode.USAGE
+    assert 'neither "board" nor the N of a /dev/i2c-N' in capsys.readouterr().err
+
+
+def test_help_says_what_is_written_to_what(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["scan", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "a mux can only be told by writing its channel byte" in out
+
+
+def test_a_channel_that_the_kernel_makes_a_bus_of_is_named_as_such_and_configured_by_its_number(
+    linux: Linux, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = linux.sysfs / "devices/i2c-1/i2c-11"
+    adapter.mkdir(parents=True)
+    sysfs_of(linux.sysfs, {(1, 0x70): "pca954x"})
+    (linux.sysfs / "bus/i2c/devices/i2c-11").symlink_to(adapter)
+    (linux.sysfs / "bus/i2c/devices/1-0070/channel-3").symlink_to(adapter)
+    kernels_mux, trunk_chip = parts.Foreign(0x70), parts.Foreign(0x50)
+    for number in (1, 11):  # what is before the mux is heard behind it
+        linux.wire(number).attach(kernels_mux)
+        linux.wire(number).attach(trunk_chip)
+    text = ina260("i2c11-0x40", "bus = 1")
+    node = ScannedNode(text)
+    linux.wire(11).attach(node.bench.chip("i2c11-0x40"))
+    assert cli.main(["scan"]) == ExitCode.OK
+    out = capsys.readouterr().out
+    assert "pca954x: /dev/i2c-11" in out
+    assert "/dev/i2c-11: channel 3 of the kernel's mux 0x70 on /dev/i2c-1" in out
+    assert out.count("0x50") == 1
+    assert kernels_mux.written == []
+    assert cli.main(["scan", "--toml"]) == ExitCode.OK
+    (device,) = settings_of(capsys.readouterr().out).devices
+    assert (device.name, device.place) == ("i2c11-0x40", Place(11, None, None, 0x40))
+
+
+def test_chips_of_the_kernel_are_shown_and_become_devices_that_read_what_they_are_said_to_read(
+    linux: Linux, capsys: pytest.CaptureFixture[str]
+) -> None:
+    linux.wire(1)
+    orin = write(linux.hwmon / "hwmon1", "ina3221", {1: ("VDD_IN", 19072, 992), 2: ("VDD_CPU", 19064, -40)})
+    for number, millivolts in ((4, 12), (5, 13)):  # what the driver calls in4 and in5 are shunt voltages, curr4 a sum
+        (orin / f"in{number}_input").write_text(f"{millivolts}\n")
+    (orin / "curr4_input").write_text("1300\n")
+    write(linux.hwmon / "hwmon0", "coretemp", {1: (None, 1000, 1000)})
+    for number in (2, 10):
+        folder = write(linux.hwmon / f"hwmon{number}", "ina226", {1: (None, 5000 + number, 100)})
+        (linux.hwmon.parent / f"1-004{number % 7}").mkdir()
+        (folder / "device").symlink_to(linux.hwmon.parent / f"1-004{number % 7}")
+        write(linux.hwmon.parent / f"1-004{number % 7}/hwmon/hwmon{number}", "ina226", {1: (None, 5000 + number, 100)})
+    assert cli.main(["scan"]) == ExitCode.OK
+    out = capsys.readouterr().out
+    assert [line.split() for line in out.splitlines() if line.startswith("ina")] == [
+        ["ina3221", "hwmon1", "1", "VDD_IN", "19.072", "0.9920", "18.919"],
+        ["ina3221", "hwmon1", "2", "VDD_CPU", "19.064", "-0.0400", "-0.763"],
+        ["ina226", "1-0042", "1", "5.002", "0.1000", "0.500"],
+        ["ina226", "1-0043", "1", "5.010", "0.1000", "0.501"],
+    ]
+    assert cli.main(["scan", "--toml"]) == ExitCode.OK
+    devices = settings_of(capsys.readouterr().out).devices
+    assert [device.name for device in devices] == [
+        "ina3221-VDD_IN",
+        "ina3221-VDD_CPU",
+        "ina226-in1",
+        "ina226-in1-1-0043",
+    ]
+    assert [hwmon.Chip(device, linux.hwmon).read() for device in devices] == [
+        Measurement(19.072, 0.992),
+        Measurement(19.064, -0.04),
+        Measurement(5.002, 0.1),
+        Measurement(5.010, 0.1),
+    ]
+
+
+def test_labels_and_names_that_several_inputs_of_the_kernel_share_become_devices_that_read_their_own(
+    linux: Linux, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An AGX Orin has two INA3221, whose free inputs are all labelled NC; beside them, one without labels."""
+    linux.wire(1)
+    for number, address in ((3, "0040"), (4, "0041")):
+        chip = linux.hwmon.parent / f"1-{address}"
+        labels: dict[int, tuple[str | None, int, int]] = {
+            1: ("NC", 1000 * number, 10),
+            2: (f"VDD_{number}", 1000 * number, 20),
+            3: ("NC", 1000 * number, 30),
+        }
+        folder = write(chip / f"hwmon/hwmon{number}", "ina3221", labels)
+        (folder / "device").symlink_to(chip)
+        (linux.hwmon / f"hwmon{number}").symlink_to(folder)
+    write(linux.hwmon / "hwmon5", "ina3221", {1: (None, 5000, 10)})
+    assert cli.main(["scan", "--toml"]) == ExitCode.OK
+    devices = settings_of(capsys.readouterr().out).devices
+    assert [hwmon.Chip(device, linux.hwmon).read()[:2] for device in devices] == [
+        *((volts, milliamperes / 1000) for volts in (3.0, 4.0) for milliamperes in (10, 20, 30)),
+        (5.0, 0.01),
+    ]
+
+
+def test_a_label_with_anything_in_it_is_still_a_configuration(tmp_path: Path) -> None:
+    label = 'a "b" \\ [c] \N{OHM SIGN}'
+    found = hwmon.PowerInput("ina3221", tmp_path, 1, label)
+    (device,) = settings_of(as_toml([], [(found, None)])).devices
+    assert device.label == label
+
+
+def test_a_label_that_a_configuration_could_not_say_is_not_used(linux: Linux) -> None:
+    write(linux.hwmon / "hwmon1", "ina3221", {1: ("VDD\x07IN", 19072, 992)})
+    (found,) = hwmon.power_inputs(linux.hwmon)
+    assert found.label is None
+    (device,) = settings_of(as_toml([], [(found, None)])).devices
+    assert (device.name, device.input) == ("ina3221-in1", 1)
+
+
+def test_an_input_that_the_kernel_cannot_read_is_shown_without_numbers(
+    linux: Linux, capsys: pytest.CaptureFixture[str]
+) -> None:
+    linux.wire(1)
+    folder = write(linux.hwmon / "hwmon1", "ina3221", {1: ("[bold]VDD_IN", 19072, 992)})
+    (folder / "in1_input").write_text("")
+    assert cli.main(["scan"]) == ExitCode.OK
+    assert "ina3221 hwmon1  1     [bold]VDD_IN  " in capsys.readouterr().out
+
+
+def test_simulated_chips_of_a_configuration_are_found_and_give_that_configuration_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.toml"
+    module = '[[device]]\nname = "ina3221-VDD_IN"\nchip = "hwmon"\nsensor = "ina3221"\nlabel = "VDD_IN"\n'
+    radio = "".join(ina3221(f"i2c1-0x41-in{number}", "bus = 1", number, more="") for number in (1, 2, 3))
+    text = '[pushgateway]\nurl = "http://127.0.0.1:9091"\n' + radio + ina260("i2c1-0x4a", "bus = 1", 0x4A, "") + module
+    file.write_text(text)
+    assert cli.main(["--config", str(file), "scan", "--simulate", "--toml"]) == ExitCode.OK
+    out = capsys.readouterr().out
+    assert settings_of(out).devices == settings_of(text).devices
+    assert "# Now 0.000 V" not in out, "a simulated chip was read before its first conversion"
+
+
+def test_simulated_chips_are_said_to_be_simulated_before_anything_else_and_real_ones_are_not(
+    linux: Linux, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[pushgateway]\nurl = "http://127.0.0.1:9091"\n' + ina260("cpu", "bus = 1", 0x4A, ""))
+    for arguments in (["scan"], ["scan", "--toml"]):
+        assert cli.main(["--config", str(file), *arguments, "--simulate"]) == ExitCode.OK
+        first = capsys.readouterr().out.splitlines()[0]
+        assert "SIMULATED from the configuration: no chip and no number below is real." in first
+        linux.wire(1)
+        assert cli.main(arguments) == ExitCode.OK
+        assert "SIMULATED" not in capsys.readouterr().out
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_progress_bar_is_shown_on_a_terminal_once_a_scan_takes_long(*, is_terminal: bool) -> None:
+    stream, clock = (Terminal() if is_terminal else io.StringIO()), HandClock()
+    with scan._bar_on(stream, clock) as progress:
+        for done in range(4):
+            progress(done, 64, "on [/dev/i2c-1]")
+            clock.sleep(0.1)
+        assert stream.getvalue() == ""
+        clock.sleep(1.0)
+        progress(40, 64, "on [/dev/i2c-1]")
+    assert ("40/64" in stream.getvalue()) == ("on [/dev/i2c-1]" in stream.getvalue()) == is_terminal
+    assert bool(stream.getvalue()) == is_terminal

@@ -1,0 +1,207 @@
+"""The whole way of a person at the node, with real processes and a real Pushgateway: scan, check, run."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import sensors
+from agent.config import parse
+from agent.errors import ExitCode
+from agent.simulate.rails import ConstantRail
+from agent.simulate.world import build_world
+from tests.bench import distinct_rails, settings_of
+from tests.reliability.remote_wire import WireServer
+from tests.run.running import LONG_SECONDS, PROJECT, groups_of
+from tests.scan.node import EEPROM, KERNELS, NODE, OTHER, messages_to, sysfs_of
+from tests.scan.parts import INA226, Foreign, IdChip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from agent.simulate.wire import Transaction
+
+    Completed = subprocess.CompletedProcess[str]
+
+
+class RealTime:
+    """The clock of the simulated rails in real time."""
+
+    def __init__(self) -> None:
+        from time import monotonic  # noqa: PLC0415 - the one place that looks at real time
+
+        self.monotonic = monotonic
+
+
+class Machine:
+    """A machine with one bus, for programs in processes of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        clock = RealTime()
+        self.settings = settings_of(NODE, 'sample_interval = "1s"\n')
+        self.rails = distinct_rails(self.settings, clock)  # type: ignore[arg-type] # all it needs of a clock
+        self.world = build_world(self.settings, clock.monotonic, self.rails)
+        self.wire = self.world.wires[1]
+        self.log: list[Transaction] = []
+        self.wire.log = self.log
+        self.wire.attach(Foreign(EEPROM))
+        self.wire.attach(Foreign(KERNELS))
+        self.world.muxes["m1"].attach(2, IdChip(OTHER, INA226))
+        sysfs_of(folder / "sys", {(1, KERNELS): "ina3221"})
+        self.server = WireServer(self.wire, folder)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.scan.emulated_program", self.server.address, str(self.folder), *arguments],
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> Completed:
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=LONG_SECONDS)
+        assert "Traceback" not in err, err
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def all_muxes_are_closed(self) -> bool:
+        return all(mux.control == 0 for mux in self.world.muxes.values())
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    machine = Machine(tmp_path)
+    yield machine
+    machine.server.close()
+
+
+def test_scan_to_a_file_then_check_then_once_pushes_every_chip_that_was_found(
+    machine: Machine, pushgateway_url: str
+) -> None:
+    scanned = machine.run("scan", "--toml")
+    assert (scanned.returncode, scanned.stderr) == (0, "")
+    assert machine.all_muxes_are_closed()
+    assert messages_to(machine.log, [KERNELS]) == []
+    text = scanned.stdout.replace("http://127.0.0.1:9091", pushgateway_url)
+    text = f'state_dir = "{machine.folder}/state"\n{text}'.replace("[pushgateway]", '[pushgateway]\njob = "scanned"')
+    file = machine.folder / "config.toml"
+    file.write_text(text)
+
+    checked = machine.run("--config", str(file), "check", "--hardware")
+    first, *lines = checked.stdout.splitlines()
+    assert (checked.returncode, first) == (0, f"ok       {file}: 10 devices, 3 muxes"), checked
+    assert len(lines) >= 13
+    assert all(line.startswith("ok ") for line in lines), checked.stdout
+    assert machine.all_muxes_are_closed()
+
+    once = machine.run("--config", str(file), "--once")
+    assert once.returncode == 0, once.stderr
+    groups = groups_of(pushgateway_url, "scanned")
+    assert set(groups) == {"", *(device.name for device in machine.settings.devices)}
+    for device in machine.settings.devices:
+        rail = machine.rails[device.name]
+        assert isinstance(rail, ConstantRail)
+        assert abs(groups[device.name]["wattpush_device_volts"] - rail.volts) < 1e-6
+        assert abs(groups[device.name]["wattpush_device_amperes"] - rail.amperes) < 1e-6
+
+
+def test_what_a_scan_writes_says_what_nobody_can_see(machine: Machine) -> None:
+    text = machine.run("scan", "--toml").stdout
+    assert parse(text, sensors.options(), default_hostname="node", environ={"HOME": "/nowhere"}).devices
+    assert "# INA226 at 0x44 behind mux m1 (0x71 on /dev/i2c-1) channel 2: wattpush does not read it." in text
+    assert text.count("shunt_ohms = 0.1   # look it up on the board: 0.1 is common, Adafruit's board has 0.05,") == 3
+    assert "# Now 2.000 V, 0.0600 A." in text
+
+
+def test_the_table_is_plain_in_a_pipe_fits_80_columns_and_names_everything(machine: Machine) -> None:
+    scanned = machine.run("scan")
+    assert scanned.returncode == 0
+    assert "\x1b" not in scanned.stdout
+    assert max(map(len, scanned.stdout.splitlines())) <= 80
+    rows = [re.split(r"  +| (?=0x|yes|likely|kernel )", line.strip()) for line in scanned.stdout.splitlines()]
+    for row in (
+        ["trunk", "0x43", "ina3221", "kernel"],
+        ["trunk", "0x50", "unknown"],
+        ["m0 ch 6", "0x72", "TCA9548A = m2", "yes"],
+        ["m1 ch 2", "0x44", "INA226, not read by wattpush", "yes"],
+        ["m2 ch 3", "0x40", "INA260", "yes", "3.600", "0.2200", "0.792"],
+        ["m0 ch 4", "0x41", "INA3221 input 1", "yes", "2.400", "0.1000*", "0.240*"],
+    ):
+        assert row in rows, scanned.stdout
+    words = " ".join(scanned.stdout.split())
+    assert "* if the shunt has 0.1 ohm" in words
+    assert "0x43, 0x4f, 0x50: on the trunk, so heard behind every channel" in words
+
+
+def test_a_bus_that_another_process_holds_ends_in_the_exit_code_for_that(machine: Machine) -> None:
+    device_file = machine.folder / "i2c-1"
+    device_file.touch()
+    with device_file.open() as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        scanned = machine.run("scan")
+    assert scanned.returncode == ExitCode.TEMPFAIL
+    assert "/dev/i2c-1: another process has held the bus for 1 s" in scanned.stderr
+    assert machine.log == []
+
+
+@pytest.mark.parametrize("command", ["scan", "check --hardware"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+def test_a_signal_in_the_middle_leaves_every_channel_closed(
+    machine: Machine, command: str, number: signal.Signals
+) -> None:
+    config = machine.folder / "config.toml"
+    config.write_text(machine.run("scan", "--toml").stdout)
+    in_the_middle, go_on = threading.Event(), threading.Event()
+    transfer = machine.wire.transfer
+
+    def stop_there(messages: object) -> None:
+        transfer(messages)  # type: ignore[arg-type] # handed on
+        if machine.world.muxes["m0"].open_channels:
+            in_the_middle.set()
+            go_on.wait(LONG_SECONDS)
+
+    machine.wire.transfer = stop_there  # type: ignore[method-assign] # a slow wire
+    with machine.start(*command.split(), "--config", str(config)) as process:
+        assert in_the_middle.wait(LONG_SECONDS)
+        process.send_signal(number)
+        go_on.set()
+        _, err = process.communicate(timeout=LONG_SECONDS)
+    assert process.returncode == 128 + number
+    assert err == ""
+    assert machine.all_muxes_are_closed()
+
+
+def on_a_terminal(environ: dict[str, str]) -> str:
+    """What the program shows on a terminal of 80 columns."""
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "agent", "--config", "config.toml.example", "scan", "--simulate"]
+    environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environ}
+    chunks = []
+    with subprocess.Popen(command, cwd=PROJECT, env=environ, stdin=subprocess.DEVNULL, stdout=theirs) as process:
+        os.close(theirs)
+        with os.fdopen(ours, "rb", buffering=0) as terminal, contextlib.suppress(OSError):  # how Linux ends a terminal
+            while chunk := terminal.read(65536):
+                chunks.append(chunk)
+        assert process.wait(LONG_SECONDS) == 0
+    return b"".join(chunks).decode()
+
+
+def test_a_terminal_gets_colours_and_no_color_takes_them_away() -> None:
+    colours = re.compile(r"\x1b\[[0-9;]*3[0-9]m")
+    assert colours.search(on_a_terminal({"NO_COLOR": ""}))
+    plain = on_a_terminal({"NO_COLOR": "1"})
+    assert "TCA9548A = m0" in plain
+    assert not colours.search(plain)

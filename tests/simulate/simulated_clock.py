@@ -1,0 +1,16 @@
+"""The clock of the simulated parts in these tests."""
+
+from __future__ import annotations
+
+
+class HandClock:
+    """A clock that stands until it is turned."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds

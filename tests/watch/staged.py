@@ -1,0 +1,140 @@
+"""A watch of scenes that are always the same: `python -m tests.watch.staged SCENE`, in whatever terminal it is given.
+
+All of it is real but two things: the clock is turned by hand, a second a sweep, and the sweeps run in the main thread.
+After the last sweep time stands still, while signals are obeyed as ever.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from agent.simulate.rails import ConstantRail
+from agent.wakeups import Wakeups
+from agent.watch.history import History
+from agent.watch.live import LiveTable, make_console
+from agent.watch.output import Output
+from agent.watch.strokes import strokes_for
+from agent.watch.suspension import Suspension
+from agent.watch.sweeper import Sweeper
+from agent.watch.watching import watch
+from tests.bench import Bench, ina260, ina3221, mux
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SLOW = 'averaging = { count = 1024, voltage = "8.244ms", current = "8.244ms" }'
+EVERY = 'sample_interval = "1s"\n'
+
+MIXED = (
+    mux("m0", 0x70)
+    + ina260("cpu", 'mux = "m0", channel = 0')
+    + ina260("accelerator", 'mux = "m0", channel = 1')
+    + ina3221("radio", 'mux = "m0", channel = 3', 2)
+    + ina260("battery", 'mux = "m0", channel = 4')
+    + ina260("fan", 'mux = "m0", channel = 5')
+    + ina260("disk", 'mux = "m0", channel = 6', more=SLOW)
+    + ina260("a name that is far too long for its column", 'mux = "m0", channel = 7')
+)
+MANY = mux("m0", 0x70) + "".join(
+    ina260(f"rail-{number:02d}", f'mux = "m0", channel = {number % 8}', 0x40 + number // 8) for number in range(30)
+)
+
+
+def mixed(bench: Bench, second: int) -> None:
+    """Loads that change, one that flows back, a chip that is unplugged for a while, one that loses its power."""
+    load = 0.5 + 0.5 * math.sin(second / 7)
+    bursts = 8.0 if second % 40 < 5 else 0.0
+    loads = {
+        "cpu": (5.0, 0.5 + load),
+        "accelerator": (12.0, 0.25 + bursts),
+        "radio": (3.304, 0.004 + 0.02 * (second % 10 == 0)),
+        "battery": (7.4, 1.0 - second / 75),
+        "disk": (5.0, 0.4),
+        "a name that is far too long for its column": (1.25, 0.01),
+    }
+    for name, (volts, amperes) in loads.items():
+        set_rail(bench, name, volts, amperes)
+    if second == 1:
+        bench.chip("fan").unplug()
+    if second == 146:
+        bench.chip("disk").power_loss()
+
+
+def many(bench: Bench, second: int) -> None:
+    """More devices than a small terminal has lines; two of the last ones do not answer."""
+    if second == 1:
+        for name in ("rail-03", "rail-27", "rail-29"):
+            bench.chip(name).unplug()
+
+
+def set_rail(bench: Bench, name: str, volts: float, amperes: float) -> None:
+    rail = bench.rails[name]
+    assert isinstance(rail, ConstantRail)
+    rail.volts, rail.amperes = volts, amperes
+
+
+SCENES: dict[str, tuple[str, int, Callable[[Bench, int], None]]] = {
+    "mixed": (MIXED, 150, mixed),
+    "many": (MANY, 5, many),
+    "hang": (MANY, 5, many),
+}
+
+
+class HandSweeper(Sweeper):
+    """Sweeps within `start`."""
+
+    def start(self) -> None:
+        self._under_way = []
+        self._run(self._under_way)
+
+
+class Staging(Wakeups):
+    """Waiting turns the clock and changes the loads, up to the last sweep; from then on it is waiting."""
+
+    def __init__(self, bench: Bench, sweeps: int, change: Callable[[Bench, int], None]) -> None:
+        super().__init__()
+        self._bench = bench
+        self._sweeps = sweeps
+        self._change = change
+        self._second = 0
+        self._is_woken = False
+        change(bench, 0)
+
+    def wake(self) -> None:
+        self._is_woken = True
+
+    def wait(self, seconds: float) -> None:
+        if self._is_woken:
+            self._is_woken = False
+        elif seconds > 0 and self._second < self._sweeps:
+            self._second += 1
+            self._bench.clock.sleep(seconds)
+            self._change(self._bench, self._second)
+        else:
+            super().wait(seconds)
+
+
+def main(scene: str) -> None:
+    text, sweeps, change = SCENES[scene]
+    bench = Bench.of(text, EVERY)
+    with Staging(bench, sweeps, change) as staging, Suspension() as suspension:
+        history = History(bench.settings, bench.clock, is_simulated=True)
+        output = Output(sys.stdout.fileno(), sys.stdout.encoding, staging, bench.clock)
+        console = make_console(os.environ)
+        strokes = strokes_for(sys.stdout.encoding, os.environ)
+        watch(
+            sample_interval_seconds=1.0,
+            sweeper=HandSweeper(bench.new_sweep(is_guest=True), staging.wake),
+            history=history,
+            face=LiveTable(output, console, history, strokes, bench.clock),
+            clock=bench.clock,
+            waiting=staging,
+            suspension=suspension,
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,123 @@
+"""A real terminal to look at: tmux without anybody attached, driven from a test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.run.running import LONG_SECONDS, PROJECT, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+CONFIGURATION = """\
+set -g status off
+set -g default-terminal screen-256color
+set -g remain-on-exit on
+set -s escape-time 0
+"""
+
+UTF8 = {"LANG": "C.UTF-8", "TZ": "UTC", "TERM": "screen-256color"}
+
+
+class Terminal:
+    """One pane of tmux."""
+
+    def __init__(self, tmux: str, folder: Path) -> None:
+        self._configuration = folder / "tmux.conf"
+        self._configuration.write_text(CONFIGURATION)
+        self._command = [tmux, "-u", "-S", str(folder / "socket"), "-f", str(self._configuration)]
+        # A tmux that was unpacked by scripts/servers has its libraries beside it.
+        libraries = ":".join(map(str, Path(tmux).parents[1].glob("lib/*-linux-*")))
+        beside_it = {"LD_LIBRARY_PATH": libraries} if ".cache" in Path(tmux).parts else {}
+        self._environ = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(folder), **beside_it}
+
+    def _tmux(self, *arguments: str) -> str:
+        ended = subprocess.run(
+            [*self._command, *arguments],
+            env=self._environ,
+            cwd=PROJECT,
+            capture_output=True,
+            timeout=LONG_SECONDS,
+            check=False,
+        )
+        assert ended.returncode == 0, (arguments, ended.stderr.decode())
+        return ended.stdout.decode()
+
+    def start(self, script: str, width: int, height: int, environ: Mapping[str, str] = UTF8) -> None:
+        """Run a script of bash that finds the interpreter of these tests as $python."""
+        names = {"PATH": os.environ["PATH"], "python": sys.executable, **environ}
+        if "CI" in os.environ:
+            names["CI"] = os.environ["CI"]
+        clean = shlex.join(["exec", "env", "-i", *(f"{name}={value}" for name, value in names.items())])
+        command = f"{clean} bash -c {shlex.quote(script)}"
+        self._tmux("new-session", "-d", "-x", str(width), "-y", str(height), command)
+
+    def screen(self) -> str:
+        """What stands on it, without the spaces at the ends of lines and empty lines at its end."""
+        text = self._tmux("capture-pane", "-p")
+        return "\n".join(line.rstrip() for line in text.splitlines()).rstrip() + "\n"
+
+    def escapes(self) -> str:
+        """The same with its colours, as SGR sequences."""
+        return self._tmux("capture-pane", "-p", "-e")
+
+    def resize(self, width: int, height: int) -> None:
+        self._tmux("resize-window", "-x", str(width), "-y", str(height))
+
+    def press(self, *keys: str) -> None:
+        """Keys by tmux's names: C-c, Enter, q."""
+        self._tmux("send-keys", *keys)
+
+    def is_as_a_shell_wants_it(self) -> bool:
+        """Whether the cursor is seen, long lines wrap, and the screen is the one with the history."""
+        return self._tmux("display-message", "-p", "#{cursor_flag} #{wrap_flag} #{alternate_on}").strip() == "1 1 0"
+
+    def shows(self, text: str) -> str:
+        """Wait until it stands on the screen; the whole screen."""
+        seen = [""]
+
+        def is_there() -> bool:
+            seen[0] = self.screen()
+            return text in seen[0]
+
+        with contextlib.suppress(pytest.fail.Exception):
+            until(is_there, text)
+        assert text in seen[0], f"does not show {text!r} but:\n{seen[0]}"
+        return seen[0]
+
+    def comes_to_show(self, screen: str) -> None:
+        """Wait until it shows just this."""
+        with contextlib.suppress(pytest.fail.Exception):
+            until(lambda: self.screen() == screen, "the expected screen")
+        assert self.screen() == screen
+
+    def close(self) -> None:
+        subprocess.run([*self._command, "kill-server"], env=self._environ, capture_output=True, check=False)
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[Terminal]:
+    """A terminal; skips the test where there is no tmux, but not in continuous integration."""
+    tmux = shutil.which("tmux")
+    if tmux is None:
+        message = "needs tmux: apt-get install tmux"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    # Not pytest's folder: the path of a socket may have 107 characters at most.
+    with tempfile.TemporaryDirectory(prefix="wattpush-") as folder:
+        running = Terminal(tmux, Path(folder))
+        try:
+            yield running
+        finally:
+            running.close()

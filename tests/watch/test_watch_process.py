@@ -1,0 +1,268 @@
+"""The real program, piped and ended in every way."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import termios
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.clock import SystemClock
+from agent.readings import Failure, Reading
+from agent.simulate.rails import ConstantRail
+from agent.simulate.world import build_world
+from agent.wiring import RunOptions, make_watched_sweep
+from tests.bench import ina260, mux, settings_of
+from tests.emulated_i2c_dev import EmulatedI2CDev
+from tests.run.running import LONG_SECONDS, PROJECT, program, run, until, write_config
+from tests.watch.terminal import UTF8, Terminal, terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NUMBER = r"-?\d+\.\d+"
+READING = re.compile(
+    r"ts=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z device=cpu "
+    rf"volts={NUMBER} amperes={NUMBER} watts={NUMBER} joules={NUMBER} simulated=true"
+)
+STOPS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+
+
+@pytest.fixture
+def tmux() -> Iterator[Terminal]:
+    with terminal() as running:
+        yield running
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return write_config(tmp_path, "http://gateway.invalid:9091", devices=["cpu", "disk"])
+
+
+def watching(config: Path) -> list[str | Path]:
+    return ["watch", "--simulate", "--config", config]
+
+
+def test_a_pipe_gets_one_line_a_device_and_sweep(config: Path) -> None:
+    with program(*watching(config)) as running:
+        assert running.process.stdout is not None
+        lines = [running.process.stdout.readline() for _ in range(40)]
+        assert running.end(signal.SIGTERM)[0] == 0
+    assert [line.split()[1] for line in lines] == ["device=cpu", "device=disk"] * 20
+    assert READING.fullmatch(lines[-2].strip())
+    assert all(line.endswith(" simulated=true\n") for line in lines)
+    assert running.stderr == ""
+
+
+@STOPS
+def test_a_stop_ends_it(config: Path, number: int) -> None:
+    with program(*watching(config)) as running:
+        assert running.process.stdout is not None
+        running.process.stdout.readline()
+        assert running.end(number)[0] == 0
+    assert running.stderr == ""
+
+
+def test_a_reader_that_has_had_enough_ends_it_without_a_word(config: Path) -> None:
+    words = shlex.join([sys.executable, "-m", "agent", *map(str, watching(config))])
+    ended = subprocess.run(
+        ["bash", "-c", f'{words} | head -n 3; echo "${{PIPESTATUS[0]}}"'],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=LONG_SECONDS,
+        check=False,
+    )
+    assert ended.stdout.splitlines()[-1] == "0"
+    assert len(ended.stdout.splitlines()) == 4
+    assert ended.stderr == ""
+
+
+def test_a_reader_that_stalls_does_not_keep_it_from_ending(config: Path) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    watch = subprocess.Popen(
+        [sys.executable, "-m", "agent", *map(str, watching(config))], cwd=PROJECT, stdout=writer, stderr=subprocess.PIPE
+    )
+    try:
+        waiting = StandStill(writer)
+        until(waiting.seen, "a full pipe in which nothing moves for eight sweeps")
+        watch.send_signal(signal.SIGTERM)
+        assert watch.wait(LONG_SECONDS) == 0
+    finally:
+        watch.kill()
+        _, errors = watch.communicate()
+        os.close(reader)
+        os.close(writer)
+    assert errors == b""
+
+
+class StandStill:
+    """A pipe without room, whose content has been the same for twenty looks in a row."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+        self._content = b""
+        self._looks = 0
+
+    def seen(self) -> bool:
+        content = fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4))
+        is_still = content == self._content and not select.select([], [self._pipe], [], 0)[1]
+        self._content, self._looks = content, self._looks + 1 if is_still else 0
+        return self._looks >= 20
+
+
+def test_a_terminal_that_is_gone_ends_it_without_a_word(config: Path) -> None:
+    """Not the controlling terminal of the process, so that no SIGHUP says so."""
+    ours, theirs = pty.openpty()
+    watch = subprocess.Popen(
+        [sys.executable, "-m", "agent", *map(str, watching(config))],
+        cwd=PROJECT,
+        env={**os.environ, **UTF8},
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        os.close(theirs)
+        seen = b""
+        while b" W " not in seen:
+            seen += os.read(ours, 4096)
+        os.close(ours)
+        assert watch.wait(LONG_SECONDS) == 0
+    finally:
+        watch.kill()
+        _, errors = watch.communicate()
+    assert errors == b""
+
+
+def test_nothing_is_pushed_or_saved(config: Path, tmp_path: Path) -> None:
+    with program(*watching(config)) as running:
+        assert running.process.stdout is not None
+        for _ in range(30):  # well beyond the interval at which a run pushes
+            running.process.stdout.readline()
+        running.end(signal.SIGTERM)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml"]
+    assert running.stderr == ""
+
+
+def test_a_bad_configuration_is_told_and_the_terminal_not_touched(tmp_path: Path) -> None:
+    ended = run("watch", "--config", tmp_path / "none.toml")
+    assert (ended.returncode, ended.stdout) == (78, "")
+    assert "no such file" in ended.stderr
+
+
+def test_what_belongs_to_a_run_is_refused(config: Path) -> None:
+    ended = run("--once", *watching(config))
+    assert (ended.returncode, ended.stdout) == (64, "")
+
+
+def test_the_real_command_fills_a_terminal_and_leaves_it_clean(tmux: Terminal, config: Path) -> None:
+    script = f'trap : INT; "$python" -m agent watch --simulate --config {config}; echo "ended with $?"; read -r _'
+    tmux.start(script, 80, 24)
+    screen = tmux.shows(" W ")
+    assert screen.splitlines()[0].startswith("node-17  every 50 ms  at ")
+    assert "SIMULATED" in screen.splitlines()[0]
+    tmux.press("C-c")
+    assert tmux.shows("ended with 0") == "ended with 0\n"
+    assert tmux.is_as_a_shell_wants_it()
+
+
+def test_another_size_is_filled_long_before_the_next_sweep(tmux: Terminal, tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://gateway.invalid", top='interval = "5m"\nsample_interval = "5m"')
+    tmux.start(f'"$python" -m agent watch --simulate --config {config}', 30, 10)
+    assert "volts" not in tmux.shows("converting")
+    tmux.resize(100, 10)
+    assert "every 5 min" in tmux.shows("volts")
+
+
+def test_a_dumb_terminal_gets_lines(tmux: Terminal, config: Path) -> None:
+    tmux.start(f'"$python" -m agent watch --simulate --config {config}', 200, 24, {**UTF8, "TERM": "dumb"})
+    assert READING.search(tmux.shows("watts="))
+
+
+HANGING = """
+import itertools, pathlib, sys, threading
+from agent import cli
+from agent.sweep import Sweep
+sweep, count = Sweep.run, itertools.count()
+def hang():
+    pathlib.Path(__file__).with_name("hangs").touch()
+    threading.Event().wait()
+Sweep.run = lambda self: sweep(self) if next(count) < 30 else hang()
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_a_bus_that_hangs_is_told_and_ctrl_c_ends_the_watch_all_the_same(
+    tmux: Terminal, config: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "hanging.py").write_text(HANGING)
+    command = f'"$python" {tmp_path / "hanging.py"} watch --simulate --config {config}'
+    timed = f'trap : INT; {command}; echo "ended with $?"; read -r _'
+    tmux.start(timed, 80, 24, {**UTF8, "PYTHONPATH": str(PROJECT)})
+    tmux.shows("these numbers are old")
+    assert "SIMULATED" in tmux.screen()
+    tmux.press("C-c")
+    tmux.shows("ended with 0")
+    assert tmux.is_as_a_shell_wants_it()
+
+
+def test_a_stop_does_not_wait_for_a_bus_that_hangs(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "hanging.py").write_text(HANGING)
+    watch = subprocess.Popen(
+        [sys.executable, str(tmp_path / "hanging.py"), *map(str, watching(config))],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert watch.stdout is not None
+        until((tmp_path / "hangs").exists, "a sweep that hangs")
+        watch.send_signal(signal.SIGTERM)
+        assert watch.wait(LONG_SECONDS) == 0
+    finally:
+        watch.kill()
+        _, errors = watch.communicate()
+    assert errors == ""
+
+
+def test_it_takes_turns_with_a_run_on_the_real_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock of another process is waited for, told while it lasts, and given back after every sweep."""
+    clock = SystemClock()
+    settings = settings_of(mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0'), 'sample_interval = "10ms"\n')
+    world = build_world(settings, clock.monotonic, {"cpu": ConstantRail(5.0, 1.0, clock.monotonic)})
+    dev = EmulatedI2CDev(world.wires, tmp_path)
+    dev.install(monkeypatch)
+    with ExitStack() as stack:
+        sweep = make_watched_sweep(settings, RunOptions(), clock, stack)
+
+        def outcome() -> object:
+            return sweep.run()[0]
+
+        until(lambda: isinstance(outcome(), Reading), "a reading")
+        world.wires[1].log = []
+        assert isinstance(outcome(), Reading)
+        # The flag that tells the run beside it of a new result is in the INA260's register 6, and reading clears it.
+        assert b"\x06" not in {transaction.messages[0].data for transaction in world.wires[1].log}
+        other = os.open(dev.stand_in("/dev/i2c-1"), os.O_RDWR)
+        stack.callback(os.close, other)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # free between two sweeps, or this fails
+        held = outcome()
+        assert isinstance(held, Failure)
+        assert "another" in str(held.error)
+        fcntl.flock(other, fcntl.LOCK_UN)
+        until(lambda: isinstance(outcome(), Reading), "a reading, now that the other has ended")
+    assert world.muxes["m0"].control == 0

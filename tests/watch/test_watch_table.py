@@ -1,0 +1,340 @@
+"""From the registers of simulated chips to values and lines: what a person at the terminal is told."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.cells import cell_len
+
+from agent.errors import SensorError
+from agent.readings import Failure, Reading
+from agent.simulate.rails import ConstantRail
+from agent.watch import figures
+from agent.watch.history import TRACE_SLOTS, History
+from agent.watch.strokes import ASCII, UNICODE, bar, sparkline, strokes_for
+from agent.watch.table import lines
+from tests.bench import Bench, ina260, mux
+
+if TYPE_CHECKING:
+    from agent.watch.strokes import Strokes
+
+TWO = mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0') + ina260("radio", 'mux = "m0", channel = 1')
+
+
+class Watched:
+    """A bench and the history of its sweeps."""
+
+    def __init__(self, text: str = TWO, every: str = "1s") -> None:
+        self.bench = Bench.of(text, f'sample_interval = "{every}"\n')
+        self.history = History(self.bench.settings, self.bench.clock, is_simulated=False)
+
+    def sweeps(self, count: int) -> None:
+        for _ in range(count):
+            self.bench.clock.sleep(self.bench.settings.sample_interval_seconds)
+            self.history.add(self.bench.sweep.run())
+
+    def load(self, device: str, volts: float, amperes: float) -> None:
+        rail = self.bench.rails[device]
+        assert isinstance(rail, ConstantRail)
+        rail.volts, rail.amperes = volts, amperes
+
+    def text(self, width: int = 80, height: int = 24, strokes: Strokes = UNICODE) -> str:
+        return "\n".join(
+            "".join(text for text, _ in line).rstrip() for line in lines(self.history.view(), width, height, strokes)
+        )
+
+    def line(self, device: str, width: int = 80) -> str:
+        (found,) = [line for line in self.text(width).splitlines() if line.startswith(device)]
+        return found
+
+
+def test_energy_and_extremes_are_counted_from_the_beginning_of_the_watch() -> None:
+    watched = Watched()
+    watched.load("cpu", 5.0, 1.0)
+    watched.sweeps(3)
+    watched.load("cpu", 5.0, 2.0)
+    watched.sweeps(2)
+    before, after = watched.history.view(), watched.history.view()
+    assert before == after, "looking changes nothing"
+    row = before.rows[0]
+    assert isinstance(row.outcome, Reading)
+    assert row.outcome.power_watts == pytest.approx(10.0)
+    assert row.extremes is not None
+    assert (row.extremes.min_watts, row.extremes.max_watts) == pytest.approx((5.0, 10.0))
+    # The first reading ends at the second sweep; then a second at 5 W, half a second of each, one at 10 W.
+    assert row.joules == pytest.approx(22.5, abs=0.1)
+
+
+def test_what_flows_back_is_shown_with_its_sign_and_taken_off_the_energy() -> None:
+    watched = Watched()
+    watched.load("cpu", 12.0, -2.5)
+    watched.sweeps(6)
+    line = watched.line("cpu")
+    assert "-30.0 W" in line
+    assert "-2.50 A" in line
+    assert "-120 J" in line
+
+
+def test_an_error_stands_in_place_of_the_numbers_until_it_is_healed() -> None:
+    watched = Watched()
+    watched.load("cpu", 5.0, 1.0)
+    watched.load("radio", 5.0, 1.0)
+    watched.sweeps(3)
+    assert " W " in watched.line("radio")
+    watched.bench.chip("radio").unplug()
+    watched.sweeps(1)
+    assert watched.line("radio").startswith("radio  INA260 at 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 1")
+    assert " W " not in watched.line("radio")
+    assert watched.line("radio").endswith("…")
+    assert watched.line("radio", width=200).endswith("is it powered?")
+    assert " W " in watched.line("cpu")
+    assert "1 of 2" in watched.line("total")
+    watched.bench.chip("radio").plug()
+    watched.sweeps(30)
+    assert " W " in watched.line("radio")
+    assert "of" not in watched.line("total")
+
+
+def test_the_total_is_that_of_what_can_be_read_now() -> None:
+    watched = Watched()
+    watched.load("cpu", 5.0, 1.0)
+    watched.load("radio", 5.0, 0.5)
+    watched.sweeps(4)
+    assert "7.500 W" in watched.line("total")
+    watched.bench.chip("cpu").unplug()
+    watched.sweeps(1)
+    assert "2.500 W" in watched.line("total")
+
+
+def test_a_chip_that_converts_says_when_its_first_result_is_there() -> None:
+    slow = 'averaging = { count = 1024, voltage = "8.244ms", current = "8.244ms" }'
+    watched = Watched(ina260("cpu", "bus = 1", more=slow))
+    assert "not read yet" in watched.line("cpu")
+    watched.sweeps(2)
+    assert "converting, first result in 15.9 s" in watched.line("cpu")
+
+
+def test_numbers_of_a_sweep_that_never_ended_are_said_to_be_old() -> None:
+    watched = Watched()
+    watched.sweeps(3)
+    watched.bench.clock.sleep(1.9)
+    assert "old" not in watched.text()
+    watched.bench.clock.sleep(3)
+    assert "No sweep has ended for 5 s: these numbers are old." in watched.text()
+
+
+@pytest.mark.parametrize("width", [1, 10, 24, 40, 60, 79, 80, 81, 100, 132, 200, 500])
+@pytest.mark.parametrize("height", [1, 3, 5, 24])
+def test_no_line_is_longer_and_no_table_higher_than_the_terminal(width: int, height: int) -> None:
+    watched = Watched(TWO + ina260("a-name-of-thirty-three-characters", "bus = 2") + ina260("電源の名前", "bus = 3"))
+    watched.sweeps(3)
+    watched.bench.chip("radio").unplug()
+    watched.sweeps(1)
+    drawn = lines(watched.history.view(), width, height, UNICODE)
+    assert 0 < len(drawn) <= height
+    assert max(cell_len("".join(text for text, _ in line)) for line in drawn) <= width
+
+
+@pytest.mark.parametrize(("width", "titles"), [(16, 2), (28, 3), (40, 4), (60, 5)])
+def test_a_narrow_terminal_keeps_the_watts(width: int, titles: int) -> None:
+    watched = Watched()
+    watched.load("cpu", 5.0, 1.5)
+    watched.sweeps(3)
+    assert "7.500 W" in watched.line("cpu", width)
+    (line,) = [line for line in watched.text(width).splitlines() if line.startswith("device")]
+    assert len(line.replace("last ", "").replace("2 min", "trace").split()) >= titles
+
+
+def test_the_devices_that_find_no_room_are_counted_and_those_that_fail_among_them() -> None:
+    watched = Watched(mux("m0", 0x70) + "".join(ina260(f"r{n}", f'mux = "m0", channel = {n}') for n in range(8)))
+    watched.sweeps(1)
+    watched.bench.chip("r7").unplug()
+    watched.sweeps(2)
+    text = watched.text(height=9)
+    assert len(text.splitlines()) == 9
+    assert "… 4 more in turns, 1 of them failing: r7" in text
+    assert "wattpush check --hardware" in text
+    assert "r3" in text
+    assert "r4" not in text
+    assert "more" not in watched.text(height=12)
+
+
+@pytest.mark.parametrize("every", ["1s", "15s"])
+@pytest.mark.parametrize("height", [6, 8, 9, 11])
+def test_devices_that_find_no_room_take_turns_until_each_was_shown(height: int, every: str) -> None:
+    names = {f"r{n}" for n in range(8)}
+    parts = mux("m0", 0x70) + "".join(ina260(name, f'mux = "m0", channel = {name[1:]}') for name in sorted(names))
+    watched = Watched(parts, every)
+    pages = []
+    for _ in range(80):
+        watched.sweeps(1)
+        drawn = watched.text(height=height).splitlines()
+        assert len(drawn) == height
+        pages.append(tuple(line[:2] for line in drawn if line[:2] in names))
+    assert set().union(*pages) == names
+    assert len({len(page) for page in pages}) == 1
+    turns = sum(page != after for page, after in pairwise(pages))
+    assert turns <= (80 if every == "15s" else 8), "nobody can read so fast"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"m{mux}-ch{channel}-0x41-in{number}" for mux in (0,) for channel in (3, 4) for number in (1, 2, 3)],
+        ["rack-seven-pump-left", "rack-seven-pump-right"],
+        ["left-pump-of-rack-seven", "right-pump-of-rack-seven"],
+    ],
+)
+def test_names_that_find_no_room_are_cut_where_they_do_not_differ(names: list[str]) -> None:
+    watched = Watched("".join(ina260(name, "bus = 1", 0x40 + at) for at, name in enumerate(names)))
+    watched.sweeps(3)
+    drawn = watched.text(80).splitlines()[3 : 3 + len(names)]
+    assert all("V" in line and "…" in line[:11] for line in drawn)
+    assert len({line[:11] for line in drawn}) == len(names)
+
+
+def test_an_error_that_finds_no_room_is_said_to_be_found_in_full_elsewhere() -> None:
+    watched = Watched()
+    watched.sweeps(1)
+    assert "check --hardware" not in watched.text()
+    watched.bench.chip("radio").unplug()
+    watched.sweeps(1)
+    assert "is it powered?" not in watched.line("radio")
+    assert watched.text().splitlines()[-1].endswith("Errors in full: wattpush check --hardware")
+    assert "is it powered?" in watched.line("radio", 200)
+    assert "check --hardware" not in watched.text(200)
+
+
+def test_a_simulated_watch_says_so_in_the_first_line_however_narrow() -> None:
+    watched = Watched()
+    history = History(watched.bench.settings, watched.bench.clock, is_simulated=True)
+    for width in (12, 20, 30, 44, 80, 200):
+        heading = "".join(text for text, _ in lines(history.view(), width, 24, UNICODE)[0])
+        assert "SIMULATED" in heading
+    assert "SIMULATED" not in watched.text()
+
+
+def test_what_a_driver_says_cannot_move_the_cursor() -> None:
+    watched = Watched()
+    watched.sweeps(1)
+    watched.history.add([Failure("cpu", SensorError("\x1b[2J gone\nnext"))])
+    assert "\x1b" not in watched.text()
+    assert "gone next" in watched.line("cpu")
+
+
+def test_ascii_is_all_that_a_terminal_without_unicode_is_sent() -> None:
+    watched = Watched()
+    watched.sweeps(5)
+    watched.bench.chip("radio").unplug()
+    watched.sweeps(1)
+    assert watched.text(strokes=ASCII).isascii()
+    assert watched.text(height=5, strokes=ASCII).isascii()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "environ", "strokes"),
+    [
+        ("utf-8", {"LANG": "en_GB.UTF-8"}, UNICODE),
+        ("UTF8", {"LANG": "C.UTF-8"}, UNICODE),
+        ("utf-8", {"LANG": "en_GB.UTF-8", "LC_ALL": "C"}, ASCII),
+        ("utf-8", {"LC_CTYPE": "POSIX"}, ASCII),
+        ("utf-8", {}, ASCII),
+        ("iso8859-15", {"LANG": "de_DE@euro"}, ASCII),
+        ("ascii", {"LANG": "C.UTF-8"}, ASCII),
+    ],
+)
+def test_what_is_drawn_with_follows_the_encoding_of_the_terminal(
+    encoding: str, environ: dict[str, str], strokes: Strokes
+) -> None:
+    assert strokes_for(encoding, environ) is strokes
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0.000 W "),
+        (1e-9, "0.000 W "),
+        (-1e-9, "0.000 W "),
+        (0.0004, "0.400 mW"),
+        (0.3241, "324.1 mW"),
+        (0.99994, "999.9 mW"),
+        (0.99996, "1.000 W "),
+        (-0.3241, " -324 mW"),
+        (-0.9996, "-1.00 W "),
+        (1.6543, "1.654 W "),
+        (9.99951, "10.00 W "),
+        (999.96, "1.000 kW"),
+        (-12.345, "-12.3 W "),
+        (540.0, "540.0 W "),
+        (12_345_678.0, "12.35 MW"),
+        (4.6116e12, "4.612 TW"),  # what a driver of the kernel may say in a bad moment
+    ],
+)
+def test_a_number_is_readable_and_always_as_wide(value: float, text: str) -> None:
+    assert figures.quantity(value, "W") == text
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "text"),
+    [
+        (1.61, 9.98, "1.61..9.98 W "),
+        (0.0132, 0.0793, "13.2..79.3 mW"),
+        (0.0132, 9.98, "0.01..9.98 W "),
+        (-7.3, 7.4, "-7.3..7.40 W "),
+        (0.0, 0.0, "0.00..0.00 W "),
+        (-0.2, 123.4, " -0.2..123 W "),
+    ],
+)
+def test_a_range_has_one_unit(lowest: float, highest: float, text: str) -> None:
+    assert figures.span(lowest, highest, "W") == text
+
+
+@pytest.mark.parametrize(
+    ("joules", "text"),
+    [
+        (0.0, "0.000 J  "),
+        (22.5, "22.50 J  "),
+        (3599.0, "3.599 kJ "),
+        (3600.0, "1.000 Wh "),
+        (-3600.0, "-1.00 Wh "),
+        (7.2e6, "2.000 kWh"),
+    ],
+)
+def test_energy_is_in_joules_below_a_watt_hour(joules: float, text: str) -> None:
+    assert figures.energy(joules) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.25, "250 ms"), (1.0, "1 s"), (1.5, "1.5 s"), (90.0, "90 s"), (120.0, "2 min"), (7200, "2 h")],
+)
+def test_a_duration_is_a_round_number(seconds: float, text: str) -> None:
+    assert figures.duration(seconds) == text
+
+
+def test_a_bar_grows_by_eighths_of_a_cell_and_never_beyond_its_cells() -> None:
+    assert [bar(value, 8.0, 1, UNICODE) for value in range(9)] == ["", *"▏▎▍▌▋▊▉█"]
+    assert bar(-8.0, 8.0, 4, UNICODE) == "████"
+    assert bar(9.0, 8.0, 4, ASCII) == "####"
+    assert bar(1.0, 0.0, 4, UNICODE) == ""
+
+
+def test_a_sparkline_is_drawn_from_zero_and_leaves_out_what_was_not_read() -> None:
+    per_cell = TRACE_SLOTS // 10
+    trace = [(slot, 8.0) for slot in range(per_cell)] + [(slot, 1.0) for slot in range(2 * per_cell, 3 * per_cell)]
+    assert sparkline(trace, 3 * per_cell - 1, 10, UNICODE) == "       █ ▂"
+    assert sparkline([(0, -5.0), (per_cell, 5.0)], per_cell, 10, ASCII) == "        .#"
+    assert sparkline([(0, 0.0)], 0, 10, UNICODE) == "         ▁"
+
+
+def test_a_steady_load_is_a_level_line_however_it_is_sampled() -> None:
+    for every in ("100ms", "1s", "10s"):
+        watched = Watched(every=every)
+        watched.load("cpu", 5.0, 1.0)
+        watched.sweeps(1300 if every == "100ms" else 130)
+        row = watched.history.view().rows[0]
+        assert len(row.trace) == TRACE_SLOTS
+        drawn = sparkline(row.trace, watched.history.view().slot, 10, UNICODE)
+        assert drawn == "██████████", every
