@@ -217,8 +217,9 @@ class StateFile:
         }
         text = json.dumps(content)
         must_reach_disk = ended_well or not self._disk_says_running
+        checksum = zlib.crc32(text.encode())
         with self._new_path.open("w", encoding="utf-8") as file:
-            file.write(json.dumps({"format": _FORMAT, "checksum": zlib.crc32(text.encode()), "content": content}))
+            file.write(f'{{"format": {_FORMAT}, "checksum": {checksum}, "content": {text}}}')
             file.flush()
             if must_reach_disk:
                 os.fsync(file.fileno())
