@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from agent.sinks.pushgateway import PushResult
 
 
+PATIENT_SECONDS = 600.0
+"""For what is not about the time that it takes: a machine may stand still for seconds."""
+
+
 class TurnedClock:
     """Stands still but for `sleep`, which takes no real time and is remembered."""
 
@@ -71,6 +75,8 @@ def sink_for(
     getaddrinfo: Callable[..., list[Any]] | None = None,
     **settings: Any,
 ) -> Iterator[Pushgateway]:
+    """A sink that is closed; an attempt may take as long as a busy machine needs, unless a test says otherwise."""
+    settings.setdefault("timeout_seconds", PATIENT_SECONDS)
     used_clock = SystemClock() if clock is None else clock
     resolver: dict[str, Callable[..., list[Any]]] = {} if getaddrinfo is None else {"getaddrinfo": getaddrinfo}
     sink = Pushgateway(
@@ -87,7 +93,7 @@ def sink_for(
         sink.close()
 
 
-def push_one(sink: Pushgateway, budget_seconds: float = 10.0) -> PushResult:
+def push_one(sink: Pushgateway, budget_seconds: float = PATIENT_SECONDS) -> PushResult:
     (result,) = sink.push([group()], budget_seconds)
     return result
 

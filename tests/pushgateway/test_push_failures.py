@@ -206,7 +206,7 @@ def test_a_retry_after_beyond_the_budget_ends_the_attempts_at_once() -> None:
     clock = TurnedClock()
     with Server(answering("503 Service Unavailable", b"later", "Retry-After: 120")) as server:  # noqa: SIM117 - clearer
         with sink_for(server.url, clock=clock) as sink:
-            result = push_one(sink)
+            result = push_one(sink, budget_seconds=60)
     assert (result.attempts, clock.slept) == (1, [])
     assert isinstance(result.error, GatewayUnreachableError)
     assert "503 Service Unavailable: later; it asks to wait 120 s" in message(result)
