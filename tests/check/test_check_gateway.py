@@ -328,7 +328,7 @@ def test_a_push_that_is_refused_is_deleted_all_the_same() -> None:
 
 def test_a_gateway_that_keeps_failing_is_unreachable_and_one_that_keeps_the_group_is_told() -> None:
     with Server(gateway(PUT="503 Service Unavailable")) as server:
-        found = check(server.url, timeout_seconds=2.0)
+        found = check(server.url, clock=Turned())
     assert found["push"].exit_code == ExitCode.UNAVAILABLE
     kept: list[str] = []
 
@@ -338,7 +338,7 @@ def test_a_gateway_that_keeps_failing_is_unreachable_and_one_that_keeps_the_grou
             client.answer("200 OK", f'push_time_seconds{{device="{"".join(kept[:1])}"}} 1'.encode())
 
     with Server(keeping) as server:
-        found = check(server.url, timeout_seconds=2.0)
+        found = check(server.url, clock=Turned())
     assert found["delete"].exit_code == ExitCode.PROTOCOL
     assert "is still there, though the DELETE was accepted" in str(found["delete"])
 

@@ -164,6 +164,8 @@ _COUNTS = {
     "count(wattpush:device_cost:increase30d)": 12,
     "count(wattpush:node_age:fresh)": 3,
     "count(wattpush:node_age:seconds)": 4,
+    # All targets answered the last scrape: of one that did not, the rules above may still hold what it said before.
+    "count(wattpush_device_watts)": 12,
     # Enough of everything for the shortest window.
     "count(rate(wattpush_device_measured_seconds_total[8s]) > 0)": 9,
     "count(rate(process_cpu_seconds_total{hostname!=''}[8s]))": 4,

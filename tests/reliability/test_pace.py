@@ -56,6 +56,7 @@ PUSH_SECONDS = 0.3
 TIMEOUT_SECONDS = 0.5
 SWEEPS = 30
 PUSHES = 3
+RUNS = 5
 
 QUICK = Averaging(1, 140e-6, 140e-6)
 
@@ -82,7 +83,21 @@ class Watched(Node):
 
 
 def run_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[..., object] | None = None) -> Watched:
-    """The node after SWEEPS sweeps and PUSHES pushes."""
+    """The node after SWEEPS sweeps and PUSHES pushes, of a run in which the machine did not stand still itself."""
+    node = run_once_against(pushgateway, getaddrinfo)
+    for _ in range(RUNS - 1):
+        if keeps_pace(node):
+            break
+        node = run_once_against(pushgateway, getaddrinfo)
+    return node
+
+
+def keeps_pace(node: Watched) -> bool:
+    """A sampling that waited for a push that times out would miss nine samples of ten, in each run."""
+    return node.counters.missed_samples < 5 * node.sweep_count
+
+
+def run_once_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[..., object] | None) -> Watched:
     clock = SystemClock()
     devices = CPU._replace(averaging=QUICK), DISK._replace(averaging=QUICK)
     settings = settings_for(
@@ -110,9 +125,7 @@ def run_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[..., obj
 
 
 def assert_pace(node: Watched) -> None:
-    # A sampling that waited for a push that times out would miss nine samples of ten.
-    # A machine that is busy with other things may cost some: for seven seconds it may even stand still.
-    assert node.counters.missed_samples < 5 * node.sweep_count
+    assert keeps_pace(node), node.counters
     for account in node.account.devices.values():
         # The first may find the chip converting.
         assert account.saved.counters.readings in (node.sweep_count - 1, node.sweep_count)
