@@ -68,6 +68,8 @@ class _Departed(NamedTuple):
     """Groups of an earlier configuration that are still to be deleted from its gateway.
 
     Attributes:
+        may_come_back: whether a push that was stopped may have sent them once more: a gateway that was held up may take
+            that in after they were deleted.
         failures: how often that gateway could not be reached.
         pushes_to_wait: how many pushes shall not be kept waiting for it.
     """
@@ -75,6 +77,7 @@ class _Departed(NamedTuple):
     sink: Sink
     gateway: tuple[str, str, str] | None
     keys: tuple[Mapping[str, str], ...]
+    may_come_back: bool = False
     failures: int = 0
     pushes_to_wait: int = 0
 
@@ -95,7 +98,7 @@ class _Departed(NamedTuple):
             if result.error is not None and not away:
                 log.warning("cannot be deleted: %s", result.error)
         if not away:
-            return None
+            return self._replace(may_come_back=False, pushes_to_wait=1) if self.may_come_back else None
         keys = tuple(key for key, _ in away)
         if is_pushed_to:
             return self._replace(keys=keys)
@@ -125,6 +128,7 @@ class Node:
         self._sensor_trouble = TroubleLog(log)
         self._push_trouble = TroubleLog(log)
         self._departed: list[_Departed] = []
+        self._was_push_stopped = False
 
     @property
     def budget_seconds(self) -> float:
@@ -202,6 +206,7 @@ class Node:
 
     def stop_push(self) -> None:
         """End what is being pushed or deleted, now."""
+        self._was_push_stopped = True
         sinks = [departed.sink for departed in self._departed]
         for sink in (*sinks, *(() if self.parts.sink is None else (self.parts.sink,))):
             sink.stop()
@@ -277,7 +282,8 @@ class Node:
         departing = list(earlier._departed)
         if earlier.parts.sink is not None:
             keys = tuple(metrics.grouping_keys(earlier.settings))
-            departing.append(_Departed(earlier.parts.sink, _gateway_of(earlier.settings), keys))
+            gateway, may_come_back = _gateway_of(earlier.settings), earlier._was_push_stopped
+            departing.append(_Departed(earlier.parts.sink, gateway, keys, may_come_back))
         own_keys = metrics.grouping_keys(self.settings)
         for departed in departing:
             kept = own_keys if departed.gateway == _gateway_of(self.settings) else []

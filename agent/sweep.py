@@ -236,22 +236,26 @@ class _I2CStation:
         words = self._bus.read(self.place.address, self._registers)
         status = self._status
         if status is None:
-            return self._examine(words, None)
+            return self._examine(words, None, now)
         results, word = words[:-1], words[-1]
         if word & status.bits != status.written or now >= self._check_at_seconds:
-            return self._examine(results, word)
+            return self._examine(results, word, now)
         self._mark = _Mark.KEPT
-        return self._outcomes(results, is_new=self._is_new(results, word))
+        return self._outcomes(results, is_new=self._is_new(results, word, now))
 
     def _outcomes(self, results: tuple[int, ...], *, is_new: bool) -> list[Outcome]:
         measurements = self._chip.decode(results)
-        self._rest.end()
-        self._has_been_read = True
-        return _readings(
+        errors = [measured for measured in measurements if isinstance(measured, SensorError)]
+        if len(errors) == len(measurements):
+            self.fail(errors[0])
+        else:
+            self._rest.end()
+            self._has_been_read = True
+        return _outcomes(
             self.devices, measurements, self._clock, window_seconds=self._chip.conversion_seconds, is_new=is_new
         )
 
-    def _is_new(self, results: tuple[int, ...], status_word: int) -> bool:
+    def _is_new(self, results: tuple[int, ...], status_word: int, read_at_seconds: float) -> bool:
         """Whether the results are of another conversion than those before.
 
         The flag tells, unless another program read it away; results that differ are new in any case.
@@ -259,13 +263,14 @@ class _I2CStation:
         Raises:
             SensorError: the chip has stopped.
         """
-        now = self._clock.monotonic()
         results = results[: self._result_count]
         if status_word & self._chip.new_result or results != self._last_results:
             self._last_results = results
-            self._new_at_seconds = now
+            self._new_at_seconds = read_at_seconds
             return True
-        if now - self._new_at_seconds > self._chip.conversion_seconds * _MISSED_CONVERSIONS + _CONVERSION_GRACE_SECONDS:
+        # By when it was read: this process may have been held up since.
+        longest_seconds = self._chip.conversion_seconds * _MISSED_CONVERSIONS + _CONVERSION_GRACE_SECONDS
+        if read_at_seconds - self._new_at_seconds > longest_seconds:
             found = self._bus.read(self.place.address, self._configuration)
             if not all(map(Kept.is_written, self._chip.configuration, found)):
                 raise self._not_ours(found)
@@ -293,7 +298,7 @@ class _I2CStation:
         """Whether nothing reads zero, as results do until they are there: real zeros wait for the flag."""
         return all(self._bus.read(self.place.address, self._chip.results))
 
-    def _examine(self, results: tuple[int, ...], status_word: int | None) -> list[Outcome]:
+    def _examine(self, results: tuple[int, ...], status_word: int | None, read_at_seconds: float) -> list[Outcome]:
         """Look at the configuration: the status is not as we left it, or does not tell, or it is time to.
 
         A chip in its power-on state lost its power; any other configuration that is not ours somebody else wrote.
@@ -304,7 +309,7 @@ class _I2CStation:
         is_power_on = all(map(Kept.is_power_on, chip.configuration, found))
         if is_written and status is not None and status_word is not None and status.is_written(status_word):
             self._check_at_seconds = self._clock.monotonic() + CONFIGURATION_CHECK_SECONDS
-            return self._outcomes(results, is_new=self._is_new(results, status_word))
+            return self._outcomes(results, is_new=self._is_new(results, status_word, read_at_seconds))
         if is_written and (status is None or not is_power_on):
             if status is not None and self._mark is not _Mark.LEFT:
                 was_kept = self._mark is _Mark.KEPT
@@ -363,7 +368,7 @@ class _KernelStation:
             self._rest.begin(error)
             return [Failure(device.name, error)]
         self._rest.end()
-        return _readings(self.devices, (measurement,), self._clock, window_seconds=0.0, is_new=True)
+        return _outcomes(self.devices, (measurement,), self._clock, window_seconds=0.0, is_new=True)
 
 
 class Sweep:
@@ -444,9 +449,9 @@ def _longest_seconds(typical_seconds: float) -> float:
     return typical_seconds * _CONVERSION_TOLERANCE + _CONVERSION_GRACE_SECONDS
 
 
-def _readings(
+def _outcomes(
     devices: Iterable[Device],
-    measurements: Iterable[Measurement],
+    measurements: Iterable[Measurement | SensorError],
     clock: Clock,
     *,
     window_seconds: float,
@@ -454,7 +459,9 @@ def _readings(
 ) -> list[Outcome]:
     at_seconds, unix_seconds = clock.monotonic(), clock.time()
     return [
-        Reading(
+        Failure(device.name, measurement)
+        if isinstance(measurement, SensorError)
+        else Reading(
             device.name,
             measurement.volts,
             measurement.amperes,

@@ -235,8 +235,12 @@ def _reads(port: I2C, address: int) -> int | None:
     return byte[0]
 
 
-def _finding(device: str, name: str, chip: I2CChip, found: tuple[int, ...], result: Measurement) -> Finding:
+def _finding(
+    device: str, name: str, chip: I2CChip, found: tuple[int, ...], result: Measurement | SensorError
+) -> Finding:
     """Numbers only as far as the chip's present configuration vouches for them."""
+    if isinstance(result, SensorError):
+        return failed(device, result)
     if all(map(Kept.is_written, chip.configuration, found)):
         if result.volts == 0:
             return warning(

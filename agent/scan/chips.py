@@ -73,7 +73,9 @@ class ChipReader:
         self._bus.select(self._way)
         words = self._bus.read(self._place.address, chip.results)
         try:
-            (measurement,) = chip.decode(words)
+            (measured,) = chip.decode(words)
         except SensorError as error:
-            return FoundInput(number, None, str(error))
-        return FoundInput(number, measurement)
+            measured = error
+        if isinstance(measured, SensorError):
+            return FoundInput(number, None, str(measured))
+        return FoundInput(number, measured)

@@ -17,6 +17,7 @@ from agent.bus import describe
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from agent.errors import SensorError
     from agent.settings import ChipOptions, Device, Place
     from agent.transfers import I2C, Register
 
@@ -132,13 +133,14 @@ class I2CChip(ABC):
         """Whether a conversion has finished since the chip was configured or asked last. Raises OSError."""
 
     @abstractmethod
-    def decode(self, words: Sequence[int]) -> tuple[Measurement, ...]:
+    def decode(self, words: Sequence[int]) -> tuple[Measurement | SensorError, ...]:
         """Turn the words of `results` into a measurement for each device, in the order of `devices`.
 
-        Those of `accumulators` may follow them.
+        Those of `accumulators` may follow them. A word that the chip cannot have measured, or one at the end of its
+        range, is an error: in place of the measurement where the chip has inputs that do not mind each other.
 
         Raises:
-            SensorError: a word that the chip cannot have measured, or one at the end of its range.
+            SensorError: the chip has only one input, and the error is about that.
         """
 
 

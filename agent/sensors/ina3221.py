@@ -62,8 +62,8 @@ class Chip(I2CChip):
         first = devices[0]
         assert OPTIONS.averaging is not None  # noqa: S101 - declared above
         self.place = place_of(devices)
-        self._shunts_ohms = tuple(device.shunt_ohms or 0.0 for device in devices)
         inputs = tuple(device.input or 0 for device in devices)
+        self._inputs = tuple((device.input or 0, device.shunt_ohms or 0.0) for device in devices)
         codes = averaging.codes(OPTIONS.averaging, first.averaging, sample_interval_seconds, len(inputs))
         self.conversion_seconds = codes.conversion_seconds
         # Configuration register 0x00 (section 8.6.2.1), power-on 0x7127:
@@ -107,14 +107,17 @@ class Chip(I2CChip):
         """See `I2CChip.is_converted`."""
         return bool(read(Register(_MASK_ENABLE)) & _CONVERSION_READY)
 
-    def decode(self, words: Sequence[int]) -> tuple[Measurement, ...]:
+    def decode(self, words: Sequence[int]) -> tuple[Measurement | SensorError, ...]:
         """See `I2CChip.decode`."""
         return tuple(
-            self._measurement(words[2 * position], words[2 * position + 1], shunt_ohms)
-            for position, shunt_ohms in enumerate(self._shunts_ohms)
+            self._measurement(number, words[2 * position], words[2 * position + 1], shunt_ohms)
+            for position, (number, shunt_ohms) in enumerate(self._inputs)
         )
 
-    def _measurement(self, voltage_word: int, shunt_word: int, shunt_ohms: float) -> Measurement:
+    def _measurement(
+        self, number: int, voltage_word: int, shunt_word: int, shunt_ohms: float
+    ) -> Measurement | SensorError:
+        """What one input measured. An error is returned, since it says nothing about the other inputs."""
         # Bus voltage registers 0x02, 0x04, 0x06 (section 8.6.2.3): 8 mV; shunt voltage registers 0x01, 0x03, 0x05
         # (section 8.6.2.2): 40 uV; both two's complement, left-aligned
         #   15   14                            3   2  1  0
@@ -123,15 +126,15 @@ class Chip(I2CChip):
         # +----+--------------------------------+----------+
         volts = (_signed(voltage_word) >> 3) * _VOLTS_PER_LSB
         if not _LOWEST_VOLTS <= volts <= _HIGHEST_VOLTS:
-            raise SensorError(
-                f"INA3221 at {self.place}: bus voltage register reads 0x{voltage_word:04x}, outside 0 to 26 V; "
-                "is the bus disturbed?"
+            return SensorError(
+                f"input {number} of INA3221 at {self.place}: bus voltage register reads 0x{voltage_word:04x}, "
+                "outside 0 to 26 V; is the bus disturbed?"
             )
         steps = _signed(shunt_word) >> 3
         if steps in (4095, -4096):
-            raise SensorError(
-                f"INA3221 at {self.place}: shunt voltage register reads 0x{shunt_word:04x}, the end of its range "
-                "(163.8 mV); overload, or a shunt too large?"
+            return SensorError(
+                f"input {number} of INA3221 at {self.place}: shunt voltage register reads 0x{shunt_word:04x}, "
+                "the end of its range (163.8 mV); overload, or a shunt too large?"
             )
         return Measurement(volts, steps * _SHUNT_VOLTS_PER_LSB / shunt_ohms)
 

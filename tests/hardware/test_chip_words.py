@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from agent.errors import SensorError
 from agent.readings import Reading
+from agent.sensors import Measurement
 from agent.sensors import ina260 as ina260_file
 from agent.sensors import ina3221 as ina3221_file
 from agent.settings import Device, Mux, Place
@@ -43,13 +44,25 @@ def ina3221_chip(shunt_ohms: float) -> ina3221_file.Chip:
     return ina3221_file.Chip((Device("cpu", "ina3221", PLACE, input=1, shunt_ohms=shunt_ohms),), 1.0)
 
 
-def refusal_of(chip: sensors.I2CChip, words: tuple[int, int]) -> str:
-    """What `decode` refuses the words with; empty if it takes them. Quicker than pytest.raises, 30,000 times."""
+def decoded(chip: sensors.I2CChip, words: tuple[int, ...]) -> Measurement | SensorError:
+    """What one device gets. Quicker than pytest.raises, 30,000 times."""
     try:
-        chip.decode(words)
+        (result,) = chip.decode(words)
     except SensorError as error:
-        return str(error)
-    return ""
+        return error
+    return result
+
+
+def refusal_of(chip: sensors.I2CChip, words: tuple[int, ...]) -> str:
+    """What `decode` refuses the words with; empty if it takes them."""
+    result = decoded(chip, words)
+    return str(result) if isinstance(result, SensorError) else ""
+
+
+def measured_of(chip: sensors.I2CChip, words: tuple[int, ...]) -> Measurement:
+    result = decoded(chip, words)
+    assert isinstance(result, Measurement), result
+    return result
 
 
 def test_every_voltage_word_of_an_ina260_is_1_25_millivolts_a_step_or_refused_beyond_36_volts() -> None:
@@ -59,7 +72,7 @@ def test_every_voltage_word_of_an_ina260_is_1_25_millivolts_a_step_or_refused_be
         if microvolts > 36_000_000:
             assert f"0x{word:04x}, more than 36 V" in refusal_of(chip, (word, 0))
         else:
-            (measured,) = chip.decode((word, 0))
+            measured = measured_of(chip, (word, 0))
             assert math.isclose(measured.volts, microvolts / 1e6, rel_tol=1e-12)
 
 
@@ -69,7 +82,7 @@ def test_every_current_word_of_an_ina260_is_1_25_milliamperes_a_step_signed_and_
         if word in (0x7FFF, 0x8000):
             assert f"0x{word:04x}, the end of its range" in refusal_of(chip, (4000, word))
         else:
-            (measured,) = chip.decode((4000, word))
+            measured = measured_of(chip, (4000, word))
             assert math.isclose(measured.amperes, of_two_complement(word, 16) * 1250 / 1e6, rel_tol=1e-12)
             assert measured.volts == 5.0
 
@@ -81,7 +94,7 @@ def test_every_voltage_word_of_an_ina3221_is_8_millivolts_a_step_or_refused_outs
         if not -100 <= millivolts <= 26_000:
             assert f"0x{word:04x}, outside 0 to 26 V" in refusal_of(chip, (word, 0))
         else:
-            (measured,) = chip.decode((word, 0))
+            measured = measured_of(chip, (word, 0))
             assert math.isclose(measured.volts, millivolts / 1e3, rel_tol=1e-12)
 
 
@@ -95,7 +108,7 @@ def test_every_shunt_word_of_an_ina3221_is_40_microvolts_a_step_signed_and_refus
         if steps in (4095, -4096):
             assert f"0x{word:04x}, the end of its range" in refusal_of(chip, (0, word))
         else:
-            (measured,) = chip.decode((0, word))
+            measured = measured_of(chip, (0, word))
             assert math.isclose(measured.amperes, steps * 40 / 1e6 / shunt_ohms, rel_tol=1e-12)
 
 

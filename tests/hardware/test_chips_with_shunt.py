@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import sensors
-from agent.errors import SensorError
 from agent.readings import Converting, Failure, Reading
 from agent.sensors import ina219, ina228, ina237, ina238
 from agent.settings import Device, Place
@@ -19,7 +18,7 @@ from agent.simulate.chips import CONFIG
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
 from tests.bench import SHORTEST, Bench, failure, ina260, ina3221, power_losses, settings_of, with_shunt
-from tests.hardware.test_chip_words import of_two_complement
+from tests.hardware.test_chip_words import measured_of, of_two_complement, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,14 +38,6 @@ def chip_of(name: str, shunt_ohms: float = 0.1, sample_interval_seconds: float =
     return sensors.i2c_chip(name)((device,), sample_interval_seconds)
 
 
-def refusal_of(chip: I2CChip, words: tuple[int, int]) -> str:
-    try:
-        chip.decode(words)
-    except SensorError as error:
-        return str(error)
-    return ""
-
-
 def words_of_20_bits() -> Iterator[int]:
     """Of 24-bit words: every value of the upper 16 bits, and every step at the ends and around zero."""
     yield from (word << 8 for word in range(0x10000))
@@ -64,7 +55,7 @@ def test_every_voltage_word_of_an_ina219_is_4_millivolts_a_step_whatever_its_fla
         if millivolts >= 32_000:
             assert f"0x{word:04x}, 32 V or more" in refusal_of(chip, (word, 0))
         else:
-            (measured,) = chip.decode((word, 0))
+            measured = measured_of(chip, (word, 0))
             assert math.isclose(measured.volts, millivolts / 1e3, rel_tol=1e-12)
 
 
@@ -78,7 +69,7 @@ def test_every_shunt_word_of_an_ina219_is_10_microvolts_a_step_signed_and_refuse
         if abs(steps) >= 32_000:
             assert f"0x{word:04x}, the end of its range (320 mV)" in refusal_of(chip, (0, word))
         else:
-            (measured,) = chip.decode((0, word))
+            measured = measured_of(chip, (0, word))
             assert math.isclose(measured.amperes, steps * 10 / 1e6 / shunt_ohms, rel_tol=1e-12)
 
 
@@ -90,7 +81,7 @@ def test_every_voltage_word_of_an_ina237_is_3125_microvolts_a_step_or_refused_be
         if microvolts > 85_000_000:
             assert f"0x{word:04x}, more than 85 V" in refusal_of(chip, (word, 0))
         else:
-            (measured,) = chip.decode((word, 0))
+            measured = measured_of(chip, (word, 0))
             assert math.isclose(measured.volts, microvolts / 1e6, rel_tol=1e-12)
 
 
@@ -104,7 +95,7 @@ def test_every_shunt_word_of_an_ina237_is_5_microvolts_a_step_signed_and_refused
         if word in (0x7FFF, 0x8000):
             assert f"0x{word:04x}, the end of its range" in refusal_of(chip, (0, word))
         else:
-            (measured,) = chip.decode((0, word))
+            measured = measured_of(chip, (0, word))
             assert math.isclose(measured.amperes, of_two_complement(word, 16) * 5 / 1e6 / shunt_ohms, rel_tol=1e-12)
 
 
@@ -115,7 +106,7 @@ def test_every_voltage_word_of_an_ina228_is_195_3125_microvolts_a_step_or_refuse
         if nanovolts > 85e9:
             assert f"0x{word:06x}, more than 85 V" in refusal_of(chip, (word, 0))
         else:
-            (measured,) = chip.decode((word, 0))
+            measured = measured_of(chip, (word, 0))
             assert math.isclose(measured.volts, nanovolts / 1e9, rel_tol=1e-12)
 
 
@@ -128,7 +119,7 @@ def test_every_shunt_word_of_an_ina228_is_312_5_nanovolts_a_step_signed_and_refu
         if word in (0x7FFFF0, 0x800000):
             assert f"0x{word:06x}, the end of its range" in refusal_of(chip, (0, word))
         else:
-            (measured,) = chip.decode((0, word))
+            measured = measured_of(chip, (0, word))
             assert math.isclose(
                 measured.amperes, of_two_complement(word >> 4, 20) * 312.5e-9 / shunt_ohms, rel_tol=1e-12
             )
@@ -150,7 +141,7 @@ def test_the_calibration_of_power_on_fits_any_shunt_and_gives_the_steps_of_energ
     chip = chip_of("ina228", shunt_ohms)
     shunt_calibration = chip.configuration[1].written
     current_lsb = shunt_calibration / (13107.2e6 * shunt_ohms)
-    (measured,) = chip.decode((0x100000, 0x100000, 1, 1))
+    measured = measured_of(chip, (0x100000, 0x100000, 1, 1))
     assert measured.accumulated is not None
     assert measured.accumulated.coulombs_per_step == pytest.approx(current_lsb)
     assert measured.accumulated.joules_per_step == pytest.approx(16 * 3.2 * current_lsb)

@@ -494,6 +494,28 @@ def test_a_current_beyond_the_range_is_a_failure_and_not_the_end_of_the_range(te
     bench.run_until_read(3)
 
 
+@pytest.mark.reliability(
+    7,
+    "one input of several beyond what the chip can measure",
+    "that device fails, and its error names that input; the others are read",
+)
+@pytest.mark.parametrize("beyond", [("amperes", 60.0), ("volts", 30.0)])
+def test_an_input_beyond_its_range_costs_the_others_of_its_chip_nothing(beyond: tuple[str, float]) -> None:
+    bench = set_up("".join(ina3221(f"in{number}", "bus = 1", number, 0x40) for number in (1, 2, 3)))
+    quantity, value = beyond
+    setattr(bench.rails["in2"], quantity, value)
+    for _ in range(4):
+        outcomes = bench.run_next()
+        assert "input 2 of INA3221" in failure(outcomes["in2"])
+        assert isinstance(outcomes["in1"], Reading)
+        assert isinstance(outcomes["in3"], Reading)
+    for name in ("in1", "in3"):
+        setattr(bench.rails[name], quantity, value)
+    outcomes = bench.run_next()
+    for number in (1, 2, 3):
+        assert f"input {number} of INA3221" in failure(outcomes[f"in{number}"])
+
+
 @pytest.mark.parametrize("text", [ina260("cpu", "bus = 1"), ina3221("cpu", "bus = 1", 2, 0x40)])
 def test_a_voltage_that_the_chip_cannot_have_measured_is_a_failure(text: str) -> None:
     bench = set_up(text)

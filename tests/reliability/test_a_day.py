@@ -242,6 +242,9 @@ class Kept:
 
 
 def kept_by_the_process() -> Kept:
+    for thread in threading.enumerate():
+        if thread.name == "push":  # it has said what became of the push, and is about to end
+            thread.join()
     gc.collect()
     resident_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return Kept(

@@ -69,12 +69,15 @@ def test_the_energy_of_an_outage_is_whole_as_prometheus_scrapes_it(
         first.enter_context(running_pushgateway(port=port))
         with program("--config", config, "--trace", f"cpu={recording}") as running:
             until(lambda: len(scrapes()) >= 2, "two scrapes")
+            not_pushed, again = "what was not pushed goes with the next push", "push: works again"
+            not_pushed_before, again_before = running.stderr.count(not_pushed), running.stderr.count(again)
             first.close()
-            running.says("what was not pushed goes with the next push")
-            until(lambda: failed_scrapes(prometheus) >= 3, "three seconds without a gateway")
+            failed_before = failed_scrapes(prometheus)
+            running.says(not_pushed, not_pushed_before + 1)
+            until(lambda: failed_scrapes(prometheus) >= failed_before + 3, "three seconds without a gateway")
             before = scrapes()[-1]
             later.enter_context(running_pushgateway(port=port))
-            running.says("push: works again")
+            running.says(again, again_before + 1)
             until(lambda: scrapes()[-1] > before, "a scrape after the outage")
             assert running.end(signal.SIGTERM)[0] == 0
         joules, read_at = samples("joules_total"), samples("last_read_timestamp_seconds")

@@ -263,7 +263,7 @@ def write_config(
 
 
 _QUICK = 'interval = "200ms"\nsample_interval = "50ms"'
-_PUSH = 'timeout = "5s"'
+_PUSH = 'timeout = "1m"'
 
 
 class Program:

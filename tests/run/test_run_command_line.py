@@ -159,7 +159,7 @@ def test_a_name_that_no_device_can_have_is_not_deleted(name: str, tmp_path: Path
 def test_a_change_of_group_by_is_explained_and_delete_removes_both_shapes(tmp_path: Path, pushgateway_url: str) -> None:
     by_device = write_config(tmp_path, pushgateway_url, "shapes")
     assert run("--config", by_device, "--simulate", "--once").returncode == 0
-    by_node = write_config(tmp_path, pushgateway_url, "shapes", push='group_by = "node"')
+    by_node = write_config(tmp_path, pushgateway_url, "shapes", push='group_by = "node"\ntimeout = "1m"')
     refused = run("--config", by_node, "--simulate", "--once")
     assert refused.returncode == ExitCode.PROTOCOL
     assert "as after a change of group_by: `wattpush delete` removes" in refused.stderr

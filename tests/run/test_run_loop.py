@@ -387,6 +387,20 @@ def test_a_reload_during_a_hung_push_stops_it_and_takes_its_interval_back(clock:
     assert run.gateway.history[-1]["device cpu"]["wattpush_device_watts"] == 6
 
 
+def test_a_group_that_a_stopped_push_brings_back_after_its_deletion_is_deleted_again(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU, QUICK_DISK), clock)
+    run.publisher.hangs = True
+    run.until(1010.5)
+    run.waiting.stop_at_seconds = float("inf")
+    run = reloaded(run, settings_for(QUICK_CPU))
+    run.for_seconds(3.0)
+    assert run.gateway.deleted == ["device disk"]
+    run.gateway.groups["device disk"] = {"wattpush_device_watts": 6.0}  # the gateway takes in what had arrived before
+    run.for_seconds(3 * 15.0)
+    assert set(run.gateway.groups) == {"device cpu", "node"}
+    assert run.gateway.deleted == ["device disk"] * 2
+
+
 def test_a_new_configuration_without_a_gateway_still_cleans_the_old_one(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     run.until(1005.5)

@@ -73,7 +73,7 @@ def test_a_service_is_ready_after_its_first_sweep_and_alive_while_its_loop_gets_
     manager: Manager, tmp_path: Path, pushgateway_url: str, measured: Callable[[str], None]
 ) -> None:
     config = write_config(tmp_path, pushgateway_url, "notify", top='interval = "10m"\nsample_interval = "10m"')
-    environ = manager.environ(WATCHDOG_USEC="400000")
+    environ = manager.environ(WATCHDOG_USEC="2000000")
     with program("--config", config, "--simulate", environ=environ) as running:
         assert manager.next() == "READY=1"
         assert manager.next().startswith("STATUS=0 of 1 devices up; not pushed yet")
