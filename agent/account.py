@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from agent.readings import Outcome
     from agent.sensors import Accumulated
 
+# A reading may come this many sample intervals after the last one before the time between them is a gap.
+_LATE_SAMPLES = 1.5
+
 
 class Counters(NamedTuple):
     """What only ever rises. A tuple, like the two below: each reading makes one of each.
@@ -181,13 +184,22 @@ class DeviceAccount:
 
     Attributes:
         max_gap_seconds: the longest time between two readings over which energy is still counted.
+        sample_interval_seconds: how far apart the readings of one run are meant to be.
         is_up: whether the last reading succeeded.
     """
 
-    def __init__(self, device: str, max_gap_seconds: float, saved: Saved = Saved()) -> None:  # noqa: B008 - immutable
+    def __init__(
+        self,
+        device: str,
+        max_gap_seconds: float,
+        saved: Saved = Saved(),  # noqa: B008 - immutable
+        sample_interval_seconds: float = 0.0,
+    ) -> None:
         self.device = device
         self.max_gap_seconds = max_gap_seconds
+        self.sample_interval_seconds = sample_interval_seconds
         self.saved = saved
+        self._has_read = False
         self.is_up = False
         self._current = _Interval()
         self._unarrived = _Interval()
@@ -266,6 +278,14 @@ class DeviceAccount:
             reading.unix_seconds,
             self.saved.source,
         )
+        self._has_read = True
+
+    @property
+    def _longest_gap_seconds(self) -> float:
+        """Within a run, a reading that comes a little late ends no gap, however short `max_gap` is."""
+        if not self._has_read:
+            return self.max_gap_seconds
+        return max(self.max_gap_seconds, _LATE_SAMPLES * self.sample_interval_seconds)
 
     def _added_up(self, reading: Reading, accumulated: Accumulated) -> tuple[float, float, float, LastReading] | None:
         """The same as `_energy_since_last`, from what the chip added up over conversions that nobody has read.
@@ -282,7 +302,7 @@ class DeviceAccount:
             return None
         seconds = reading.at_seconds - last.at_seconds
         is_unseen = reading.is_new and last.assumed_seconds + seconds > 2 * reading.window_seconds
-        if not (is_unseen or seconds > self.max_gap_seconds):
+        if not (is_unseen or seconds > self._longest_gap_seconds):
             return None
         volts = max(last.volts, reading.volts)
         flow = flow_between(last.energy_word, last.charge_word, accumulated, volts, seconds)
@@ -318,7 +338,7 @@ class DeviceAccount:
             return 0.0, 0.0, 0.0, LastReading(at_seconds, power_watts)
         last_at_seconds, last_power_watts, last_assumed_seconds, excess, returned_excess, _, _, _ = self.saved.last
         seconds = at_seconds - last_at_seconds
-        if not 0.0 < seconds <= self.max_gap_seconds:
+        if not 0.0 < seconds <= self._longest_gap_seconds:
             return 0.0, 0.0, 0.0, LastReading(at_seconds, power_watts, 0.0, excess, returned_excess)
         assumed_seconds = last_assumed_seconds + seconds
         unseen_seconds = 0.0
@@ -355,9 +375,16 @@ class DeviceAccount:
 class Account:
     """The accounts of all devices, by name and in the order of the configuration."""
 
-    def __init__(self, devices: Iterable[str], max_gap_seconds: float, saved: Mapping[str, Saved]) -> None:
+    def __init__(
+        self,
+        devices: Iterable[str],
+        max_gap_seconds: float,
+        saved: Mapping[str, Saved],
+        sample_interval_seconds: float = 0.0,
+    ) -> None:
         self.devices = {
-            device: DeviceAccount(device, max_gap_seconds, saved.get(device, Saved())) for device in devices
+            device: DeviceAccount(device, max_gap_seconds, saved.get(device, Saved()), sample_interval_seconds)
+            for device in devices
         }
 
     def adopt(self, earlier: Account) -> None:
@@ -365,6 +392,7 @@ class Account:
         for name, account in earlier.devices.items():
             if name in self.devices:
                 account.max_gap_seconds = self.devices[name].max_gap_seconds
+                account.sample_interval_seconds = self.devices[name].sample_interval_seconds
                 account.saved = account.saved.measured_at(self.devices[name].saved.source)
                 self.devices[name] = account
 

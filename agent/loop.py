@@ -11,7 +11,7 @@ from agent.node import exit_code
 from agent.readings import Converting, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from agent.clock import Clock
     from agent.errors import AgentError
@@ -94,7 +94,7 @@ class Loop:
                 if is_first:
                     refuse_to_run_without_permission(outcomes)
                     notifier.ready()
-                if self._is_first_push_due and not _converting_until(outcomes):
+                if self._is_first_push_due and not _converting(outcomes):
                     # Everything that can be read has been read: there is something to say.
                     self._push = Ticker(self._clock.monotonic(), node.settings.interval_seconds)
                     self._is_first_push_due = False
@@ -164,7 +164,7 @@ def run_once(node: Node, clock: Clock, waiting: Waiting) -> ExitCode:
         match outcome:
             case Failure(error=error):
                 errors.append(error)
-            case Converting(device=device):
+            case Converting(device=device) if not waiting.stop_requested:
                 error = SensorError(f"{device}: no conversion ends; does its chip keep losing its power?")
                 log.error("%s", error)
                 errors.append(error)
@@ -196,23 +196,25 @@ def _report_unless_stopped(node: Node, clock: Clock, waiting: Waiting) -> PushRe
 
 
 def _sweep_until_converted(node: Node, clock: Clock, waiting: Waiting) -> list[Outcome]:
-    """Sweep until no chip is still converting; return what the last sweep brought."""
+    """Sweep, and look again at the chips that are still converting until none is; return the last of every device."""
     give_up_at = clock.monotonic() + CONVERSION_WAIT_SECONDS
-    outcomes = node.take_sweep()
-    while (ready_seconds := _converting_until(outcomes)) and not waiting.stop_requested:
+    last = {outcome.device: outcome for outcome in node.take_sweep()}
+    while (converting := _converting(last.values())) and not waiting.stop_requested:
         if clock.monotonic() >= give_up_at:
             break
-        next_seconds = max(min(ready_seconds), clock.monotonic() + _SHORTEST_WAIT_SECONDS)
+        ready_seconds = min(outcome.ready_at_seconds for outcome in converting)
+        next_seconds = max(ready_seconds, clock.monotonic() + _SHORTEST_WAIT_SECONDS)
         while clock.monotonic() < next_seconds and not waiting.stop_requested:
             waiting.wait(next_seconds - clock.monotonic())
         if not waiting.stop_requested:
-            outcomes = node.take_sweep()
-    return outcomes
+            again = node.take_sweep({outcome.device for outcome in converting})
+            last.update({outcome.device: outcome for outcome in again})
+    return list(last.values())
 
 
-def _converting_until(outcomes: list[Outcome]) -> list[float]:
-    """When each chip that is still converting is ready."""
-    return [outcome.ready_at_seconds for outcome in outcomes if isinstance(outcome, Converting)]
+def _converting(outcomes: Iterable[Outcome]) -> list[Converting]:
+    """The devices whose chips are still converting."""
+    return [outcome for outcome in outcomes if isinstance(outcome, Converting)]
 
 
 def refuse_to_run_without_permission(outcomes: Sequence[Outcome]) -> None:

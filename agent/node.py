@@ -15,7 +15,7 @@ from agent.readings import Converting, Failure, Reading
 from agent.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from prometheus_client import CollectorRegistry
 
@@ -116,7 +116,10 @@ class Node:
         self.settings = settings
         self.parts = parts
         self.account = Account(
-            (device.name for device in settings.devices), settings.counted_gap_seconds, state.devices
+            (device.name for device in settings.devices),
+            settings.max_gap_seconds,
+            state.devices,
+            settings.sample_interval_seconds,
         )
         self.counters = state.node
         self.published: Snapshot | None = None
@@ -136,10 +139,10 @@ class Node:
         timeout_seconds = self.settings.pushgateway.timeout_seconds if self.settings.pushgateway else 0.0
         return max(timeout_seconds, self.settings.interval_seconds * _BUDGET_SHARE)
 
-    def take_sweep(self) -> list[Outcome]:
-        """Read every device once and enter it into the account."""
+    def take_sweep(self, only: Container[str] | None = None) -> list[Outcome]:
+        """Read every device once, or those of the chips that `only` names, and enter it into the account."""
         begun_seconds = self.parts.clock.monotonic()
-        outcomes = self.parts.sweep.run()
+        outcomes = self.parts.sweep.run() if only is None else self.parts.sweep.run(only)
         self.swept_at_seconds = self.parts.clock.monotonic()
         self._sweep_seconds = self.swept_at_seconds - begun_seconds
         self.account.add(outcomes)

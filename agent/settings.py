@@ -165,8 +165,3 @@ class Settings(NamedTuple):
     serve: ServeSettings | None = None
     metrics: MetricsSettings = MetricsSettings()
     warnings: tuple[str, ...] = ()
-
-    @property
-    def counted_gap_seconds(self) -> float:
-        """`max_gap`, but never so short that a reading that comes a little late ends a gap."""
-        return max(self.max_gap_seconds, 1.5 * self.sample_interval_seconds)

@@ -371,6 +371,9 @@ class _KernelStation:
         return _outcomes(self.devices, (measurement,), self._clock, window_seconds=0.0, is_new=True)
 
 
+_Station = TypeVar("_Station", _I2CStation, _KernelStation)
+
+
 class Sweep:
     """Reads every device once a call."""
 
@@ -413,12 +416,15 @@ class Sweep:
             if device.place is None
         ]
 
-    def run(self) -> list[Outcome]:
-        """One outcome for every device, grouped by bus; no bus is held when it returns."""
+    def run(self, only: Container[str] | None = None) -> list[Outcome]:
+        """One outcome for every device, or for those of the chips that `only` names, grouped by bus.
+
+        No bus is held when it returns.
+        """
         outcomes: list[Outcome] = []
         for name, stations in self._stations.items():
-            outcomes += self._sweep_bus(self._buses[name], stations)
-        for station in self._kernel_stations:
+            outcomes += self._sweep_bus(self._buses[name], _of(stations, only))
+        for station in _of(self._kernel_stations, only):
             outcomes += station.step()
         return outcomes
 
@@ -429,6 +435,8 @@ class Sweep:
 
     @staticmethod
     def _sweep_bus(bus: Bus, stations: list[_I2CStation]) -> list[Outcome]:
+        if not stations:
+            return []
         outcomes: list[Outcome] = []
         resting = [station.resting() for station in stations]
         if None not in resting:  # a bus that cannot be opened, or that somebody else holds, is left alone as well
@@ -442,6 +450,13 @@ class Sweep:
             for station, known in zip(stations, resting, strict=True):
                 outcomes += station.fail(error) if known is None else known
         return outcomes
+
+
+def _of(stations: list[_Station], only: Container[str] | None) -> list[_Station]:
+    """The stations with any of these devices; all of them for None."""
+    if only is None:
+        return stations
+    return [station for station in stations if any(device.name in only for device in station.devices)]
 
 
 def _longest_seconds(typical_seconds: float) -> float:

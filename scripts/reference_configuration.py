@@ -104,13 +104,12 @@ NOTES: dict[str, dict[str, Note]] = {
             default="the machine's own hostname",
         ),
         "interval": Note("How often to push.", '"15s"', '"15 s"'),
-        "sample_interval": Note(
-            "How often to read every sensor; at most `interval` and `max_gap`.", '"500ms"', '"1ms"'
-        ),
+        "sample_interval": Note("How often to read every sensor; at most `interval`.", '"500ms"', '"1ms"'),
         "max_gap": Note(
             "The longest time between two readings over which energy is still counted, also between two runs of "
-            "`--once`. Over a longer gap nothing is counted: nobody knows what the load did. With a timer make it "
-            "longer than the timer's period: a run that starts a moment late would otherwise be a gap.",
+            "`--once`. Over a longer gap nothing is counted: nobody knows what the load did. Between the readings of "
+            "one run, energy is counted however short this is. With a timer make it longer than the timer's period: a "
+            "run that starts a moment late would otherwise be a gap.",
             '"1h"',
             '"500us"',
         ),

@@ -30,7 +30,6 @@ def check_top(top: Table, default_hostname: str) -> None:
         except vol.Invalid as error:
             top.refuse("hostname", f"missing, and this machine's own name will not do: {error.msg}")
     _check_order(top, shorter="sample_interval", longer="interval")
-    _check_order(top, shorter="sample_interval", longer="max_gap")
     if "device" not in top.given or top.good.get("device") == []:
         top.refuse("device", "missing; describe at least one measured load in a [[device]] table")
     if "pushgateway" not in top.given and "serve" not in top.given:
@@ -66,7 +65,9 @@ def check_pushgateway(table: Table) -> None:
         table.refuse_if_good("bearer_token_file", "excludes password_file; keep one of them")
     elif "password_file" in given and "username" not in given:
         table.refuse_if_good("password_file", 'goes with username, which is missing; write username = "..."')
-    if "username" in given and "password_file" not in given:
+    if {"username", "bearer_token_file"} <= given and "password_file" not in given:
+        table.refuse_if_good("username", "excludes bearer_token_file; keep one of them")
+    elif "username" in given and "password_file" not in given:
         table.refuse_if_good("username", 'goes with password_file, which is missing; write password_file = "..."')
     for key, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
         if key in given and other not in given:

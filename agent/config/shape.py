@@ -24,11 +24,20 @@ _DAY_SECONDS = 86400.0
 
 
 class _UnknownKeyInvalid(vol.Invalid):
-    """A key that its table does not have."""
+    """A key that its table does not have; which key is the last of its `path`."""
 
     def __init__(self, known: Sequence[str]) -> None:
         super().__init__("unknown key")
         self.known = known
+
+    @property
+    def key(self) -> str:
+        return str(self.path[-1])
+
+    @property
+    def meant(self) -> str | None:
+        """The key of the same table that the writer most likely meant, if it is not one of another table."""
+        return None if any(self.key in keys for keys in KEYS.values()) else nearest(self.key, self.known)
 
 
 def _shape(keys: Mapping[str, Callable[[object], Any]]) -> vol.Schema:
@@ -120,7 +129,8 @@ class Table(NamedTuple):
 
     Attributes:
         title: how messages call it: `device[2] "cpu"`, `pushgateway`, or nothing for the top of the file.
-        given: every key in the file, also those whose values are no good: they are not missing.
+        given: every key in the file, also those whose values are no good, and what misspelt ones were meant to be: they
+            are not missing.
         good: the values that no rule has refused so far.
         problems: the one list that all tables add to.
     """
@@ -155,29 +165,32 @@ def _read_table(table: dict[str, Any], title: str, where: str, problems: list[st
     """Check the shape of one table, and keep what is good of it."""
     shape = _SHAPES[where]
     bad_keys: set[object] = set()
+    meant: set[str] = set()
     try:
         good = shape(table)
     except vol.MultipleInvalid as invalid:
         for error in invalid.errors:
             bad_keys.add(error.path[0])
+            if isinstance(error, _UnknownKeyInvalid) and len(error.path) == 1 and error.meant is not None:
+                meant.add(error.meant)
             place = [title] if title else []
             place += [key if re.fullmatch(r"[\w-]+", key) else quoted(key) for key in map(str, error.path)]
             problems.append(": ".join([*place, _explain(error)]))
         good = shape({key: value for key, value in table.items() if key not in bad_keys})
-    return Table(title, frozenset(table), good, problems)
+    return Table(title, frozenset(table) | meant, good, problems)
 
 
 def _explain(error: vol.Invalid) -> str:
     """What is wrong, and for an unknown key also what may have been meant."""
     if not isinstance(error, _UnknownKeyInvalid):
         return error.msg
-    key = str(error.path[-1])
     for where, keys in KEYS.items():
         # `interval` below [metrics] belongs to that table, however far apart they are: the classic slip in TOML.
-        if key in keys:
+        if error.key in keys:
             return f"unknown key here; it belongs {where}"
-    meant = nearest(key, error.known)
-    return f'unknown key; did you mean "{meant}"?' if meant else f"unknown key; known here: {', '.join(error.known)}"
+    if error.meant is not None:
+        return f'unknown key; did you mean "{error.meant}"?'
+    return f"unknown key; known here: {', '.join(error.known)}"
 
 
 def read_single(top: Table, key: str) -> Table | None:

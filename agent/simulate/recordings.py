@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import gzip
 import math
+import re
 import zlib
 from array import array
 from typing import TYPE_CHECKING, NoReturn
 
-from agent.errors import ConfigError
+from agent.errors import ConfigError, PermissionDeniedError
 from agent.simulate.rails import Steps
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ LONGEST_LINE_BYTES = 1000
 LARGEST_VALUE = 1e9
 """Beyond any rail and any recording, and small enough that no sum over a file leaves the range of a float."""
 SHOWN_CHARACTERS = 40
+
+# What programs that write tables put around the names of columns.
+_BARE = re.compile(r'[ "]')
 
 
 class Recording:
@@ -73,6 +77,7 @@ def read_recording(path: Path) -> Recording:
 
     Raises:
         ConfigError: one problem, `FILE:LINE: what is wrong; what it should be`.
+        PermissionDeniedError: it may not be read.
     """
     return Recording(_Rows(path))
 
@@ -92,6 +97,10 @@ class _Rows:
             self._refuse("the compressed data ends too early", "a whole gzip file; copy it again")
         except (gzip.BadGzipFile, zlib.error) as error:
             self._refuse(f"cannot be decompressed ({error})", "a gzip file, or plain CSV under a name without .gz")
+        except PermissionError as error:
+            raise PermissionDeniedError(
+                f"{self._path}: permission denied; let the user that wattpush runs as read it"
+            ) from error
         except OSError as error:
             self._refuse(f"cannot be read ({error.strerror or error})", "a readable CSV file, plain or .gz")
 
@@ -104,21 +113,29 @@ class _Rows:
         header = self._line(file)
         if header is None:
             self._refuse("the file is empty", f"the header {HEADER} and at least one row")
-        if header != HEADER:
+        if _BARE.sub("", header) != HEADER:
             self._refuse(f"the header is {_shown(header)}", HEADER)
-        before_seconds = 0.0
+        before_seconds, has_rows = 0.0, False
         self._line_number = 2
+        blank_line_number = 0
         while (line := self._line(file)) is not None:
+            if not line:  # at the end it is what some programs leave there, anywhere else something is missing
+                blank_line_number = blank_line_number or self._line_number
+                self._line_number += 1
+                continue
+            if blank_line_number:
+                self._line_number = blank_line_number
+                self._refuse("the line is empty", "three numbers with commas between")
             row = self._row(line)
             if row[0] < before_seconds:
                 self._refuse(
                     f"time goes back from {before_seconds} to {row[0]}",
                     "seconds from 0 on, each row at or after the last",
                 )
-            before_seconds = row[0]
+            before_seconds, has_rows = row[0], True
             yield row
             self._line_number += 1
-        if self._line_number == 2:
+        if not has_rows:
             self._refuse("there is no row", "at least one row of seconds,volts,amperes")
 
     def _line(self, file: BinaryIO) -> str | None:
@@ -128,7 +145,7 @@ class _Rows:
         if len(line) > LONGEST_LINE_BYTES:
             self._refuse(f"the line is longer than {LONGEST_LINE_BYTES} bytes", "three numbers with commas between")
         try:
-            return line.decode("utf-8").strip()
+            return line.decode("utf-8-sig" if self._line_number == 1 else "utf-8").strip()
         except UnicodeDecodeError:
             self._refuse("the line is not UTF-8", "plain text")
 

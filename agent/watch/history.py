@@ -113,7 +113,7 @@ class History:
         self._clock = clock
         self._is_simulated = is_simulated
         names = [device.name for device in settings.devices]
-        self._account = Account(names, settings.counted_gap_seconds, {})
+        self._account = Account(names, settings.max_gap_seconds, {}, settings.sample_interval_seconds)
         self._outcomes: dict[str, Outcome] = {}
         self._traces = {name: _Trace() for name in names}
         # Not shorter than the time between two sweeps, or there would be slots without a reading.

@@ -108,10 +108,6 @@ TOP: dict[str, tuple[str, ...]] = {
         top('interval = true\nsample_interval = "1m"'),
         f"interval: {EXPECTED_DURATION}, not true",
     ),
-    "no gap is ever short enough": (
-        top('sample_interval = "5s"\nmax_gap = "4s"'),
-        "sample_interval: 5s is longer than max_gap, 4s",
-    ),
     "empty hostname": (top('hostname = ""'), "hostname: is empty"),
     "dot hostname": (
         top('hostname = "."'),
@@ -704,6 +700,27 @@ def test_five_mistakes_in_five_tables_are_five_lines_at_once(problems_of: Proble
         'device[1] "cpu": channel',
         'device[2] "gpu": channel',
     ]
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "key"),
+    [
+        (f'[pushgateway]\nurll = "http://gateway:9091"\n{DEVICE}', "url"),
+        (f'[pushgatway]\nurl = "http://gateway:9091"\n{DEVICE}', "pushgateway"),
+        (GATEWAY + DEVICE.replace("name", "nmae"), "name"),
+        (GATEWAY + DEVICE.replace("chip", "chp"), "chip"),
+        (GATEWAY + DEVICE.replace("bus", "buss"), "bus"),
+        (GATEWAY + DEVICE.replace("address", "adress"), "address"),
+        (GATEWAY + M0 + ina260("cpu", mux="m0", chanel=1), "channel"),
+        (GATEWAY + ina3221("cpu", bus=1, inptu=1, shunt_ohms=0.1), "input"),
+        (GATEWAY + ina3221("cpu", bus=1, input=1, shunt_ohm=0.1), "shunt_ohms"),
+        (GATEWAY + hwmon("cpu", sensr="ina3221", label="VDD_IN"), "sensor"),
+        (GATEWAY + hwmon("cpu", sensor="ina3221", lable="VDD_IN"), "label"),
+    ],
+)
+def test_a_key_that_is_needed_and_misspelt_is_one_mistake(misspelt: str, key: str, problems_of: Problems) -> None:
+    (line,) = problems_of(misspelt)
+    assert line.endswith(f'unknown key; did you mean "{key}"?')
 
 
 def test_a_mistake_in_one_table_hides_no_clash_between_others(problems_of: Problems) -> None:

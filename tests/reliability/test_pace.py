@@ -43,7 +43,7 @@ from tests.servers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
     from pathlib import Path
 
     from agent.errors import AgentError
@@ -69,10 +69,10 @@ class Watched(Node):
     sweep_count: int
     on_push_or_sweep: Callable[[], None]
 
-    def take_sweep(self) -> list[Outcome]:
+    def take_sweep(self, only: Container[str] | None = None) -> list[Outcome]:
         self.sweep_count += 1
         self.on_push_or_sweep()
-        return super().take_sweep()
+        return super().take_sweep(only)
 
     def end_push(self, report: PushReport) -> list[AgentError]:
         errors = super().end_push(report)

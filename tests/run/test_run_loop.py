@@ -95,7 +95,7 @@ def test_the_loop_does_not_drift_in_100_000_sweeps(clock: HandClock) -> None:
 
 
 def test_a_reading_that_comes_a_little_late_is_no_gap_however_short_max_gap_is(clock: HandClock) -> None:
-    run = Run(settings_for(QUICK_CPU, sample_interval_seconds=0.1, interval_seconds=1.0, max_gap_seconds=0.1), clock)
+    run = Run(settings_for(QUICK_CPU, sample_interval_seconds=0.1, interval_seconds=1.0, max_gap_seconds=0.05), clock)
     run.until(1010.05)
     run.loop.finish()
     assert run.of("cpu", "measured_seconds_total") == pytest.approx(0.1 * (run.of("cpu", "readings_total") - 1))
@@ -417,7 +417,7 @@ def test_a_new_configuration_without_a_gateway_still_cleans_the_old_one(clock: H
 def test_a_node_that_may_read_nothing_at_all_ends_with_permission_denied(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     denied = [Failure("cpu", PermissionDeniedError("/dev/i2c-1: permission denied"))]
-    run.node.parts.sweep.run = lambda: denied  # type: ignore[method-assign,assignment,return-value]  # no such bus here
+    run.node.parts.sweep.run = lambda _=None: denied  # type: ignore[method-assign,assignment,return-value]  # no such bus here
     with pytest.raises(PermissionDeniedError, match="/dev/i2c-1"):
         run.until(1010.0)
 
@@ -447,6 +447,25 @@ def test_once_waits_for_the_first_conversion_and_not_at_all_when_the_chips_are_s
     assert gateway.groups["device cpu"]["wattpush_device_watts"] == 6
 
 
+def test_once_reads_every_device_once_however_long_the_others_take_to_convert(clock: HandClock) -> None:
+    settings = settings_for(QUICK_CPU, DISK)
+    world, gateway = world_for(settings, clock), MemoryGateway()
+    assert once(settings, world, clock, gateway) is ExitCode.OK
+    for device in ("cpu", "disk"):
+        assert gateway.groups[f"device {device}"]["wattpush_device_readings_total"] == 1
+
+
+def test_a_stop_of_once_while_a_chip_converts_blames_no_chip(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = settings_for(DISK)
+    world, gateway = world_for(settings, clock), MemoryGateway()
+    node = node_of(settings, world, clock, gateway)
+    assert run_once(node, clock, HandWaiting(clock, clock.seconds + 0.1)) is ExitCode.OK
+    assert not caplog.messages
+    assert not gateway.history
+
+
 def test_once_counts_the_energy_since_the_run_before_it(clock: HandClock, tmp_path: Path) -> None:
     settings = settings_for(QUICK_CPU, max_gap_seconds=100.0)
     world, gateway = world_for(settings, clock), MemoryGateway()
@@ -463,6 +482,18 @@ def test_once_counts_the_energy_since_the_run_before_it(clock: HandClock, tmp_pa
     assert joules() == pytest.approx(360, abs=0.1)
     clock.sleep(60)
     assert joules() == pytest.approx(720, abs=0.1)
+
+
+def test_once_counts_nothing_over_a_gap_longer_than_max_gap_however_rare_the_samples_of_a_loop_are(
+    clock: HandClock, tmp_path: Path
+) -> None:
+    settings = settings_for(QUICK_CPU, sample_interval_seconds=10.0, max_gap_seconds=5.0)
+    world, gateway = world_for(settings, clock), MemoryGateway()
+    for _ in range(2):
+        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
+        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        clock.sleep(6.0)
+    assert gateway.groups["device cpu"]["wattpush_device_measured_seconds_total"] == 0
 
 
 @pytest.mark.reliability(

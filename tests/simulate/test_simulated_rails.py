@@ -146,7 +146,14 @@ BAD_FILES = {
     "no rows": (HEADER, "2: there is no row; it should be at least one row of seconds,volts,amperes"),
     "header": (b"time,volts,amperes\n", "1: the header is 'time,volts,amperes'; it should be seconds,volts,amperes"),
     "two columns": (HEADER + b"0,5\n", "2: 2 columns in '0,5'; it should be three: seconds,volts,amperes"),
-    "blank line": (HEADER + b"0,5,1\n\n", "3: 1 column in ''; it should be three: seconds,volts,amperes"),
+    "blank line": (
+        HEADER + b"0,5,1\n\n\n1,5,1\n",
+        "3: the line is empty; it should be three numbers with commas between",
+    ),
+    "blank lines alone": (
+        HEADER + b"\n\n",
+        "4: there is no row; it should be at least one row of seconds,volts,amperes",
+    ),
     "word": (HEADER + b"0,5,x\n", "2: 'x' is not a usable number; it should be a finite decimal number up to 1e+09"),
     "nan": (HEADER + b"0,nan,1\n", "2: 'nan' is not a usable number; it should be a finite decimal number up to 1e+09"),
     "inf": (
@@ -187,6 +194,22 @@ def test_a_bad_recording_is_refused_with_its_line_and_what_it_should_be(
     with pytest.raises(ConfigError) as refused:
         read_recording(file)
     assert str(refused.value) == f"{file}:{complaint}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"seconds,volts,amperes\r\n0,5,1\r\n1,5,2\r\n",
+        b"\xef\xbb\xbfseconds,volts,amperes\n0,5,1\n1,5,2\n",
+        b"seconds, volts, amperes\n0, 5, 1\n1, 5, 2\n\n\n",
+        b'"seconds","volts","amperes"\n0,5,1\n1,5,2',
+    ],
+    ids=["from Windows", "byte order mark", "spaces and blank lines at the end", "quoted names"],
+)
+def test_a_recording_as_other_programs_write_it_is_taken(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "rail.csv"
+    file.write_bytes(content)
+    assert read_recording(file).integral(0, 2) == pytest.approx(15)
 
 
 def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
