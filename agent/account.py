@@ -202,7 +202,8 @@ class DeviceAccount:
         self._has_read = False
         self.is_up = False
         self._current = _Interval()
-        self._unarrived = _Interval()
+        self._sent = _Interval()  # with the push that is under way
+        self._unarrived = _Interval()  # closed, and to be sent with the next push
 
     def add(self, outcome: Outcome) -> None:
         """Enter what a sweep brought back for this device."""
@@ -225,18 +226,24 @@ class DeviceAccount:
     @property
     def has_unpushed_readings(self) -> bool:
         """Whether there are readings that no push has brought to its end yet."""
-        return self._current.readings > 0 or self._unarrived.readings > 0
+        return any(interval.readings > 0 for interval in (self._current, self._sent, self._unarrived))
 
-    def close_interval(self) -> Closed:
-        """End the interval for a push; `settle` says later what became of it."""
+    def close_interval(self, *, for_push: bool = True) -> Closed:
+        """End the interval; with `for_push` it is sent, and `settle` says later what became of it."""
         ended, self._current = self._current, _Interval()
+        if for_push:
+            self.settle(pushed=False)  # of a push before it that was abandoned
         self._unarrived += ended
-        return Closed(to_push=self._snapshot(self._unarrived), last_interval=self._snapshot(ended))
+        closed = Closed(to_push=self._snapshot(self._unarrived), last_interval=self._snapshot(ended))
+        if for_push:
+            self._sent, self._unarrived = self._unarrived, _Interval()
+        return closed
 
     def settle(self, *, pushed: bool) -> None:
         """Forget what was pushed; what never arrived goes with the next push."""
-        if pushed:
-            self._unarrived = _Interval()
+        if not pushed:
+            self._unarrived = self._sent + self._unarrived
+        self._sent = _Interval()
 
     def _snapshot(self, interval: _Interval) -> DeviceSnapshot:
         return DeviceSnapshot(
@@ -406,9 +413,9 @@ class Account:
         """Whether there is anything to say that has not been said."""
         return any(account.has_unpushed_readings for account in self.devices.values())
 
-    def close_intervals(self) -> tuple[Closed, ...]:
-        """End the interval of every device for a push."""
-        return tuple(account.close_interval() for account in self.devices.values())
+    def close_intervals(self, *, for_push: bool = True) -> tuple[Closed, ...]:
+        """End the interval of every device; see `DeviceAccount.close_interval`."""
+        return tuple(account.close_interval(for_push=for_push) for account in self.devices.values())
 
     def saved(self) -> dict[str, Saved]:
         """What the next run carries on from."""

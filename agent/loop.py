@@ -77,6 +77,7 @@ class Loop:
         self._sample = Ticker(now, settings.sample_interval_seconds)
         self._push = Ticker(now + settings.interval_seconds, settings.interval_seconds)
         self._is_first_push_due = True
+        self._publish_at_seconds = 0.0
 
     def run(self) -> None:
         """Sample and push until a stop or a reload is requested; may be called again after a reload came to nothing.
@@ -99,11 +100,8 @@ class Loop:
                     self._push = Ticker(self._clock.monotonic(), node.settings.interval_seconds)
                     self._is_first_push_due = False
             self._take_report()
-            if self._clock.monotonic() >= self._push.next_seconds and not node.parts.publisher.is_busy:
-                self._push.advance(self._clock.monotonic())
-                self._is_first_push_due = False
-                node.begin_push()
-                self._take_report()
+            if self._clock.monotonic() >= self._push.next_seconds:
+                self._push_or_publish()
             next_seconds = self._sample.next_seconds
             if not node.parts.publisher.is_busy:
                 next_seconds = min(next_seconds, self._push.next_seconds)
@@ -113,6 +111,20 @@ class Loop:
             if notifier.watchdog_seconds is not None:
                 wait_seconds = min(wait_seconds, notifier.watchdog_seconds / 2)
             waiting.wait(wait_seconds)
+
+    def _push_or_publish(self) -> None:
+        """Push; while the push before it takes longer than an interval, scrapes see the interval all the same."""
+        node, now = self._node, self._clock.monotonic()
+        if not node.parts.publisher.is_busy:
+            self._push.advance(now)
+            self._is_first_push_due = False
+            node.begin_push()
+            self._take_report()
+        elif node.settings.serve is not None and now >= self._publish_at_seconds:
+            node.publish()
+        else:
+            return
+        self._publish_at_seconds = now + node.settings.interval_seconds
 
     def _take_report(self) -> None:
         report = self._node.parts.publisher.take_report()

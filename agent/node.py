@@ -168,17 +168,7 @@ class Node:
         """
         if self.parts.sink is not None:
             self.counters = self.counters._replace(pushes=self.counters.pushes + 1)
-        closed = self.account.close_intervals()
-        has_counters = self.save(ended_well=is_last)
-        snapshot = Snapshot(
-            tuple(interval.to_push for interval in closed),
-            self.parts.agent,
-            self.counters,
-            self._sweep_seconds,
-            self._push_seconds,
-            has_counters,
-        )
-        self.published = snapshot._replace(devices=tuple(interval.last_interval for interval in closed))
+        snapshot = self._close_intervals(is_last=is_last)
         sink = self.parts.sink
         if sink is None:
             self.settle_all(pushed=True)
@@ -194,6 +184,25 @@ class Node:
             return sink.push(metrics.groups(snapshot, self.settings), ends_at_seconds - clock.monotonic())
 
         self.parts.publisher.start(push)
+
+    def publish(self) -> None:
+        """Close the intervals for scrapes alone, while a push that is under way takes longer than an interval."""
+        self._close_intervals(for_push=False)
+
+    def _close_intervals(self, *, for_push: bool = True, is_last: bool = False) -> Snapshot:
+        """Close the intervals, save the counters and let scrapes see them; return what to push."""
+        closed = self.account.close_intervals(for_push=for_push)
+        has_counters = self.save(ended_well=is_last)
+        snapshot = Snapshot(
+            tuple(interval.to_push for interval in closed),
+            self.parts.agent,
+            self.counters,
+            self._sweep_seconds,
+            self._push_seconds,
+            has_counters,
+        )
+        self.published = snapshot._replace(devices=tuple(interval.last_interval for interval in closed))
+        return snapshot
 
     def begin_delete(self, budget_seconds: float) -> None:
         """Start removing the groups from the gateway."""

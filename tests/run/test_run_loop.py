@@ -9,7 +9,7 @@ import pytest
 from agent.errors import ExitCode, GatewayRejectedError, GatewayUnreachableError, PermissionDeniedError
 from agent.loop import Loop, Ticker, run_once
 from agent.readings import Failure
-from agent.settings import Averaging, PushgatewaySettings
+from agent.settings import Averaging, PushgatewaySettings, ServeSettings
 from agent.simulate.rails import ConstantRail
 from agent.sinks.dry_run import DryRun
 from agent.state import StateFile
@@ -399,6 +399,37 @@ def test_a_group_that_a_stopped_push_brings_back_after_its_deletion_is_deleted_a
     run.for_seconds(3 * 15.0)
     assert set(run.gateway.groups) == {"device cpu", "node"}
     assert run.gateway.deleted == ["device disk"] * 2
+
+
+def test_scrapes_see_each_interval_also_while_a_push_takes_longer(clock: HandClock) -> None:
+    serve = ServeSettings("127.0.0.1", 0)
+    run = Run(settings_for(QUICK_CPU, interval_seconds=5.0, serve=serve), clock)
+    run.until(1004.5)
+    run.publisher.hangs = True
+    readings: set[float] = set()
+    amperes: set[float] = set()
+
+    def scrape() -> None:
+        registry = run.node.scrape_registry()
+        assert registry is not None
+        values = {sample.name: sample.value for family in registry.collect() for sample in family.samples}
+        readings.add(values["wattpush_device_readings_total"])
+        amperes.add(values["wattpush_device_amperes"])
+
+    run.waiting.on_wait = scrape
+    run.for_seconds(15.0)
+    rail = run.world.rails["cpu"]
+    assert isinstance(rail, ConstantRail)
+    rail.amperes = 1.0
+    run.for_seconds(15.0)
+    assert len(readings) >= 6
+    assert {0.5, 1.0} <= amperes
+    # What was closed meanwhile goes with the next push, and is not taken for what the hung one brought.
+    run.publisher.hangs = False
+    run.publisher.release()
+    run.for_seconds(1.0)
+    assert 0.5 < run.of("cpu", "amperes") < 1.0
+    assert run.of("cpu", "min_amperes") == 0.5
 
 
 def test_a_new_configuration_without_a_gateway_still_cleans_the_old_one(clock: HandClock) -> None:
