@@ -191,10 +191,11 @@ def grouping_keys(settings: Settings) -> list[dict[str, str]]:
     return grouping_keys_of_both_shapes(settings)
 
 
-def grouping_keys_of_both_shapes(settings: Settings) -> list[dict[str, str]]:
-    """The keys of all groups that the devices of a configuration can have, whatever its `group_by`."""
+def grouping_keys_of_both_shapes(settings: Settings, earlier_devices: Iterable[str] = ()) -> list[dict[str, str]]:
+    """The keys of all groups that these devices and those of a configuration can have, whatever its `group_by`."""
     node_key = {"hostname": settings.hostname}
-    return [*({**node_key, "device": device.name} for device in settings.devices), node_key]
+    names = dict.fromkeys((*(device.name for device in settings.devices), *earlier_devices))
+    return [*({**node_key, "device": name} for name in names), node_key]
 
 
 def scrape_registry(snapshot: Snapshot, settings: Settings) -> CollectorRegistry:

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 
+# Names of files: simulated energy is never added to measured energy.
+COUNTERS = "counters"
+SIMULATED_COUNTERS = "simulated"
+
 log = logging.getLogger(__name__)
 
 

@@ -12,7 +12,7 @@ from agent.bus import Bus, open_bus, prepare_blinka
 from agent.errors import BusyError, UsageError
 from agent.node import Node, Parts
 from agent.sensors import hwmon
-from agent.state import State, StateFile, boot_id
+from agent.state import COUNTERS, SIMULATED_COUNTERS, State, StateFile, boot_id
 from agent.sweep import Sweep
 from agent.transfers import OpenBus
 
@@ -212,8 +212,7 @@ def _open_state(
 ) -> tuple[StateFile | None, State]:
     if settings.state_dir is None:
         return None, State()
-    # Simulated energy is never added to measured energy.
-    state_file = StateFile(settings.state_dir, "simulated" if options.is_simulated else "counters", boot_id())
+    state_file = StateFile(settings.state_dir, SIMULATED_COUNTERS if options.is_simulated else COUNTERS, boot_id())
     if options.is_dry_run:
         return None, state_file.load(is_read_only=True)
     if held_state_file is not None and held_state_file.path == state_file.path:

@@ -17,6 +17,7 @@ from agent.sinks.pushgateway import Pushgateway
 from agent.sinks.pushgateway.credentials import authorization, locate
 from agent.sinks.pushgateway.failures import one_line
 from agent.sinks.pushgateway.probe import BODY_LIMIT_BYTES, Probe
+from agent.sinks.pushgateway.tls import TlsContexts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -96,6 +97,26 @@ def _check_credentials(gateway: PushgatewaySettings, environ: Mapping[str, str])
         )
     else:
         yield ok("credentials", f"{who}, from {path}")
+
+
+def check_files(gateway: PushgatewaySettings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """The files that a push will read, as far as this user sees them: a warning for each that is no good.
+
+    No more than a warning, since another user may see more, and a credential of systemd only the service.
+    """
+    try:
+        authorization(gateway, environ)
+    except AgentError as error:
+        yield warning("credentials", *_halves(error))
+    try:
+        TlsContexts(gateway, environ).context()
+    except AgentError as error:
+        yield warning("TLS", *_halves(error))
+
+
+def _halves(error: AgentError) -> tuple[str, str]:
+    said, _, cure = str(error).partition("; ")
+    return said, cure
 
 
 def _check_way(probe: Probe, clock: Clock) -> Iterator[Finding]:

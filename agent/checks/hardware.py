@@ -15,7 +15,7 @@ from agent import cures, sensors
 from agent.bus import describe, is_time_out
 from agent.checks import Finding, failed, ok, warning
 from agent.config.shape import MUX_ADDRESSES
-from agent.errors import AgentError, BusError, BusyError, SensorError
+from agent.errors import AgentError, BusError, BusyError, ConfigError, SensorError
 from agent.sensors import Kept
 from agent.settings import Place, bus_path, describe_segment
 
@@ -56,9 +56,10 @@ def check_hardware(
     for mux in settings.muxes:
         if mux.bus not in names:
             yield warning(f"mux {mux.name}", "not looked at: no device is on its bus", "take it out, or add a device")
+    read_by: dict[str, str] = {}
     for device in settings.devices:
         if device.place is None:
-            yield _check_kernel_chip(device, open_kernel_chip)
+            yield _check_kernel_chip(device, open_kernel_chip, read_by)
 
 
 def _check_bus(
@@ -261,13 +262,21 @@ def _shown(result: Measurement) -> str:
     return f"{result.volts:.3f} V, {result.amperes:.3f} A"
 
 
-def _check_kernel_chip(device: Device, open_kernel_chip: Callable[[Device], KernelChip]) -> Finding:
+def _check_kernel_chip(
+    device: Device, open_kernel_chip: Callable[[Device], KernelChip], read_by: dict[str, str]
+) -> Finding:
+    """Read it; `read_by` says what the devices before it read: a label and a number may mean the same input."""
     try:
         chip = open_kernel_chip(device)
         result = chip.read()
-        return ok(device.name, f"{chip.where()}: {_shown(result)}")
     except AgentError as error:
         return failed(device.name, error)
+    where = chip.where()
+    files = where.removesuffix(f" ({device.label})")
+    other = read_by.setdefault(files, device.name)
+    if other != device.name:
+        return failed(device.name, ConfigError((f"{files}: already read by {other}; take one of them out",)))
+    return ok(device.name, f"{where}: {_shown(result)}")
 
 
 def _behind(what: str, mux: Mux) -> Finding:

@@ -67,6 +67,10 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
     for words in settings.warnings:
         said, _, cure = words.partition("; ")
         yield warning("configuration", said, cure)
+    if settings.pushgateway is not None and not options.gateway:  # where the way is gone, they are read on it
+        from agent.checks.gateway import check_files  # noqa: PLC0415 - prometheus_client is slow to import
+
+        yield from check_files(settings.pushgateway, os.environ)
     if options.hardware:
         if is_simulated(options):
             yield Finding(Status.NOTE, "hardware", SIMULATED, "leave out --simulate to look at what is there")

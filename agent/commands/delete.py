@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
 from agent.commands import load_settings
-from agent.errors import UsageError
+from agent.errors import AgentError, UsageError
 from agent.log import print_error
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+
+    from agent.settings import Settings
 
 HELP = "remove this node's groups from the gateway"
 
@@ -28,6 +31,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
+def _devices_of_earlier_runs(settings: Settings) -> list[str]:
+    """Those that the saved counters know: one that was renamed or left out since has its group still."""
+    from agent.state import COUNTERS, SIMULATED_COUNTERS, StateFile, boot_id  # noqa: PLC0415 - only for this command
+
+    if settings.state_dir is None:
+        return []
+    names: list[str] = []
+    for file in (COUNTERS, SIMULATED_COUNTERS):
+        with suppress(AgentError):  # this user may not read them: then only what the configuration names is deleted
+            names += StateFile(settings.state_dir, file, boot_id()).load(is_read_only=True).devices
+    return names
+
+
 def run(options: Namespace) -> int:
     """Delete; return the exit code."""
     from agent.metrics import grouping_keys_of_both_shapes  # noqa: PLC0415 - prometheus_client is slow to import
@@ -37,12 +53,17 @@ def run(options: Namespace) -> int:
     settings = load_settings(options)
     if settings.pushgateway is None:
         raise UsageError("delete needs a gateway, but the configuration has no [pushgateway] url")
-    keys = grouping_keys_of_both_shapes(settings)
+    keys = grouping_keys_of_both_shapes(settings, _devices_of_earlier_runs(settings))
     for name in options.device:
         if name in ("", ".", ".."):
             raise UsageError(f'delete --device "{name}": no device can have this name')
     if options.device:
         keys = [{"hostname": settings.hostname, "device": name} for name in options.device]
+        if settings.pushgateway.group_by == "node":
+            print_error(
+                'with group_by = "node" a device has no group of its own but what an earlier group_by left; what is '
+                "measured now goes with the group of the node: wattpush delete without --device"
+            )
     clock = SystemClock()
     gateway = Pushgateway(settings.pushgateway, clock=clock, sleep=clock.sleep, environ=os.environ)
     results = gateway.delete(keys, max(settings.interval_seconds, settings.pushgateway.timeout_seconds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -163,7 +164,9 @@ def check_shared_kernel_inputs(devices: Iterable[Table]) -> None:
         sensor, source = device.good.get("sensor"), (device.good.get("input"), device.good.get("label"))
         if sensor is None or source == (None, None):
             continue
-        first = first_on.setdefault((sensor, *source), device)
+        # A folder may be spelled in several ways.
+        chip = os.path.normpath(sensor) if "/" in sensor else sensor
+        first = first_on.setdefault((chip, *source), device)
         if first is not device:
             key = "label" if "label" in device.good else "input"
             device.refuse(key, f"{describe(device.good[key])} of {quoted(sensor)} is already read by {first.title}")

@@ -89,6 +89,23 @@ def test_a_gateway_that_is_not_configured_cannot_be_checked(tmp_path: Path) -> N
     assert "no [pushgateway] url" in ended.stderr
 
 
+def test_a_plain_check_warns_of_files_that_a_push_could_not_read(tmp_path: Path) -> None:
+    password, authority = tmp_path / "password", tmp_path / "ca.pem"
+    push = f'username = "node"\npassword_file = "{password}"\nca_file = "{authority}"'
+    config = write_config(tmp_path, "https://gateway.invalid", push=push)
+    ended = run("check", "--config", config)
+    assert ended.returncode == 0, "another user may see them, or the service alone"
+    _, credentials, tls = ended.stdout.splitlines()
+    assert credentials.startswith(
+        f"warning  credentials: pushgateway.password_file: cannot read {password}: No such file"
+    )
+    assert tls.startswith(f"warning  TLS: pushgateway.ca_file: cannot read {authority}: No such file")
+    password.write_text("secret")
+    authority.write_text("nothing of the kind")
+    _, tls = run("check", "--config", config).stdout.splitlines()
+    assert "holds no usable certificate" in tls
+
+
 def on_a_terminal(*arguments: str | Path, environ: Mapping[str, str]) -> str:
     """What the program writes to a terminal."""
     ours, theirs = pty.openpty()

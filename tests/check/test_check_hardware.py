@@ -278,6 +278,10 @@ def test_a_sensor_of_the_kernel_is_read_and_its_files_are_named(tmp_path: Path) 
     bench = Bench(Bench.of(NODE + HWMON).settings, hwmon_folder=tmp_path)
     bench.clock.sleep(1.0)
     assert str(findings(bench)["module"]) == (f"module: {folder}/in2_input and curr2_input (VDD_IN): 5.072 V, -0.250 A")
+    twice = HWMON + HWMON.replace('"module"', '"again"').replace('label = "VDD_IN"', "input = 2")
+    finding = findings(Bench(Bench.of(NODE + twice).settings, hwmon_folder=tmp_path))["again"]
+    assert finding.exit_code == ExitCode.CONFIG
+    assert "already read by module" in str(finding)
     (folder / "in2_label").write_text("VDD_GPU\n")
     finding = findings(bench)["module"]
     assert finding.exit_code == ExitCode.IOERR

@@ -539,6 +539,10 @@ DEVICES: dict[str, tuple[str, ...]] = {
         f"{GATEWAY}{hwmon('a', sensor='x', label='VDD_IN')}{hwmon('b', sensor='x', label='VDD_IN')}",
         'device[2] "b": label: "VDD_IN" of "x" is already read by device[1] "a"',
     ),
+    "one hwmon folder in two spellings": (
+        f"{GATEWAY}{hwmon('a', sensor='/sys/x', input=1)}{hwmon('b', sensor='/sys//x/', input=1)}",
+        'device[2] "b": input: 1 of "/sys//x/" is already read by device[1] "a"',
+    ),
 }
 AVERAGING: dict[str, tuple[str, ...]] = {
     "another word than auto": (

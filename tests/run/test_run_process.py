@@ -508,6 +508,27 @@ def test_delete_removes_this_nodes_groups_or_only_those_named(
     assert capsys.readouterr().out == "deleted: device disk\ndeleted: device cpu\ndeleted: device disk\ndeleted: node\n"
 
 
+def test_delete_removes_also_what_earlier_runs_called_otherwise(
+    tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
+) -> None:
+    config = str(tmp_path / "config.toml")
+    for device in ("cpu", "gpu"):
+        write_config(tmp_path, pushgateway_url, job, devices=[device])
+        assert cli.main(["--config", config, "--simulate", "--once"]) == 0
+    assert set(gateway()) == {"cpu", "gpu", ""}
+    assert cli.main(["--config", config, "delete"]) == 0
+    assert gateway() == {}
+
+
+def test_delete_of_one_device_says_that_it_is_in_the_group_of_the_node(
+    tmp_path: Path, pushgateway_url: str, job: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push = 'group_by = "node"\ntimeout = "1m"'
+    config = str(write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"], push=push))
+    assert cli.main(["delete", "--config", config, "--device", "disk"]) == 0
+    assert "goes with the group of the node" in capsys.readouterr().err
+
+
 def test_check_says_ok(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9", devices=["cpu", "disk"])
     checked = run("check", "--config", config)
