@@ -14,7 +14,7 @@ from agent.simulate.rails import ConstantRail
 from tests.bench import FAST, SHORTEST, Bench, failure, ina260, ina3221, mux, power_losses, with_shunt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from agent.simulate.wire import Message, Wire
 
@@ -561,6 +561,26 @@ def test_a_chip_that_keeps_no_mark_is_asked_for_its_configuration_in_every_sweep
     sweeps = [bench.run_next() for _ in range(4)]
     assert power_losses(sweeps, "cpu") == 1
     assert isinstance(sweeps[-1]["cpu"], Reading)
+
+
+@pytest.mark.parametrize("text", [ina260("cpu", "bus = 1"), ina3221("cpu", "bus = 1", 2, 0x40)])
+def test_a_process_that_is_held_up_between_a_reading_and_the_clock_does_not_take_its_chip_for_dead(text: str) -> None:
+    bench = set_up(text)
+    transact = type(bench.wire).transfer
+
+    def read_and_be_held_up_after_the_last(messages: Sequence[Message]) -> None:
+        transact(bench.wire, messages)
+        if bench.wire.transactions == last:
+            bench.clock.sleep(60.0)
+
+    before = bench.wire.transactions
+    (outcome,) = bench.sweep.run()  # nothing new: no conversion has ended since the last one
+    assert isinstance(outcome, Reading)
+    assert not outcome.is_new
+    last = bench.wire.transactions + (bench.wire.transactions - before)
+    bench.wire.transfer = read_and_be_held_up_after_the_last  # type: ignore[method-assign] # the real one, then a pause
+    (outcome,) = bench.sweep.run()
+    assert isinstance(outcome, Reading)
 
 
 @pytest.mark.parametrize("text", [ina260("cpu", "bus = 1"), ina3221("cpu", "bus = 1", 2, 0x40)])
