@@ -136,6 +136,12 @@ class PushgatewaySettings(NamedTuple):
     key_file: str | None = None
     delete_on_exit: bool = False
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that a push reads."""
+        files = (self.password_file, self.bearer_token_file, self.ca_file, self.cert_file, self.key_file)
+        return tuple(file for file in files if file is not None)
+
 
 class ServeSettings(NamedTuple):
     """Where to answer scrapes."""

@@ -67,19 +67,20 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
     for words in settings.warnings:
         said, _, cure = words.partition("; ")
         yield warning("configuration", said, cure)
-    if settings.pushgateway is not None and not options.gateway:  # where the way is gone, they are read on it
+    gateway = settings.pushgateway
+    if gateway is not None and gateway.files and not options.gateway:  # where the way is gone, they are read on it
         from agent.checks.gateway import check_files  # noqa: PLC0415 - prometheus_client is slow to import
 
-        yield from check_files(settings.pushgateway, os.environ)
+        yield from check_files(gateway, os.environ)
     if options.hardware:
         if is_simulated(options):
             yield Finding(Status.NOTE, "hardware", SIMULATED, "leave out --simulate to look at what is there")
         yield from _hardware_findings(options, settings, stack)
-    if options.gateway and settings.pushgateway is not None:
+    if options.gateway and gateway is not None:
         from agent.checks.gateway import check_gateway  # noqa: PLC0415 - prometheus_client is slow to import
         from agent.clock import SystemClock  # noqa: PLC0415 - as above
 
-        yield from check_gateway(settings, settings.pushgateway, SystemClock(), os.environ)
+        yield from check_gateway(settings, gateway, SystemClock(), os.environ)
 
 
 def _hardware_findings(options: Namespace, settings: Settings, stack: ExitStack) -> Iterator[Finding]:
