@@ -26,7 +26,7 @@ import yaml
 
 from agent.errors import GatewayUnreachableError
 from tests.nginx_server import nginx_command, running_nginx
-from tests.pushgateway.pushing import TurnedClock, group, groups, message, push_one, sink_for
+from tests.pushgateway.pushing import PATIENT_SECONDS, TurnedClock, group, groups, message, push_one, sink_for
 from tests.run.running import groups_of, run
 from tests.servers import free_port, running_pushgateway
 
@@ -97,7 +97,7 @@ class Site:
             "username": "node",
             "password_file": "password",
             "ca_file": str(self.root / "etc/wattpush/ca.pem"),
-            "timeout_seconds": 10.0,
+            "timeout_seconds": PATIENT_SECONDS,
             **changes,
         }
         with sink_for(f"https://localhost:{self.port}/push", environ=self.environ, **settings) as sink:
@@ -186,7 +186,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         complaints = stack.enter_context(running_nginx(command, port))
         shutil.copy(root / "etc/nginx/wattpush/fullchain.pem", root)
         follow(copying, root, environ)
-        (root / "etc/wattpush/config.toml").write_text(moved(block("toml")))
+        patient = moved(block("toml")).replace("[pushgateway]\n", '[pushgateway]\ntimeout = "1m"\n')
+        (root / "etc/wattpush/config.toml").write_text(patient)
         checked = follow(checking, root, environ)
         yield Site(root, port, gateway_url, checked, calls.read_text().splitlines(), complaints)
 
@@ -264,12 +265,11 @@ def test_with_a_wrong_password_the_agent_and_the_check_end_with_76_and_nothing_a
 def test_a_device_name_arrives_as_it_is_however_odd(site: Site, device: str) -> None:
     with site.sink(job="odd names") as sink:
         assert push_one(sink).error is None
-        (result,) = sink.push([group(device)], 10)
+        (result,) = sink.push([group(device)], PATIENT_SECONDS)
         assert result.error is None
         assert set(groups_of(site.gateway_url, "odd names")) == {"cpu", device}
-        assert {r.error for r in sink.delete([{"hostname": "node-17", "device": d} for d in ("cpu", device)], 10)} == {
-            None
-        }
+        keys = [{"hostname": "node-17", "device": name} for name in ("cpu", device)]
+        assert {result.error for result in sink.delete(keys, PATIENT_SECONDS)} == {None}
 
 
 @pytest.mark.parametrize(
@@ -310,9 +310,9 @@ def test_a_body_larger_than_any_push_is_refused(site: Site) -> None:
 def test_nodes_of_64_devices_behind_one_address_are_not_slowed_down(site: Site) -> None:
     with site.sink(job="many") as sink:
         for _ in range(4):
-            results = sink.push(groups(64), 30)
+            results = sink.push(groups(64), PATIENT_SECONDS)
             assert [(result.attempts, result.error) for result in results] == [(1, None)] * 64
-        sink.delete([g.grouping_key for g in groups(64)], 30)
+        sink.delete([g.grouping_key for g in groups(64)], PATIENT_SECONDS)
 
 
 @contextlib.contextmanager

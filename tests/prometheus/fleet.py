@@ -169,6 +169,7 @@ _COUNTS = {
     # Enough of everything for the shortest window.
     "count(rate(wattpush_device_measured_seconds_total[8s]) > 0)": 9,
     "count(rate(process_cpu_seconds_total{hostname!=''}[8s]))": 4,
+    "count(rate(process_cpu_seconds_total{hostname=~'node-[dns]'}[8s]) > 0)": 3,
     "count(wattpush_agent_push_seconds)": 2,
     "count(ALERTS{alertname='WattpushSimulated', alertstate='firing'})": 3,
     # Nothing but what came after the first seconds, when a rate may still be counted from its first sample.

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Gauge, Info
 
 from agent.clock import SystemClock
+from agent.errors import GatewayUnreachableError
 from agent.groups import Group
 from agent.settings import PushgatewaySettings
 from agent.sinks.pushgateway import Pushgateway
+from tests.run.running import LONG_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.sinks.pushgateway import PushResult
 
+
+FOR_EVER_SECONDS = LONG_SECONDS
+"""What is not bounded goes on for as long as the other side does; no limit need be close to tell."""
 
 PATIENT_SECONDS = 600.0
 """For what is not about the time that it takes: a machine may stand still for seconds."""
@@ -109,3 +116,27 @@ def addresses(*ports: int, host: str = "127.0.0.1") -> Callable[..., list[tuple[
     return lambda *_, **__: [
         (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)) for port in ports
     ]
+
+
+class Stopwatch:
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+
+def push_until_it_says(
+    said: str, sink: Pushgateway, budget_seconds: float, pushed: Callable[[], Group] = group
+) -> PushResult:
+    """Push until one ends in these words: a machine that stands still may spend the time of some elsewhere."""
+
+    def ends_so() -> PushResult | None:
+        watch = Stopwatch()
+        (result,) = sink.push([pushed()], budget_seconds)
+        assert watch.seconds() < FOR_EVER_SECONDS
+        assert isinstance(result.error, GatewayUnreachableError)
+        return result if re.search(said, message(result)) else None
+
+    result: PushResult = until(ends_so, said)
+    return result

@@ -7,35 +7,32 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import socket
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.errors import GatewayUnreachableError
-from tests.pushgateway.pushing import addresses, group, groups, large_group, message, push_one, sink_for
-from tests.run.running import LONG_SECONDS as FOR_EVER_SECONDS
+from tests.pushgateway.pushing import (
+    FOR_EVER_SECONDS,
+    Stopwatch,
+    addresses,
+    groups,
+    large_group,
+    message,
+    push_one,
+    push_until_it_says,
+    sink_for,
+)
 from tests.run.running import until
 from tests.servers import Server, answering, hanging, trickling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from agent.groups import Group
-    from agent.sinks.pushgateway import Pushgateway, PushResult
     from tests.servers import Client
-
-
-class Stopwatch:
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-
-    def seconds(self) -> float:
-        return time.monotonic() - self._start
 
 
 def never_reading(client: Client) -> None:
@@ -83,22 +80,6 @@ def nobody_accepting() -> Iterator[int]:
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
         yield full.getsockname()[1]
-
-
-def push_until_it_says(
-    said: str, sink: Pushgateway, budget_seconds: float, pushed: Callable[[], Group] = group
-) -> PushResult:
-    """Push until one ends in these words: a machine that stands still may spend the time of some elsewhere."""
-
-    def ends_so() -> PushResult | None:
-        watch = Stopwatch()
-        (result,) = sink.push([pushed()], budget_seconds)
-        assert watch.seconds() < FOR_EVER_SECONDS
-        assert isinstance(result.error, GatewayUnreachableError)
-        return result if re.search(said, message(result)) else None
-
-    result: PushResult = until(ends_so, said)
-    return result
 
 
 @pytest.fixture
