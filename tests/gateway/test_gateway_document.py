@@ -27,7 +27,7 @@ import yaml
 from agent.errors import GatewayUnreachableError
 from tests.nginx_server import nginx_command, running_nginx
 from tests.pushgateway.pushing import PATIENT_SECONDS, TurnedClock, group, groups, message, push_one, sink_for
-from tests.run.running import groups_of, run
+from tests.run.running import groups_of, run, until
 from tests.servers import free_port, running_pushgateway
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def test_the_check_at_the_end_of_the_document_is_all_ok(site: Site) -> None:
         ["note", "scrape:"],
     ]
     assert "by localhost, for 3650 more days" in site.checked
-    assert groups_of(site.gateway_url, "power") == {}
+    until(lambda: groups_of(site.gateway_url, "power") == {}, "nothing is left, once the deletion is done")
 
 
 def test_nothing_but_what_the_document_says_is_asked_of_the_machine(site: Site) -> None:
@@ -258,7 +258,7 @@ def test_with_a_wrong_password_the_agent_and_the_check_end_with_76_and_nothing_a
     checked = run("check", "--config", site.config, "--gateway", environ=environ)
     assert checked.returncode == 76
     assert re.search(r"^failed +push: .*401 Unauthorized.*check pushgateway.username and", checked.stdout, re.MULTILINE)
-    assert groups_of(site.gateway_url, "power") == {}
+    until(lambda: groups_of(site.gateway_url, "power") == {}, "nothing is left, once the deletion is done")
 
 
 @pytest.mark.parametrize("device", ["rack 1/left", "a b", "ä", "100%", "a+b?c#d", "a%2Fb", "@base64"])

@@ -83,13 +83,13 @@ def running_fleet(folder: Path, database_of: Callable[[Path], AbstractContextMan
     begun_seconds = time.time()
     with contextlib.ExitStack() as stack:
         gateway = stack.enter_context(running_pushgateway())
-        dead = _node(folder, "node-x", gateway, 'group_by = "device"')
+        dead = _node(folder, "node-x", gateway, 'group_by = "device"\ntimeout = "1m"')
         once = run("--config", dead, "--once", *_traces(folder))
         assert once.returncode == 0, once.stderr
         listen = f"127.0.0.1:{free_port()}"
         agents = [
-            _node(folder, "node-d", gateway, 'group_by = "device"'),
-            _node(folder, "node-n", gateway, 'group_by = "node"'),
+            _node(folder, "node-d", gateway, 'group_by = "device"\ntimeout = "1m"'),
+            _node(folder, "node-n", gateway, 'group_by = "node"\ntimeout = "1m"'),
             _node(folder, "node-s", None, more=f'[serve]\nlisten = "{listen}"\n'),
         ]
         running: list[Program] = [
