@@ -166,6 +166,10 @@ _COUNTS = {
     "count(wattpush:node_age:seconds)": 4,
     # All targets answered the last scrape: of one that did not, the rules above may still hold what it said before.
     "count(wattpush_device_watts)": 12,
+    # Energy of more than the four seconds that tests go by, in what is counted and in what rules have made of it.
+    "count(increase(wattpush_device_measured_seconds_total[1h]) > 5)": 9,
+    "count(wattpush:device_kwh:increase1d{device='disk'} * 3.6e6 > 5 * 6)": 3,
+    "count(wattpush:device_kwh:increase30d{device='disk'} * 3.6e6 > 5 * 6)": 3,
     # Enough of everything for the shortest window.
     "count(rate(wattpush_device_measured_seconds_total[8s]) > 0)": 9,
     "count(rate(process_cpu_seconds_total{hostname!=''}[8s]))": 4,

@@ -82,7 +82,7 @@ class Chosen:
 
     def kwh(self, watts: float) -> Between:
         """What that power comes to within the life of the fleet: at least some seconds of it, at most all of it."""
-        return Between(*sorted(max(0.0, watts) * seconds / 3.6e6 for seconds in (2.0, self.lived_seconds + 2)))
+        return Between(*sorted(max(0.0, watts) * seconds / 3.6e6 for seconds in (4.0, self.lived_seconds + 2)))
 
     def total_kwh(self, factor: float = 1.0) -> Between:
         return self.kwh(factor * len(self.alive) * sum(max(0.0, WATTS[device]) for device in self.devices))
@@ -91,7 +91,7 @@ class Chosen:
         return self.all_devices(lambda name, device: self.kwh(WATTS[device] if name in ALIVE else 0.0), self.hostnames)
 
     def coverage(self) -> dict[Any, Any]:
-        share = Between(2.0 / RANGE_SECONDS, (self.lived_seconds + 2) / RANGE_SECONDS)
+        share = Between(4.0 / RANGE_SECONDS, (self.lived_seconds + 2) / RANGE_SECONDS)
         return self.all_devices(lambda name, _: share if name in ALIVE else 0.0, self.hostnames)
 
     def age(self, name: str) -> Between:
