@@ -18,7 +18,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     gc.set_threshold(_GARBAGE_THRESHOLD)
-    from agent import cli  # noqa: PLC0415 - after the signals
+    from agent import cli
 
     code = cli.main()
     # At its end Python would look for garbage in everything once more, and that is most of what an end takes.

@@ -84,8 +84,8 @@ def _open_numbered(number: int) -> OpenBus:
         raise PermissionDeniedError(f"{path}: permission denied; {cures.of_denied_permission(path)}") from error
     except OSError as error:
         raise BusError(f"{path}: {error.strerror}; {cures.of_missing_bus(bus_numbers())}") from error
-    from adafruit_blinka import Lockable  # noqa: PLC0415 - Blinka is slow to import, and only needed with hardware
-    from adafruit_blinka.microcontroller.generic_linux.i2c import I2C as LinuxI2C  # noqa: N811, PLC0415 - as above
+    from adafruit_blinka import Lockable
+    from adafruit_blinka.microcontroller.generic_linux.i2c import I2C as LinuxI2C  # noqa: N811 - its name in Blinka is that of a class
 
     class NumberedI2C(Lockable, LinuxI2C):  # type: ignore[misc] # Blinka publishes no types
         """Blinka's Linux I2C with Blinka's lock: what `busio.I2C` is, without asking which board this is."""
@@ -96,7 +96,7 @@ def _open_numbered(number: int) -> OpenBus:
 
 def _open_board() -> OpenBus:
     try:
-        import board  # noqa: PLC0415 - recognises the board when imported: slow, and only right for this bus
+        import board
 
         i2c = board.I2C()
     except PermissionError as error:
@@ -344,7 +344,7 @@ class Bus:
 
         The channel selects and deselects around every access, so what is open has to be selected again afterwards.
         """
-        from adafruit_tca9548a import PCA9546A, TCA9548A  # noqa: PLC0415 - Adafruit's modules are slow to import
+        from adafruit_tca9548a import PCA9546A, TCA9548A
 
         port: Any = self._held
         for hop_mux, hop_channel in _hops(mux, channel):

@@ -68,7 +68,7 @@ def blinka_version() -> str:
         for name in os.listdir(Path(blinka.origin).parents[1]):  # noqa: PTH208 - no Path for each
             if name.lower().startswith(begin) and name.endswith(end):
                 return name[len(begin) : -len(end)]
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - slow, and hardly ever needed
+    from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version("adafruit-blinka")

@@ -74,7 +74,7 @@ class _Logfmt(_Formatter):
 
 class _Json(_Formatter):
     def render(self, record: logging.LogRecord, message: str) -> str:
-        import json  # noqa: PLC0415 - only this format needs it
+        import json
 
         return json.dumps({"ts": _timestamp(record), "level": record.levelname.lower(), "msg": message})
 

@@ -128,9 +128,9 @@ def _register_read(opened: OpenBus, address: int, number: int, results: bytearra
 
 def _transfer_on_file(file_descriptor: int, messages: Sequence[tuple[int, bool, bytearray, int, int]]) -> Transfer:
     """One I2C_RDWR of messages (address, is a read, memory, offset, length); see the kernel's i2c/dev-interface."""
-    from ctypes import POINTER, c_uint8, cast  # noqa: PLC0415 - only with hardware
+    from ctypes import POINTER, c_uint8, cast
 
-    from Adafruit_PureIO import smbus  # noqa: PLC0415 - as above
+    from Adafruit_PureIO import smbus
 
     arrays = [
         ((c_uint8 * length).from_buffer(memory, offset), address, is_read)

@@ -75,8 +75,8 @@ class Hardware:
             prepare_blinka(self.bus_names)
 
     def _simulate(self, settings: Settings, options: RunOptions, clock: Clock, stack: ExitStack) -> None:
-        from agent.simulate.recordings import read_recording  # noqa: PLC0415 - no part of a real run
-        from agent.simulate.world import build_world  # noqa: PLC0415 - as above
+        from agent.simulate.recordings import read_recording
+        from agent.simulate.world import build_world
 
         prepare_blinka(())
         recordings = {device: read_recording(file) for device, file in options.recordings.items()}
@@ -88,7 +88,7 @@ class Hardware:
         self.sysfs = root / "sys"
         self.hwmon_folder = root / "hwmon"
         if kernel_owned:
-            from agent.simulate.hwmon import SimulatedHwmon  # noqa: PLC0415 - as above
+            from agent.simulate.hwmon import SimulatedHwmon
 
             tree = SimulatedHwmon(kernel_owned, world.rails, root / "hwmon", clock.monotonic)
             self.open_kernel_chip = lambda device: _Refreshed(
@@ -157,10 +157,10 @@ def make_sink(settings: Settings, options: RunOptions, surroundings: Surrounding
             raise UsageError("--once and --dry-run push, but the configuration has no [pushgateway] url")
         return None
     if options.is_dry_run:
-        from agent.sinks.dry_run import DryRun  # noqa: PLC0415 - only for a run that pushes nothing
+        from agent.sinks.dry_run import DryRun
 
         return DryRun(settings.pushgateway, options.write)
-    from agent.sinks.pushgateway import Pushgateway  # noqa: PLC0415 - only where something is pushed
+    from agent.sinks.pushgateway import Pushgateway
 
     clock = surroundings.clock
     return Pushgateway(settings.pushgateway, clock=clock, sleep=clock.sleep, environ=surroundings.environ)
@@ -195,7 +195,7 @@ def make_node(
     sweep = make_sweep(settings, options, clock, stack, state, is_guest=options.is_dry_run)
     node = Node(Parts(settings, surroundings.agent, clock, sweep, sink, surroundings.publisher, state_file), state)
     if settings.serve is not None and not (options.is_once or options.is_dry_run):
-        from agent.sinks.scrape import ScrapeServer  # noqa: PLC0415 - only where scrapes are answered
+        from agent.sinks.scrape import ScrapeServer
 
         title = f"wattpush on {settings.hostname}"
         server = ScrapeServer(settings.serve, node.scrape_registry, node.health, title)

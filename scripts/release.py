@@ -121,8 +121,8 @@ def make_sbom(project: Path, version: str, epoch: str) -> str:
 
 def refuse_bad_sbom(text: str) -> None:
     """Hold it against CycloneDX' own schema; SystemExit if it does not follow it."""
-    from cyclonedx.schema import SchemaVersion  # noqa: PLC0415 - slow, and only here
-    from cyclonedx.validation.json import JsonStrictValidator  # noqa: PLC0415 - as above
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
 
     version = SchemaVersion.from_version(json.loads(text)["specVersion"])
     wrong = JsonStrictValidator(version).validate_str(text)

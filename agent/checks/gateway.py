@@ -260,9 +260,9 @@ def _check_gone(name: str, gateway: PushgatewaySettings, clock: Clock, probe: Pr
 
 
 def _group(grouping_key: Mapping[str, str]) -> Group:
-    from prometheus_client import CollectorRegistry, Gauge  # noqa: PLC0415 - slow to import
+    from prometheus_client import CollectorRegistry, Gauge
 
-    from agent.groups import Group  # noqa: PLC0415 - as above
+    from agent.groups import Group
 
     registry = CollectorRegistry()
     Gauge("wattpush_check", "Pushed and deleted by `wattpush check --gateway`.", registry=registry).set(1)

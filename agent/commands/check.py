@@ -55,7 +55,7 @@ def run(options: Namespace) -> int:
             _print(finding)
     if codes == {ExitCode.OK}:
         return ExitCode.OK
-    from agent.node import EXIT_CODE_ORDER  # noqa: PLC0415 - prometheus_client is slow to import
+    from agent.node import EXIT_CODE_ORDER
 
     return next(code for code in EXIT_CODE_ORDER if code in codes)
 
@@ -69,7 +69,7 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
         yield warning("configuration", said, cure)
     gateway = settings.pushgateway
     if gateway is not None and gateway.files and not options.gateway:  # where the way is gone, they are read on it
-        from agent.checks.gateway import check_files  # noqa: PLC0415 - prometheus_client is slow to import
+        from agent.checks.gateway import check_files
 
         yield from check_files(gateway, os.environ)
     if options.hardware:
@@ -77,16 +77,16 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
             yield Finding(Status.NOTE, "hardware", SIMULATED, "leave out --simulate to look at what is there")
         yield from _hardware_findings(options, settings, stack)
     if options.gateway and gateway is not None:
-        from agent.checks.gateway import check_gateway  # noqa: PLC0415 - prometheus_client is slow to import
-        from agent.clock import SystemClock  # noqa: PLC0415 - as above
+        from agent.checks.gateway import check_gateway
+        from agent.clock import SystemClock
 
         yield from check_gateway(settings, gateway, SystemClock(), os.environ)
 
 
 def _hardware_findings(options: Namespace, settings: Settings, stack: ExitStack) -> Iterator[Finding]:
-    from agent.checks.hardware import check_hardware  # noqa: PLC0415 - only where hardware is looked at
-    from agent.clock import SystemClock  # noqa: PLC0415 - as above
-    from agent.wiring import Hardware, RunOptions, make_buses  # noqa: PLC0415 - prometheus_client is slow to import
+    from agent.checks.hardware import check_hardware
+    from agent.clock import SystemClock
+    from agent.wiring import Hardware, RunOptions, make_buses
 
     clock = SystemClock()
     hardware = Hardware(settings, RunOptions(is_simulated=is_simulated(options)), clock, stack)

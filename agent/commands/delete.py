@@ -33,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def _devices_of_earlier_runs(settings: Settings) -> list[str]:
     """Those that the saved counters know: one that was renamed or left out since has its group still."""
-    from agent.state import COUNTERS, SIMULATED_COUNTERS, StateFile, boot_id  # noqa: PLC0415 - only for this command
+    from agent.state import COUNTERS, SIMULATED_COUNTERS, StateFile, boot_id
 
     if settings.state_dir is None:
         return []
@@ -46,9 +46,9 @@ def _devices_of_earlier_runs(settings: Settings) -> list[str]:
 
 def run(options: Namespace) -> int:
     """Delete; return the exit code."""
-    from agent.metrics import grouping_keys_of_both_shapes  # noqa: PLC0415 - prometheus_client is slow to import
-    from agent.node import exit_code  # noqa: PLC0415 - as above
-    from agent.sinks.pushgateway import Pushgateway  # noqa: PLC0415 - as above
+    from agent.metrics import grouping_keys_of_both_shapes
+    from agent.node import exit_code
+    from agent.sinks.pushgateway import Pushgateway
 
     settings = load_settings(options)
     if settings.pushgateway is None:

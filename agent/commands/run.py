@@ -71,7 +71,7 @@ def run(options: Namespace) -> int:
 
 
 def _run_options(options: Namespace) -> RunOptions:
-    from agent.wiring import RunOptions  # noqa: PLC0415 - prometheus_client is slow to import
+    from agent.wiring import RunOptions
 
     recordings: dict[str, Path] = {}
     for trace in options.trace:
@@ -107,8 +107,8 @@ def _splay_seconds(splay: str | None) -> float:
 
 
 def _surroundings(wakeups: Wakeups, run_options: RunOptions) -> Surroundings:
-    from agent.publisher import Publisher  # noqa: PLC0415 - prometheus_client is slow to import
-    from agent.wiring import Surroundings  # noqa: PLC0415 - as above
+    from agent.publisher import Publisher
+    from agent.wiring import Surroundings
 
     clock = SystemClock()
     return Surroundings(
@@ -126,8 +126,8 @@ def _wait_until(seconds: float, wakeups: Wakeups) -> None:
 
 
 def _run_once(settings: Settings, run_options: RunOptions, surroundings: Surroundings, wakeups: Wakeups) -> int:
-    from agent.loop import run_once  # noqa: PLC0415 - prometheus_client is slow to import
-    from agent.wiring import make_node  # noqa: PLC0415 - as above
+    from agent.loop import run_once
+    from agent.wiring import make_node
 
     _say_at_start(settings, run_options)
     with ExitStack() as stack:
@@ -147,9 +147,9 @@ def _run_loop(
     surroundings: Surroundings,
     wakeups: Wakeups,
 ) -> int:
-    from agent.loop import Loop  # noqa: PLC0415 - prometheus_client is slow to import
-    from agent.notify import Notifier  # noqa: PLC0415 - only a loop has anything to tell
-    from agent.wiring import make_node  # noqa: PLC0415 - as above
+    from agent.loop import Loop
+    from agent.notify import Notifier
+    from agent.wiring import make_node
 
     _say_at_start(settings, run_options)
     gc.set_threshold(_GARBAGE_THRESHOLD)

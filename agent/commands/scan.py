@@ -80,7 +80,7 @@ def _bus(text: str) -> BusName:
 
 def run(options: argparse.Namespace) -> int:
     """Scan; return the exit code."""
-    from agent.scan.configuration import as_toml, has_devices  # noqa: PLC0415 - not needed for any other command
+    from agent.scan.configuration import as_toml, has_devices
 
     clock = SystemClock()
     with ExitStack() as stack:
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.writelines(f"# INCOMPLETE: {' '.join(str(trouble).split())}\n" for trouble in troubles)
         sys.stdout.write(as_toml(finds, kernel_inputs))
     elif not options.toml:
-        from agent.scan.table import print_finds  # noqa: PLC0415 - rich is slow to import
+        from agent.scan.table import print_finds
 
         sys.stdout.write(f"{SIMULATED}.\n\n" if is_simulated(options) else "")
         print_finds(finds, kernel_inputs, sys.stdout)
@@ -121,14 +121,14 @@ class _Surroundings(NamedTuple):
 def _surroundings(options: argparse.Namespace, clock: Clock, stack: ExitStack) -> _Surroundings:
     wanted = tuple(dict.fromkeys(options.bus))
     if is_simulated(options):
-        from agent.wiring import Hardware, RunOptions  # noqa: PLC0415 - prometheus_client is slow to import
+        from agent.wiring import Hardware, RunOptions
 
         hardware = Hardware(load_settings(options), RunOptions(is_simulated=True), clock, stack)
         clock.sleep(_FIRST_CONVERSIONS_SECONDS)  # simulated chips get their power now, and read zero until then
         return _Surroundings(wanted or hardware.bus_names, hardware.open_bus, hardware.sysfs, hardware.hwmon_folder)
-    from agent import cures  # noqa: PLC0415 - other commands do without
-    from agent.bus import open_bus, prepare_blinka  # noqa: PLC0415 - as above
-    from agent.sensors.hwmon import CLASS_FOLDER  # noqa: PLC0415 - as above
+    from agent import cures
+    from agent.bus import open_bus, prepare_blinka
+    from agent.sensors.hwmon import CLASS_FOLDER
 
     buses = wanted or _all_buses(os.environ)
     prepare_blinka(buses)
@@ -139,15 +139,15 @@ def _surroundings(options: argparse.Namespace, clock: Clock, stack: ExitStack) -
 
 def _all_buses(environ: Mapping[str, str]) -> tuple[BusName, ...]:
     """Every bus of the machine; that of an adapter that only Blinka knows, if its variable says that there is one."""
-    from agent.bus import bus_numbers  # noqa: PLC0415 - other commands do without
+    from agent.bus import bus_numbers
 
     numbers = bus_numbers()
     return numbers or (("board",) if any(environ.get(name) for name in _USB_ADAPTERS) else ())
 
 
 def _scan(surroundings: _Surroundings, clock: Clock, progress: Callable[[int, int, str], None]) -> list[Finds]:
-    from agent.bus import Bus, kernel_parent  # noqa: PLC0415 - other commands do without
-    from agent.scan import scan_bus  # noqa: PLC0415 - as above
+    from agent.bus import Bus, kernel_parent
+    from agent.scan import scan_bus
 
     def parents(bus: BusName) -> list[int]:
         found: list[int] = []
@@ -167,8 +167,8 @@ def _scan(surroundings: _Surroundings, clock: Clock, progress: Callable[[int, in
 
 
 def _kernel_inputs(class_folder: Path) -> list[tuple[PowerInput, Measurement | None]]:
-    from agent.sensors import hwmon  # noqa: PLC0415 - other commands do without
-    from agent.settings import Device  # noqa: PLC0415 - as above
+    from agent.sensors import hwmon
+    from agent.settings import Device
 
     found: list[tuple[PowerInput, Measurement | None]] = []
     for power_input in hwmon.power_inputs(class_folder):
@@ -201,8 +201,8 @@ def _bar_on(stream: TextIO, clock: Clock) -> Iterator[Callable[[int, int, str], 
         if clock.monotonic() - began_seconds < _SLOW_SECONDS:
             return
         if bar is None:
-            from rich.console import Console  # noqa: PLC0415 - slow to import
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415 - as above
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
             columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
             bar = Progress(*columns, console=Console(file=stream), auto_refresh=False, transient=True)

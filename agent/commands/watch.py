@@ -38,15 +38,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Watch; return the exit code."""
     # Slow to import, and for this command alone.
-    from agent.watch.history import History  # noqa: PLC0415 - as above
-    from agent.watch.live import LiveTable, make_console  # noqa: PLC0415 - as above
-    from agent.watch.output import Output  # noqa: PLC0415 - as above
-    from agent.watch.plain import PlainLines  # noqa: PLC0415 - as above
-    from agent.watch.strokes import strokes_for  # noqa: PLC0415 - as above
-    from agent.watch.suspension import Suspension  # noqa: PLC0415 - as above
-    from agent.watch.sweeper import Sweeper  # noqa: PLC0415 - as above
-    from agent.watch.watching import watch  # noqa: PLC0415 - as above
-    from agent.wiring import RunOptions, make_watched_sweep  # noqa: PLC0415 - as above
+    from agent.watch.history import History
+    from agent.watch.live import LiveTable, make_console
+    from agent.watch.output import Output
+    from agent.watch.plain import PlainLines
+    from agent.watch.strokes import strokes_for
+    from agent.watch.suspension import Suspension
+    from agent.watch.sweeper import Sweeper
+    from agent.watch.watching import watch
+    from agent.wiring import RunOptions, make_watched_sweep
 
     with Wakeups() as wakeups, Suspension() as suspension, ExitStack() as stack:
         settings = load_settings(options)

@@ -59,7 +59,7 @@ def describe(value: object) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The one of the known words that the writer most likely meant, or None."""
-    import difflib  # noqa: PLC0415 - needed for a message only, and start-up time counts on a small board
+    import difflib
 
     by_lower = {name.lower(): name for name in known}
     # Names are short: "mo" and "m0" are only half alike.
@@ -246,7 +246,7 @@ def one_of(*choices: str) -> Callable[[object], str]:
 
 
 def _is_ip(host: str, version: Literal[4, 6]) -> bool:
-    import ipaddress  # noqa: PLC0415 - most files hold no bare address, and start-up time counts on a small board
+    import ipaddress
 
     try:
         return ipaddress.ip_address(host).version == version

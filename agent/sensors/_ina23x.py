@@ -203,9 +203,9 @@ class INA23xChip(I2CChip):
 
 @cache
 def _driver() -> Any:
-    from adafruit_bus_device.i2c_device import I2CDevice  # noqa: PLC0415 - Adafruit's modules are slow to import
-    from adafruit_ina228 import INA2XX  # noqa: PLC0415 - as above
-    from adafruit_register.i2c_struct import UnaryStruct  # noqa: PLC0415 - as above
+    from adafruit_bus_device.i2c_device import I2CDevice
+    from adafruit_ina228 import INA2XX
+    from adafruit_register.i2c_struct import UnaryStruct
 
     class INA23xDriver(INA2XX):  # type: ignore[misc] # Adafruit publishes no types
         """The base of Adafruit's drivers for INA228, INA237 and INA238, without what makes it unfit for a service.

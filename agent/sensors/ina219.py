@@ -134,9 +134,9 @@ class Chip(I2CChip):
 
 @cache
 def _driver() -> Any:
-    from adafruit_bus_device.i2c_device import I2CDevice  # noqa: PLC0415 - Adafruit's modules are slow to import
-    from adafruit_ina219 import INA219  # noqa: PLC0415 - as above
-    from adafruit_register.i2c_struct import UnaryStruct  # noqa: PLC0415 - as above
+    from adafruit_bus_device.i2c_device import I2CDevice
+    from adafruit_ina219 import INA219
+    from adafruit_register.i2c_struct import UnaryStruct
 
     class INA219Driver(INA219):  # type: ignore[misc] # Adafruit publishes no types
         """Adafruit's driver without its constructor, which writes to whatever sits at the address, field by field."""

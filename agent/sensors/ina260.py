@@ -123,8 +123,8 @@ class Chip(I2CChip):
 
 @cache
 def _driver() -> Any:
-    from adafruit_ina260 import INA260  # noqa: PLC0415 - Adafruit's modules are slow to import
-    from adafruit_register.i2c_struct import UnaryStruct  # noqa: PLC0415 - as above
+    from adafruit_ina260 import INA260
+    from adafruit_register.i2c_struct import UnaryStruct
 
     class INA260Driver(INA260):  # type: ignore[misc] # Adafruit publishes no types
         """Adafruit's driver, with the registers that we write as a whole.

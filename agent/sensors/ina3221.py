@@ -145,8 +145,8 @@ def _signed(word: int) -> int:
 
 @cache
 def _driver() -> Any:
-    from adafruit_bus_device.i2c_device import I2CDevice  # noqa: PLC0415 - Adafruit's modules are slow to import
-    from adafruit_ina3221 import INA3221  # noqa: PLC0415 - as above
+    from adafruit_bus_device.i2c_device import I2CDevice
+    from adafruit_ina3221 import INA3221
 
     class INA3221Driver(INA3221):  # type: ignore[misc] # Adafruit publishes no types
         """Adafruit's driver without what makes it unfit for a service.

@@ -124,7 +124,7 @@ def test_a_file_that_holds_no_number_is_a_failure_that_names_it(orin: Path, cont
 
 def test_a_file_that_may_not_be_read_says_which(orin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Permissions do not bind root, whom tests may run as: the refusal is put where the kernel would put it.
-    from pathlib import Path as AnyPath  # noqa: PLC0415 - the class that is made to refuse
+    from pathlib import Path as AnyPath
 
     read_text = AnyPath.read_text
 

@@ -193,8 +193,8 @@ class Board:
 
     @staticmethod
     def I2C() -> Any:  # noqa: N802 - as Blinka has it
-        from adafruit_blinka import Lockable  # noqa: PLC0415 - after the bench has prepared Blinka
-        from adafruit_blinka.microcontroller.generic_linux.i2c import I2C as LinuxI2C  # noqa: N811, PLC0415 - as above
+        from adafruit_blinka import Lockable
+        from adafruit_blinka.microcontroller.generic_linux.i2c import I2C as LinuxI2C  # noqa: N811 - its name in Blinka is that of a class
 
         class BoardI2C(Lockable):  # type: ignore[misc] # Blinka publishes no types
             def __init__(self) -> None:

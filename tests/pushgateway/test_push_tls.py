@@ -158,7 +158,7 @@ def test_a_tls_file_that_cannot_be_used_is_an_error_of_the_configuration(
 
 
 def test_an_encrypted_key_is_refused_instead_of_asking_on_the_terminal(ca: trustme.CA, tmp_path: Path) -> None:
-    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - only here
+    from cryptography.hazmat.primitives.serialization import (
         BestAvailableEncryption,
         Encoding,
         PrivateFormat,

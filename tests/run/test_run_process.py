@@ -409,7 +409,7 @@ def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
 
 @pytest.fixture
 def logging_as_it_was() -> Iterator[None]:
-    import logging  # noqa: PLC0415 - the fixture alone needs it
+    import logging
 
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level

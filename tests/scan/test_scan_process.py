@@ -38,7 +38,7 @@ class RealTime:
     """The clock of the simulated rails in real time."""
 
     def __init__(self) -> None:
-        from time import monotonic  # noqa: PLC0415 - the one place that looks at real time
+        from time import monotonic
 
         self.monotonic = monotonic
 

@@ -207,7 +207,7 @@ class Pushgateway:
         if self._idle:
             connection = self._idle.pop()
         else:
-            from agent.sinks.pushgateway.connections import Connection, Route  # noqa: PLC0415 - urllib3 takes 19 ms to import
+            from agent.sinks.pushgateway.connections import Connection, Route
 
             route = Route(self._parties.url, self._parties.proxy, self._resolver, self._tls_contexts.context)
             connection = Connection(route, Countdown(self._clock.monotonic))

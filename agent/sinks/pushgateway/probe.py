@@ -111,7 +111,7 @@ class Probe:
 
     def _only_connection(self) -> Connection:
         if self._connection is None:
-            from agent.sinks.pushgateway.connections import Connection, Route  # noqa: PLC0415 - urllib3 takes 19 ms to import
+            from agent.sinks.pushgateway.connections import Connection, Route
 
             route = Route(self._settings.url, self.parties.proxy, self._resolver, self._tls_contexts.context)
             self._connection = Connection(route, self._countdown, BODY_LIMIT_BYTES)
