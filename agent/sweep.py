@@ -10,19 +10,19 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agent import sensors
-from agent.bus import describe
 from agent.errors import AgentError, BusError, SensorError
+from agent.i2c.bus import describe
 from agent.readings import Converting, Failure, Outcome, Reading
 from agent.sensors import Kept, hwmon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence
 
-    from agent.bus import Bus
     from agent.clock import Clock
+    from agent.i2c.bus import Bus
+    from agent.i2c.transfers import I2C, Register
     from agent.sensors import I2CChip, KernelChip, Measurement
     from agent.settings import BusName, Device, Place, Settings
-    from agent.transfers import I2C, Register
 
 _T = TypeVar("_T")
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.bus import Bus, open_bus, prepare_blinka
 from agent.errors import BusyError, UsageError
+from agent.i2c.bus import Bus, open_bus, prepare_blinka
+from agent.i2c.transfers import OpenBus
 from agent.node import Node, Parts
 from agent.sensors import hwmon
 from agent.state import COUNTERS, SIMULATED_COUNTERS, State, StateFile, boot_id
 from agent.sweep import Sweep
-from agent.transfers import OpenBus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

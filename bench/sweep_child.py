@@ -13,8 +13,8 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.account import Account
-from agent.bus import Bus, open_bus
 from agent.clock import SystemClock
+from agent.i2c.bus import Bus, open_bus
 from agent.readings import Reading
 from agent.sweep import Sweep
 from bench import stock

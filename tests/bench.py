@@ -16,15 +16,15 @@ os.environ["BLINKA_FORCEBOARD"] = "GENERIC_LINUX_PC"
 os.environ["BLINKA_FORCECHIP"] = "GENERIC_X86"
 
 from agent import sensors
-from agent.bus import Bus
 from agent.config import parse
+from agent.i2c.bus import Bus
+from agent.i2c.transfers import OpenBus
 from agent.readings import Converting, Failure, Outcome, Reading
 from agent.sensors import hwmon
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
 from agent.sweep import Sweep
-from agent.transfers import OpenBus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -13,9 +13,7 @@ EVERYBODYS = {"errors", "settings", "clock", "groups", "log", "__init__"}
 
 LEFT_TO_RIGHT = (
     "config",
-    "transfers",
-    "cures",
-    "bus",
+    "i2c",
     "sensors",
     "readings",
     "sweep",
@@ -44,7 +42,7 @@ OUTSIDE = {"simulate": {"simulate"}}
 
 
 def part_of(path: Path) -> str:
-    """`sensors` for agent/sensors/ina260.py, `bus` for agent/bus.py."""
+    """`sensors` for agent/sensors/ina260.py, `loop` for agent/loop.py."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 

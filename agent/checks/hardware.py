@@ -11,21 +11,22 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import cures, sensors
-from agent.bus import describe, is_time_out
+from agent import sensors
 from agent.checks import Finding, failed, ok, warning
 from agent.config.shape import MUX_ADDRESSES
 from agent.errors import AgentError, BusError, BusyError, ConfigError, SensorError
+from agent.i2c import hints
+from agent.i2c.bus import describe, is_time_out
 from agent.sensors import Kept
 from agent.settings import Place, bus_path, describe_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from agent.bus import Bus
+    from agent.i2c.bus import Bus
+    from agent.i2c.transfers import I2C
     from agent.sensors import I2CChip, KernelChip, Measurement
     from agent.settings import BusName, Device, Mux, Settings
-    from agent.transfers import I2C
 
 
 def check_hardware(
@@ -115,7 +116,7 @@ def _check_mux(bus: Bus, mux: Mux, channels: Iterable[int], away: set[str]) -> F
     except OSError as error:
         reason = describe(error)
         if is_time_out(error):
-            reason += f" since channel {channel} was opened; {cures.of_held_channel()}"
+            reason += f" since channel {channel} was opened; {hints.of_held_channel()}"
         return failed(name, SensorError(f"{chip} at {place} cannot be read: {reason}"))
     shown = ", ".join(map(str, channels))
     return ok(name, f"{chip} at {place}: opens channel{'s' if ',' in shown else ''} {shown}, and closes")

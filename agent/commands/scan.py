@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from agent.clock import Clock
+    from agent.i2c.transfers import OpenBus
     from agent.scan.finds import Finds
     from agent.sensors import Measurement
     from agent.sensors.hwmon import PowerInput
     from agent.settings import BusName
-    from agent.transfers import OpenBus
 
 HELP = "what sits where on the I2C buses, through every mux channel"
 
@@ -126,27 +126,27 @@ def _surroundings(options: argparse.Namespace, clock: Clock, stack: ExitStack) -
         hardware = Hardware(load_settings(options), RunOptions(is_simulated=True), clock, stack)
         clock.sleep(_FIRST_CONVERSIONS_SECONDS)  # simulated chips get their power now, and read zero until then
         return _Surroundings(wanted or hardware.bus_names, hardware.open_bus, hardware.sysfs, hardware.hwmon_folder)
-    from agent import cures
-    from agent.bus import open_bus, prepare_blinka
+    from agent.i2c import hints
+    from agent.i2c.bus import open_bus, prepare_blinka
     from agent.sensors.hwmon import CLASS_FOLDER
 
     buses = wanted or _all_buses(os.environ)
     prepare_blinka(buses)
     # What the kernel reads is still there to be found.
-    troubles = () if buses else (BusError(f"there is no /dev/i2c-N; {cures.of_missing_bus()}"),)
+    troubles = () if buses else (BusError(f"there is no /dev/i2c-N; {hints.of_missing_bus()}"),)
     return _Surroundings(buses, open_bus, SYSFS, CLASS_FOLDER, troubles)
 
 
 def _all_buses(environ: Mapping[str, str]) -> tuple[BusName, ...]:
     """Every bus of the machine; that of an adapter that only Blinka knows, if its variable says that there is one."""
-    from agent.bus import bus_numbers
+    from agent.i2c.bus import bus_numbers
 
     numbers = bus_numbers()
     return numbers or (("board",) if any(environ.get(name) for name in _USB_ADAPTERS) else ())
 
 
 def _scan(surroundings: _Surroundings, clock: Clock, progress: Callable[[int, int, str], None]) -> list[Finds]:
-    from agent.bus import Bus, kernel_parent
+    from agent.i2c.bus import Bus, kernel_parent
     from agent.scan import scan_bus
 
     def parents(bus: BusName) -> list[int]:

@@ -12,9 +12,9 @@ import errno
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.bus import describe, is_gone, is_time_out
 from agent.config.shape import MUX_ADDRESSES, MUX_CHANNELS
 from agent.errors import AgentError, BusError, BusyError, PermissionDeniedError
+from agent.i2c.bus import describe, is_gone, is_time_out
 from agent.scan.chips import ChipReader
 from agent.scan.finds import Finds, FoundChip, FoundMux, KernelOwned, Unknown
 from agent.scan.muxes import MuxKind, OpenMuxError, close_candidate, recognise
@@ -24,7 +24,7 @@ from agent.settings import Mux, Place, bus_path, describe_segment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from agent.bus import Bus, Way
+    from agent.i2c.bus import Bus, Way
 
     Progress = Callable[[int, int, str], None]
     """Told how many stretches of bus are done, how many there are as far as is known, and which one comes now."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent import sensors
-from agent.bus import describe
 from agent.errors import BusError, SensorError
+from agent.i2c.bus import describe
+from agent.i2c.transfers import Register
 from agent.scan.finds import ASSUMED_SHUNT_OHMS, FoundChip, FoundInput, Unknown
 from agent.sensors import _identities as identities
 from agent.settings import Device
-from agent.transfers import Register
 
 if TYPE_CHECKING:
-    from agent.bus import Bus, Way
+    from agent.i2c.bus import Bus, Way
     from agent.sensors._identities import Identity
     from agent.settings import Place
 

@@ -24,13 +24,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from agent import cures
-from agent.bus import CLOSED, describe, is_time_out
 from agent.errors import BusError
+from agent.i2c import hints
+from agent.i2c.bus import CLOSED, describe, is_time_out
 from agent.settings import bus_path
 
 if TYPE_CHECKING:
-    from agent.bus import Bus
+    from agent.i2c.bus import Bus
     from agent.settings import Place
 
 _LOW_CHANNELS = (0, 1, 2, 3)
@@ -110,7 +110,7 @@ def _given_back(bus: Bus, place: Place, channel: int) -> int:
             raise
         raise BusError(
             f"{bus_path(place.bus)}: stuck since channel {channel} of the mux at {place} was opened; "
-            f"{cures.of_held_channel()}",
+            f"{hints.of_held_channel()}",
             error.errno,
         ) from error
 

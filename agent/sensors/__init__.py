@@ -12,14 +12,14 @@ from abc import ABC, abstractmethod
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from agent.bus import describe
+from agent.i2c.bus import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent.errors import SensorError
+    from agent.i2c.transfers import I2C, Register
     from agent.settings import ChipOptions, Device, Place
-    from agent.transfers import I2C, Register
 
     ReadRegister = Callable[[Register], int]
     """Reads a register as an unsigned number, most significant byte first; raises OSError."""

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import adafruit_ina3221
 import adafruit_tca9548a
 
-from agent.bus import Bus
+from agent.i2c.bus import Bus
+from agent.i2c.transfers import OpenBus
 from agent.readings import Reading
 from agent.simulate.clock import HandClock
 from agent.simulate.world import World, build_world
 from agent.sweep import Sweep
-from agent.transfers import OpenBus
 from bench import stock
 from bench.measure import Effort, Findings, Goal, Row, Samples
 from bench.nodes import SHORT_CONVERSION, configuration, settings_of

@@ -6,13 +6,13 @@ import random
 from typing import TYPE_CHECKING
 
 from agent.account import Account
-from agent.bus import Bus
+from agent.i2c.bus import Bus
+from agent.i2c.transfers import OpenBus
 from agent.readings import Reading
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import Segment, Steps
 from agent.simulate.world import build_world
 from agent.sweep import Sweep
-from agent.transfers import OpenBus
 from bench import stock
 from bench.measure import Effort, Findings, Goal, Row, Samples
 from bench.nodes import configuration, settings_of

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.account import LastReading, Saved
-from agent.bus import LOCK_WAIT_SECONDS, open_bus
 from agent.errors import BusError, BusyError, PermissionDeniedError
+from agent.i2c.bus import LOCK_WAIT_SECONDS, open_bus
 from agent.readings import Converting, Failure, Reading
 from agent.state import State
 from agent.wiring import RunOptions, make_sweep

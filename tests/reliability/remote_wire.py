@@ -12,11 +12,11 @@ from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.bus import Bus
 from agent.clock import SystemClock
+from agent.i2c.bus import Bus
+from agent.i2c.transfers import OpenBus
 from agent.readings import Failure, Reading
 from agent.sweep import Sweep
-from agent.transfers import OpenBus
 from tests.bench import settings_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent.bus import Bus, prepare_blinka
+from agent.i2c.bus import Bus, prepare_blinka
+from agent.i2c.transfers import OpenBus
 from agent.identity import AgentInfo
 from agent.node import Node, Parts
 from agent.notify import Notifier
@@ -27,7 +28,6 @@ from agent.simulate.world import World, build_world
 from agent.sinks.pushgateway import PushResult
 from agent.state import State
 from agent.sweep import Sweep
-from agent.transfers import OpenBus
 from tests.servers import get
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import __main__ as program
-from agent import bus
 from agent.commands import scan
+from agent.i2c import bus
 from tests.emulated_i2c_dev import EmulatedI2CDev
 
 if TYPE_CHECKING:

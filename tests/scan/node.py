@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.bus import Bus
+from agent.i2c.bus import Bus
 from agent.scan import scan_bus
 from tests.bench import Bench, ina260, ina3221, mux
 from tests.scan.parts import INA226, Foreign, IdChip

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import bus as agent_bus
-from agent import cli, cures, sensors
+from agent import cli, sensors
 from agent.commands import scan
 from agent.config import parse
 from agent.errors import ExitCode
+from agent.i2c import bus as agent_bus
+from agent.i2c import hints
 from agent.scan.configuration import as_toml
 from agent.sensors import Measurement, hwmon
 from agent.settings import Place
@@ -164,7 +165,7 @@ def test_a_denied_permission_ends_in_its_exit_code_and_says_the_command_that_hel
 def test_a_device_file_of_root_alone_names_what_makes_the_group() -> None:
     if os.stat("/").st_gid != 0:  # noqa: PTH116 - as the code under test
         pytest.skip("needs a file that belongs to the group root")
-    assert "sudo apt install i2c-tools" in cures.of_denied_permission("/")
+    assert "sudo apt install i2c-tools" in hints.of_denied_permission("/")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_a_device_file_of_root_alone_names_what_makes_the_group() -> None:
     [(0x70, "A2 low, A1 low, A0 low"), (0x73, "A2 low, A1 high, A0 high"), (0x74, "A2 high, A1 low")],
 )
 def test_a_silent_mux_names_the_straps_of_its_address(address: int, straps: str) -> None:
-    assert straps in cures.of_silent_mux(address)
+    assert straps in hints.of_silent_mux(address)
 
 
 @pytest.mark.parametrize("bus", ["x", "-1", "1.5", "\N{SUPERSCRIPT TWO}", ""])

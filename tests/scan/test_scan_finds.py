@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.bus import Bus
+from agent.i2c.bus import Bus
+from agent.i2c.transfers import OpenBus
 from agent.scan import ADDRESSES, scan_bus
 from agent.scan.finds import Finds, KernelOwned, Unknown
 from agent.sensors import Measurement
@@ -16,7 +17,6 @@ from agent.settings import Place
 from agent.simulate.chips import CONFIG
 from agent.simulate.mux import SimulatedMux
 from agent.simulate.rails import ConstantRail
-from agent.transfers import OpenBus
 from tests.bench import SHORTEST, ina260, ina3221, mux, with_shunt
 from tests.scan import parts
 from tests.scan.node import EEPROM, KERNELS, NODE, OTHER, ScannedNode, messages_to, sysfs_of

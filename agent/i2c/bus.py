@@ -16,17 +16,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent import cures
 from agent.errors import AgentError, BusError, BusyError, PermissionDeniedError
+from agent.i2c import hints
+from agent.i2c.transfers import OpenBus, RegisterReads, byte_write
 from agent.settings import bus_path, describe_segment
-from agent.transfers import OpenBus, RegisterReads, byte_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from agent.clock import Clock
+    from agent.i2c.transfers import I2C, Register, Transfer
     from agent.settings import BusName, Mux
-    from agent.transfers import I2C, Register, Transfer
 
     Registers = tuple[Register, ...]
     Step = tuple[tuple[Mux, ...], Mux, int]
@@ -81,9 +81,9 @@ def _open_numbered(number: int) -> OpenBus:
         # Looked at first because Blinka turns every way of failing into the same RuntimeError.
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except PermissionError as error:
-        raise PermissionDeniedError(f"{path}: permission denied; {cures.of_denied_permission(path)}") from error
+        raise PermissionDeniedError(f"{path}: permission denied; {hints.of_denied_permission(path)}") from error
     except OSError as error:
-        raise BusError(f"{path}: {error.strerror}; {cures.of_missing_bus(bus_numbers())}") from error
+        raise BusError(f"{path}: {error.strerror}; {hints.of_missing_bus(bus_numbers())}") from error
     from adafruit_blinka import Lockable
     from adafruit_blinka.microcontroller.generic_linux.i2c import I2C as LinuxI2C  # noqa: N811 - its name in Blinka is that of a class
 
@@ -446,7 +446,7 @@ class Bus:
             return f"it gives each channel a bus of its own (i2cdetect -l): name those, without mux {mux.name}"
         if error.errno in _GONE:
             return "was it unplugged?"
-        return cures.of_silent_mux(mux.address)
+        return hints.of_silent_mux(mux.address)
 
     def _others_on(self, segment: tuple[str, int] | None, wanted: Mux | None) -> tuple[Mux, ...]:
         return tuple(mux for mux in self._on_segment.get(segment, ()) if mux is not wanted)
