@@ -16,8 +16,8 @@ from agent.readings import Converting, Failure, Reading
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from agent.chips import Accumulated
     from agent.readings import Outcome
-    from agent.sensors import Accumulated
 
 # A reading may come this many sample intervals after the last one before the time between them is a gap.
 _LATE_SAMPLES = 1.5
@@ -49,7 +49,7 @@ class LastReading(NamedTuple):
         excess_joules: delivered energy that was assumed and then not confirmed. The counter is ahead by this much; it
             waits, since it never goes back.
         returned_excess_joules: the same for energy that flowed back.
-        energy_word: what the chip itself had added up by then, where it does; see `sensors.Accumulated`.
+        energy_word: what the chip itself had added up by then, where it does; see `chips.Accumulated`.
         charge_word: the same for charge.
         volts: the voltage of the rail, where those two are there.
     """

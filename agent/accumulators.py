@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.sensors import ACCUMULATOR_BITS
+from agent.chips import ACCUMULATOR_BITS
 
 if TYPE_CHECKING:
-    from agent.sensors import Accumulated
+    from agent.chips import Accumulated
 
 _RANGE = 1 << ACCUMULATOR_BITS
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from agent.chips import Accumulated
     from agent.errors import AgentError
-    from agent.sensors import Accumulated
 
 
 class Reading(NamedTuple):

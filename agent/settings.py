@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from pathlib import Path
 
-BusName = int | Literal["board"]
-"""N of /dev/i2c-N, or "board": the board's own default bus through Blinka."""
+    from agent.i2c.place import Mux, Place
 
 
 class AveragingChoices(NamedTuple):
@@ -22,7 +21,7 @@ class AveragingChoices(NamedTuple):
 
 
 class ChipOptions(NamedTuple):
-    """What the configuration may say of a kind of chip; each file in `sensors/` declares its own.
+    """What the configuration may say of a kind of chip; each file in `chips/` declares its own.
 
     Attributes:
         chip: the name in `chip = "..."`.
@@ -45,52 +44,6 @@ class Averaging(NamedTuple):
     count: int  # type: ignore[assignment] # hides the method of tuples, for which nothing here has a use
     voltage_seconds: float
     current_seconds: float
-
-
-class Mux(NamedTuple):
-    """A TCA9548A or PCA9546A, on the trunk of its bus or, with `parent`, behind a channel of another mux."""
-
-    name: str
-    chip: Literal["tca9548a", "pca9546a"]
-    bus: BusName
-    address: int
-    parent: Mux | None = None
-    parent_channel: int | None = None
-
-
-class Place(NamedTuple):
-    """Where a chip sits: its bus, the mux and channel directly before it (None on the trunk), its address."""
-
-    bus: BusName
-    mux: Mux | None
-    channel: int | None
-    address: int
-
-    def __str__(self) -> str:
-        return f"0x{self.address:02x} {describe_segment(self.bus, self.mux, self.channel)}"
-
-    @property
-    def way(self) -> str:
-        """The same whatever the muxes are called: `1/70.3/40` is 0x40 behind channel 3 of 0x70 on /dev/i2c-1."""
-        steps = [f"{self.address:02x}"]
-        mux, channel = self.mux, self.channel
-        while mux is not None:
-            steps.append(f"{mux.address:02x}.{channel}")
-            channel, mux = mux.parent_channel, mux.parent
-        return "/".join([str(self.bus), *reversed(steps)])
-
-
-def bus_path(bus: BusName) -> str:
-    """The bus as a person names it: `/dev/i2c-1`, or `the board's default bus`."""
-    return "the board's default bus" if bus == "board" else f"/dev/i2c-{bus}"
-
-
-def describe_segment(bus: BusName, mux: Mux | None, channel: int | None) -> str:
-    """A stretch of bus in words: `behind mux m0 (0x70 on /dev/i2c-1) channel 3`, or `on /dev/i2c-1`."""
-    if mux is None:
-        return f"on {bus_path(bus)}"
-    where = f"0x{mux.address:02x} {describe_segment(mux.bus, mux.parent, mux.parent_channel)}"
-    return f"behind mux {mux.name} ({where}) channel {channel}"
 
 
 class Device(NamedTuple):

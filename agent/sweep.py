@@ -9,20 +9,21 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from agent import sensors
+from agent import chips
+from agent.chips import Kept, hwmon
 from agent.errors import AgentError, BusError, SensorError
 from agent.i2c.bus import describe
 from agent.readings import Converting, Failure, Outcome, Reading
-from agent.sensors import Kept, hwmon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence
 
+    from agent.chips import I2CChip, KernelChip, Measurement
     from agent.clock import Clock
     from agent.i2c.bus import Bus
+    from agent.i2c.place import BusName, Place
     from agent.i2c.transfers import I2C, Register
-    from agent.sensors import I2CChip, KernelChip, Measurement
-    from agent.settings import BusName, Device, Place, Settings
+    from agent.settings import Device, Settings
 
 _T = TypeVar("_T")
 
@@ -107,7 +108,7 @@ class _I2CStation:
         self.devices = devices
         self._bus = bus
         self._clock = clock
-        self._chip: I2CChip = sensors.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
+        self._chip: I2CChip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
         self._way = bus.way_to(place.mux, place.channel)
         self._name = f"{devices[0].chip.upper()} at {place}"
         self._is_guest = is_guest

@@ -8,11 +8,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.chips import hwmon
 from agent.errors import BusyError, UsageError
-from agent.i2c.bus import Bus, open_bus, prepare_blinka
+from agent.i2c.adapters import open_bus, prepare_blinka
+from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
 from agent.node import Node, Parts
-from agent.sensors import hwmon
 from agent.state import COUNTERS, SIMULATED_COUNTERS, State, StateFile, boot_id
 from agent.sweep import Sweep
 
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import ExitStack
 
+    from agent.chips import KernelChip, Measurement
     from agent.clock import Clock
+    from agent.i2c.place import BusName
     from agent.identity import AgentInfo
     from agent.loop import Waiting
     from agent.publisher import Publisher, Sink
-    from agent.sensors import KernelChip, Measurement
-    from agent.settings import BusName, Device, Settings
+    from agent.settings import Device, Settings
 
 log = logging.getLogger(__name__)
 

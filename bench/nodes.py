@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent import sensors
+from agent import chips
 from agent.account import Account
 from agent.config import parse
 from agent.identity import agent_info
@@ -44,7 +44,7 @@ def configuration(
 
 def settings_of(text: str) -> Settings:
     """The configuration as the agent reads it."""
-    return parse(text, sensors.options(), default_hostname="node-0", environ={"HOME": "/nonexistent"})
+    return parse(text, chips.options(), default_hostname="node-0", environ={"HOME": "/nonexistent"})
 
 
 def snapshot_of(settings: Settings, seed: int = 0) -> Snapshot:

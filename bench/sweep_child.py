@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from agent.account import Account
 from agent.clock import SystemClock
-from agent.i2c.bus import Bus, open_bus
+from agent.i2c.adapters import open_bus
+from agent.i2c.bus import Bus
 from agent.readings import Reading
 from agent.sweep import Sweep
 from bench import stock

@@ -11,7 +11,7 @@ import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent import sensors
+from agent import chips
 from agent.config import parse
 from agent.config.shape import AVERAGING_KEYS, KEYS, MUX_ADDRESSES, MUX_CHANNELS
 from agent.config.values import spell_duration
@@ -306,7 +306,6 @@ RULES: tuple[tuple[str, tuple[Table, ...]], ...] = (
 
 def page() -> str:
     """The whole page."""
-    chips = sensors.options()
     parts = [_head()]
     for where, checks in KEYS.items():
         heading, about = HEADINGS[where]
@@ -314,7 +313,7 @@ def page() -> str:
             heading = f"`{heading}`"
         parts.append(f"## {heading}\n\n{about}\n")
         parts += [_key(where, key, check) for key, check in checks.items() if not (where == TOP and key in TABLES)]
-    parts += [_chips(chips), _rules(), _warnings()]
+    parts += [_chips(chips.options()), _rules(), _warnings()]
     return "\n".join(parts)
 
 
@@ -423,7 +422,7 @@ def _default(where: str, key: str, note: Note) -> str:
 def _chips(chips: Mapping[str, ChipOptions]) -> str:
     lines = [
         "## Chips\n",
-        "What each `chip` of a `[[device]]` wants, as its file in `agent/sensors/` declares it.\n",
+        "What each `chip` of a `[[device]]` wants, as its file in `agent/chips/` declares it.\n",
         "| `chip` | `address` | `input` | `shunt_ohms` | `averaging` |",
         "|---|---|---|---|---|",
     ]
@@ -471,7 +470,7 @@ def _rules() -> str:
 
 
 def _warnings() -> str:
-    shared = parse(_toml(SMALLEST), sensors.options(), default_hostname="raspberrypi", environ=ENVIRONMENT)
+    shared = parse(_toml(SMALLEST), chips.options(), default_hostname="raspberrypi", environ=ENVIRONMENT)
     shunt = _parsed(_file("in [[device]]", {**_WITH_INPUT, "shunt_ohms": "100"}))
     lines = [f"- `{warning}`" for settings in (shared, shunt) for warning in settings.warnings]
     return "## Warned of\n\nThe run goes on, and says at its start:\n\n" + "\n".join(lines) + "\n"
@@ -502,7 +501,7 @@ def _toml(tables: Iterable[Table]) -> str:
 
 
 def _parsed(text: str) -> Settings:
-    return parse(text, sensors.options(), default_hostname="node-17", environ=ENVIRONMENT)
+    return parse(text, chips.options(), default_hostname="node-17", environ=ENVIRONMENT)
 
 
 def _problems(text: str) -> tuple[str, ...]:

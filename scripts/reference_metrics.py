@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent import sensors
+from agent import chips
 from agent.account import Counters, DeviceSnapshot, Extremes, Means
 from agent.config import parse
 from agent.identity import AgentInfo
@@ -63,7 +63,7 @@ def _settings(
         chip=chip,
         chip_keys="input = 1\nshunt_ohms = 0.1" if chip == "ina3221" else "",
     )
-    return parse(text, sensors.options(), default_hostname="node-17", environ={"HOME": "/home/pi"})
+    return parse(text, chips.options(), default_hostname="node-17", environ={"HOME": "/home/pi"})
 
 
 def _snapshot(

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.segment import Segment, Segments
 from rich.terminal_theme import MONOKAI
 
-from agent import sensors
+from agent import chips
 from agent.config import parse
 from agent.simulate.clock import HandClock
 from agent.watch.history import History
@@ -67,7 +67,7 @@ def make_picture() -> str:
     time.tzset()
     names = ("name", "chip", "channel", "address", "more")
     text = CONFIG + "".join(DEVICE.format(**dict(zip(names, device, strict=True))) for device in DEVICES)
-    settings = parse(text, sensors.options(), default_hostname="node-17", environ={"HOME": "/"})
+    settings = parse(text, chips.options(), default_hostname="node-17", environ={"HOME": "/"})
     clock = HandClock()
     console = Console(
         file=io.StringIO(), record=True, width=WIDTH, force_terminal=True, color_system="truecolor", _environ={}

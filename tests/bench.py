@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 os.environ["BLINKA_FORCEBOARD"] = "GENERIC_LINUX_PC"
 os.environ["BLINKA_FORCECHIP"] = "GENERIC_X86"
 
-from agent import sensors
+from agent import chips
+from agent.chips import hwmon
 from agent.config import parse
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
 from agent.readings import Converting, Failure, Outcome, Reading
-from agent.sensors import hwmon
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
@@ -29,7 +29,8 @@ from agent.sweep import Sweep
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from agent.settings import BusName, Settings
+    from agent.i2c.place import BusName
+    from agent.settings import Settings
     from agent.simulate.chips import RegisterChip
     from agent.simulate.i2c import SimulatedI2C
     from agent.simulate.rails import Rail
@@ -77,7 +78,7 @@ def mux(name: str, address: int, place: str = "bus = 1") -> str:
 
 @cache  # tests that break a node at each position build it again and again
 def settings_of(text: str, top: str = "") -> Settings:
-    return parse(top + NODE + text, sensors.options(), default_hostname="node", environ={"HOME": "/nowhere"})
+    return parse(top + NODE + text, chips.options(), default_hostname="node", environ={"HOME": "/nowhere"})
 
 
 def distinct_rails(settings: Settings, clock: HandClock) -> dict[str, Rail]:

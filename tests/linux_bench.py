@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.i2c.bus import open_bus
+from agent.i2c.adapters import open_bus
 from tests.bench import Bench
 from tests.emulated_i2c_dev import EmulatedI2CDev
 

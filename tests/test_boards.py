@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import sensors
+from agent import chips
 from agent.config.shape import MUX_ADDRESSES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "boards.md").read_text(encoding="utf-8")
@@ -33,14 +33,14 @@ def test_the_straps_of_a_mux_count_in_binary_from_its_lowest_address() -> None:
 def test_the_straps_of_an_ina260_give_every_address_that_it_may_have() -> None:
     table = rows("| A1 | A0 = GND |")
     assert [row[0] for row in table] == list(LEVELS)
-    assert [int(cell, 16) for row in table for cell in row[1:]] == list(sensors.options()["ina260"].addresses or ())
+    assert [int(cell, 16) for row in table for cell in row[1:]] == list(chips.options()["ina260"].addresses or ())
 
 
 def test_the_straps_of_an_ina3221_give_every_address_that_it_may_have() -> None:
     (line,) = re.findall(r"^An INA3221, by A0 .*: (.*)\.$", PAGE, re.MULTILINE)
     found = [part.split() for part in line.split(", ")]
     assert [level for level, _ in found] == list(LEVELS)
-    assert [int(address, 16) for _, address in found] == list(sensors.options()["ina3221"].addresses or ())
+    assert [int(address, 16) for _, address in found] == list(chips.options()["ina3221"].addresses or ())
 
 
 def test_the_longest_pull_ups_follow_from_the_capacitance() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from agent import sensors
+from agent import chips
 from agent.cli import build_parser
 from agent.config import parse
 
@@ -32,7 +32,7 @@ CONFIGURATIONS = [
 
 @pytest.mark.parametrize("block", [block for _, block in CONFIGURATIONS], ids=[name for name, _ in CONFIGURATIONS])
 def test_a_configuration_in_a_document_works_as_it_stands(block: str) -> None:
-    settings = parse(block, sensors.options(), default_hostname="node-17", environ={"HOME": "/home/pi"})
+    settings = parse(block, chips.options(), default_hostname="node-17", environ={"HOME": "/home/pi"})
     assert settings.devices
 
 
@@ -40,7 +40,7 @@ def test_a_configuration_in_a_document_works_as_it_stands(block: str) -> None:
 def test_a_configuration_for_a_service_names_the_folder_of_its_counters(name: str) -> None:
     """Else a run by hand, with the same configuration, would have counters of its own."""
     for block in (block for document, block in CONFIGURATIONS if document == name):
-        settings = parse(block, sensors.options(), default_hostname="node-17", environ={"HOME": "/root"})
+        settings = parse(block, chips.options(), default_hostname="node-17", environ={"HOME": "/root"})
         assert settings.state_dir == Path("/var/lib/wattpush")
 
 

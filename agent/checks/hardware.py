@@ -11,22 +11,23 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import sensors
+from agent import chips
 from agent.checks import Finding, failed, ok, warning
+from agent.chips import Kept
 from agent.config.shape import MUX_ADDRESSES
 from agent.errors import AgentError, BusError, BusyError, ConfigError, SensorError
 from agent.i2c import hints
 from agent.i2c.bus import describe, is_time_out
-from agent.sensors import Kept
-from agent.settings import Place, bus_path, describe_segment
+from agent.i2c.place import Place, bus_path, describe_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from agent.chips import I2CChip, KernelChip, Measurement
     from agent.i2c.bus import Bus
+    from agent.i2c.place import BusName, Mux
     from agent.i2c.transfers import I2C
-    from agent.sensors import I2CChip, KernelChip, Measurement
-    from agent.settings import BusName, Device, Mux, Settings
+    from agent.settings import Device, Settings
 
 
 def check_hardware(
@@ -148,7 +149,7 @@ def _check_chip(
             except BusError as error:
                 return [failed(device.name, error, _kernel_cure(place)) for device in devices]
             _refuse_double(bus, place)
-            chip = sensors.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
+            chip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
             found = _identify(bus, chip, name)
             bus.select(bus.way_to(place.mux, place.channel))
             results = chip.decode(bus.read(place.address, chip.results))

@@ -10,7 +10,7 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from agent import config, sensors
+from agent import chips, config
 from agent.errors import ConfigError
 from agent.identity import hostname
 
@@ -44,7 +44,7 @@ def load_settings(options: Namespace) -> Settings:
     """
     path = config_file(options)
     try:
-        return config.load(path, sensors.options(), default_hostname=hostname(), environ=os.environ)
+        return config.load(path, chips.options(), default_hostname=hostname(), environ=os.environ)
     except ConfigError as error:
         raise ConfigError(tuple(f"{path}: {problem}" for problem in error.problems)) from error
 

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
+    from agent.chips import Measurement
+    from agent.chips.hwmon import PowerInput
     from agent.clock import Clock
+    from agent.i2c.place import BusName
     from agent.i2c.transfers import OpenBus
     from agent.scan.finds import Finds
-    from agent.sensors import Measurement
-    from agent.sensors.hwmon import PowerInput
-    from agent.settings import BusName
 
 HELP = "what sits where on the I2C buses, through every mux channel"
 
@@ -126,9 +126,9 @@ def _surroundings(options: argparse.Namespace, clock: Clock, stack: ExitStack) -
         hardware = Hardware(load_settings(options), RunOptions(is_simulated=True), clock, stack)
         clock.sleep(_FIRST_CONVERSIONS_SECONDS)  # simulated chips get their power now, and read zero until then
         return _Surroundings(wanted or hardware.bus_names, hardware.open_bus, hardware.sysfs, hardware.hwmon_folder)
+    from agent.chips.hwmon import CLASS_FOLDER
     from agent.i2c import hints
-    from agent.i2c.bus import open_bus, prepare_blinka
-    from agent.sensors.hwmon import CLASS_FOLDER
+    from agent.i2c.adapters import open_bus, prepare_blinka
 
     buses = wanted or _all_buses(os.environ)
     prepare_blinka(buses)
@@ -139,14 +139,15 @@ def _surroundings(options: argparse.Namespace, clock: Clock, stack: ExitStack) -
 
 def _all_buses(environ: Mapping[str, str]) -> tuple[BusName, ...]:
     """Every bus of the machine; that of an adapter that only Blinka knows, if its variable says that there is one."""
-    from agent.i2c.bus import bus_numbers
+    from agent.i2c.sysfs import bus_numbers
 
     numbers = bus_numbers()
     return numbers or (("board",) if any(environ.get(name) for name in _USB_ADAPTERS) else ())
 
 
 def _scan(surroundings: _Surroundings, clock: Clock, progress: Callable[[int, int, str], None]) -> list[Finds]:
-    from agent.i2c.bus import Bus, kernel_parent
+    from agent.i2c.bus import Bus
+    from agent.i2c.sysfs import kernel_parent
     from agent.scan import scan_bus
 
     def parents(bus: BusName) -> list[int]:
@@ -167,7 +168,7 @@ def _scan(surroundings: _Surroundings, clock: Clock, progress: Callable[[int, in
 
 
 def _kernel_inputs(class_folder: Path) -> list[tuple[PowerInput, Measurement | None]]:
-    from agent.sensors import hwmon
+    from agent.chips import hwmon
     from agent.settings import Device
 
     found: list[tuple[PowerInput, Measurement | None]] = []

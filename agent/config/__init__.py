@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from agent.config.shape import Table
-    from agent.settings import ChipOptions, Place
+    from agent.i2c.place import Place
+    from agent.settings import ChipOptions
 
 __all__ = ["DEFAULT_FILE", "find_file", "load", "parse", "parse_duration"]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.settings import Place, describe_segment
+from agent.i2c.place import Place, describe_segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

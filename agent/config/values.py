@@ -18,7 +18,7 @@ from agent.settings import ServeSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from agent.settings import BusName
+    from agent.i2c.place import BusName
 
 _MAX_QUOTED_CHARACTERS = 60
 # The Pushgateway takes these as parts of its path, where servers and proxies stop somewhere above 1,000 characters.

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from agent.config.clashes import MUX_KIND, ONLY_INPUT, Part
 from agent.config.shape import MUX_ADDRESSES, MUX_CHANNELS
 from agent.config.values import describe, nearest, quoted
-from agent.settings import Mux, Place
+from agent.i2c.place import Mux, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from agent.config.shape import Table
-    from agent.settings import BusName, ChipOptions
+    from agent.i2c.place import BusName
+    from agent.settings import ChipOptions
 
 # A longer row of muxes, one behind the other, would have to use one of the eight addresses twice on one path.
 _MAX_MUX_DEPTH = len(MUX_ADDRESSES)

@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.errors import AgentError, BusError, BusyError, PermissionDeniedError
+from agent.errors import AgentError, BusError, BusyError
 from agent.i2c import hints
+from agent.i2c.place import bus_path, describe_segment
+from agent.i2c.sysfs import kernel_channels, kernel_driver
 from agent.i2c.transfers import OpenBus, RegisterReads, byte_write
-from agent.settings import bus_path, describe_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from agent.clock import Clock
+    from agent.i2c.place import BusName, Mux
     from agent.i2c.transfers import I2C, Register, Transfer
-    from agent.settings import BusName, Mux
 
     Registers = tuple[Register, ...]
     Step = tuple[tuple[Mux, ...], Mux, int]
@@ -48,126 +48,6 @@ _GONE = frozenset({errno.ENODEV, errno.EBADF, errno.ESHUTDOWN})
 _CLOSE_ATTEMPTS = 3
 # In a row, with nothing that worked between them: each may block for a second, and there may be 64 chips.
 _TIME_OUTS_OF_A_STUCK_BUS = 2
-
-
-def open_bus(bus: BusName) -> OpenBus:
-    """Open a bus through Blinka.
-
-    A numbered bus goes through Blinka's generic Linux I2C, which needs no GPIO library and knows no boards, so it opens
-    on any Linux machine. The board's default bus needs Blinka to recognise the board.
-
-    Raises:
-        PermissionDeniedError: the device file may not be opened.
-        BusError: there is no such bus, or Blinka does not know the board.
-    """
-    return _open_board() if bus == "board" else _open_numbered(bus)
-
-
-def prepare_blinka(buses: Sequence[BusName]) -> None:
-    """Settle, before anything of Blinka is imported, what it would otherwise guess, ask or refuse.
-
-    Without these, importing a driver on a Raspberry Pi or a Jetson wants a GPIO library that nothing here uses, asks on
-    the terminal for leave to install it, and a left-over BLINKA_MCP2221=1 stops every other bus from working.
-    """
-    os.environ.setdefault("BLINKA_SKIP_DEPENDENCY_CHECK", "1")
-    if "board" not in buses:
-        os.environ["BLINKA_FORCEBOARD"] = "GENERIC_LINUX_PC"
-        os.environ["BLINKA_FORCECHIP"] = "GENERIC_X86"
-
-
-def _open_numbered(number: int) -> OpenBus:
-    path = f"/dev/i2c-{number}"
-    try:
-        # Looked at first because Blinka turns every way of failing into the same RuntimeError.
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-    except PermissionError as error:
-        raise PermissionDeniedError(f"{path}: permission denied; {hints.of_denied_permission(path)}") from error
-    except OSError as error:
-        raise BusError(f"{path}: {error.strerror}; {hints.of_missing_bus(bus_numbers())}") from error
-    from adafruit_blinka import Lockable
-    from adafruit_blinka.microcontroller.generic_linux.i2c import I2C as LinuxI2C  # noqa: N811 - its name in Blinka is that of a class
-
-    class NumberedI2C(Lockable, LinuxI2C):  # type: ignore[misc] # Blinka publishes no types
-        """Blinka's Linux I2C with Blinka's lock: what `busio.I2C` is, without asking which board this is."""
-
-    i2c = NumberedI2C(number)
-    return _opened(i2c, i2c)
-
-
-def _open_board() -> OpenBus:
-    try:
-        import board
-
-        i2c = board.I2C()
-    except PermissionError as error:
-        raise PermissionDeniedError(
-            f"the board's default bus: {error}; add the user to the groups i2c and gpio, or name the bus by number"
-        ) from error
-    except Exception as error:  # what Blinka raises on an unknown board has no common type
-        raise BusError(
-            f"the board's default bus: Blinka cannot open it ({type(error).__name__}: {error}); "
-            "name the bus by number instead, such as bus = 1 for /dev/i2c-1"
-        ) from error
-    return _opened(i2c, getattr(i2c, "_i2c", None))
-
-
-def _opened(i2c: Any, linux_i2c: Any) -> OpenBus:
-    # Blinka has no public way to its device file; USB adapters have none at all.
-    smbus = getattr(linux_i2c, "_i2c_bus", None)
-    device_file = getattr(smbus, "_device", None)
-    if smbus is None or device_file is None:
-        return OpenBus(i2c, None, i2c.deinit)
-    number = str(device_file.name).rpartition("-")[2]
-    return OpenBus(i2c, device_file.fileno(), smbus.close, int(number) if number.isdecimal() else None)
-
-
-def kernel_driver(number: int, address: int, sysfs: Path = Path("/sys")) -> str | None:
-    """Return the name of the kernel driver that owns an address of /dev/i2c-`number`, or None.
-
-    An owned address still answers to combined transfers, so it must be looked up before it is touched. Where the bus is
-    a channel of a mux that the kernel owns, whatever sits before that mux answers too, so its owner is found as well.
-    Source: kernel documentation, i2c/dev-interface ("I2C_SLAVE ... EBUSY") and the sysfs tree of the I2C core.
-    """
-    bus: int | None = number
-    while bus is not None:
-        driver = sysfs / "bus/i2c/devices" / f"{bus}-{address:04x}" / "driver"
-        try:
-            return driver.resolve(strict=True).name
-        except OSError:
-            bus = kernel_parent(bus, sysfs)
-    return None
-
-
-def kernel_parent(number: int, sysfs: Path = Path("/sys")) -> int | None:
-    """Return N of the /dev/i2c-N of which /dev/i2c-`number` is a mux channel that the kernel opens; None if it is none.
-
-    Source: the sysfs tree of the kernel's I2C core, where the adapter of a channel lies in the folder of its parent.
-    """
-    try:
-        folder = (sysfs / "bus/i2c/devices" / f"i2c-{number}").resolve(strict=True)
-    except OSError:
-        return None
-    kind, _, parent = folder.parent.name.partition("-")
-    return int(parent) if kind == "i2c" and parent.isdecimal() else None
-
-
-def kernel_channels(number: int, address: int, sysfs: Path = Path("/sys")) -> tuple[tuple[int, int], ...]:
-    """Return (channel, N of its own /dev/i2c-N) for each channel of a mux that the kernel owns; none if it is no mux.
-
-    Source: the sysfs tree of the kernel's I2C core: the folder of the mux has a link `channel-N` to each adapter.
-    """
-    found = []
-    for link in (sysfs / "bus/i2c/devices" / f"{number}-{address:04x}").glob("channel-*"):
-        channel, bus = link.name.partition("-")[2], link.resolve().name.partition("-")[2]
-        if channel.isdecimal() and bus.isdecimal():
-            found.append((int(channel), int(bus)))
-    return tuple(sorted(found))
-
-
-def bus_numbers(dev: Path = Path("/dev")) -> tuple[int, ...]:
-    """N of every /dev/i2c-N there is."""
-    numbers = (path.name.removeprefix("i2c-") for path in dev.glob("i2c-*"))
-    return tuple(sorted(int(number) for number in numbers if number.isdecimal()))
 
 
 class _HeldBus:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent import sensors
+from agent import chips
+from agent.chips import _signatures as identities
 from agent.errors import BusError, SensorError
 from agent.i2c.bus import describe
 from agent.i2c.transfers import Register
 from agent.scan.finds import ASSUMED_SHUNT_OHMS, FoundChip, FoundInput, Unknown
-from agent.sensors import _identities as identities
 from agent.settings import Device
 
 if TYPE_CHECKING:
+    from agent.chips._signatures import Identity
     from agent.i2c.bus import Bus, Way
-    from agent.sensors._identities import Identity
-    from agent.settings import Place
+    from agent.i2c.place import Place
 
 _ATTEMPTS = 2
 # Only the averaging follows from it, and none is configured.
@@ -40,7 +40,7 @@ class ChipReader:
         identity = identities.identify(self._word)
         if identity is None:
             return Unknown(self._place)
-        options = sensors.options().get(identity.chip)
+        options = chips.options().get(identity.chip)
         if options is None or options.addresses is None or self._place.address not in options.addresses:
             return FoundChip(self._place, identity)
         shunt_ohms = ASSUMED_SHUNT_OHMS if options.external_shunt else None
@@ -69,7 +69,7 @@ class ChipReader:
             if word is None or word & mask != value:
                 return FoundInput(number, None, "switched off, does not measure now")
         device = Device("", identity.chip, self._place, input=number, shunt_ohms=shunt_ohms)
-        chip = sensors.i2c_chip(identity.chip)([device], _ANY_INTERVAL_SECONDS)
+        chip = chips.i2c_chip(identity.chip)([device], _ANY_INTERVAL_SECONDS)
         self._bus.select(self._way)
         words = self._bus.read(self._place.address, chip.results)
         try:

@@ -11,10 +11,10 @@ from agent.scan.finds import ASSUMED_SHUNT_OHMS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from agent.chips import Measurement
+    from agent.chips.hwmon import PowerInput
+    from agent.i2c.place import BusName, Mux, Place
     from agent.scan.finds import Finds, FoundChip, FoundInput, FoundMux
-    from agent.sensors import Measurement
-    from agent.sensors.hwmon import PowerInput
-    from agent.settings import BusName, Mux, Place
 
 _HEAD = """\
 # Found by `wattpush scan --toml`. It works as it is, but three things nobody can see over a bus:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.settings import Place
+from agent.i2c.place import Place
 
 if TYPE_CHECKING:
+    from agent.chips import Measurement
+    from agent.chips._signatures import Identity
     from agent.errors import AgentError
+    from agent.i2c.place import BusName, Mux
     from agent.scan.muxes import MuxKind
-    from agent.sensors import Measurement
-    from agent.sensors._identities import Identity
-    from agent.settings import BusName, Mux
 
 ASSUMED_SHUNT_OHMS = 0.1
 """Nobody can see the shunt of a board over its bus: amperes are given for this one, until it is looked up."""

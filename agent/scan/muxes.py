@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from agent.errors import BusError
 from agent.i2c import hints
 from agent.i2c.bus import CLOSED, describe, is_time_out
-from agent.settings import bus_path
+from agent.i2c.place import bus_path
 
 if TYPE_CHECKING:
     from agent.i2c.bus import Bus
-    from agent.settings import Place
+    from agent.i2c.place import Place
 
 _LOW_CHANNELS = (0, 1, 2, 3)
 _FIFTH_CHANNEL = 4

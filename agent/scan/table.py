@@ -9,17 +9,17 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.config.shape import MUX_ADDRESSES
+from agent.i2c.place import bus_path
 from agent.scan.finds import ASSUMED_SHUNT_OHMS
-from agent.settings import bus_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import TextIO
 
+    from agent.chips import Measurement
+    from agent.chips.hwmon import PowerInput
+    from agent.i2c.place import Place
     from agent.scan.finds import Finds, FoundChip
-    from agent.sensors import Measurement
-    from agent.sensors.hwmon import PowerInput
-    from agent.settings import Place
 
     Row = tuple[str, str, str, str, str]
     """What it is, how sure that is, volts, amperes and watts."""

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
 from agent.errors import UsageError
-from agent.settings import bus_path
+from agent.i2c.place import bus_path
 from agent.simulate.i2c import SimulatedI2C
 from agent.simulate.mux import CHANNEL_COUNTS, SimulatedMux
 from agent.simulate.rails import LoadRail
@@ -19,7 +19,8 @@ from agent.simulate.wire import Wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from agent.settings import BusName, Device, Mux, Place, Settings
+    from agent.i2c.place import BusName, Mux, Place
+    from agent.settings import Device, Settings
     from agent.simulate.part import Part
     from agent.simulate.rails import Rail
 

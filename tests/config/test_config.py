@@ -12,17 +12,8 @@ import pytest
 from agent.config import find_file, load, parse, parse_duration
 from agent.config.values import spell_duration
 from agent.errors import ConfigError, ExitCode, PermissionDeniedError
-from agent.settings import (
-    Averaging,
-    ChipOptions,
-    Device,
-    MetricsSettings,
-    Mux,
-    Place,
-    PushgatewaySettings,
-    ServeSettings,
-    Settings,
-)
+from agent.i2c.place import Mux, Place
+from agent.settings import Averaging, ChipOptions, Device, MetricsSettings, PushgatewaySettings, ServeSettings, Settings
 
 Chips = Mapping[str, ChipOptions]
 Parse = Callable[[str], Settings]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import sensors
+from agent import chips
 from agent.config import parse
 from agent.config.shape import AVERAGING_KEYS, KEYS
 from agent.errors import ConfigError
@@ -26,8 +26,8 @@ SHOWN_WITHOUT_DEFAULT = {"hostname", "state_dir"}
 @pytest.fixture(scope="module")
 def parse_text() -> Parse:
     """With the chips that there really are."""
-    chips = sensors.options()
-    return lambda text: parse(text, chips, default_hostname="pi-4", environ={"HOME": "/home/pi"})
+    options = chips.options()
+    return lambda text: parse(text, options, default_hostname="pi-4", environ={"HOME": "/home/pi"})
 
 
 def uncommented(text: str) -> str:
@@ -131,8 +131,8 @@ def test_the_written_out_averaging_of_the_example_works(parse_text: Parse) -> No
 def test_the_example_and_the_readme_name_every_chip(parse_text: Parse) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     table = readme.partition("## Supported chips")[2]
-    assert {device.chip for device in parse_text(uncommented(EXAMPLE)).devices} == set(sensors.options())
-    assert all(f"`{chip}`" in table for chip in sensors.options())
+    assert {device.chip for device in parse_text(uncommented(EXAMPLE)).devices} == set(chips.options())
+    assert all(f"`{chip}`" in table for chip in chips.options())
 
 
 @pytest.mark.parametrize("chip", ["ina219", "ina228", "ina237", "ina238"])

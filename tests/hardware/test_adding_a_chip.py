@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import agent.sensors
+import agent.chips
 import agent.simulate
 from agent.config import parse
 from agent.readings import Failure, Reading
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "adding-a-chip.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`(agent/\w+/\w+\.py)`:\n\n```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
-SENSOR, TWIN = "agent/sensors/ina226.py", "agent/simulate/ina226.py"
+SENSOR, TWIN = "agent/chips/ina226.py", "agent/simulate/ina226.py"
 
 DEVICE = """
 [[device]]
@@ -40,20 +40,20 @@ averaging = { count = 4, voltage = "140us", current = "140us" }
 @pytest.fixture
 def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The files of the page, where the agent looks for its own."""
-    for package, name in ((agent.sensors, SENSOR), (agent.simulate, TWIN)):
+    for package, name in ((agent.chips, SENSOR), (agent.simulate, TWIN)):
         file = tmp_path / name
         file.parent.mkdir(parents=True)
         file.write_text(FILES[name], encoding="utf-8")
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(file.parent)])
     yield
-    for package, module in ((agent.sensors, "agent.sensors.ina226"), (agent.simulate, "agent.simulate.ina226")):
+    for package, module in ((agent.chips, "agent.chips.ina226"), (agent.simulate, "agent.simulate.ina226")):
         sys.modules.pop(module, None)
         if hasattr(package, "ina226"):
             delattr(package, "ina226")
 
 
 def bench_with(volts: float, amperes: float) -> Bench:
-    settings = parse(NODE + DEVICE, agent.sensors.options(), default_hostname="node", environ={"HOME": "/nowhere"})
+    settings = parse(NODE + DEVICE, agent.chips.options(), default_hostname="node", environ={"HOME": "/nowhere"})
     clock = HandClock()
     return Bench(settings, clock, {"radio": ConstantRail(volts, amperes, clock.monotonic)})
 

@@ -10,9 +10,9 @@ import pytest
 
 # A machine without any GPIO library: what `pip install` leaves on a Raspberry Pi.
 WITHOUT_GPIO = "import sys; sys.modules.update(dict.fromkeys(('gpiod', 'RPi', 'RPi.GPIO', 'lgpio', 'Jetson')))\n"
-PREPARE = "from agent.i2c.bus import prepare_blinka; prepare_blinka((1,))\n"
+PREPARE = "from agent.i2c.adapters import prepare_blinka; prepare_blinka((1,))\n"
 IMPORT_DRIVERS = """
-from agent.sensors import ina260, ina3221
+from agent.chips import ina260, ina3221
 ina260._driver(), ina3221._driver()
 import adafruit_tca9548a
 from adafruit_blinka.microcontroller.generic_linux.i2c import I2C
@@ -22,7 +22,7 @@ from adafruit_blinka.agnostic import board_id
 assert board_id == "GENERIC_LINUX_PC", board_id
 """
 OPEN_THE_BOARD = """
-from agent.i2c.bus import open_bus
+from agent.i2c.adapters import open_bus
 from agent.errors import BusError
 try:
     open_bus("board")
@@ -71,7 +71,7 @@ def test_without_being_prepared_for_they_do_not_import_on_a_raspberry_pi() -> No
     ids=str,
 )
 def test_the_default_bus_of_a_board_that_blinka_does_not_know_is_one_clear_line(environment: dict[str, str]) -> None:
-    prepare = "from agent.i2c.bus import prepare_blinka; prepare_blinka(('board',))\n"
+    prepare = "from agent.i2c.adapters import prepare_blinka; prepare_blinka(('board',))\n"
     done = run(WITHOUT_GPIO + prepare + OPEN_THE_BOARD, **environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("the board's default bus: Blinka cannot open it (")

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from agent.chips import Measurement
+from agent.chips import ina260 as ina260_file
+from agent.chips import ina3221 as ina3221_file
 from agent.errors import SensorError
+from agent.i2c.place import Mux, Place
 from agent.readings import Reading
-from agent.sensors import Measurement
-from agent.sensors import ina260 as ina260_file
-from agent.sensors import ina3221 as ina3221_file
-from agent.settings import Device, Mux, Place
+from agent.settings import Device
 from agent.simulate.chips import AVERAGING_COUNTS, CONFIG, CONVERSION_MICROSECONDS, RESET
 from agent.simulate.rails import ConstantRail
 from agent.simulate.recordings import Recording
@@ -23,7 +24,7 @@ from agent.simulate.world import build_world
 from tests.bench import Bench, ina260, ina3221, mux, settings_of
 
 if TYPE_CHECKING:
-    from agent import sensors
+    from agent import chips
     from agent.simulate.wire import Transaction
 
 PLACE = Place(1, Mux("m0", "tca9548a", 1, 0x70), 3, 0x40)
@@ -44,7 +45,7 @@ def ina3221_chip(shunt_ohms: float) -> ina3221_file.Chip:
     return ina3221_file.Chip((Device("cpu", "ina3221", PLACE, input=1, shunt_ohms=shunt_ohms),), 1.0)
 
 
-def decoded(chip: sensors.I2CChip, words: tuple[int, ...]) -> Measurement | SensorError:
+def decoded(chip: chips.I2CChip, words: tuple[int, ...]) -> Measurement | SensorError:
     """What one device gets. Quicker than pytest.raises, 30,000 times."""
     try:
         (result,) = chip.decode(words)
@@ -53,13 +54,13 @@ def decoded(chip: sensors.I2CChip, words: tuple[int, ...]) -> Measurement | Sens
     return result
 
 
-def refusal_of(chip: sensors.I2CChip, words: tuple[int, ...]) -> str:
+def refusal_of(chip: chips.I2CChip, words: tuple[int, ...]) -> str:
     """What `decode` refuses the words with; empty if it takes them."""
     result = decoded(chip, words)
     return str(result) if isinstance(result, SensorError) else ""
 
 
-def measured_of(chip: sensors.I2CChip, words: tuple[int, ...]) -> Measurement:
+def measured_of(chip: chips.I2CChip, words: tuple[int, ...]) -> Measurement:
     result = decoded(chip, words)
     assert isinstance(result, Measurement), result
     return result
@@ -174,7 +175,7 @@ def test_inputs_that_nobody_reads_are_off_and_the_others_are_on(numbers: tuple[i
 
 
 @cache
-def auto(chip: str, inputs: int, sample_interval_seconds: float) -> sensors.I2CChip:
+def auto(chip: str, inputs: int, sample_interval_seconds: float) -> chips.I2CChip:
     if chip == "ina260":
         return ina260_file.Chip((Device("d", "ina260", PLACE),), sample_interval_seconds)
     devices = [Device(f"d{n}", "ina3221", PLACE, input=n + 1, shunt_ohms=0.1) for n in range(inputs)]

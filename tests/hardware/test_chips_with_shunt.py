@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import sensors
+from agent import chips
+from agent.chips import ina219, ina228, ina237, ina238
+from agent.i2c.place import Place
 from agent.readings import Converting, Failure, Reading
-from agent.sensors import ina219, ina228, ina237, ina238
-from agent.settings import Device, Place
+from agent.settings import Device
 from agent.simulate import ina23x
 from agent.simulate.chips import CONFIG
 from agent.simulate.clock import HandClock
@@ -23,8 +24,8 @@ from tests.hardware.test_chip_words import measured_of, of_two_complement, refus
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.chips import I2CChip
     from agent.readings import Outcome
-    from agent.sensors import I2CChip
     from agent.simulate.wire import Transaction
 
 FAMILY = ("ina228", "ina237", "ina238")
@@ -35,7 +36,7 @@ OURS = {"ina219": 0x3C47, "ina228": 0xB269, "ina237": 0xB269, "ina238": 0xB269}
 
 def chip_of(name: str, shunt_ohms: float = 0.1, sample_interval_seconds: float = 1.0) -> I2CChip:
     device = Device("cpu", name, Place(1, None, None, 0x40), shunt_ohms=shunt_ohms)
-    return sensors.i2c_chip(name)((device,), sample_interval_seconds)
+    return chips.i2c_chip(name)((device,), sample_interval_seconds)
 
 
 def words_of_20_bits() -> Iterator[int]:
@@ -331,7 +332,7 @@ def test_auto_covers_the_sample_interval_or_as_much_as_the_chip_can(name: str, s
 
 def test_each_chip_has_its_own_file_and_options() -> None:
     for module in (ina219, ina228, ina237, ina238):
-        options = sensors.options()[module.OPTIONS.chip]
+        options = chips.options()[module.OPTIONS.chip]
         assert options.external_shunt
         assert options.inputs is None
         assert options.addresses == range(0x40, 0x50)

@@ -693,7 +693,7 @@ def test_a_run_marks_a_chip_that_a_guest_configured(text: str) -> None:
 
 
 def test_a_driver_that_cannot_be_imported_is_a_failure_of_its_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    from agent.sensors import ina3221 as module
+    from agent.chips import ina3221 as module
 
     def stumble() -> object:
         raise ImportError("No module named 'gpiod'")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.chips import Measurement, hwmon
 from agent.errors import PermissionDeniedError, SensorError
 from agent.readings import Failure, Reading
-from agent.sensors import Measurement, hwmon
 from agent.settings import Device
 from agent.simulate.clock import HandClock
 from agent.simulate.hwmon import SimulatedHwmon

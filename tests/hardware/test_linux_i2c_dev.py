@@ -1,4 +1,4 @@
-"""The path of a real run: agent.bus, Blinka's Linux I2C, PureIO, and only the system calls below them emulated."""
+"""The path of a real run: agent.i2c.bus, Blinka's Linux I2C, PureIO, and only the system calls below them emulated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 
 from agent.account import LastReading, Saved
 from agent.errors import BusError, BusyError, PermissionDeniedError
-from agent.i2c.bus import LOCK_WAIT_SECONDS, open_bus
+from agent.i2c.adapters import open_bus
+from agent.i2c.bus import LOCK_WAIT_SECONDS
 from agent.readings import Converting, Failure, Reading
 from agent.state import State
 from agent.wiring import RunOptions, make_sweep

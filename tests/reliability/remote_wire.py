@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from multiprocessing.connection import Connection
 
-    from agent.settings import BusName
+    from agent.i2c.place import BusName
     from agent.simulate.wire import Wire
 
 

@@ -16,13 +16,15 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent.i2c.bus import Bus, prepare_blinka
+from agent.i2c.adapters import prepare_blinka
+from agent.i2c.bus import Bus
+from agent.i2c.place import Mux, Place
 from agent.i2c.transfers import OpenBus
 from agent.identity import AgentInfo
 from agent.node import Node, Parts
 from agent.notify import Notifier
 from agent.publisher import Publisher
-from agent.settings import Device, Mux, Place, PushgatewaySettings, Settings
+from agent.settings import Device, PushgatewaySettings, Settings
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import World, build_world
 from agent.sinks.pushgateway import PushResult

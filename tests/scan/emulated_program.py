@@ -17,7 +17,7 @@ import pytest
 
 from agent import __main__ as program
 from agent.commands import scan
-from agent.i2c import bus
+from agent.i2c import sysfs
 from tests.emulated_i2c_dev import EmulatedI2CDev
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def main() -> int:
     address, folder, *arguments = sys.argv[1:]
     patches = pytest.MonkeyPatch()
     EmulatedI2CDev({1: RemoteWire(address)}, Path(folder)).install(patches)  # type: ignore[dict-item] # all it needs
-    patches.setattr(bus, "bus_numbers", lambda: (1,))
+    patches.setattr(sysfs, "bus_numbers", lambda: (1,))
     patches.setattr(scan, "SYSFS", Path(folder) / "sys")
     sys.argv[1:] = arguments
     return program.main()

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import cli, sensors
+from agent import chips, cli
+from agent.chips import Measurement, hwmon
 from agent.commands import scan
 from agent.config import parse
 from agent.errors import ExitCode
-from agent.i2c import bus as agent_bus
-from agent.i2c import hints
+from agent.i2c import hints, sysfs
+from agent.i2c.place import Place
 from agent.scan.configuration import as_toml
-from agent.sensors import Measurement, hwmon
-from agent.settings import Place
 from agent.simulate.clock import HandClock
 from agent.simulate.wire import Wire
 from tests.bench import ina260, ina3221
@@ -44,7 +43,7 @@ class Linux:
         self.sysfs = folder / "sys"
         self.hwmon = folder / "hwmon"
         self.hwmon.mkdir()
-        monkeypatch.setattr(agent_bus, "bus_numbers", lambda: tuple(sorted(self.wires)))
+        monkeypatch.setattr(sysfs, "bus_numbers", lambda: tuple(sorted(self.wires)))
         monkeypatch.setattr(scan, "SYSFS", self.sysfs)
         monkeypatch.setattr(hwmon, "CLASS_FOLDER", self.hwmon)
 
@@ -58,7 +57,7 @@ def linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Linux:
 
 
 def settings_of(text: str) -> Settings:
-    return parse(text, sensors.options(), default_hostname="node", environ={"HOME": "/nowhere"})
+    return parse(text, chips.options(), default_hostname="node", environ={"HOME": "/nowhere"})
 
 
 def test_every_bus_of_the_machine_is_scanned_or_those_that_are_named(

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.chips import Measurement
 from agent.i2c.bus import Bus
+from agent.i2c.place import Place
 from agent.i2c.transfers import OpenBus
 from agent.scan import ADDRESSES, scan_bus
 from agent.scan.finds import Finds, KernelOwned, Unknown
-from agent.sensors import Measurement
-from agent.settings import Place
 from agent.simulate.chips import CONFIG
 from agent.simulate.mux import SimulatedMux
 from agent.simulate.rails import ConstantRail
@@ -24,7 +24,7 @@ from tests.scan.node import EEPROM, KERNELS, NODE, OTHER, ScannedNode, messages_
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.settings import BusName
+    from agent.i2c.place import BusName
     from agent.simulate.part import Part
 
 EMPTY = mux("m0", 0x70) + ina260("away", 'mux = "m0", channel = 0')

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import sensors
+from agent import chips
 from agent.config import parse
 from agent.errors import ExitCode
 from agent.simulate.rails import ConstantRail
@@ -120,7 +120,7 @@ def test_scan_to_a_file_then_check_then_once_pushes_every_chip_that_was_found(
 
 def test_what_a_scan_writes_says_what_nobody_can_see(machine: Machine) -> None:
     text = machine.run("scan", "--toml").stdout
-    assert parse(text, sensors.options(), default_hostname="node", environ={"HOME": "/nowhere"}).devices
+    assert parse(text, chips.options(), default_hostname="node", environ={"HOME": "/nowhere"}).devices
     assert "# INA226 at 0x44 behind mux m1 (0x71 on /dev/i2c-1) channel 2: wattpush does not read it." in text
     assert text.count("shunt_ohms = 0.1   # look it up on the board: 0.1 is common, Adafruit's board has 0.05,") == 3
     assert "# Now 2.000 V, 0.0600 A." in text

@@ -10,7 +10,8 @@ import adafruit_tca9548a
 import pytest
 
 from agent.errors import UsageError
-from agent.settings import Device, Mux, Place, Settings
+from agent.i2c.place import Mux, Place
+from agent.settings import Device, Settings
 from agent.simulate.hwmon import SimulatedHwmon
 from agent.simulate.rails import ConstantRail, LoadRail
 from agent.simulate.recordings import Recording

@@ -9,17 +9,17 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from agent.chips import I2CChip, Kept, Measurement, _signatures, place_of, probe_failure
+from agent.chips import _averaging as averaging
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
-from agent.sensors import I2CChip, Kept, Measurement, _identities, place_of, probe_failure
-from agent.sensors import _averaging as averaging
 from agent.settings import AveragingChoices, ChipOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.chips import ReadRegister
     from agent.i2c.transfers import I2C
-    from agent.sensors import ReadRegister
     from agent.settings import Device
 
 _CONFIGURATION = 0x00
@@ -47,7 +47,7 @@ _END_OF_SHUNT_RANGE = 32000  # 320 mV
 _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
 _AVERAGING = AveragingChoices(_COUNTS, conversion_seconds=(532e-6,))
 
-_WITH_AN_ID = tuple(identity for identity in _identities.IDENTITIES if identity.is_sure)
+_WITH_AN_ID = tuple(identity for identity in _signatures.IDENTITIES if identity.is_sure)
 
 OPTIONS = ChipOptions(
     chip="ina219",
@@ -85,7 +85,7 @@ class Chip(I2CChip):
         except ValueError as error:
             raise SensorError(f"no INA219 at {self.place}: {probe_failure(error)}; is it powered?") from error
         configuration: int = self._driver.configuration
-        identity = _identities.identify(self._driver.word, _WITH_AN_ID)
+        identity = _signatures.identify(self._driver.word, _WITH_AN_ID)
         if identity is not None:
             raise SensorError(f"not an INA219 at {self.place}: it says that it is an {identity.part}")
         if configuration & _NEVER_SET:

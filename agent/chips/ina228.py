@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.chips import ACCUMULATOR_BITS, Accumulated, Measurement, _ina23x
 from agent.i2c.transfers import Register
-from agent.sensors import ACCUMULATOR_BITS, Accumulated, Measurement, _ina23x
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.chips import Measurement
 from agent.errors import AgentError, PermissionDeniedError, SensorError
-from agent.sensors import Measurement
 from agent.settings import ChipOptions
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent.errors import SensorError
+    from agent.i2c.place import Place
     from agent.i2c.transfers import I2C, Register
-    from agent.settings import ChipOptions, Device, Place
+    from agent.settings import ChipOptions, Device
 
     ReadRegister = Callable[[Register], int]
     """Reads a register as an unsigned number, most significant byte first; raises OSError."""

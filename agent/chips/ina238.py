@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.sensors import _ina23x
+from agent.chips import _ina23x
 
 OPTIONS = _ina23x.options("ina238")
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from agent.chips import I2CChip, Kept, Measurement, place_of, probe_failure
+from agent.chips import _averaging as averaging
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
-from agent.sensors import I2CChip, Kept, Measurement, place_of, probe_failure
-from agent.sensors import _averaging as averaging
 from agent.settings import AveragingChoices, ChipOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.chips import ReadRegister
     from agent.i2c.transfers import I2C
-    from agent.sensors import ReadRegister
     from agent.settings import Device
 
 _CONFIGURATION = 0x00

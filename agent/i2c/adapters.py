@@ -1,0 +1,90 @@
+"""Opening a bus through Blinka: by its number, or as the default of the board."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import BusError, PermissionDeniedError
+from agent.i2c import hints, sysfs
+from agent.i2c.transfers import OpenBus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.i2c.place import BusName, Mux
+    from agent.i2c.transfers import Register
+
+    Registers = tuple[Register, ...]
+    Step = tuple[tuple[Mux, ...], Mux, int]
+
+
+def open_bus(bus: BusName) -> OpenBus:
+    """Open a bus through Blinka.
+
+    A numbered bus goes through Blinka's generic Linux I2C, which needs no GPIO library and knows no boards, so it opens
+    on any Linux machine. The board's default bus needs Blinka to recognise the board.
+
+    Raises:
+        PermissionDeniedError: the device file may not be opened.
+        BusError: there is no such bus, or Blinka does not know the board.
+    """
+    return _open_board() if bus == "board" else _open_numbered(bus)
+
+
+def prepare_blinka(buses: Sequence[BusName]) -> None:
+    """Settle, before anything of Blinka is imported, what it would otherwise guess, ask or refuse.
+
+    Without these, importing a driver on a Raspberry Pi or a Jetson wants a GPIO library that nothing here uses, asks on
+    the terminal for leave to install it, and a left-over BLINKA_MCP2221=1 stops every other bus from working.
+    """
+    os.environ.setdefault("BLINKA_SKIP_DEPENDENCY_CHECK", "1")
+    if "board" not in buses:
+        os.environ["BLINKA_FORCEBOARD"] = "GENERIC_LINUX_PC"
+        os.environ["BLINKA_FORCECHIP"] = "GENERIC_X86"
+
+
+def _open_numbered(number: int) -> OpenBus:
+    path = f"/dev/i2c-{number}"
+    try:
+        # Looked at first because Blinka turns every way of failing into the same RuntimeError.
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except PermissionError as error:
+        raise PermissionDeniedError(f"{path}: permission denied; {hints.of_denied_permission(path)}") from error
+    except OSError as error:
+        raise BusError(f"{path}: {error.strerror}; {hints.of_missing_bus(sysfs.bus_numbers())}") from error
+    from adafruit_blinka import Lockable
+    from adafruit_blinka.microcontroller.generic_linux.i2c import I2C as LinuxI2C  # noqa: N811 - its name in Blinka is that of a class
+
+    class NumberedI2C(Lockable, LinuxI2C):  # type: ignore[misc] # Blinka publishes no types
+        """Blinka's Linux I2C with Blinka's lock: what `busio.I2C` is, without asking which board this is."""
+
+    i2c = NumberedI2C(number)
+    return _opened(i2c, i2c)
+
+
+def _open_board() -> OpenBus:
+    try:
+        import board
+
+        i2c = board.I2C()
+    except PermissionError as error:
+        raise PermissionDeniedError(
+            f"the board's default bus: {error}; add the user to the groups i2c and gpio, or name the bus by number"
+        ) from error
+    except Exception as error:  # what Blinka raises on an unknown board has no common type
+        raise BusError(
+            f"the board's default bus: Blinka cannot open it ({type(error).__name__}: {error}); "
+            "name the bus by number instead, such as bus = 1 for /dev/i2c-1"
+        ) from error
+    return _opened(i2c, getattr(i2c, "_i2c", None))
+
+
+def _opened(i2c: Any, linux_i2c: Any) -> OpenBus:
+    # Blinka has no public way to its device file; USB adapters have none at all.
+    smbus = getattr(linux_i2c, "_i2c_bus", None)
+    device_file = getattr(smbus, "_device", None)
+    if smbus is None or device_file is None:
+        return OpenBus(i2c, None, i2c.deinit)
+    number = str(device_file.name).rpartition("-")[2]
+    return OpenBus(i2c, device_file.fileno(), smbus.close, int(number) if number.isdecimal() else None)

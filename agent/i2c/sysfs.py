@@ -1,0 +1,62 @@
+"""What the kernel knows of buses: which addresses its drivers own, and which buses are channels of its muxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.i2c.place import Mux
+    from agent.i2c.transfers import Register
+
+    Registers = tuple[Register, ...]
+    Step = tuple[tuple[Mux, ...], Mux, int]
+
+
+def kernel_driver(number: int, address: int, sysfs: Path = Path("/sys")) -> str | None:
+    """Return the name of the kernel driver that owns an address of /dev/i2c-`number`, or None.
+
+    An owned address still answers to combined transfers, so it must be looked up before it is touched. Where the bus is
+    a channel of a mux that the kernel owns, whatever sits before that mux answers too, so its owner is found as well.
+    Source: kernel documentation, i2c/dev-interface ("I2C_SLAVE ... EBUSY") and the sysfs tree of the I2C core.
+    """
+    bus: int | None = number
+    while bus is not None:
+        driver = sysfs / "bus/i2c/devices" / f"{bus}-{address:04x}" / "driver"
+        try:
+            return driver.resolve(strict=True).name
+        except OSError:
+            bus = kernel_parent(bus, sysfs)
+    return None
+
+
+def kernel_parent(number: int, sysfs: Path = Path("/sys")) -> int | None:
+    """Return N of the /dev/i2c-N of which /dev/i2c-`number` is a mux channel that the kernel opens; None if it is none.
+
+    Source: the sysfs tree of the kernel's I2C core, where the adapter of a channel lies in the folder of its parent.
+    """
+    try:
+        folder = (sysfs / "bus/i2c/devices" / f"i2c-{number}").resolve(strict=True)
+    except OSError:
+        return None
+    kind, _, parent = folder.parent.name.partition("-")
+    return int(parent) if kind == "i2c" and parent.isdecimal() else None
+
+
+def kernel_channels(number: int, address: int, sysfs: Path = Path("/sys")) -> tuple[tuple[int, int], ...]:
+    """Return (channel, N of its own /dev/i2c-N) for each channel of a mux that the kernel owns; none if it is no mux.
+
+    Source: the sysfs tree of the kernel's I2C core: the folder of the mux has a link `channel-N` to each adapter.
+    """
+    found = []
+    for link in (sysfs / "bus/i2c/devices" / f"{number}-{address:04x}").glob("channel-*"):
+        channel, bus = link.name.partition("-")[2], link.resolve().name.partition("-")[2]
+        if channel.isdecimal() and bus.isdecimal():
+            found.append((int(channel), int(bus)))
+    return tuple(sorted(found))
+
+
+def bus_numbers(dev: Path = Path("/dev")) -> tuple[int, ...]:
+    """N of every /dev/i2c-N there is."""
+    numbers = (path.name.removeprefix("i2c-") for path in dev.glob("i2c-*"))
+    return tuple(sorted(int(number) for number in numbers if number.isdecimal()))
