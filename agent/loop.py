@@ -7,18 +7,18 @@ import math
 from typing import TYPE_CHECKING, Protocol
 
 from agent.errors import ExitCode, PermissionDeniedError, SensorError
+from agent.measure.readings import Converting, Failure
 from agent.node import exit_code
-from agent.readings import Converting, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from agent.clock import Clock
     from agent.errors import AgentError
+    from agent.measure.readings import Outcome
     from agent.node import Node
     from agent.notify import Notifier
     from agent.publisher import PushReport
-    from agent.readings import Outcome
 
 log = logging.getLogger(__name__)
 

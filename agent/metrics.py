@@ -16,10 +16,10 @@ from agent.groups import Group
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from agent.account import DeviceSnapshot
+    from agent.energy.meter import DeviceSnapshot
+    from agent.energy.state import NodeCounters
     from agent.identity import AgentInfo
     from agent.settings import Device, Settings
-    from agent.state import NodeCounters
 
 
 class Snapshot(NamedTuple):

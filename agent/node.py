@@ -6,28 +6,28 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent import metrics
-from agent.account import Account
+from agent.energy.meter import Account
+from agent.energy.state import State
 from agent.errors import ExitCode, GatewayUnreachableError
 from agent.groups import name_of
 from agent.log import TroubleLog
+from agent.measure.readings import Converting, Failure, Reading
 from agent.metrics import Snapshot
-from agent.readings import Converting, Failure, Reading
-from agent.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
     from prometheus_client import CollectorRegistry
 
-    from agent.account import Saved
     from agent.clock import Clock
+    from agent.energy.counters import Saved
+    from agent.energy.state import StateFile
     from agent.errors import AgentError
     from agent.identity import AgentInfo
+    from agent.measure.readings import Outcome
+    from agent.measure.sweep import Sweep
     from agent.publisher import GroupResult, Publisher, PushReport, Sink
-    from agent.readings import Outcome
     from agent.settings import Settings
-    from agent.state import StateFile
-    from agent.sweep import Sweep
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.chips import hwmon
+from agent.energy.state import COUNTERS, SIMULATED_COUNTERS, State, StateFile, boot_id
 from agent.errors import BusyError, UsageError
 from agent.i2c.adapters import open_bus, prepare_blinka
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
+from agent.measure.sweep import Sweep
 from agent.node import Node, Parts
-from agent.state import COUNTERS, SIMULATED_COUNTERS, State, StateFile, boot_id
-from agent.sweep import Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

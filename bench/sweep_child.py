@@ -12,12 +12,12 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from agent.account import Account
 from agent.clock import SystemClock
+from agent.energy.meter import Account
 from agent.i2c.adapters import open_bus
 from agent.i2c.bus import Bus
-from agent.readings import Reading
-from agent.sweep import Sweep
+from agent.measure.readings import Reading
+from agent.measure.sweep import Sweep
 from bench import stock
 from bench.measure import interleaved
 from bench.nodes import SHORT_CONVERSION, configuration, settings_of

@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent import chips
-from agent.account import Counters, DeviceSnapshot, Extremes, Means
 from agent.config import parse
+from agent.energy.counters import Counters
+from agent.energy.interval import Extremes, Means
+from agent.energy.meter import DeviceSnapshot
+from agent.energy.state import NodeCounters
 from agent.identity import AgentInfo
 from agent.metrics import Snapshot, groups, scrape_registry
 from agent.sinks.dry_run import DryRun
-from agent.state import NodeCounters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -20,11 +20,11 @@ from agent.chips import hwmon
 from agent.config import parse
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
-from agent.readings import Converting, Failure, Outcome, Reading
+from agent.measure.readings import Converting, Failure, Outcome, Reading
+from agent.measure.sweep import Sweep
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
-from agent.sweep import Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

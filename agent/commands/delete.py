@@ -33,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def _devices_of_earlier_runs(settings: Settings) -> list[str]:
     """Those that the saved counters know: one that was renamed or left out since has its group still."""
-    from agent.state import COUNTERS, SIMULATED_COUNTERS, StateFile, boot_id
+    from agent.energy.state import COUNTERS, SIMULATED_COUNTERS, StateFile, boot_id
 
     if settings.state_dir is None:
         return []

@@ -22,9 +22,9 @@ from agent.wakeups import Wakeups
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from agent.energy.state import StateFile
     from agent.node import Node
     from agent.settings import Settings
-    from agent.state import StateFile
     from agent.wiring import RunOptions, Surroundings
 
 log = logging.getLogger("agent")

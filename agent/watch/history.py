@@ -7,15 +7,15 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.account import Account
-from agent.readings import Reading
+from agent.energy.meter import Account
+from agent.measure.readings import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.account import Extremes
     from agent.clock import Clock
-    from agent.readings import Outcome
+    from agent.energy.interval import Extremes
+    from agent.measure.readings import Outcome
     from agent.settings import Settings
 
 TRACE_SLOTS = 120

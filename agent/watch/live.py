@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from agent.clock import Clock
-    from agent.readings import Outcome
+    from agent.measure.readings import Outcome
     from agent.watch.history import History
     from agent.watch.output import Output
     from agent.watch.strokes import Strokes

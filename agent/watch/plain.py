@@ -6,13 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.log import quoted
-from agent.readings import Converting, Failure, Reading
+from agent.measure.readings import Converting, Failure, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.clock import Clock
-    from agent.readings import Outcome
+    from agent.measure.readings import Outcome
     from agent.watch.history import History
     from agent.watch.output import Output
 

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.loop import Waiting
-    from agent.readings import Outcome
+    from agent.measure.readings import Outcome
 
 _Ended = list["Sequence[Outcome] | BaseException"]
 
 
 class Sweeps(Protocol):
-    """What reads every device once; `agent.sweep.Sweep` is one."""
+    """What reads every device once; `agent.measure.sweep.Sweep` is one."""
 
     def run(self) -> Sequence[Outcome]:
         """One outcome for every device."""

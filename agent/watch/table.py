@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from agent.readings import Converting, Failure, Reading
+from agent.measure.readings import Converting, Failure, Reading
 from agent.watch import figures
 from agent.watch.history import TRACE_SLOTS
 from agent.watch.strokes import bar, sparkline

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.loop import Waiting
-    from agent.readings import Outcome
+    from agent.measure.readings import Outcome
     from agent.watch.history import History
     from agent.watch.suspension import Suspension
     from agent.watch.sweeper import Sweeper

@@ -9,10 +9,10 @@ import adafruit_tca9548a
 
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
-from agent.readings import Reading
+from agent.measure.readings import Reading
+from agent.measure.sweep import Sweep
 from agent.simulate.clock import HandClock
 from agent.simulate.world import World, build_world
-from agent.sweep import Sweep
 from bench import stock
 from bench.measure import Effort, Findings, Goal, Row, Samples
 from bench.nodes import SHORT_CONVERSION, configuration, settings_of

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from agent.account import Account
+from agent.energy.meter import Account
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
-from agent.readings import Reading
+from agent.measure.readings import Reading
+from agent.measure.sweep import Sweep
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import Segment, Steps
 from agent.simulate.world import build_world
-from agent.sweep import Sweep
 from bench import stock
 from bench.measure import Effort, Findings, Goal, Row, Samples
 from bench.nodes import configuration, settings_of

@@ -14,7 +14,7 @@ from agent.checks import Finding, Status
 from agent.checks.hardware import check_hardware
 from agent.chips import hwmon
 from agent.errors import ExitCode
-from agent.readings import Reading
+from agent.measure.readings import Reading
 from agent.simulate.ina260 import SimulatedINA260
 from agent.simulate.mux import SimulatedMux
 from agent.simulate.rails import ConstantRail

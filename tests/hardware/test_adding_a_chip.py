@@ -13,7 +13,7 @@ import pytest
 import agent.chips
 import agent.simulate
 from agent.config import parse
-from agent.readings import Failure, Reading
+from agent.measure.readings import Failure, Reading
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
 from tests.bench import NODE, Bench

@@ -15,7 +15,7 @@ from agent.chips import ina260 as ina260_file
 from agent.chips import ina3221 as ina3221_file
 from agent.errors import SensorError
 from agent.i2c.place import Mux, Place
-from agent.readings import Reading
+from agent.measure.readings import Reading
 from agent.settings import Device
 from agent.simulate.chips import AVERAGING_COUNTS, CONFIG, CONVERSION_MICROSECONDS, RESET
 from agent.simulate.rails import ConstantRail

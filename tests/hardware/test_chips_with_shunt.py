@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent import chips
 from agent.chips import ina219, ina228, ina237, ina238
 from agent.i2c.place import Place
-from agent.readings import Converting, Failure, Reading
+from agent.measure.readings import Converting, Failure, Reading
 from agent.settings import Device
 from agent.simulate import ina23x
 from agent.simulate.chips import CONFIG
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.chips import I2CChip
-    from agent.readings import Outcome
+    from agent.measure.readings import Outcome
     from agent.simulate.wire import Transaction
 
 FAMILY = ("ina228", "ina237", "ina238")

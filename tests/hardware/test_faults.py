@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.readings import Converting, Failure, Reading
+from agent.measure.readings import Converting, Failure, Reading
 from tests.bench import Bench, failure, ina260, ina3221, mux
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import BusError
-from agent.readings import Converting, Failure, Reading
+from agent.measure.readings import Converting, Failure, Reading
 from agent.simulate.chips import CONFIG, Register, RegisterChip
 from agent.simulate.rails import ConstantRail
 from tests.bench import FAST, SHORTEST, Bench, failure, ina260, ina3221, mux, power_losses, with_shunt

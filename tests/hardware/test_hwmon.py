@@ -8,7 +8,7 @@ import pytest
 
 from agent.chips import Measurement, hwmon
 from agent.errors import PermissionDeniedError, SensorError
-from agent.readings import Failure, Reading
+from agent.measure.readings import Failure, Reading
 from agent.settings import Device
 from agent.simulate.clock import HandClock
 from agent.simulate.hwmon import SimulatedHwmon

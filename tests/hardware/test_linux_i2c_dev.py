@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.account import LastReading, Saved
+from agent.energy.counters import LastReading, Saved
+from agent.energy.state import State
 from agent.errors import BusError, BusyError, PermissionDeniedError
 from agent.i2c.adapters import open_bus
 from agent.i2c.bus import LOCK_WAIT_SECONDS
-from agent.readings import Converting, Failure, Reading
-from agent.state import State
+from agent.measure.readings import Converting, Failure, Reading
 from agent.wiring import RunOptions, make_sweep
 from tests.bench import Bench, failure, ina260, ina3221, mux
 from tests.emulated_i2c_dev import EmulatedI2CDev

@@ -22,7 +22,7 @@ os.environ["BLINKA_FORCECHIP"] = "GENERIC_X86"
 from agent import cli
 from agent.clock import SystemClock
 from agent.commands import load_settings
-from agent.state import State
+from agent.energy.state import State
 from agent.wiring import RunOptions, make_sweep
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
+from agent.energy.state import StateFile
 from agent.node import Node, Parts
 from agent.publisher import Publisher
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
 from agent.sinks.pushgateway import PushResult
-from agent.state import StateFile
 from tests.bench import ina260, mux, settings_of
 from tests.run.running import INFO, sweep_of
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from agent.clock import SystemClock
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
-from agent.readings import Failure, Reading
-from agent.sweep import Sweep
+from agent.measure.readings import Failure, Reading
+from agent.measure.sweep import Sweep
 from tests.bench import settings_of
 
 if TYPE_CHECKING:

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.energy.state import StateFile
 from agent.errors import GatewayRejectedError, GatewayUnreachableError
 from agent.loop import Loop
+from agent.measure.readings import Converting, Reading
 from agent.publisher import Publisher
-from agent.readings import Converting, Reading
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import values_at
 from agent.simulate.recordings import Recording
 from agent.simulate.world import build_world
-from agent.state import StateFile
 from tests.bench import ina260, ina3221, mux, settings_of
 from tests.run.disks import full
 from tests.run.running import NOBODY, HandWaiting, MemoryGateway, node_of
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from agent.groups import Group
+    from agent.measure.readings import Outcome
     from agent.publisher import GroupResult
-    from agent.readings import Outcome
     from agent.simulate.part import Part
     from agent.simulate.wire import Transaction
     from agent.simulate.world import World

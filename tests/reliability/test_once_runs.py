@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.energy.state import StateFile
 from agent.errors import ExitCode
 from agent.loop import run_once
 from agent.settings import Averaging
-from agent.state import StateFile
 from tests.run.running import (
     CPU,
     HandWaiting,

@@ -16,6 +16,7 @@ import pytest
 import trustme
 
 from agent.clock import SystemClock
+from agent.energy.state import State
 from agent.errors import ExitCode
 from agent.loop import Loop
 from agent.node import Node, Parts, exit_code
@@ -24,7 +25,6 @@ from agent.settings import Averaging, PushgatewaySettings
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
 from agent.sinks.pushgateway import Pushgateway
-from agent.state import State
 from agent.wakeups import Wakeups
 from tests.pushgateway.pushing import addresses
 from tests.run.running import CPU, DISK, INFO, NOBODY, settings_for, sweep_of, until
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.errors import AgentError
+    from agent.measure.readings import Outcome
     from agent.publisher import PushReport
-    from agent.readings import Outcome
     from tests.servers import Client
 
 SAMPLE_SECONDS = 0.05

@@ -15,10 +15,10 @@ import pytest
 from agent.clock import SystemClock
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
-from agent.readings import Converting, Failure, Reading
+from agent.measure.readings import Converting, Failure, Reading
+from agent.measure.sweep import Sweep
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
-from agent.sweep import Sweep
 from tests.bench import ina260, mux, settings_of
 from tests.reliability.remote_wire import WireServer, read_in_a_tight_loop
 from tests.run.running import LONG_SECONDS

@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from agent.energy.state import State
 from agent.i2c.adapters import prepare_blinka
 from agent.i2c.bus import Bus
 from agent.i2c.place import Mux, Place
 from agent.i2c.transfers import OpenBus
 from agent.identity import AgentInfo
+from agent.measure.sweep import Sweep
 from agent.node import Node, Parts
 from agent.notify import Notifier
 from agent.publisher import Publisher
@@ -28,19 +30,17 @@ from agent.settings import Device, PushgatewaySettings, Settings
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import World, build_world
 from agent.sinks.pushgateway import PushResult
-from agent.state import State
-from agent.sweep import Sweep
 from tests.servers import get
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
+    from agent.energy.state import StateFile
     from agent.groups import Group
     from agent.publisher import GroupResult, PushReport
     from agent.simulate.clock import HandClock
     from agent.simulate.rails import Rail
     from agent.sinks.pushgateway.failures import PushError
-    from agent.state import StateFile
 
 prepare_blinka(())
 

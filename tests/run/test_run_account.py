@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.account import Account, Counters, DeviceAccount, Extremes, Means, Saved
+from agent.energy.counters import Counters, Saved
+from agent.energy.interval import Extremes, Means
+from agent.energy.meter import Account, DeviceAccount
 from agent.errors import SensorError
-from agent.readings import Converting, Failure, Reading
+from agent.measure.readings import Converting, Failure, Reading
 
 DIED = Failure("cpu", SensorError("gone"))
 

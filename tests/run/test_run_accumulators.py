@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.account import DeviceAccount, LastReading, Saved
-from agent.accumulators import flow_between
 from agent.chips import Accumulated
+from agent.energy.accumulators import flow_between
+from agent.energy.counters import LastReading, Saved
+from agent.energy.meter import DeviceAccount
+from agent.energy.state import State, StateFile
 from agent.errors import ExitCode
 from agent.i2c.place import Place
 from agent.loop import run_once
-from agent.readings import Converting, Reading
+from agent.measure.readings import Converting, Reading
 from agent.settings import Averaging, Device
 from agent.simulate.rails import LoadRail
-from agent.state import State, StateFile
 from tests.run.running import HandWaiting, MemoryGateway, node_of, settings_for, sweep_of, world_for
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.energy.state import StateFile
 from agent.errors import ExitCode, GatewayRejectedError, GatewayUnreachableError, PermissionDeniedError
 from agent.loop import Loop, Ticker, run_once
-from agent.readings import Failure
+from agent.measure.readings import Failure
 from agent.settings import Averaging, PushgatewaySettings, ServeSettings
 from agent.simulate.rails import ConstantRail
 from agent.sinks.dry_run import DryRun
-from agent.state import StateFile
 from tests.run.running import (
     CPU,
     DISK,

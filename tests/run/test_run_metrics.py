@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import generate_latest
 
-from agent.account import Counters, DeviceSnapshot, Extremes, Means
+from agent.energy.counters import Counters
+from agent.energy.interval import Extremes, Means
+from agent.energy.meter import DeviceSnapshot
+from agent.energy.state import NodeCounters
 from agent.identity import AgentInfo
 from agent.metrics import Snapshot, grouping_keys, groups, scrape_registry
 from agent.settings import Device, MetricsSettings, PushgatewaySettings, Settings
 from agent.simulate.clock import HandClock
-from agent.state import NodeCounters
 from tests.run.running import CPU, GOLDEN, MODEM, RADIO, MemoryGateway, node_of, settings_for, world_for
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent import cli
+from agent.energy.state import StateFile, boot_id
 from agent.errors import BusyError
 from agent.loop import Loop
 from agent.simulate import world as simulated_world
-from agent.state import StateFile, boot_id
 from tests.run.disks import disk
 from tests.run.running import LONG_SECONDS, PROJECT, ask, groups_of, program, run, samples_of, until, write_config
 from tests.servers import Server, free_port, get, hanging, running_pushgateway

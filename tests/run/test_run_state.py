@@ -16,9 +16,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agent.account import Counters, LastReading, Saved
+from agent.energy.counters import Counters, LastReading, Saved
+from agent.energy.state import NodeCounters, State, StateFile, boot_id
 from agent.errors import BusyError, PermissionDeniedError
-from agent.state import NodeCounters, State, StateFile, boot_id
 from tests.run.disks import disk, full
 
 if TYPE_CHECKING:

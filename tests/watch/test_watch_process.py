@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.clock import SystemClock
-from agent.readings import Failure, Reading
+from agent.measure.readings import Failure, Reading
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
 from agent.wiring import RunOptions, make_watched_sweep
@@ -194,7 +194,7 @@ def test_a_dumb_terminal_gets_lines(tmux: Terminal, config: Path) -> None:
 HANGING = """
 import itertools, pathlib, sys, threading
 from agent import cli
-from agent.sweep import Sweep
+from agent.measure.sweep import Sweep
 sweep, count = Sweep.run, itertools.count()
 def hang():
     pathlib.Path(__file__).with_name("hangs").touch()

@@ -9,7 +9,7 @@ import pytest
 from rich.cells import cell_len
 
 from agent.errors import SensorError
-from agent.readings import Failure, Reading
+from agent.measure.readings import Failure, Reading
 from agent.simulate.rails import ConstantRail
 from agent.watch import figures
 from agent.watch.history import TRACE_SLOTS, History

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.account import Counters, LastReading, Saved
+from agent.energy.counters import Counters, LastReading, Saved
 from agent.errors import BusyError, ConfigError, PermissionDeniedError
 
 if TYPE_CHECKING:

@@ -6,100 +6,21 @@ about the time since the last push; it is closed for a push and, if that fails, 
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.accumulators import flow_between
-from agent.readings import Converting, Failure, Reading
+from agent.energy.accumulators import flow_between
+from agent.energy.counters import Counters, LastReading, Saved
+from agent.energy.interval import Extremes, Interval, Means
+from agent.measure.readings import Converting, Failure, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agent.chips import Accumulated
-    from agent.readings import Outcome
+    from agent.measure.readings import Outcome
 
 # A reading may come this many sample intervals after the last one before the time between them is a gap.
 _LATE_SAMPLES = 1.5
-
-
-class Counters(NamedTuple):
-    """What only ever rises. A tuple, like the two below: each reading makes one of each.
-
-    Attributes:
-        joules: energy delivered while power was positive.
-        returned_joules: energy that flowed back, as a positive number.
-        measured_seconds: the time that those two cover.
-    """
-
-    joules: float = 0.0
-    returned_joules: float = 0.0
-    measured_seconds: float = 0.0
-    readings: int = 0
-    read_errors: int = 0
-    resets: int = 0
-
-
-class LastReading(NamedTuple):
-    """The end of the time that is accounted for: where the next reading carries on from.
-
-    Attributes:
-        assumed_seconds: of the time before `at_seconds`, how much the chip has not reported on yet: for this its last
-            power was assumed, and will be corrected.
-        excess_joules: delivered energy that was assumed and then not confirmed. The counter is ahead by this much; it
-            waits, since it never goes back.
-        returned_excess_joules: the same for energy that flowed back.
-        energy_word: what the chip itself had added up by then, where it does; see `chips.Accumulated`.
-        charge_word: the same for charge.
-        volts: the voltage of the rail, where those two are there.
-    """
-
-    at_seconds: float
-    power_watts: float
-    assumed_seconds: float = 0.0
-    excess_joules: float = 0.0
-    returned_excess_joules: float = 0.0
-    energy_word: int | None = None
-    charge_word: int | None = None
-    volts: float = 0.0
-
-
-class Saved(NamedTuple):
-    """What a device's account hands over to the next run.
-
-    Attributes:
-        last: only of use during the same boot, and to readings of the same source.
-        source: where the device is measured, as `settings.Device` has it; None in a state file of before.
-    """
-
-    counters: Counters = Counters()
-    last: LastReading | None = None
-    last_read_unix_seconds: float | None = None
-    source: str | None = None
-
-    def measured_at(self, source: str | None) -> Saved:
-        """The same for a source; another one's first reading says nothing of the time before it."""
-        is_same = self.source is None or source is None or self.source == source
-        return self._replace(last=self.last if is_same else None, source=source)
-
-
-class Extremes(NamedTuple):
-    """The lowest and highest readings of an interval."""
-
-    min_volts: float
-    max_volts: float
-    min_amperes: float
-    max_amperes: float
-    min_watts: float
-    max_watts: float
-
-
-class Means(NamedTuple):
-    """Means over the readings of an interval, signed."""
-
-    volts: float
-    amperes: float
-    watts: float
 
 
 class DeviceSnapshot(NamedTuple):
@@ -125,60 +46,6 @@ class Closed(NamedTuple):
     last_interval: DeviceSnapshot
 
 
-@dataclass(slots=True)
-class _Interval:
-    """Sums and extremes over some readings. Two intervals add up to one."""
-
-    readings: int = 0
-    sum_volts: float = 0.0
-    sum_amperes: float = 0.0
-    sum_watts: float = 0.0
-    min_volts: float = math.inf
-    max_volts: float = -math.inf
-    min_amperes: float = math.inf
-    max_amperes: float = -math.inf
-    min_watts: float = math.inf
-    max_watts: float = -math.inf
-
-    def add(self, volts: float, amperes: float, watts: float) -> None:
-        self.readings += 1
-        self.sum_volts += volts
-        self.sum_amperes += amperes
-        self.sum_watts += watts
-        self.min_volts = min(self.min_volts, volts)
-        self.max_volts = max(self.max_volts, volts)
-        self.min_amperes = min(self.min_amperes, amperes)
-        self.max_amperes = max(self.max_amperes, amperes)
-        self.min_watts = min(self.min_watts, watts)
-        self.max_watts = max(self.max_watts, watts)
-
-    def __add__(self, other: _Interval) -> _Interval:
-        return _Interval(
-            self.readings + other.readings,
-            self.sum_volts + other.sum_volts,
-            self.sum_amperes + other.sum_amperes,
-            self.sum_watts + other.sum_watts,
-            min(self.min_volts, other.min_volts),
-            max(self.max_volts, other.max_volts),
-            min(self.min_amperes, other.min_amperes),
-            max(self.max_amperes, other.max_amperes),
-            min(self.min_watts, other.min_watts),
-            max(self.max_watts, other.max_watts),
-        )
-
-    def means(self) -> Means | None:
-        if not self.readings:
-            return None
-        return Means(self.sum_volts / self.readings, self.sum_amperes / self.readings, self.sum_watts / self.readings)
-
-    def extremes(self) -> Extremes | None:
-        if not self.readings:
-            return None
-        return Extremes(
-            self.min_volts, self.max_volts, self.min_amperes, self.max_amperes, self.min_watts, self.max_watts
-        )
-
-
 class DeviceAccount:
     """The account of one device.
 
@@ -201,9 +68,9 @@ class DeviceAccount:
         self.saved = saved
         self._has_read = False
         self.is_up = False
-        self._current = _Interval()
-        self._sent = _Interval()  # with the push that is under way
-        self._unarrived = _Interval()  # closed, and to be sent with the next push
+        self._current = Interval()
+        self._sent = Interval()  # with the push that is under way
+        self._unarrived = Interval()  # closed, and to be sent with the next push
 
     def add(self, outcome: Outcome) -> None:
         """Enter what a sweep brought back for this device."""
@@ -230,22 +97,22 @@ class DeviceAccount:
 
     def close_interval(self, *, for_push: bool = True) -> Closed:
         """End the interval; with `for_push` it is sent, and `settle` says later what became of it."""
-        ended, self._current = self._current, _Interval()
+        ended, self._current = self._current, Interval()
         if for_push:
             self.settle(pushed=False)  # of a push before it that was abandoned
         self._unarrived += ended
         closed = Closed(to_push=self._snapshot(self._unarrived), last_interval=self._snapshot(ended))
         if for_push:
-            self._sent, self._unarrived = self._unarrived, _Interval()
+            self._sent, self._unarrived = self._unarrived, Interval()
         return closed
 
     def settle(self, *, pushed: bool) -> None:
         """Forget what was pushed; what never arrived goes with the next push."""
         if not pushed:
             self._unarrived = self._sent + self._unarrived
-        self._sent = _Interval()
+        self._sent = Interval()
 
-    def _snapshot(self, interval: _Interval) -> DeviceSnapshot:
+    def _snapshot(self, interval: Interval) -> DeviceSnapshot:
         return DeviceSnapshot(
             self.device,
             self.saved.counters,

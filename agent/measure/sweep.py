@@ -13,7 +13,7 @@ from agent import chips
 from agent.chips import Kept, hwmon
 from agent.errors import AgentError, BusError, SensorError
 from agent.i2c.bus import describe
-from agent.readings import Converting, Failure, Outcome, Reading
+from agent.measure.readings import Converting, Failure, Outcome, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence

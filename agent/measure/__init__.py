@@ -1,0 +1,1 @@
+"""Reading every device once: the sweep, the session with each chip, and what they return; imports i2c and chips."""
