@@ -5,25 +5,24 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent import metrics
 from agent.energy.meter import Account
 from agent.energy.state import State
 from agent.errors import ExitCode, GatewayUnreachableError
-from agent.groups import name_of
 from agent.log import TroubleLog
 from agent.measure.readings import Converting, Failure, Reading
-from agent.metrics import Snapshot
+from agent.metrics.catalogue import Snapshot
+from agent.metrics.groups import grouping_keys, make_groups, name_of, scrape_registry
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
     from prometheus_client import CollectorRegistry
 
+    from agent.build_info import AgentInfo
     from agent.clock import Clock
     from agent.energy.counters import Saved
     from agent.energy.state import StateFile
     from agent.errors import AgentError
-    from agent.identity import AgentInfo
     from agent.measure.readings import Outcome
     from agent.measure.sweep import Sweep
     from agent.publisher import GroupResult, Publisher, PushReport, Sink
@@ -181,7 +180,7 @@ class Node:
         def push() -> Sequence[GroupResult]:
             ends_at_seconds = clock.monotonic() + budget
             self._delete_departed(budget / 2)
-            return sink.push(metrics.groups(snapshot, self.settings), ends_at_seconds - clock.monotonic())
+            return sink.push(make_groups(snapshot, self.settings), ends_at_seconds - clock.monotonic())
 
         self.parts.publisher.start(push)
 
@@ -212,7 +211,7 @@ class Node:
 
         def delete() -> Sequence[GroupResult]:
             self._delete_departed(budget_seconds / 2)
-            return sink.delete(metrics.grouping_keys(self.settings), budget_seconds)
+            return sink.delete(grouping_keys(self.settings), budget_seconds)
 
         self.parts.publisher.start(delete)
 
@@ -247,7 +246,7 @@ class Node:
         if errors:
             self.counters = self.counters._replace(push_failures=self.counters.push_failures + 1)
         # Nothing was pushed, and nothing is settled, where the report has no results at all.
-        for key, result in zip(metrics.grouping_keys(self.settings), report.results, strict=bool(report.results)):
+        for key, result in zip(grouping_keys(self.settings), report.results, strict=bool(report.results)):
             self._settle(key, pushed=result.error is None)
         self._log_push(report.results)
         return errors
@@ -293,10 +292,10 @@ class Node:
         self._other_devices |= earlier.account.saved()
         departing = list(earlier._departed)
         if earlier.parts.sink is not None:
-            keys = tuple(metrics.grouping_keys(earlier.settings))
+            keys = tuple(grouping_keys(earlier.settings))
             gateway, may_come_back = _gateway_of(earlier.settings), earlier._was_push_stopped
             departing.append(_Departed(earlier.parts.sink, gateway, keys, may_come_back))
-        own_keys = metrics.grouping_keys(self.settings)
+        own_keys = grouping_keys(self.settings)
         for departed in departing:
             kept = own_keys if departed.gateway == _gateway_of(self.settings) else []
             gone = tuple(key for key in departed.keys if key not in kept)
@@ -306,7 +305,7 @@ class Node:
 
     def scrape_registry(self) -> CollectorRegistry | None:
         """What `/metrics` says: what was published last; its counters are saved, so they never go back."""
-        return None if self.published is None else metrics.scrape_registry(self.published, self.settings)
+        return None if self.published is None else scrape_registry(self.published, self.settings)
 
     def status(self) -> str:
         """One line for a person who asks how it goes."""

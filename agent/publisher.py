@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.errors import AgentError
-    from agent.groups import Group
+    from agent.metrics.groups import Group
 
 
 class GroupResult(Protocol):

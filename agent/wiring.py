@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import ExitStack
 
+    from agent.build_info import AgentInfo
     from agent.chips import KernelChip, Measurement
     from agent.clock import Clock
     from agent.i2c.place import BusName
-    from agent.identity import AgentInfo
     from agent.loop import Waiting
     from agent.publisher import Publisher, Sink
     from agent.settings import Device, Settings
@@ -159,10 +159,10 @@ def make_sink(settings: Settings, options: RunOptions, surroundings: Surrounding
             raise UsageError("--once and --dry-run push, but the configuration has no [pushgateway] url")
         return None
     if options.is_dry_run:
-        from agent.sinks.dry_run import DryRun
+        from agent.push.dry_run import DryRun
 
         return DryRun(settings.pushgateway, options.write)
-    from agent.sinks.pushgateway import Pushgateway
+    from agent.push.gateway import Pushgateway
 
     clock = surroundings.clock
     return Pushgateway(settings.pushgateway, clock=clock, sleep=clock.sleep, environ=surroundings.environ)
@@ -197,7 +197,7 @@ def make_node(
     sweep = make_sweep(settings, options, clock, stack, state, is_guest=options.is_dry_run)
     node = Node(Parts(settings, surroundings.agent, clock, sweep, sink, surroundings.publisher, state_file), state)
     if settings.serve is not None and not (options.is_once or options.is_dry_run):
-        from agent.sinks.scrape import ScrapeServer
+        from agent.serve.server import ScrapeServer
 
         title = f"wattpush on {settings.hostname}"
         server = ScrapeServer(settings.serve, node.scrape_registry, node.health, title)

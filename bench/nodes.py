@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent import chips
+from agent.build_info import agent_info
 from agent.config import parse
 from agent.energy.meter import Account
 from agent.energy.state import NodeCounters
-from agent.identity import agent_info
 from agent.measure.readings import Reading
-from agent.metrics import Snapshot
+from agent.metrics.catalogue import Snapshot
 
 if TYPE_CHECKING:
     from agent.settings import Settings

@@ -1,7 +1,7 @@
 """The text of docs/metrics.md, made from what `agent.metrics` publishes.
 
 A node with every kind of series is published in each of the three shapes, and the table is what came out: names, types,
-help, labels and groups. When a series is absent is found by taking things away from that node, one at a time.
+help, labels and make_groups. When a series is absent is found by taking things away from that node, one at a time.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent import chips
+from agent.build_info import AgentInfo
 from agent.config import parse
 from agent.energy.counters import Counters
 from agent.energy.interval import Extremes, Means
 from agent.energy.meter import DeviceSnapshot
 from agent.energy.state import NodeCounters
-from agent.identity import AgentInfo
-from agent.metrics import Snapshot, groups, scrape_registry
-from agent.sinks.dry_run import DryRun
+from agent.metrics.catalogue import Snapshot
+from agent.metrics.groups import make_groups, scrape_registry
+from agent.push.dry_run import DryRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from prometheus_client import CollectorRegistry
 
-    from agent.groups import Group
+    from agent.metrics.groups import Group
     from agent.settings import Settings
 
 CONFIGURATION = """\
@@ -112,7 +113,7 @@ UNITS = ("volts", "amperes", "watts", "joules", "seconds", "ohms", "celsius", "b
 
 def page() -> str:
     """The whole page."""
-    device_group, node_group = groups(_snapshot(), _settings())
+    device_group, node_group = make_groups(_snapshot(), _settings())
     device = list(_published(device_group.registry))
     node = list(_published(node_group.registry))
     info = {family.name: family.labels for family in (*device, *node)}
@@ -165,7 +166,7 @@ The agent's own process, as `prometheus_client` tells it, where there is a `/pro
   0. Nothing old is ever repeated as if it were new.
 - Counters survive a restart. A pushed counter never goes back, except to zero. Where they cannot be saved, they are not
   published at all.
-- A push replaces its groups as a whole (PUT): what is absent now is gone from the gateway.
+- A push replaces its make_groups as a whole (PUT): what is absent now is gone from the gateway.
 """
 
 
@@ -176,7 +177,7 @@ def _published(registry: CollectorRegistry) -> Iterable[Published]:
 
 
 def _everything(snapshot: Snapshot, settings: Settings) -> dict[str, Published]:
-    return {family.name: family for group in groups(snapshot, settings) for family in _published(group.registry)}
+    return {family.name: family for group in make_groups(snapshot, settings) for family in _published(group.registry)}
 
 
 def _table(families: Iterable[Published]) -> str:
@@ -205,7 +206,7 @@ def _shapes() -> str:
     rows = ["| shape | series of | pushed to | further labels |", "|---|---|---|---|"]
     for group_by in ("device", "node"):
         settings = _settings(group_by=group_by)
-        made = groups(_snapshot(), settings)
+        made = make_groups(_snapshot(), settings)
         rows += [
             f'| `group_by = "{group_by}"` | {whose} | `{path}` | {labels} |'
             for group, path in zip(made, _paths(made, settings), strict=True)
@@ -219,7 +220,7 @@ def _shapes() -> str:
 
 
 def _paths(made: Sequence[Group], settings: Settings) -> list[str]:
-    """Where the groups are pushed to, as a dry run says it above each."""
+    """Where the make_groups are pushed to, as a dry run says it above each."""
     printed: list[str] = []
     assert settings.pushgateway is not None  # noqa: S101 - it is in CONFIGURATION
     DryRun(settings.pushgateway, printed.append).push(made, 1.0)

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from agent import chips, config
+from agent.build_info import hostname
 from agent.errors import ConfigError
-from agent.identity import hostname
 
 if TYPE_CHECKING:
     from argparse import Namespace

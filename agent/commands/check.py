@@ -9,7 +9,7 @@ import textwrap
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from agent.checks import Finding, Status, ok, warning
+from agent.check import Finding, Status, ok, warning
 from agent.commands import SIMULATED, config_file, is_simulated, load_settings, tidied_up_when_stopped
 from agent.errors import ExitCode, UsageError
 
@@ -69,7 +69,7 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
         yield warning("configuration", said, cure)
     gateway = settings.pushgateway
     if gateway is not None and gateway.files and not options.gateway:  # where the way is gone, they are read on it
-        from agent.checks.gateway import check_files
+        from agent.check.gateway import check_files
 
         yield from check_files(gateway, os.environ)
     if options.hardware:
@@ -77,14 +77,14 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
             yield Finding(Status.NOTE, "hardware", SIMULATED, "leave out --simulate to look at what is there")
         yield from _hardware_findings(options, settings, stack)
     if options.gateway and gateway is not None:
-        from agent.checks.gateway import check_gateway
+        from agent.check.gateway import check_gateway
         from agent.clock import SystemClock
 
         yield from check_gateway(settings, gateway, SystemClock(), os.environ)
 
 
 def _hardware_findings(options: Namespace, settings: Settings, stack: ExitStack) -> Iterator[Finding]:
-    from agent.checks.hardware import check_hardware
+    from agent.check.hardware import check_hardware
     from agent.clock import SystemClock
     from agent.wiring import Hardware, RunOptions, make_buses
 

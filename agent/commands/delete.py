@@ -46,9 +46,9 @@ def _devices_of_earlier_runs(settings: Settings) -> list[str]:
 
 def run(options: Namespace) -> int:
     """Delete; return the exit code."""
-    from agent.metrics import grouping_keys_of_both_shapes
+    from agent.metrics.groups import grouping_keys_of_both_shapes
     from agent.node import exit_code
-    from agent.sinks.pushgateway import Pushgateway
+    from agent.push.gateway import Pushgateway
 
     settings = load_settings(options)
     if settings.pushgateway is None:

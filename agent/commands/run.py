@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import __version__, config
+from agent.build_info import agent_info, hostname, machine_hash
 from agent.clock import SystemClock
 from agent.commands import is_simulated, load_settings
 from agent.errors import AgentError, BusyError, ConfigError, ExitCode, UsageError
-from agent.identity import agent_info, hostname, machine_hash
 from agent.wakeups import Wakeups
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent import metrics
+from agent.metrics.groups import make_groups
+from agent.push.render import put_requests
 from agent.settings import MetricsSettings
-from agent.sinks.requests import put_requests
 from bench.measure import Effort, Findings, Goal, Row, Samples, interleaved, number
 from bench.nodes import configuration, settings_of, snapshot_of
 from bench.servers import running_pushgateway
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from agent.sinks.requests import Request
+    from agent.push.render import Request
 
 _DEVICES = 8
 _CONNECTIONS = 4
@@ -115,7 +115,7 @@ def _requests_of_nodes(nodes: int, group_by: str, *, has_extremes: bool) -> list
     settings = settings._replace(metrics=MetricsSettings(extremes=has_extremes))
     assert settings.pushgateway is not None  # noqa: S101 - the configuration has the section
     snapshots = [snapshot_of(settings, seed) for seed in range(min(nodes, _DISTINCT_PAYLOADS))]
-    groups = [metrics.groups(snapshot, settings) for snapshot in snapshots]
+    groups = [make_groups(snapshot, settings) for snapshot in snapshots]
     requests = []
     for node in range(nodes):
         renamed = [

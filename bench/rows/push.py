@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from prometheus_client import push_to_gateway
 from prometheus_client.exposition import tls_auth_handler
 
-from agent import metrics
 from agent.clock import SystemClock
-from agent.sinks.pushgateway import Pushgateway
-from agent.sinks.requests import put_requests
+from agent.metrics.groups import make_groups
+from agent.push.gateway import Pushgateway
+from agent.push.render import put_requests
 from bench.measure import Effort, Findings, Goal, Row, Samples, interleaved
 from bench.nodes import configuration, settings_of, snapshot_of
 from bench.servers import Certificates, far_away, running_pushgateway
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from agent.groups import Group
-    from agent.metrics import Snapshot
+    from agent.metrics.catalogue import Snapshot
+    from agent.metrics.groups import Group
+    from agent.push.render import Request
     from agent.settings import Settings
-    from agent.sinks.requests import Request
 
 _DEVICES = 64
 _ONE_WAY_SECONDS = 0.02
@@ -111,7 +111,7 @@ class _Node:
         self.port = port
         self._settings = _settings(port, certificates, group_by)
         self._snapshot: Snapshot = snapshot_of(self._settings)
-        self._groups: Sequence[Group] = metrics.groups(self._snapshot, self._settings)[:_DEVICES]
+        self._groups: Sequence[Group] = make_groups(self._snapshot, self._settings)[:_DEVICES]
         self._address = f"https://127.0.0.1:{port}"
         # The stock handler wants a client's certificate whenever it is told of an authority.
         self._handler = partial(
@@ -150,7 +150,7 @@ class _Node:
         self._push(self._kept)
 
     def _push(self, sink: Pushgateway) -> None:
-        results = sink.push(metrics.groups(self._snapshot, self._settings)[:_DEVICES], _BUDGET_SECONDS)
+        results = sink.push(make_groups(self._snapshot, self._settings)[:_DEVICES], _BUDGET_SECONDS)
         errors = [result.error for result in results if result.error is not None]
         if errors:
             raise errors[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from agent import metrics
+from agent.metrics.groups import make_groups
 from bench.nodes import SHORT_CONVERSION, configuration, settings_of, snapshot_of
 from bench.processes import MissingToolError, hardware, run_for_json
 from tests.pushgateway.pushing import TurnedClock, sink_for
@@ -79,7 +79,7 @@ def dry_run(emulated: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
 def test_a_dry_run_imports_nothing_that_only_pushing_serving_or_simulating_needs(dry_run: Counts) -> None:
     assert "adafruit_ina260" in dry_run.modules
     assert not {"asyncio", "tenacity", "urllib3"} & dry_run.modules
-    others = ("agent.simulate", "agent.sinks.scrape", "agent.sinks.pushgateway")
+    others = ("agent.simulate", "agent.serve.server", "agent.push.gateway")
     assert not [name for name in dry_run.modules if name.startswith(others)]
 
 
@@ -115,7 +115,7 @@ def test_a_push_over_tls_to_a_gateway_that_answers_at_once_costs_so_many_request
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     ca_file = write_file(tmp_path / "ca.pem", authority.cert_pem.bytes())
     settings = settings_of(configuration(devices, pushgateway=f'group_by = "{group_by}"'))
-    groups = metrics.groups(snapshot_of(settings), settings)
+    groups = make_groups(snapshot_of(settings), settings)
     with (
         Server(answering("200 OK"), tls) as server,
         sink_for(server.url, clock=TurnedClock(), ca_file=ca_file, timeout_seconds=60) as sink,

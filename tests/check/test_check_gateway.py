@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import pytest
 import trustme
 
-from agent.checks import Finding, Status
-from agent.checks.gateway import check_gateway
+from agent.check import Finding, Status
+from agent.check.gateway import check_gateway
 from agent.clock import SystemClock
 from agent.errors import ExitCode
 from agent.settings import PushgatewaySettings, Settings

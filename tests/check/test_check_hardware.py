@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.checks import Finding, Status
-from agent.checks.hardware import check_hardware
+from agent.check import Finding, Status
+from agent.check.hardware import check_hardware
 from agent.chips import hwmon
 from agent.errors import ExitCode
 from agent.measure.readings import Reading

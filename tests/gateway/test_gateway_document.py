@@ -33,7 +33,7 @@ from tests.servers import free_port, running_pushgateway
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from agent.sinks.pushgateway import Pushgateway
+    from agent.push.gateway import Pushgateway
 
 PROJECT = Path(__file__).parents[2]
 DOCUMENT = (PROJECT / "docs" / "gateway.md").read_text(encoding="utf-8")

@@ -14,16 +14,16 @@ from prometheus_client import CollectorRegistry, Gauge, Info
 
 from agent.clock import SystemClock
 from agent.errors import GatewayUnreachableError
-from agent.groups import Group
+from agent.metrics.groups import Group
+from agent.push.gateway import Pushgateway
 from agent.settings import PushgatewaySettings
-from agent.sinks.pushgateway import Pushgateway
 from tests.run.running import LONG_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from agent.clock import Clock
-    from agent.sinks.pushgateway import PushResult
+    from agent.push.gateway import PushResult
 
 
 FOR_EVER_SECONDS = LONG_SECONDS

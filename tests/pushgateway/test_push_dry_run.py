@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from agent.push.dry_run import DryRun
 from agent.settings import PushgatewaySettings
-from agent.sinks.dry_run import DryRun
 from tests.pushgateway.pushing import group
 
 
@@ -33,7 +33,7 @@ def test_a_dry_run_shows_each_path_and_exposition() -> None:
 
 def test_a_gateway_that_nothing_is_pushed_to_does_without_the_slow_import_of_urllib3() -> None:
     program = (
-        "import sys; from agent.sinks.pushgateway import Pushgateway;"
+        "import sys; from agent.push.gateway import Pushgateway;"
         "from agent.settings import PushgatewaySettings; from agent.clock import SystemClock;"
         "settings = PushgatewaySettings('http://localhost');"
         "Pushgateway(settings, clock=SystemClock(), sleep=print, environ={});"

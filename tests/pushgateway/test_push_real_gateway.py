@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from agent.errors import GatewayRejectedError
-from agent.groups import Group
+from agent.metrics.groups import Group
 from tests.pushgateway.pushing import group, groups, message, push_one, sink_for
 from tests.run.running import until
 from tests.servers import get, running_pushgateway

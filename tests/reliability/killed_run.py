@@ -11,9 +11,9 @@ from agent.clock import SystemClock
 from agent.energy.state import StateFile
 from agent.node import Node, Parts
 from agent.publisher import Publisher
+from agent.push.gateway import PushResult
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
-from agent.sinks.pushgateway import PushResult
 from tests.bench import ina260, mux, settings_of
 from tests.run.running import INFO, sweep_of
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
-    from agent.groups import Group
+    from agent.metrics.groups import Group
     from agent.publisher import GroupResult, PushReport
 
 CONFIG = mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0')

@@ -33,13 +33,13 @@ from tests.run.running import NOBODY, HandWaiting, MemoryGateway, node_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from agent.groups import Group
     from agent.measure.readings import Outcome
+    from agent.metrics.groups import Group
     from agent.publisher import GroupResult
+    from agent.push.failures import PushError
     from agent.simulate.part import Part
     from agent.simulate.wire import Transaction
     from agent.simulate.world import World
-    from agent.sinks.pushgateway.failures import PushError
 
 HOUR = 3600
 SWEEPS = 24 * HOUR

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from agent.groups import Group
+    from agent.metrics.groups import Group
+    from agent.push.failures import PushError
     from agent.simulate.clock import HandClock
-    from agent.sinks.pushgateway.failures import PushError
 
 WATTS = 6.0
 AWAY = GatewayUnreachableError("gateway.invalid: no answer")

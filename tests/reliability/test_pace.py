@@ -21,10 +21,10 @@ from agent.errors import ExitCode
 from agent.loop import Loop
 from agent.node import Node, Parts, exit_code
 from agent.publisher import Publisher
+from agent.push.gateway import Pushgateway
 from agent.settings import Averaging, PushgatewaySettings
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
-from agent.sinks.pushgateway import Pushgateway
 from agent.wakeups import Wakeups
 from tests.pushgateway.pushing import addresses
 from tests.run.running import CPU, DISK, INFO, NOBODY, settings_for, sweep_of, until

@@ -16,31 +16,31 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from agent.build_info import AgentInfo
 from agent.energy.state import State
 from agent.i2c.adapters import prepare_blinka
 from agent.i2c.bus import Bus
 from agent.i2c.place import Mux, Place
 from agent.i2c.transfers import OpenBus
-from agent.identity import AgentInfo
 from agent.measure.sweep import Sweep
 from agent.node import Node, Parts
 from agent.notify import Notifier
 from agent.publisher import Publisher
+from agent.push.gateway import PushResult
 from agent.settings import Device, PushgatewaySettings, Settings
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import World, build_world
-from agent.sinks.pushgateway import PushResult
 from tests.servers import get
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from agent.energy.state import StateFile
-    from agent.groups import Group
+    from agent.metrics.groups import Group
     from agent.publisher import GroupResult, PushReport
+    from agent.push.failures import PushError
     from agent.simulate.clock import HandClock
     from agent.simulate.rails import Rail
-    from agent.sinks.pushgateway.failures import PushError
 
 prepare_blinka(())
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import identity
+from agent import build_info
 from agent.commands import run as run_command
 from agent.log import TroubleLog, set_up
 from agent.publisher import Publisher
@@ -175,19 +175,19 @@ def test_the_splay_is_always_the_same_on_a_machine_and_never_longer_than_asked(m
 def test_the_machine_id_is_not_given_away(tmp_path: Path) -> None:
     file = tmp_path / "machine-id"
     file.write_text("0123456789abcdef0123456789abcdef\n")
-    hashed = identity.machine_hash(file)
+    hashed = build_info.machine_hash(file)
     assert len(hashed) == 12
     assert hashed not in file.read_text()
-    assert identity.machine_hash(file) == hashed
+    assert build_info.machine_hash(file) == hashed
     file.write_text("0123456789abcdef0123456789abcdee\n")
-    assert identity.machine_hash(file) != hashed
+    assert build_info.machine_hash(file) != hashed
     file.write_text("\n")
-    assert identity.machine_hash(file) == ""
-    assert identity.machine_hash(tmp_path / "none") == ""
+    assert build_info.machine_hash(file) == ""
+    assert build_info.machine_hash(tmp_path / "none") == ""
 
 
 def test_the_version_of_blinka_is_the_installed_one() -> None:
-    assert identity.blinka_version() == importlib.metadata.version("adafruit-blinka")
+    assert build_info.blinka_version() == importlib.metadata.version("adafruit-blinka")
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_the_version_of_blinka_is_found_however_it_was_installed(
         (tmp_path / name).mkdir()
         (tmp_path / name / file).write_text(f"Metadata-Version: 2.1\nName: {name.split('-')[0]}\nVersion: {version}\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    assert identity.blinka_version() == version
+    assert build_info.blinka_version() == version
 
 
 def test_of_two_versions_of_blinka_in_one_folder_that_is_told_which_python_itself_tells(
@@ -223,7 +223,7 @@ def test_of_two_versions_of_blinka_in_one_folder_that_is_told_which_python_itsel
         metadata = f"Metadata-Version: 2.1\nName: adafruit-blinka\nVersion: {version}\n"
         (tmp_path / f"adafruit_blinka-{version}.dist-info" / "METADATA").write_text(metadata)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    assert identity.blinka_version() == importlib.metadata.version("adafruit-blinka")
+    assert build_info.blinka_version() == importlib.metadata.version("adafruit-blinka")
 
 
 def imported_by(*arguments: str) -> set[str]:
@@ -243,7 +243,7 @@ def test_what_is_slow_to_import_is_imported_where_it_is_needed(tmp_path: Path) -
     assert not checked & {"prometheus_client", "tenacity", "urllib3", "board", "adafruit_ina260", "agent.simulate"}
     once = imported_by("--config", config, "--simulate", "--once", "--dry-run", "--log-level", "error")
     assert "prometheus_client" in once
-    assert not once & {"urllib3", "board", "agent.sinks.scrape", "adafruit_ina3221", "asyncio", "requests"}
+    assert not once & {"urllib3", "board", "agent.serve.server", "adafruit_ina3221", "asyncio", "requests"}
 
 
 def test_stdout_carries_only_what_was_asked(tmp_path: Path) -> None:

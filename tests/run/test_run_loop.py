@@ -10,9 +10,9 @@ from agent.energy.state import StateFile
 from agent.errors import ExitCode, GatewayRejectedError, GatewayUnreachableError, PermissionDeniedError
 from agent.loop import Loop, Ticker, run_once
 from agent.measure.readings import Failure
+from agent.push.dry_run import DryRun
 from agent.settings import Averaging, PushgatewaySettings, ServeSettings
 from agent.simulate.rails import ConstantRail
-from agent.sinks.dry_run import DryRun
 from tests.run.running import (
     CPU,
     DISK,

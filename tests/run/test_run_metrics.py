@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import generate_latest
 
+from agent.build_info import AgentInfo
 from agent.energy.counters import Counters
 from agent.energy.interval import Extremes, Means
 from agent.energy.meter import DeviceSnapshot
 from agent.energy.state import NodeCounters
-from agent.identity import AgentInfo
-from agent.metrics import Snapshot, grouping_keys, groups, scrape_registry
+from agent.metrics.catalogue import Snapshot
+from agent.metrics.groups import grouping_keys, make_groups, scrape_registry
 from agent.settings import Device, MetricsSettings, PushgatewaySettings, Settings
 from agent.simulate.clock import HandClock
 from tests.run.running import CPU, GOLDEN, MODEM, RADIO, MemoryGateway, node_of, settings_for, world_for
@@ -55,12 +56,12 @@ def golden_files() -> dict[str, str]:
     snapshot = simulated_snapshot()
     per_device = "".join(
         f"# {' '.join(f'{key}={value}' for key, value in group.grouping_key.items())}\n{text_of(group.registry)}"
-        for group in groups(snapshot, NODE)
+        for group in make_groups(snapshot, NODE)
     )
     ina260_names = NODE._replace(metrics=MetricsSettings(extremes=False, ina260_names=True))
     return {
         "group_by_device.prom": per_device,
-        "group_by_node.prom": text_of(groups(snapshot, PER_NODE)[0].registry),
+        "group_by_node.prom": text_of(make_groups(snapshot, PER_NODE)[0].registry),
         "scrape.prom": text_of(scrape_registry(snapshot, NODE)),
         "ina260_names_without_extremes.prom": text_of(scrape_registry(snapshot, ina260_names)),
     }
@@ -92,7 +93,7 @@ def test_promtool_has_nothing_to_complain_of(name: str) -> None:
 
 def test_no_label_is_in_the_grouping_key_as_well() -> None:
     for settings in (NODE, PER_NODE):
-        for group in groups(simulated_snapshot(), settings):
+        for group in make_groups(simulated_snapshot(), settings):
             for family in group.registry.collect():
                 for sample in family.samples:
                     assert not set(sample.labels) & {*group.grouping_key, "job", "instance"}, sample
@@ -100,7 +101,7 @@ def test_no_label_is_in_the_grouping_key_as_well() -> None:
 
 def test_no_series_tells_when_a_counter_was_created() -> None:
     for settings in (NODE, PER_NODE):
-        for group in groups(simulated_snapshot(), settings):
+        for group in make_groups(simulated_snapshot(), settings):
             names = {sample.name for family in group.registry.collect() for sample in family.samples}
             assert not {name for name in names if name.endswith("_created")}
             assert names
@@ -109,7 +110,7 @@ def test_no_series_tells_when_a_counter_was_created() -> None:
 def test_groups_and_keys_come_in_the_same_order_in_both_shapes() -> None:
     snapshot = simulated_snapshot()
     for settings in (NODE, PER_NODE):
-        assert [group.grouping_key for group in groups(snapshot, settings)] == grouping_keys(settings)
+        assert [group.grouping_key for group in make_groups(snapshot, settings)] == grouping_keys(settings)
     assert grouping_keys(PER_NODE) == [{"hostname": "node-17"}]
     assert grouping_keys(NODE)[0] == {"hostname": "node-17", "device": "cpu"}
     assert grouping_keys(NODE)[-1] == {"hostname": "node-17"}
@@ -139,14 +140,14 @@ def test_extremes_and_the_ina260_names_are_made_as_the_configuration_says() -> N
 
 def test_the_ina260_names_are_for_ina260s_only() -> None:
     settings = NODE._replace(metrics=MetricsSettings(ina260_names=True))
-    made = groups(simulated_snapshot(), settings)
+    made = make_groups(simulated_snapshot(), settings)
     with_names = [group.grouping_key["device"] for group in made if "ina260_power_watts" in names_in(group.registry)]
     assert with_names == ["cpu"]  # the other INA260 is unplugged, so it has no means
 
 
 def test_counters_that_could_not_be_saved_are_left_out_and_the_rest_is_still_said() -> None:
     snapshot = simulated_snapshot()._replace(has_counters=False)
-    for group in groups(snapshot, NODE):
+    for group in make_groups(snapshot, NODE):
         names = {name for name in names_in(group.registry) if not name.startswith("process_")}
         assert not {name for name in names if name.endswith("_total")}
         assert names & {"wattpush_device_up", "wattpush_agent_info"}
@@ -159,16 +160,18 @@ def test_a_chip_of_the_kernel_has_no_place_on_a_bus() -> None:
     )
     info = AgentInfo("1", "3", "", "", is_simulated=False, start_time_seconds=0)
     snapshot = Snapshot((device,), info, NodeCounters(), None, None, has_counters=True)
-    text = text_of(groups(snapshot, Settings("node-17", (module,), pushgateway=NODE.pushgateway))[0].registry)
+    text = text_of(make_groups(snapshot, Settings("node-17", (module,), pushgateway=NODE.pushgateway))[0].registry)
     assert 'wattpush_device_info{address="",bus="",channel="",chip="hwmon",input="",mux=""} 1.0' in text
 
 
 def test_what_is_not_known_yet_is_left_out() -> None:
-    names = names_in(groups(simulated_snapshot()._replace(push_seconds=None, sweep_seconds=None), NODE)[-1].registry)
+    names = names_in(
+        make_groups(simulated_snapshot()._replace(push_seconds=None, sweep_seconds=None), NODE)[-1].registry
+    )
     assert not names & {"wattpush_agent_push_seconds", "wattpush_agent_sweep_seconds"}
     assert "wattpush_agent_pushes_total" in names
 
 
 def test_the_agents_own_memory_and_cpu_are_told() -> None:
-    names = names_in(groups(simulated_snapshot(), NODE)[-1].registry)
+    names = names_in(make_groups(simulated_snapshot(), NODE)[-1].registry)
     assert {"process_resident_memory_bytes", "process_cpu_seconds_total"} <= names

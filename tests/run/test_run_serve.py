@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import AgentError, BusyError
+from agent.serve.server import ScrapeServer
 from agent.settings import ServeSettings
-from agent.sinks.scrape import ScrapeServer
 from tests.run.running import CPU, DISK, MemoryGateway, ask, node_of, samples_of, settings_for, world_for
 
 if TYPE_CHECKING:

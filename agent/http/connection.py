@@ -24,13 +24,13 @@ from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
 from urllib3.util import parse_url
 from urllib3.util.ssltransport import SSLTransport
 
-from agent.sinks.pushgateway.bounded import connect
+from agent.http.deadline import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from agent.sinks.pushgateway.bounded import BoundedTlsContext, Countdown, Resolver
-    from agent.sinks.pushgateway.proxies import Proxy
+    from agent.http.deadline import BoundedTlsContext, Countdown, Resolver
+    from agent.http.proxies import Proxy
 
     _Socket = socket.socket | SSLTransport
 

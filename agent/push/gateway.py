@@ -20,21 +20,21 @@ import tenacity
 
 from agent import __version__
 from agent.errors import GatewayUnreachableError
-from agent.sinks.pushgateway.bounded import Countdown, Resolver, StoppedError
-from agent.sinks.pushgateway.credentials import authorization, masked
-from agent.sinks.pushgateway.failures import AttemptFailedError, Parties, PushError, explain, judge, push_error
-from agent.sinks.pushgateway.proxies import proxy_for
-from agent.sinks.pushgateway.tls import TlsContexts
-from agent.sinks.requests import delete_requests, put_requests
+from agent.http.credentials import authorization, masked
+from agent.http.deadline import Countdown, Resolver, StoppedError
+from agent.http.proxies import proxy_for
+from agent.http.tls import TlsContexts
+from agent.push.failures import AttemptFailedError, Parties, PushError, explain, judge, push_error
+from agent.push.render import delete_requests, put_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from agent.clock import Clock
-    from agent.groups import Group
+    from agent.http.connection import Connection
+    from agent.metrics.groups import Group
+    from agent.push.render import Request
     from agent.settings import PushgatewaySettings
-    from agent.sinks.pushgateway.connections import Connection
-    from agent.sinks.requests import Request
 
 _log = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ class Pushgateway:
         if self._idle:
             connection = self._idle.pop()
         else:
-            from agent.sinks.pushgateway.connections import Connection, Route
+            from agent.http.connection import Connection, Route
 
             route = Route(self._parties.url, self._parties.proxy, self._resolver, self._tls_contexts.context)
             connection = Connection(route, Countdown(self._clock.monotonic))

@@ -7,8 +7,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError
-from agent.sinks.pushgateway.bounded import BoundedTlsContext
-from agent.sinks.pushgateway.credentials import locate, read_file
+from agent.http.credentials import locate, read_file
+from agent.http.deadline import BoundedTlsContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

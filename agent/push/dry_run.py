@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.sinks.requests import delete_requests, put_requests
+from agent.push.render import delete_requests, put_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from agent.groups import Group
+    from agent.metrics.groups import Group
+    from agent.push.render import Request
     from agent.settings import PushgatewaySettings
-    from agent.sinks.requests import Request
 
 
 class Printed(NamedTuple):

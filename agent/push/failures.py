@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from agent.errors import ConfigError, GatewayRejectedError, GatewayUnreachableError, PermissionDeniedError
-from agent.sinks.pushgateway.bounded import StoppedError
+from agent.http.deadline import StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.sinks.pushgateway.connections import Answer
-    from agent.sinks.pushgateway.proxies import Proxy
-    from agent.sinks.requests import Request
+    from agent.http.connection import Answer
+    from agent.http.proxies import Proxy
+    from agent.push.render import Request
 
 PushError = GatewayUnreachableError | GatewayRejectedError | PermissionDeniedError | ConfigError
 

@@ -10,22 +10,22 @@ from datetime import timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from agent.checks import Finding, Status, failed, ok, warning
+from agent.build_info import machine_hash
+from agent.check import Finding, Status, failed, ok, warning
+from agent.check.probe import BODY_LIMIT_BYTES, Probe
 from agent.errors import AgentError, GatewayRejectedError
-from agent.identity import machine_hash
-from agent.sinks.pushgateway import Pushgateway
-from agent.sinks.pushgateway.credentials import authorization, locate
-from agent.sinks.pushgateway.failures import one_line
-from agent.sinks.pushgateway.probe import BODY_LIMIT_BYTES, Probe
-from agent.sinks.pushgateway.tls import TlsContexts
+from agent.http.credentials import authorization, locate
+from agent.http.tls import TlsContexts
+from agent.push.failures import one_line
+from agent.push.gateway import Pushgateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from agent.clock import Clock
-    from agent.groups import Group
+    from agent.http.connection import Answer
+    from agent.metrics.groups import Group
     from agent.settings import PushgatewaySettings, Settings
-    from agent.sinks.pushgateway.connections import Answer
 
 # Let's Encrypt's certificates are renewed with 30 days left: at 14 the renewal has failed for two weeks.
 _FEWEST_DAYS = 14
@@ -262,7 +262,7 @@ def _check_gone(name: str, gateway: PushgatewaySettings, clock: Clock, probe: Pr
 def _group(grouping_key: Mapping[str, str]) -> Group:
     from prometheus_client import CollectorRegistry, Gauge
 
-    from agent.groups import Group
+    from agent.metrics.groups import Group
 
     registry = CollectorRegistry()
     Gauge("wattpush_check", "Pushed and deleted by `wattpush check --gateway`.", registry=registry).set(1)

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 from prometheus_client import delete_from_gateway, push_to_gateway
 
-from agent.groups import name_of
+from agent.metrics.groups import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from agent.groups import Group
+    from agent.metrics.groups import Group
     from agent.settings import PushgatewaySettings
 
 

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from agent import __version__
-from agent.sinks.pushgateway.bounded import Countdown, Resolver
-from agent.sinks.pushgateway.credentials import authorization, masked
-from agent.sinks.pushgateway.failures import AttemptFailedError, Parties, explain, push_error
-from agent.sinks.pushgateway.proxies import proxy_for
-from agent.sinks.pushgateway.tls import TlsContexts
+from agent.http.credentials import authorization, masked
+from agent.http.deadline import Countdown, Resolver
+from agent.http.proxies import proxy_for
+from agent.http.tls import TlsContexts
+from agent.push.failures import AttemptFailedError, Parties, explain, push_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.clock import Clock
+    from agent.http.connection import Answer, Connection
+    from agent.push.failures import PushError
     from agent.settings import PushgatewaySettings
-    from agent.sinks.pushgateway.connections import Answer, Connection
-    from agent.sinks.pushgateway.failures import PushError
 
 _Result = TypeVar("_Result")
 
@@ -111,7 +111,7 @@ class Probe:
 
     def _only_connection(self) -> Connection:
         if self._connection is None:
-            from agent.sinks.pushgateway.connections import Connection, Route
+            from agent.http.connection import Connection, Route
 
             route = Route(self._settings.url, self.parties.proxy, self._resolver, self._tls_contexts.context)
             self._connection = Connection(route, self._countdown, BODY_LIMIT_BYTES)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import chips
-from agent.checks import Finding, failed, ok, warning
+from agent.check import Finding, failed, ok, warning
 from agent.chips import Kept
 from agent.config.shape import MUX_ADDRESSES
 from agent.errors import AgentError, BusError, BusyError, ConfigError, SensorError

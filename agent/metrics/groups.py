@@ -6,154 +6,52 @@ three shapes: a group a device (no labels), one group a node (label `device`), a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 
-from agent.groups import Group
+from agent.metrics.catalogue import (
+    ACCOUNT_SERIES,
+    AGENT_INFO,
+    DEVICE_INFO,
+    DEVICE_SERIES,
+    EXTREME_SERIES,
+    INA260_SERIES,
+    NODE_SERIES,
+    Series,
+    Snapshot,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from agent.energy.meter import DeviceSnapshot
-    from agent.energy.state import NodeCounters
-    from agent.identity import AgentInfo
     from agent.settings import Device, Settings
 
 
-class Snapshot(NamedTuple):
-    """Everything that is published at one moment.
+def name_of(grouping_key: Mapping[str, str]) -> str:
+    """How messages call a group: `device cpu`, or `node` for the node's own."""
+    device = grouping_key.get("device")
+    return "node" if device is None else f"device {device}"
+
+
+class Group(NamedTuple):
+    """Metrics that are pushed together and replace each other as a whole.
 
     Attributes:
-        devices: in the order of the configuration.
-        sweep_seconds: how long the last sweep took; None before the first.
-        push_seconds: how long the last push took; None before the first.
-        has_counters: False where counters could not be saved and therefore may not be published.
+        grouping_key: its labels without `job`, which is a setting: hostname, and device for the group of a device.
+        registry: the metrics; no label of theirs may be in the grouping key, as the gateway would overwrite it.
     """
 
-    devices: tuple[DeviceSnapshot, ...]
-    agent: AgentInfo
-    node: NodeCounters
-    sweep_seconds: float | None
-    push_seconds: float | None
-    has_counters: bool
-
-
-class Series(NamedTuple):
-    """One metric: `value` takes it from a snapshot, or gives None where there is nothing to say.
-
-    Attributes:
-        chip: the only kind of chip whose devices have it; None for every kind.
-    """
-
-    name: str
-    help: str
-    value: Callable[[Any], float | None]
-    chip: str | None = None
+    grouping_key: Mapping[str, str]
+    registry: CollectorRegistry
 
     @property
-    def is_counter(self) -> bool:
-        """Counters are told by their name, as everywhere with Prometheus."""
-        return self.name.endswith("_total")
+    def name(self) -> str:
+        """How messages call it: `device cpu`, or `node` for the node's own."""
+        return name_of(self.grouping_key)
 
-    def family(self) -> Metric:
-        """Its family, still without samples: prometheus_client's own, without the work of its label lists."""
-        return Metric(self.name.removesuffix("_total"), self.help, "counter" if self.is_counter else "gauge")
-
-
-def _mean(name: str) -> Callable[[DeviceSnapshot], float | None]:
-    return lambda device: getattr(device.means, name, None)
-
-
-def _extreme(name: str) -> Callable[[DeviceSnapshot], float | None]:
-    return lambda device: getattr(device.extremes, name, None)
-
-
-DEVICE_SERIES = (
-    Series("wattpush_device_volts", "Mean voltage of the load since the last push.", _mean("volts")),
-    Series(
-        "wattpush_device_amperes",
-        "Mean current into the load since the last push; negative flows back.",
-        _mean("amperes"),
-    ),
-    Series("wattpush_device_watts", "Mean power of the load since the last push; negative flows back.", _mean("watts")),
-)
-
-EXTREME_SERIES = tuple(
-    Series(
-        f"wattpush_device_{which}_{unit}",
-        f"{adjective} {quantity} read since the last push.",
-        _extreme(f"{which}_{unit}"),
-    )
-    for unit, quantity in (("volts", "voltage"), ("amperes", "current"), ("watts", "power"))
-    for which, adjective in (("min", "Lowest"), ("max", "Highest"))
-)
-
-ACCOUNT_SERIES = (
-    Series("wattpush_device_joules_total", "Energy delivered to the load.", lambda device: device.counters.joules),
-    Series(
-        "wattpush_device_returned_joules_total",
-        "Energy that flowed back from the load.",
-        lambda device: device.counters.returned_joules,
-    ),
-    Series(
-        "wattpush_device_measured_seconds_total",
-        "Time that the energy counters cover.",
-        lambda device: device.counters.measured_seconds,
-    ),
-    Series("wattpush_device_up", "1 if the last reading succeeded.", lambda device: float(device.is_up)),
-    Series(
-        "wattpush_device_last_read_timestamp_seconds",
-        "Unix time of the last good reading.",
-        lambda device: device.last_read_unix_seconds,
-    ),
-    Series("wattpush_device_readings_total", "Good readings.", lambda device: device.counters.readings),
-    Series("wattpush_device_read_errors_total", "Failed readings.", lambda device: device.counters.read_errors),
-    Series(
-        "wattpush_device_resets_total",
-        "Power losses of the chip that were noticed.",
-        lambda device: device.counters.resets,
-    ),
-)
-
-INA260_SERIES = tuple(
-    Series(name, f"Mean {quantity}, by the name that single-sensor exporters use.", _mean(unit), chip="ina260")
-    for name, quantity, unit in (
-        ("ina260_voltage_volts", "voltage", "volts"),
-        ("ina260_current_amperes", "current", "amperes"),
-        ("ina260_power_watts", "power", "watts"),
-    )
-)
-
-NODE_SERIES = (
-    Series(
-        "wattpush_agent_simulated",
-        "1 if the readings come from simulated chips.",
-        lambda node: float(node.agent.is_simulated),
-    ),
-    Series(
-        "wattpush_agent_start_time_seconds",
-        "Unix time at which the agent started.",
-        lambda node: node.agent.start_time_seconds,
-    ),
-    Series(
-        "wattpush_agent_sweep_seconds", "Duration of the last sweep of all sensors.", lambda node: node.sweep_seconds
-    ),
-    Series("wattpush_agent_push_seconds", "Duration of the last push.", lambda node: node.push_seconds),
-    Series("wattpush_agent_pushes_total", "Pushes begun, this one included.", lambda node: node.node.pushes),
-    Series(
-        "wattpush_agent_push_failures_total", "Pushes in which a group failed.", lambda node: node.node.push_failures
-    ),
-    Series(
-        "wattpush_agent_missed_samples_total",
-        "Readings left out because a sweep took too long.",
-        lambda node: node.node.missed_samples,
-    ),
-)
-
-DEVICE_INFO = ("wattpush_device_info", "Where the device is measured.")
-AGENT_INFO = ("wattpush_agent_info", "The agent and what it runs on.")
 
 _process_collector = ProcessCollector(registry=None)
 
@@ -168,7 +66,7 @@ class _Collected:
         return self._families
 
 
-def groups(snapshot: Snapshot, settings: Settings) -> list[Group]:
+def make_groups(snapshot: Snapshot, settings: Settings) -> list[Group]:
     """What a push sends: the groups of the devices and then the node's own, or one group that holds everything."""
     node_key = {"hostname": settings.hostname}
     series = _device_series(snapshot, settings)

@@ -1,0 +1,1 @@
+"""Answering scrapes with what was published last; imports metrics."""

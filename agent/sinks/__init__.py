@@ -1,1 +1,0 @@
-"""Where the metrics go: a file or folder for each destination."""
