@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class ExitCode(IntEnum):
@@ -79,3 +83,21 @@ class GatewayRejectedError(AgentError):
     """The Pushgateway, or a proxy before it, refused the request for good; the message carries its own words."""
 
     exit_code = ExitCode.PROTOCOL
+
+
+# Where several things went wrong, which one the exit code tells.
+EXIT_CODE_ORDER = (
+    ExitCode.PROTOCOL,
+    ExitCode.UNAVAILABLE,
+    ExitCode.CONFIG,
+    ExitCode.NOPERM,
+    ExitCode.TEMPFAIL,
+    ExitCode.IOERR,
+    ExitCode.SOFTWARE,
+)
+
+
+def exit_code(errors: Sequence[AgentError]) -> ExitCode:
+    """The one exit code of several errors."""
+    codes = {error.exit_code for error in errors}
+    return next((code for code in EXIT_CODE_ORDER if code in codes), ExitCode.OK)

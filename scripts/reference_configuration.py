@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import chips
 from agent.config import parse
-from agent.config.shape import AVERAGING_KEYS, KEYS, MUX_ADDRESSES, MUX_CHANNELS
+from agent.config.tables import AVERAGING_KEYS, KEYS, MUX_ADDRESSES, MUX_CHANNELS
 from agent.config.values import spell_duration
 from agent.errors import ConfigError
 

@@ -19,12 +19,12 @@ from rich.terminal_theme import MONOKAI
 
 from agent import chips
 from agent.config import parse
+from agent.run.assembly import RunOptions, make_watched_sweep
 from agent.simulate.clock import HandClock
 from agent.watch.history import History
 from agent.watch.live import segments
 from agent.watch.strokes import UNICODE
 from agent.watch.table import lines
-from agent.wiring import RunOptions, make_watched_sweep
 
 PICTURE = Path(__file__).parents[1] / "docs" / "watch.svg"
 WIDTH, HEIGHT = 104, 12

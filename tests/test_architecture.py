@@ -25,13 +25,8 @@ LEFT_TO_RIGHT = (
     "push",
     "serve",
     "check",
-    "publisher",
-    "node",
-    "wakeups",
-    "notify",
-    "loop",
+    "run",
     "watch",
-    "wiring",
     "scan",
     "commands",
     "cli",
@@ -40,7 +35,7 @@ LEFT_TO_RIGHT = (
 
 
 def part_of(path: Path) -> str:
-    """`chips` for agent/chips/ina260.py, `loop` for agent/loop.py."""
+    """`chips` for agent/chips/ina260.py, `cli` for agent/cli.py."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 

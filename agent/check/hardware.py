@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from agent import chips
 from agent.check import Finding, failed, ok, warning
 from agent.chips import Kept
-from agent.config.shape import MUX_ADDRESSES
+from agent.config.tables import MUX_ADDRESSES
 from agent.errors import AgentError, BusError, BusyError, ConfigError, SensorError
 from agent.i2c import hints
 from agent.i2c.bus import describe, is_time_out

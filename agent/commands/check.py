@@ -55,7 +55,7 @@ def run(options: Namespace) -> int:
             _print(finding)
     if codes == {ExitCode.OK}:
         return ExitCode.OK
-    from agent.node import EXIT_CODE_ORDER
+    from agent.errors import EXIT_CODE_ORDER
 
     return next(code for code in EXIT_CODE_ORDER if code in codes)
 
@@ -86,7 +86,7 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
 def _hardware_findings(options: Namespace, settings: Settings, stack: ExitStack) -> Iterator[Finding]:
     from agent.check.hardware import check_hardware
     from agent.clock import SystemClock
-    from agent.wiring import Hardware, RunOptions, make_buses
+    from agent.run.assembly import Hardware, RunOptions, make_buses
 
     clock = SystemClock()
     hardware = Hardware(settings, RunOptions(is_simulated=is_simulated(options)), clock, stack)

@@ -46,8 +46,8 @@ def _devices_of_earlier_runs(settings: Settings) -> list[str]:
 
 def run(options: Namespace) -> int:
     """Delete; return the exit code."""
+    from agent.errors import exit_code
     from agent.metrics.groups import grouping_keys_of_both_shapes
-    from agent.node import exit_code
     from agent.push.gateway import Pushgateway
 
     settings = load_settings(options)

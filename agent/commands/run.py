@@ -17,15 +17,15 @@ from agent.build_info import agent_info, hostname, machine_hash
 from agent.clock import SystemClock
 from agent.commands import is_simulated, load_settings
 from agent.errors import AgentError, BusyError, ConfigError, ExitCode, UsageError
-from agent.wakeups import Wakeups
+from agent.run.signals import Wakeups
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from agent.energy.state import StateFile
-    from agent.node import Node
+    from agent.run.agent import Node
+    from agent.run.assembly import RunOptions, Surroundings
     from agent.settings import Settings
-    from agent.wiring import RunOptions, Surroundings
 
 log = logging.getLogger("agent")
 
@@ -71,7 +71,7 @@ def run(options: Namespace) -> int:
 
 
 def _run_options(options: Namespace) -> RunOptions:
-    from agent.wiring import RunOptions
+    from agent.run.assembly import RunOptions
 
     recordings: dict[str, Path] = {}
     for trace in options.trace:
@@ -107,8 +107,8 @@ def _splay_seconds(splay: str | None) -> float:
 
 
 def _surroundings(wakeups: Wakeups, run_options: RunOptions) -> Surroundings:
-    from agent.publisher import Publisher
-    from agent.wiring import Surroundings
+    from agent.run.assembly import Surroundings
+    from agent.run.publisher import Publisher
 
     clock = SystemClock()
     return Surroundings(
@@ -126,8 +126,8 @@ def _wait_until(seconds: float, wakeups: Wakeups) -> None:
 
 
 def _run_once(settings: Settings, run_options: RunOptions, surroundings: Surroundings, wakeups: Wakeups) -> int:
-    from agent.loop import run_once
-    from agent.wiring import make_node
+    from agent.run.assembly import make_node
+    from agent.run.loop import run_once
 
     _say_at_start(settings, run_options)
     with ExitStack() as stack:
@@ -147,9 +147,9 @@ def _run_loop(
     surroundings: Surroundings,
     wakeups: Wakeups,
 ) -> int:
-    from agent.loop import Loop
-    from agent.notify import Notifier
-    from agent.wiring import make_node
+    from agent.run.assembly import make_node
+    from agent.run.loop import Loop
+    from agent.run.systemd import Notifier
 
     _say_at_start(settings, run_options)
     gc.set_threshold(_GARBAGE_THRESHOLD)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.i2c.place import BusName
     from agent.i2c.transfers import OpenBus
-    from agent.scan.finds import Finds
+    from agent.scan.results import Finds
 
 HELP = "what sits where on the I2C buses, through every mux channel"
 
@@ -121,7 +121,7 @@ class _Surroundings(NamedTuple):
 def _surroundings(options: argparse.Namespace, clock: Clock, stack: ExitStack) -> _Surroundings:
     wanted = tuple(dict.fromkeys(options.bus))
     if is_simulated(options):
-        from agent.wiring import Hardware, RunOptions
+        from agent.run.assembly import Hardware, RunOptions
 
         hardware = Hardware(load_settings(options), RunOptions(is_simulated=True), clock, stack)
         clock.sleep(_FIRST_CONVERSIONS_SECONDS)  # simulated chips get their power now, and read zero until then

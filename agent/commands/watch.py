@@ -11,7 +11,7 @@ from agent.clock import SystemClock
 from agent.commands import is_simulated, load_settings
 from agent.errors import ExitCode
 from agent.log import print_error
-from agent.wakeups import Wakeups
+from agent.run.signals import Wakeups
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -38,6 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Watch; return the exit code."""
     # Slow to import, and for this command alone.
+    from agent.run.assembly import RunOptions, make_watched_sweep
     from agent.watch.history import History
     from agent.watch.live import LiveTable, make_console
     from agent.watch.output import Output
@@ -46,7 +47,6 @@ def run(options: Namespace) -> int:
     from agent.watch.suspension import Suspension
     from agent.watch.sweeper import Sweeper
     from agent.watch.watching import watch
-    from agent.wiring import RunOptions, make_watched_sweep
 
     with Wakeups() as wakeups, Suspension() as suspension, ExitStack() as stack:
         settings = load_settings(options)

@@ -24,9 +24,9 @@ from agent.config.rules import (
     check_unique_names,
     is_on_i2c,
 )
-from agent.config.shape import read_list, read_single, read_top
+from agent.config.tables import read_list, read_single, read_top
+from agent.config.topology import Wiring, check_shared_averaging, check_shared_kernel_inputs, device_parts
 from agent.config.values import parse_duration, quoted
-from agent.config.wiring import Wiring, check_shared_averaging, check_shared_kernel_inputs, device_parts
 from agent.errors import ConfigError, PermissionDeniedError
 from agent.settings import Device, MetricsSettings, PushgatewaySettings, ServeSettings, Settings
 
@@ -38,7 +38,7 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from agent.config.shape import Table
+    from agent.config.tables import Table
     from agent.i2c.place import Place
     from agent.settings import ChipOptions
 

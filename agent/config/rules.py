@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import voluptuous as vol
 
 from agent.config import values
-from agent.config.shape import AVERAGING_KEYS, MUX_ADDRESSES, MUX_CHANNELS
+from agent.config.tables import AVERAGING_KEYS, MUX_ADDRESSES, MUX_CHANNELS
 from agent.config.values import describe, nearest, quoted, spell_duration
 from agent.settings import Averaging, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.config.shape import Table
+    from agent.config.tables import Table
     from agent.settings import ChipOptions
 
 INTERVAL_KEYS = ("interval", "sample_interval", "max_gap")

@@ -13,13 +13,13 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.chips import _signatures as identities
-from agent.config.shape import MUX_ADDRESSES, MUX_CHANNELS
+from agent.config.tables import MUX_ADDRESSES, MUX_CHANNELS
 from agent.errors import AgentError, BusError, BusyError, PermissionDeniedError
 from agent.i2c.bus import describe, is_gone, is_time_out
 from agent.i2c.place import Mux, Place, bus_path, describe_segment
 from agent.scan.chips import ChipReader
-from agent.scan.finds import Finds, FoundChip, FoundMux, KernelOwned, Unknown
 from agent.scan.muxes import MuxKind, OpenMuxError, close_candidate, recognise
+from agent.scan.results import Finds, FoundChip, FoundMux, KernelOwned, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -9,7 +9,7 @@ from agent.chips import _signatures as identities
 from agent.errors import BusError, SensorError
 from agent.i2c.bus import describe
 from agent.i2c.transfers import Register
-from agent.scan.finds import ASSUMED_SHUNT_OHMS, FoundChip, FoundInput, Unknown
+from agent.scan.results import ASSUMED_SHUNT_OHMS, FoundChip, FoundInput, Unknown
 from agent.settings import Device
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.scan.finds import ASSUMED_SHUNT_OHMS
+from agent.scan.results import ASSUMED_SHUNT_OHMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent.chips import Measurement
     from agent.chips.hwmon import PowerInput
     from agent.i2c.place import BusName, Mux, Place
-    from agent.scan.finds import Finds, FoundChip, FoundInput, FoundMux
+    from agent.scan.results import Finds, FoundChip, FoundInput, FoundMux
 
 _HEAD = """\
 # Found by `wattpush scan --toml`. It works as it is, but three things nobody can see over a bus:

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent.config.shape import MUX_ADDRESSES
+from agent.config.tables import MUX_ADDRESSES
 from agent.i2c.place import bus_path
-from agent.scan.finds import ASSUMED_SHUNT_OHMS
+from agent.scan.results import ASSUMED_SHUNT_OHMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.chips import Measurement
     from agent.chips.hwmon import PowerInput
     from agent.i2c.place import Place
-    from agent.scan.finds import Finds, FoundChip
+    from agent.scan.results import Finds, FoundChip
 
     Row = tuple[str, str, str, str, str]
     """What it is, how sure that is, volts, amperes and watts."""

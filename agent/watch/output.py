@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.clock import Clock
-    from agent.loop import Waiting
+    from agent.run.loop import Waiting
 
 # At most this is written where there is room for something. A pipe that is ready takes so much without waiting
 # (pipe(7): PIPE_BUF); a terminal that is ready mostly does.

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent.clock import Clock
-    from agent.loop import Waiting
     from agent.measure.readings import Outcome
+    from agent.run.loop import Waiting
 
 _Ended = list["Sequence[Outcome] | BaseException"]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from agent.loop import Ticker, refuse_to_run_without_permission
+from agent.run.loop import Ticker, refuse_to_run_without_permission
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.clock import Clock
-    from agent.loop import Waiting
     from agent.measure.readings import Outcome
+    from agent.run.loop import Waiting
     from agent.watch.history import History
     from agent.watch.suspension import Suspension
     from agent.watch.sweeper import Sweeper

@@ -10,7 +10,7 @@ import pytest
 
 from agent import chips
 from agent.config import parse
-from agent.config.shape import AVERAGING_KEYS, KEYS
+from agent.config.tables import AVERAGING_KEYS, KEYS
 from agent.errors import ConfigError
 from agent.settings import MetricsSettings, PushgatewaySettings, ServeSettings, Settings
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config import parse_duration
-from agent.config.shape import KEYS
+from agent.config.tables import KEYS
 from agent.errors import ConfigError
 from agent.settings import Device, Settings
 

@@ -23,7 +23,7 @@ from agent import cli
 from agent.clock import SystemClock
 from agent.commands import load_settings
 from agent.energy.state import State
-from agent.wiring import RunOptions, make_sweep
+from agent.run.assembly import RunOptions, make_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable

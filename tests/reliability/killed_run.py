@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
 from agent.energy.state import StateFile
-from agent.node import Node, Parts
-from agent.publisher import Publisher
 from agent.push.gateway import PushResult
+from agent.run.agent import Node, Parts
+from agent.run.publisher import Publisher
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
 from tests.bench import ina260, mux, settings_of
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.metrics.groups import Group
-    from agent.publisher import GroupResult, PushReport
+    from agent.run.publisher import GroupResult, PushReport
 
 CONFIG = mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0')
 VOLTS, AMPERES = 12.0, 0.5

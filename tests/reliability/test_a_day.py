@@ -19,9 +19,9 @@ import pytest
 
 from agent.energy.state import StateFile
 from agent.errors import GatewayRejectedError, GatewayUnreachableError
-from agent.loop import Loop
 from agent.measure.readings import Converting, Reading
-from agent.publisher import Publisher
+from agent.run.loop import Loop
+from agent.run.publisher import Publisher
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import values_at
 from agent.simulate.recordings import Recording
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from agent.measure.readings import Outcome
     from agent.metrics.groups import Group
-    from agent.publisher import GroupResult
     from agent.push.failures import PushError
+    from agent.run.publisher import GroupResult
     from agent.simulate.part import Part
     from agent.simulate.wire import Transaction
     from agent.simulate.world import World

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.loop import Loop
+from agent.run.loop import Loop
 from agent.settings import Averaging
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail

@@ -10,7 +10,7 @@ import pytest
 
 from agent.energy.state import StateFile
 from agent.errors import ExitCode
-from agent.loop import run_once
+from agent.run.loop import run_once
 from agent.settings import Averaging
 from tests.run.running import (
     CPU,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import GatewayUnreachableError
-from agent.loop import Loop
+from agent.run.loop import Loop
 from agent.settings import Averaging
 from agent.simulate.recordings import Recording
 from tests.prometheus_server import running_prometheus, scraped

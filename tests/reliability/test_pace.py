@@ -17,15 +17,15 @@ import trustme
 
 from agent.clock import SystemClock
 from agent.energy.state import State
-from agent.errors import ExitCode
-from agent.loop import Loop
-from agent.node import Node, Parts, exit_code
-from agent.publisher import Publisher
+from agent.errors import ExitCode, exit_code
 from agent.push.gateway import Pushgateway
+from agent.run.agent import Node, Parts
+from agent.run.loop import Loop
+from agent.run.publisher import Publisher
+from agent.run.signals import Wakeups
 from agent.settings import Averaging, PushgatewaySettings
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
-from agent.wakeups import Wakeups
 from tests.pushgateway.pushing import addresses
 from tests.run.running import CPU, DISK, INFO, NOBODY, settings_for, sweep_of, until
 from tests.servers import (
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from agent.errors import AgentError
     from agent.measure.readings import Outcome
-    from agent.publisher import PushReport
+    from agent.run.publisher import PushReport
     from tests.servers import Client
 
 SAMPLE_SECONDS = 0.05

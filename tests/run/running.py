@@ -23,10 +23,10 @@ from agent.i2c.bus import Bus
 from agent.i2c.place import Mux, Place
 from agent.i2c.transfers import OpenBus
 from agent.measure.sweep import Sweep
-from agent.node import Node, Parts
-from agent.notify import Notifier
-from agent.publisher import Publisher
 from agent.push.gateway import PushResult
+from agent.run.agent import Node, Parts
+from agent.run.publisher import Publisher
+from agent.run.systemd import Notifier
 from agent.settings import Device, PushgatewaySettings, Settings
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import World, build_world
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from agent.energy.state import StateFile
     from agent.metrics.groups import Group
-    from agent.publisher import GroupResult, PushReport
     from agent.push.failures import PushError
+    from agent.run.publisher import GroupResult, PushReport
     from agent.simulate.clock import HandClock
     from agent.simulate.rails import Rail
 

@@ -15,8 +15,8 @@ from agent.energy.meter import DeviceAccount
 from agent.energy.state import State, StateFile
 from agent.errors import ExitCode
 from agent.i2c.place import Place
-from agent.loop import run_once
 from agent.measure.readings import Converting, Reading
+from agent.run.loop import run_once
 from agent.settings import Averaging, Device
 from agent.simulate.rails import LoadRail
 from tests.run.running import HandWaiting, MemoryGateway, node_of, settings_for, sweep_of, world_for

@@ -219,7 +219,7 @@ def test_a_scrape_is_told_the_last_interval_alone_and_a_push_all_that_never_arri
     away = GatewayUnreachableError("away")
     sink.fail = lambda group: away  # noqa: ARG005 - whatever is pushed
     node = node_of(settings, world_for(settings, clock, {"cpu": rail}), clock, sink)
-    from agent.loop import Loop
+    from agent.run.loop import Loop
 
     Loop(node, clock, HandWaiting(clock, clock.monotonic() + 25.5), NOBODY).run()
     rail.amperes = 0.1

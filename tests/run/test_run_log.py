@@ -18,8 +18,8 @@ import pytest
 from agent import build_info
 from agent.commands import run as run_command
 from agent.log import TroubleLog, set_up
-from agent.publisher import Publisher
-from agent.wakeups import Wakeups
+from agent.run.publisher import Publisher
+from agent.run.signals import Wakeups
 from tests.run.running import PROJECT, run, write_config
 
 if TYPE_CHECKING:

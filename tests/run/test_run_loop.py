@@ -8,9 +8,9 @@ import pytest
 
 from agent.energy.state import StateFile
 from agent.errors import ExitCode, GatewayRejectedError, GatewayUnreachableError, PermissionDeniedError
-from agent.loop import Loop, Ticker, run_once
 from agent.measure.readings import Failure
 from agent.push.dry_run import DryRun
+from agent.run.loop import Loop, Ticker, run_once
 from agent.settings import Averaging, PushgatewaySettings, ServeSettings
 from agent.simulate.rails import ConstantRail
 from tests.run.running import (
@@ -29,7 +29,7 @@ from tests.run.running import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.node import Node
+    from agent.run.agent import Node
     from agent.settings import Device, Settings
     from agent.simulate.clock import HandClock
     from agent.simulate.world import World

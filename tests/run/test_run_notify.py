@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.loop import Loop
-from agent.notify import Notifier
+from agent.run.loop import Loop
+from agent.run.systemd import Notifier
 from agent.simulate.clock import HandClock
 from tests.run.running import (
     LONG_SECONDS,

@@ -16,7 +16,7 @@ import pytest
 from agent import cli
 from agent.energy.state import StateFile, boot_id
 from agent.errors import BusyError
-from agent.loop import Loop
+from agent.run.loop import Loop
 from agent.simulate import world as simulated_world
 from tests.run.disks import disk
 from tests.run.running import LONG_SECONDS, PROJECT, ask, groups_of, program, run, samples_of, until, write_config
@@ -483,7 +483,7 @@ def test_a_rejected_push_is_76_in_the_words_of_the_gateway_before_a_missing_sens
 def test_once_beside_a_loop_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("agent.wiring.ONCE_LOCK_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("agent.run.assembly.ONCE_LOCK_WAIT_SECONDS", 0.2)
     holder = StateFile(tmp_path / "state", "simulated", "")
     holder.lock()
     assert cli.main(["--config", str(write_config(tmp_path, "http://127.0.0.1:9")), "--simulate", "--once"]) == 75

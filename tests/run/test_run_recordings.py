@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.loop import Loop
+from agent.run.loop import Loop
 from agent.simulate.recordings import read_recording
 from tests.prometheus_server import running_prometheus, scraped
 from tests.run.running import (

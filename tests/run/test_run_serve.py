@@ -16,7 +16,7 @@ from tests.run.running import CPU, DISK, MemoryGateway, ask, node_of, samples_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.node import Node
+    from agent.run.agent import Node
     from agent.simulate.clock import HandClock
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.scan import Progress
-    from agent.scan.finds import Finds, FoundChip
+    from agent.scan.results import Finds, FoundChip
     from agent.simulate.wire import Transaction
 
 MUXES = mux("m0", 0x70) + mux("m1", 0x71) + mux("m2", 0x72, 'mux = "m0", channel = 6')

@@ -13,7 +13,7 @@ from agent.i2c.bus import Bus
 from agent.i2c.place import Place
 from agent.i2c.transfers import OpenBus
 from agent.scan import ADDRESSES, scan_bus
-from agent.scan.finds import Finds, KernelOwned, Unknown
+from agent.scan.results import Finds, KernelOwned, Unknown
 from agent.simulate.chips import CONFIG
 from agent.simulate.mux import SimulatedMux
 from agent.simulate.rails import ConstantRail

@@ -11,8 +11,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from agent.run.signals import Wakeups
 from agent.simulate.rails import ConstantRail
-from agent.wakeups import Wakeups
 from agent.watch.history import History
 from agent.watch.live import LiveTable, make_console
 from agent.watch.output import Output

@@ -19,9 +19,9 @@ import pytest
 
 from agent.clock import SystemClock
 from agent.measure.readings import Failure, Reading
+from agent.run.assembly import RunOptions, make_watched_sweep
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
-from agent.wiring import RunOptions, make_watched_sweep
 from tests.bench import ina260, mux, settings_of
 from tests.emulated_i2c_dev import EmulatedI2CDev
 from tests.run.running import LONG_SECONDS, PROJECT, program, run, until, write_config

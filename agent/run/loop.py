@@ -6,9 +6,8 @@ import logging
 import math
 from typing import TYPE_CHECKING, Protocol
 
-from agent.errors import ExitCode, PermissionDeniedError, SensorError
+from agent.errors import ExitCode, PermissionDeniedError, SensorError, exit_code
 from agent.measure.readings import Converting, Failure
-from agent.node import exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,9 +15,9 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.errors import AgentError
     from agent.measure.readings import Outcome
-    from agent.node import Node
-    from agent.notify import Notifier
-    from agent.publisher import PushReport
+    from agent.run.agent import Node
+    from agent.run.publisher import PushReport
+    from agent.run.systemd import Notifier
 
 log = logging.getLogger(__name__)
 

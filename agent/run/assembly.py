@@ -15,7 +15,7 @@ from agent.i2c.adapters import open_bus, prepare_blinka
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
 from agent.measure.sweep import Sweep
-from agent.node import Node, Parts
+from agent.run.agent import Node, Parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from agent.chips import KernelChip, Measurement
     from agent.clock import Clock
     from agent.i2c.place import BusName
-    from agent.loop import Waiting
-    from agent.publisher import Publisher, Sink
+    from agent.run.loop import Waiting
+    from agent.run.publisher import Publisher, Sink
     from agent.settings import Device, Settings
 
 log = logging.getLogger(__name__)

@@ -7,14 +7,14 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from agent.config.clashes import MUX_KIND, ONLY_INPUT, Part
-from agent.config.shape import MUX_ADDRESSES, MUX_CHANNELS
+from agent.config.tables import MUX_ADDRESSES, MUX_CHANNELS
 from agent.config.values import describe, nearest, quoted
 from agent.i2c.place import Mux, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from agent.config.shape import Table
+    from agent.config.tables import Table
     from agent.i2c.place import BusName
     from agent.settings import ChipOptions
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.energy.meter import Account
 from agent.energy.state import State
-from agent.errors import ExitCode, GatewayUnreachableError
+from agent.errors import GatewayUnreachableError
 from agent.log import TroubleLog
 from agent.measure.readings import Converting, Failure, Reading
 from agent.metrics.catalogue import Snapshot
 from agent.metrics.groups import grouping_keys, make_groups, name_of, scrape_registry
+from agent.run.stale_groups import StaleGroups, gateway_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -25,25 +26,12 @@ if TYPE_CHECKING:
     from agent.errors import AgentError
     from agent.measure.readings import Outcome
     from agent.measure.sweep import Sweep
-    from agent.publisher import GroupResult, Publisher, PushReport, Sink
+    from agent.run.publisher import GroupResult, Publisher, PushReport, Sink
     from agent.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _BUDGET_SHARE = 0.9
-
-_MOST_PUSHES_TO_WAIT = 256
-
-# Where several things went wrong, which one the exit code tells.
-EXIT_CODE_ORDER = (
-    ExitCode.PROTOCOL,
-    ExitCode.UNAVAILABLE,
-    ExitCode.CONFIG,
-    ExitCode.NOPERM,
-    ExitCode.TEMPFAIL,
-    ExitCode.IOERR,
-    ExitCode.SOFTWARE,
-)
 
 
 class Parts(NamedTuple):
@@ -61,50 +49,6 @@ class Parts(NamedTuple):
     sink: Sink | None
     publisher: Publisher
     state_file: StateFile | None
-
-
-class _Departed(NamedTuple):
-    """Groups of an earlier configuration that are still to be deleted from its gateway.
-
-    Attributes:
-        may_come_back: whether a push that was stopped may have sent them once more: a gateway that was held up may take
-            that in after they were deleted.
-        failures: how often that gateway could not be reached.
-        pushes_to_wait: how many pushes shall not be kept waiting for it.
-    """
-
-    sink: Sink
-    gateway: tuple[str, str, str] | None
-    keys: tuple[Mapping[str, str], ...]
-    may_come_back: bool = False
-    failures: int = 0
-    pushes_to_wait: int = 0
-
-    def delete(self, budget_seconds: float, *, is_pushed_to: bool) -> _Departed | None:
-        """Delete them; return what has to be tried again.
-
-        One that is still pushed to is tried every time: it may refuse the new groups until the old ones are gone. One
-        that was left may be dead for good.
-        """
-        results = self.sink.delete(self.keys, budget_seconds)
-        self.sink.close()
-        away = [
-            (key, result.error)
-            for key, result in zip(self.keys, results, strict=True)
-            if isinstance(result.error, GatewayUnreachableError)
-        ]
-        for result in results:
-            if result.error is not None and not away:
-                log.warning("cannot be deleted: %s", result.error)
-        if not away:
-            return self._replace(may_come_back=False, pushes_to_wait=1) if self.may_come_back else None
-        keys = tuple(key for key, _ in away)
-        if is_pushed_to:
-            return self._replace(keys=keys)
-        if not self.failures:
-            log.warning("cannot be deleted yet: %s; it is tried again, ever more rarely", away[0][1])
-        wait = min(2**self.failures, _MOST_PUSHES_TO_WAIT)
-        return self._replace(keys=keys, failures=self.failures + 1, pushes_to_wait=wait)
 
 
 class Node:
@@ -129,7 +73,7 @@ class Node:
         self._last_push_errors: list[AgentError] | None = None
         self._sensor_trouble = TroubleLog(log)
         self._push_trouble = TroubleLog(log)
-        self._departed: list[_Departed] = []
+        self._departed: list[StaleGroups] = []
         self._was_push_stopped = False
 
     @property
@@ -224,9 +168,9 @@ class Node:
 
     def _delete_departed(self, budget_seconds: float) -> Sequence[GroupResult]:
         """In the thread that pushes. The list is replaced at the end only, so that a push given up loses nothing."""
-        own = _gateway_of(self.settings)
+        own = gateway_of(self.settings)
         due = sum(not departed.pushes_to_wait for departed in self._departed)
-        left: list[_Departed | None] = []
+        left: list[StaleGroups | None] = []
         for departed in self._departed:
             if departed.pushes_to_wait:
                 left.append(departed._replace(pushes_to_wait=departed.pushes_to_wait - 1))
@@ -293,11 +237,11 @@ class Node:
         departing = list(earlier._departed)
         if earlier.parts.sink is not None:
             keys = tuple(grouping_keys(earlier.settings))
-            gateway, may_come_back = _gateway_of(earlier.settings), earlier._was_push_stopped
-            departing.append(_Departed(earlier.parts.sink, gateway, keys, may_come_back))
+            gateway, may_come_back = gateway_of(earlier.settings), earlier._was_push_stopped
+            departing.append(StaleGroups(earlier.parts.sink, gateway, keys, may_come_back))
         own_keys = grouping_keys(self.settings)
         for departed in departing:
-            kept = own_keys if departed.gateway == _gateway_of(self.settings) else []
+            kept = own_keys if departed.gateway == gateway_of(self.settings) else []
             gone = tuple(key for key in departed.keys if key not in kept)
             if gone:
                 log.info("deleting what is not measured any more: %s", ", ".join(name_of(key) for key in gone))
@@ -327,15 +271,3 @@ class Node:
         if age_seconds > 3 * self.settings.sample_interval_seconds + 10:
             return f"the last sweep ended {age_seconds:.0f} s ago"
         return None
-
-
-def _gateway_of(settings: Settings) -> tuple[str, str, str] | None:
-    """Where groups go and how they are cut; a gateway refuses a series that a group of the other cut holds still."""
-    to = settings.pushgateway
-    return None if to is None else (to.url, to.job, to.group_by)
-
-
-def exit_code(errors: Sequence[AgentError]) -> ExitCode:
-    """The one exit code of several errors."""
-    codes = {error.exit_code for error in errors}
-    return next((code for code in EXIT_CODE_ORDER if code in codes), ExitCode.OK)
