@@ -6,16 +6,17 @@ import hashlib
 import os
 import platform
 import socket
+from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import NamedTuple
 
 from agent import __version__
 
 _HASH_CHARACTERS = 12
 
 
-class AgentInfo(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AgentInfo:
     """What does not change while the agent runs. `machine` is a short hash of the machine's id."""
 
     version: str

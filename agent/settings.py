@@ -1,11 +1,9 @@
-"""The configuration as values: frozen, typed, with the units in the names. Nothing here reads or checks a file.
-
-They are named tuples, and used by name only: docs/architecture.md says why.
-"""
+"""The configuration as values: frozen, typed, with the units in the names. Nothing here reads or checks a file."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,14 +11,16 @@ if TYPE_CHECKING:
     from agent.i2c.place import Mux, Place
 
 
-class AveragingChoices(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AveragingChoices:
     """What a chip can average: counts, and conversion times in seconds, each indexed by its register code."""
 
     counts: tuple[int, ...]
     conversion_seconds: tuple[float, ...]
 
 
-class ChipOptions(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ChipOptions:
     """What the configuration may say of a kind of chip; each file in `chips/` declares its own.
 
     Attributes:
@@ -38,15 +38,17 @@ class ChipOptions(NamedTuple):
     averaging: AveragingChoices | None = None
 
 
-class Averaging(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Averaging:
     """An averaging that the user chose; `averaging = "auto"` is None instead."""
 
-    count: int  # type: ignore[assignment] # hides the method of tuples, for which nothing here has a use
+    count: int
     voltage_seconds: float
     current_seconds: float
 
 
-class Device(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Device:
     """One measured load.
 
     Attributes:
@@ -74,7 +76,8 @@ class Device(NamedTuple):
         return " ".join([self.chip, *(str(part) for part in where if part is not None)])
 
 
-class PushgatewaySettings(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PushgatewaySettings:
     """Where and how to push. Empty paths of the file are None here."""
 
     url: str
@@ -96,21 +99,24 @@ class PushgatewaySettings(NamedTuple):
         return tuple(file for file in files if file is not None)
 
 
-class ServeSettings(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
     """Where to answer scrapes."""
 
     host: str
     port: int
 
 
-class MetricsSettings(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MetricsSettings:
     """Which optional series are made."""
 
     extremes: bool = True
     ina260_names: bool = False
 
 
-class Settings(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Settings:
     """A whole configuration that has been found good. `pushgateway` or `serve` is there, or both."""
 
     hostname: str

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from agent import chips
 from agent.check import Finding, failed, ok, warning
-from agent.chips import Kept
+from agent.chips import ExpectedBits
 from agent.config.tables import MUX_ADDRESSES
 from agent.errors import AgentError, BusError, BusyError, ConfigError, SensorError
 from agent.i2c import hints
@@ -244,13 +244,13 @@ def _finding(
     """Numbers only as far as the chip's present configuration vouches for them."""
     if isinstance(result, SensorError):
         return failed(device, result)
-    if all(map(Kept.is_written, chip.configuration, found)):
+    if all(map(ExpectedBits.is_written, chip.configuration, found)):
         if result.volts == 0:
             return warning(
                 device, f"{name}: reads 0 V", "is the rail on, and the chip's bus voltage pin on the load's side?"
             )
         return ok(device, f"{name}: {_shown(result)}, configured as a run does")
-    if all(map(Kept.is_power_on, chip.configuration, found)):
+    if all(map(ExpectedBits.is_power_on, chip.configuration, found)):
         return ok(device, f"{name}: {result.volts:.3f} V, in its power-on state; will be configured at the start")
     kept, word = next(pair for pair in zip(chip.configuration, found, strict=True) if not pair[0].is_written(pair[1]))
     return ok(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import pkgutil
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agent.i2c.bus import describe
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     """Reads a register as an unsigned number, most significant byte first; raises OSError."""
 
 
-class Accumulated(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Accumulated:
     """What a chip has added up by itself since it got its power, whether anybody looked or not.
 
     Both words have `ACCUMULATOR_BITS` and begin again at zero beyond them. They are kept as they were read, so that a
@@ -50,7 +52,8 @@ class Accumulated(NamedTuple):
 ACCUMULATOR_BITS = 40
 
 
-class Measurement(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Measurement:
     """What a chip says of one device: load-side bus voltage, and current, positive towards the load.
 
     Attributes:
@@ -62,7 +65,8 @@ class Measurement(NamedTuple):
     accumulated: Accumulated | None = None
 
 
-class Kept(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ExpectedBits:
     """Bits of a register that hold what we wrote for as long as the chip has power.
 
     Attributes:
@@ -102,8 +106,8 @@ class I2CChip(ABC):
     place: Place
     results: tuple[Register, ...]
     accumulators: tuple[Register, ...] = ()
-    configuration: tuple[Kept, ...]
-    status: Kept | None = None
+    configuration: tuple[ExpectedBits, ...]
+    status: ExpectedBits | None = None
     new_result: int = 0
     conversion_seconds: float
 
@@ -126,7 +130,7 @@ class I2CChip(ABC):
     def configure(self) -> None:
         """Write `configuration` to the chip just identified, which starts a conversion. Raises OSError."""
 
-    def mark(self) -> None:  # noqa: B027 - a chip without a status has nothing to be marked with
+    def set_canary(self) -> None:  # noqa: B027 - a chip without a status has nothing to be marked with
         """Write `status` to the chip just identified. Raises OSError."""
 
     @abstractmethod

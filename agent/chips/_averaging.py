@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.settings import Averaging, AveragingChoices
@@ -15,10 +16,11 @@ CONVERSION_SECONDS = (140e-6, 204e-6, 332e-6, 588e-6, 1.1e-3, 2.116e-3, 4.156e-3
 _LONGEST_OVERHANG = 1.1
 
 
-class Codes(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Codes:
     """Register codes of an averaging, and how long one result takes with it."""
 
-    count: int  # type: ignore[assignment] # hides the method of tuples, for which nothing here has a use
+    count: int
     voltage: int
     current: int
     conversion_seconds: float

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agent.chips import I2CChip, Kept, Measurement, place_of, probe_failure
+from agent.chips import ExpectedBits, I2CChip, Measurement, place_of, probe_failure
 from agent.chips import _averaging as averaging
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
@@ -127,11 +127,11 @@ class INA23xChip(I2CChip):
         length_bytes = (self.BITS + self.RIGHT_OF_VALUE) // 8
         self.results = (Register(BUS_VOLTAGE, length_bytes), Register(SHUNT_VOLTAGE, length_bytes))
         self.configuration = (
-            Kept(Register(_CONFIGURATION), _WIDE_RANGE, power_on=_WIDE_RANGE, bits=_RANGE_AND_DELAY),
-            Kept(Register(_SHUNT_CALIBRATION), _EVERY_SHUNT, power_on=_EVERY_SHUNT),
-            Kept(Register(_ADC_CONFIGURATION), adc_configuration, _POWER_ON_ADC_CONFIGURATION),
+            ExpectedBits(Register(_CONFIGURATION), _WIDE_RANGE, power_on=_WIDE_RANGE, bits=_RANGE_AND_DELAY),
+            ExpectedBits(Register(_SHUNT_CALIBRATION), _EVERY_SHUNT, power_on=_EVERY_SHUNT),
+            ExpectedBits(Register(_ADC_CONFIGURATION), adc_configuration, _POWER_ON_ADC_CONFIGURATION),
         )
-        self.status = Kept(
+        self.status = ExpectedBits(
             Register(_DIAGNOSTICS), _MARK, power_on=_MARK_AT_POWER_ON, bits=_MARK_AND_ITS_STEADY_NEIGHBOURS
         )
         self.new_result = _CONVERSION_READY
@@ -150,8 +150,8 @@ class INA23xChip(I2CChip):
             )
         return (self._driver.configuration, self._driver.shunt_calibration, self._driver.adc_configuration)
 
-    def mark(self) -> None:
-        """See `I2CChip.mark`."""
+    def set_canary(self) -> None:
+        """See `I2CChip.set_canary`."""
         self._driver.diagnostics = _MARK
 
     def configure(self) -> None:

@@ -6,7 +6,8 @@ a Si7021 at 0x40. So what tells most comes first, and the next register is read 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,7 +19,8 @@ ADDRESSES = range(0x40, 0x50)
 """Where all of them sit: the straps A0 and A1 select one of these, of four on an INA3221."""
 
 
-class Word(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Word:
     """What the bits under a mask of a register are."""
 
     register: int
@@ -26,7 +28,8 @@ class Word(NamedTuple):
     mask: int = 0xFFFF
 
 
-class Identity(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Identity:
     """A kind of power monitor.
 
     Attributes:

@@ -7,9 +7,10 @@ in_voltage*_input in millivolts, in_current*_input in milliamperes, and the labe
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.chips import Measurement
 from agent.errors import AgentError, PermissionDeniedError, SensorError
@@ -30,7 +31,8 @@ _IIO_FOLDERS = "iio:device*"
 _BUS_VOLTAGES = range(1, 4)
 
 
-class PowerInput(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PowerInput:
     """An input that the kernel measures volts and amperes at.
 
     Attributes:
@@ -46,7 +48,8 @@ class PowerInput(NamedTuple):
     label: str | None
 
 
-class _Input(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Input:
     """An input in sysfs, and the files that it is read from."""
 
     number: int
@@ -60,19 +63,19 @@ def power_inputs(class_folder: Path = CLASS_FOLDER, drivers_folder: Path = DRIVE
 
     Other chips have voltages and currents as well, but only a power monitor measures both at one place.
     """
-    found = []
+    power_inputs = []
     by_hwmon = sorted(class_folder.glob("*"), key=lambda folder: (len(folder.name), folder.name))
     for folder in chain(by_hwmon, sorted(drivers_folder.glob(f"{_LEGACY_DRIVER}/*/{_IIO_FOLDERS}"))):
         name = _read_text(folder / "name")
         if name is None or not name.startswith("ina"):
             continue
         lasting = _lasting(folder)
-        found += [
-            PowerInput(name, lasting, number, label if label and label.isprintable() else None)
-            for number, label, volts_file, amperes_file in _inputs(folder)
-            if number in _BUS_VOLTAGES and volts_file.exists() and amperes_file.exists()
+        power_inputs += [
+            PowerInput(name, lasting, found.number, found.label if found.label and found.label.isprintable() else None)
+            for found in _inputs(folder)
+            if found.number in _BUS_VOLTAGES and found.volts_file.exists() and found.amperes_file.exists()
         ]
-    return tuple(found)
+    return tuple(power_inputs)
 
 
 class Chip:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from agent.chips import I2CChip, Kept, Measurement, _signatures, place_of, probe_failure
+from agent.chips import ExpectedBits, I2CChip, Measurement, _signatures, place_of, probe_failure
 from agent.chips import _averaging as averaging
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
@@ -72,7 +72,7 @@ class Chip(I2CChip):
         samples = _AVERAGED | codes.count
         configuration = _WIDEST_RANGES_CONTINUOUSLY | samples << 7 | samples << 3
         self.results = (Register(_BUS_VOLTAGE), Register(_SHUNT_VOLTAGE))
-        self.configuration = (Kept(Register(_CONFIGURATION), configuration, _POWER_ON_CONFIGURATION),)
+        self.configuration = (ExpectedBits(Register(_CONFIGURATION), configuration, _POWER_ON_CONFIGURATION),)
 
     def identify(self, port: I2C) -> tuple[int, ...]:
         """See `I2CChip.identify`.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from agent.chips import I2CChip, Kept, Measurement, place_of, probe_failure
+from agent.chips import ExpectedBits, I2CChip, Measurement, place_of, probe_failure
 from agent.chips import _averaging as averaging
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
@@ -68,8 +68,8 @@ class Chip(I2CChip):
         # MODE 111: current and bus voltage, continuously.
         configuration = 0x6000 | codes.count << 9 | codes.voltage << 6 | codes.current << 3 | 0b111
         self.results = (Register(_BUS_VOLTAGE), Register(_CURRENT))
-        self.configuration = (Kept(Register(_CONFIGURATION), configuration, _POWER_ON_CONFIGURATION),)
-        self.status = Kept(Register(_MASK_ENABLE), _MARK, power_on=0, bits=_MARK_AND_ITS_EMPTY_NEIGHBOURS)
+        self.configuration = (ExpectedBits(Register(_CONFIGURATION), configuration, _POWER_ON_CONFIGURATION),)
+        self.status = ExpectedBits(Register(_MASK_ENABLE), _MARK, power_on=0, bits=_MARK_AND_ITS_EMPTY_NEIGHBOURS)
         self.new_result = _CONVERSION_READY
 
     def identify(self, port: I2C) -> tuple[int, ...]:
@@ -82,8 +82,8 @@ class Chip(I2CChip):
             raise SensorError(f"not an INA260 at {self.place}: {error}") from error
         return (self._driver.configuration,)
 
-    def mark(self) -> None:
-        """See `I2CChip.mark`."""
+    def set_canary(self) -> None:
+        """See `I2CChip.set_canary`."""
         self._driver.mask_enable = _MARK
 
     def configure(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from agent.chips import I2CChip, Kept, Measurement, place_of, probe_failure
+from agent.chips import ExpectedBits, I2CChip, Measurement, place_of, probe_failure
 from agent.chips import _averaging as averaging
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
@@ -77,8 +77,8 @@ class Chip(I2CChip):
         configuration = enabled | codes.count << 9 | codes.voltage << 6 | codes.current << 3 | 0b111
         # Shunt voltage of inputs 1-3: 0x01, 0x03, 0x05; bus voltage: 0x02, 0x04, 0x06.
         self.results = tuple(Register(number) for i in inputs for number in (2 * i, 2 * i - 1))
-        self.configuration = (Kept(Register(_CONFIGURATION), configuration, _POWER_ON_CONFIGURATION),)
-        self.status = Kept(Register(_MASK_ENABLE), _MARK, power_on=0, bits=_MARK_AND_ITS_EMPTY_NEIGHBOURS)
+        self.configuration = (ExpectedBits(Register(_CONFIGURATION), configuration, _POWER_ON_CONFIGURATION),)
+        self.status = ExpectedBits(Register(_MASK_ENABLE), _MARK, power_on=0, bits=_MARK_AND_ITS_EMPTY_NEIGHBOURS)
         self.new_result = _CONVERSION_READY
 
     def identify(self, port: I2C) -> tuple[int, ...]:
@@ -95,8 +95,8 @@ class Chip(I2CChip):
             )
         return (self._driver.configuration,)
 
-    def mark(self) -> None:
-        """See `I2CChip.mark`."""
+    def set_canary(self) -> None:
+        """See `I2CChip.set_canary`."""
         self._driver.mask_enable = _MARK
 
     def configure(self) -> None:

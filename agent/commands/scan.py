@@ -6,9 +6,10 @@ import argparse
 import os
 import sys
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
 from agent.commands import SIMULATED, is_simulated, load_settings, tidied_up_when_stopped
@@ -108,7 +109,8 @@ def run(options: argparse.Namespace) -> int:
     return _exit_code(troubles)
 
 
-class _Surroundings(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
     """What is scanned: the machine, or what a configuration simulates; and what is missing before it begins."""
 
     buses: Sequence[BusName]

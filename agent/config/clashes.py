@@ -13,7 +13,8 @@ is read is the wired AND of both: a wrong number, and no error. Chips behind dif
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from agent.i2c.place import Place, describe_segment
 
@@ -24,7 +25,8 @@ MUX_KIND = "mux"
 ONLY_INPUT = 0
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Part:
     """A mux, or a chip as one device sees it.
 
     Attributes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import voluptuous as vol
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from agent.settings import ChipOptions
 
 INTERVAL_KEYS = ("interval", "sample_interval", "max_gap")
-_DEFAULT_SECONDS = {key: Settings._field_defaults[f"{key}_seconds"] for key in INTERVAL_KEYS}
+_DEFAULT_SECONDS = {
+    key: field.default for field in fields(Settings) for key in INTERVAL_KEYS if field.name == f"{key}_seconds"
+}
 
 
 def check_top(top: Table, default_hostname: str) -> None:

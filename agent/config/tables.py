@@ -6,7 +6,8 @@ Which keys must be there, and what they mean together, is for `rules.py` and `wi
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import voluptuous as vol
 
@@ -124,7 +125,8 @@ KEYS: dict[str, dict[str, Callable[[object], Any]]] = {
 _SHAPES = {where: _shape(keys) for where, keys in KEYS.items()}
 
 
-class Table(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Table:
     """One table of the file.
 
     Attributes:

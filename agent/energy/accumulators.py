@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from agent.chips import ACCUMULATOR_BITS
 
@@ -20,7 +21,8 @@ _SUPPLY_TOLERANCE = 0.2
 _OFF_VOLTS = 0.5
 
 
-class Flow(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Flow:
     """Energy to the load, and energy back as a positive number."""
 
     delivered_joules: float

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 
-class Counters(NamedTuple):
-    """What only ever rises. A tuple, like the two below: each reading makes one of each.
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What only ever rises.
 
     Attributes:
         joules: energy delivered while power was positive.
@@ -22,7 +23,8 @@ class Counters(NamedTuple):
     resets: int = 0
 
 
-class LastReading(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LastReading:
     """The end of the time that is accounted for: where the next reading carries on from.
 
     Attributes:
@@ -46,7 +48,8 @@ class LastReading(NamedTuple):
     volts: float = 0.0
 
 
-class Saved(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Saved:
     """What a device's account hands over to the next run.
 
     Attributes:
@@ -62,4 +65,4 @@ class Saved(NamedTuple):
     def measured_at(self, source: str | None) -> Saved:
         """The same for a source; another one's first reading says nothing of the time before it."""
         is_same = self.source is None or source is None or self.source == source
-        return self._replace(last=self.last if is_same else None, source=source)
+        return replace(self, last=self.last if is_same else None, source=source)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 
-class Extremes(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Extremes:
     """The lowest and highest readings of an interval."""
 
     min_volts: float
@@ -18,7 +18,8 @@ class Extremes(NamedTuple):
     max_watts: float
 
 
-class Means(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Means:
     """Means over the readings of an interval, signed."""
 
     volts: float

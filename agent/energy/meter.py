@@ -6,7 +6,8 @@ about the time since the last push; it is closed for a push and, if that fails, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from agent.energy.accumulators import flow_between
 from agent.energy.counters import Counters, LastReading, Saved
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 _LATE_SAMPLES = 1.5
 
 
-class DeviceSnapshot(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class DeviceSnapshot:
     """What is published of a device. Without a good reading in the interval there are no means and no extremes."""
 
     device: str
@@ -34,7 +36,8 @@ class DeviceSnapshot(NamedTuple):
     last_read_unix_seconds: float | None
 
 
-class Closed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Closed:
     """An interval that has ended, as a push tells it and as a scrape does.
 
     Attributes:
@@ -84,11 +87,11 @@ class DeviceAccount:
                 # Nobody knows what the rail did while the chip had no power: nothing is counted across it.
                 self.is_up = False
                 self._count(resets=self.saved.counters.resets + 1)
-                self.saved = self.saved._replace(last=None)
+                self.saved = replace(self.saved, last=None)
             case Converting():
                 # It had to be configured anew: what it added up until then may have been measured in other steps.
                 if self.saved.last is not None and self.saved.last.energy_word is not None:
-                    self.saved = self.saved._replace(last=self.saved.last._replace(energy_word=None, charge_word=None))
+                    self.saved = replace(self.saved, last=replace(self.saved.last, energy_word=None, charge_word=None))
 
     @property
     def has_unpushed_readings(self) -> bool:
@@ -123,7 +126,7 @@ class DeviceAccount:
         )
 
     def _count(self, **changes: int) -> None:
-        self.saved = self.saved._replace(counters=self.saved.counters._replace(**changes))
+        self.saved = replace(self.saved, counters=replace(self.saved.counters, **changes))
 
     def _add_reading(self, reading: Reading) -> None:
         self.is_up = True
@@ -135,8 +138,8 @@ class DeviceAccount:
             delivered, returned, seconds, last = self._added_up(reading, accumulated) or self._energy_since_last(
                 reading
             )
-            last = last._replace(
-                energy_word=accumulated.energy_word, charge_word=accumulated.charge_word, volts=reading.volts
+            last = replace(
+                last, energy_word=accumulated.energy_word, charge_word=accumulated.charge_word, volts=reading.volts
             )
         counters = self.saved.counters
         self.saved = Saved(
@@ -208,13 +211,15 @@ class DeviceAccount:
         conversions that were read is shared between them.
         """
         at_seconds, power_watts, window_seconds = reading.at_seconds, reading.power_watts, reading.window_seconds
-        if self.saved.last is None:
+        last = self.saved.last
+        if last is None:
             return 0.0, 0.0, 0.0, LastReading(at_seconds, power_watts)
-        last_at_seconds, last_power_watts, last_assumed_seconds, excess, returned_excess, _, _, _ = self.saved.last
-        seconds = at_seconds - last_at_seconds
+        last_power_watts = last.power_watts
+        excess, returned_excess = last.excess_joules, last.returned_excess_joules
+        seconds = at_seconds - last.at_seconds
         if not 0.0 < seconds <= self._longest_gap_seconds:
             return 0.0, 0.0, 0.0, LastReading(at_seconds, power_watts, 0.0, excess, returned_excess)
-        assumed_seconds = last_assumed_seconds + seconds
+        assumed_seconds = last.assumed_seconds + seconds
         unseen_seconds = 0.0
         if assumed_seconds > window_seconds:  # at least what is older than a conversion has been reported on
             reported_seconds = assumed_seconds - window_seconds
@@ -226,7 +231,7 @@ class DeviceAccount:
         elif reading.is_new:
             assumed_seconds = 0.0
         # Of all the time since the conversion before: half of what nobody saw at the last power, all else at this one.
-        last_share_seconds = unseen_seconds / 2 - last_assumed_seconds
+        last_share_seconds = unseen_seconds / 2 - last.assumed_seconds
         share_seconds = seconds - last_share_seconds
         if last_power_watts >= 0.0 and power_watts >= 0.0 and not returned_excess:
             joules = last_power_watts * last_share_seconds + power_watts * share_seconds - excess

@@ -18,9 +18,9 @@ import logging
 import os
 import pwd
 import zlib
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from agent.energy.counters import Counters, LastReading, Saved
 from agent.errors import BusyError, ConfigError, PermissionDeniedError
@@ -38,7 +38,8 @@ SIMULATED_COUNTERS = "simulated"
 log = logging.getLogger(__name__)
 
 
-class NodeCounters(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class NodeCounters:
     """What the agent counts of itself."""
 
     pushes: int = 0
@@ -46,16 +47,17 @@ class NodeCounters(NamedTuple):
     missed_samples: int = 0
 
 
-class State(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class State:
     """Everything that one run hands over to the next."""
 
-    devices: Mapping[str, Saved] = MappingProxyType({})
+    devices: Mapping[str, Saved] = field(default_factory=dict)
     node: NodeCounters = NodeCounters()
 
     def measured_at(self, sources: Mapping[str, str]) -> State:
         """The same for a configuration that measures each of these devices at its source."""
         known = {name: self.devices.get(name, Saved()).measured_at(source) for name, source in sources.items()}
-        return self._replace(devices={**self.devices, **known})
+        return replace(self, devices={**self.devices, **known})
 
     def devices_read_in_this_boot(self) -> frozenset[str]:
         """Those whose last reading the next one can carry on from."""
@@ -186,8 +188,8 @@ class StateFile:
             log.warning("%s: the machine went down before the last run ended; counters start from zero", self.path)
             return State()
         # The monotonic clock began anew with the boot: when the last reading was taken means nothing any more.
-        devices = {name: saved._replace(last=None) for name, saved in file.state.devices.items()}
-        return file.state._replace(devices=devices)
+        devices = {name: replace(saved, last=None) for name, saved in file.state.devices.items()}
+        return replace(file.state, devices=devices)
 
     def save(self, state: State, *, ended_well: bool) -> bool:
         """Write the state; return whether what it holds may be published.
@@ -217,7 +219,7 @@ class StateFile:
             "boot": self._boot,
             "ended_well": ended_well,
             "devices": {name: _fields(saved) for name, saved in state.devices.items()},
-            "node": state.node._asdict(),
+            "node": asdict(state.node),
         }
         text = json.dumps(content)
         must_reach_disk = ended_well or not self._disk_says_running
@@ -263,7 +265,8 @@ class StateFile:
         log.warning("%s: cannot be used (%s), kept as %s; counters start from zero", self.path, error, aside)
 
 
-class _Content(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Content:
     boot: str
     ended_well: bool
     state: State
@@ -288,8 +291,8 @@ def _fields(saved: Saved) -> dict[str, Any]:
     """As `_saved` reads it."""
     last = saved.last
     return {
-        "counters": saved.counters._asdict(),
-        "last": None if last is None else last._asdict(),
+        "counters": asdict(saved.counters),
+        "last": None if last is None else asdict(last),
         "last_read_unix_seconds": saved.last_read_unix_seconds,
         "source": saved.source,
     }

@@ -11,9 +11,10 @@ from __future__ import annotations
 import errno
 import fcntl
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, BusError, BusyError
 from agent.i2c import hints
@@ -65,7 +66,8 @@ class _HeldBus:
         pass
 
 
-class Way(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Way:
     """What leads to one stretch of bus.
 
     Attributes:

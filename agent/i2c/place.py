@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 BusName = int | Literal["board"]
 """N of /dev/i2c-N, or "board": the board's own default bus through Blinka."""
 
 
-class Mux(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Mux:
     """A TCA9548A or PCA9546A, on the trunk of its bus or, with `parent`, behind a channel of another mux."""
 
     name: str
@@ -19,7 +21,8 @@ class Mux(NamedTuple):
     parent_channel: int | None = None
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Place:
     """Where a chip sits: its bus, the mux and channel directly before it (None on the trunk), its address."""
 
     bus: BusName

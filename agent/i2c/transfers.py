@@ -8,6 +8,7 @@ else the bus object is asked, as ever.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -47,7 +48,8 @@ class I2C(Protocol):
         """Write, then read without letting go of the bus."""
 
 
-class OpenBus(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class OpenBus:
     """A bus that has been opened.
 
     Attributes:

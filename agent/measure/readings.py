@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.chips import Accumulated
     from agent.errors import AgentError
 
 
-class Reading(NamedTuple):
-    """One V/I/P triple of one device. A tuple, since a sweep makes one for every device.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One V/I/P triple of one device.
 
     Attributes:
         power_watts: positive towards the load, negative when it flows back.
@@ -33,7 +35,8 @@ class Reading(NamedTuple):
     accumulated: Accumulated | None = None
 
 
-class Failure(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Failure:
     """A device could not be read. With `tried` False nobody asked it: its chip rests after earlier failures."""
 
     device: str
@@ -41,7 +44,8 @@ class Failure(NamedTuple):
     tried: bool = True
 
 
-class Converting(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Converting:
     """A chip was configured a moment ago and its first result is not there before `ready_at_seconds` (monotonic).
 
     `power_lost` says why it had to be configured: it had fallen back to its power-on state while it was in use.

@@ -6,11 +6,12 @@ What a chip measured before it was configured, or before its power failed, is ne
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from agent import chips
-from agent.chips import Kept, hwmon
+from agent.chips import ExpectedBits, hwmon
 from agent.errors import AgentError, BusError, SensorError
 from agent.i2c.bus import describe
 from agent.measure.readings import Converting, Failure, Outcome, Reading
@@ -75,7 +76,8 @@ class _Mark(Enum):
     KEPT = "seen with the last results"
 
 
-class _FirstResult(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _FirstResult:
     """The conversion that is waited for after a chip was opened.
 
     Attributes:
@@ -200,14 +202,14 @@ class _I2CStation:
 
     def _leave_mark(self) -> None:
         """Leave the mark that tells of a power loss; only a run does, which then goes by it."""
-        self._through_driver(lambda _: self._chip.mark())
+        self._through_driver(lambda _: self._chip.set_canary())
         self._mark = _Mark.LEFT
 
     def _is_set_up(self, found: Sequence[int]) -> bool:
         """Whether the chip converts as it should, by what its configuration holds; notices that it lost its power."""
         chip = self._chip
-        is_written = all(map(Kept.is_written, chip.configuration, found))
-        is_power_on = all(map(Kept.is_power_on, chip.configuration, found))
+        is_written = all(map(ExpectedBits.is_written, chip.configuration, found))
+        is_power_on = all(map(ExpectedBits.is_power_on, chip.configuration, found))
         if is_written and is_power_on and chip.status is not None:
             # The user wants what the chip wakes up with, so that only the status tells.
             is_written = chip.status.is_written(self._read_register(chip.status.register))
@@ -217,7 +219,7 @@ class _I2CStation:
             self._has_been_read = False
         return is_written and not self._has_stopped_converting
 
-    def _watch(self, status: Kept | None) -> None:
+    def _watch(self, status: ExpectedBits | None) -> None:
         """Read this after the results in every sweep; None: the whole configuration."""
         self._status = status
         measured = (*self._chip.results, *self._chip.accumulators)
@@ -273,7 +275,7 @@ class _I2CStation:
         longest_seconds = self._chip.conversion_seconds * _MISSED_CONVERSIONS + _CONVERSION_GRACE_SECONDS
         if read_at_seconds - self._new_at_seconds > longest_seconds:
             found = self._bus.read(self.place.address, self._configuration)
-            if not all(map(Kept.is_written, self._chip.configuration, found)):
+            if not all(map(ExpectedBits.is_written, self._chip.configuration, found)):
                 raise self._not_ours(found)
             self._has_stopped_converting = True
             raise SensorError(f"{self._name}: has stopped converting; it is configured anew")
@@ -292,7 +294,7 @@ class _I2CStation:
                 "faulty chip, or does its power fail again and again?"
             )
         look_again_at_seconds = now + min(self._chip.conversion_seconds / 16, 0.05)
-        self._awaited = awaited._replace(ready_at_seconds=look_again_at_seconds)
+        self._awaited = replace(awaited, ready_at_seconds=look_again_at_seconds)
         return False
 
     def _has_results(self) -> bool:
@@ -306,8 +308,8 @@ class _I2CStation:
         """
         chip, status = self._chip, self._status
         found = self._bus.read(self.place.address, self._configuration)
-        is_written = all(map(Kept.is_written, chip.configuration, found))
-        is_power_on = all(map(Kept.is_power_on, chip.configuration, found))
+        is_written = all(map(ExpectedBits.is_written, chip.configuration, found))
+        is_power_on = all(map(ExpectedBits.is_power_on, chip.configuration, found))
         if is_written and status is not None and status_word is not None and status.is_written(status_word):
             self._check_at_seconds = self._clock.monotonic() + CONFIGURATION_CHECK_SECONDS
             return self._outcomes(results, is_new=self._is_new(results, status_word, read_at_seconds))

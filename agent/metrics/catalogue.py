@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import Metric
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from agent.energy.state import NodeCounters
 
 
-class Snapshot(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Snapshot:
     """Everything that is published at one moment.
 
     Attributes:
@@ -32,7 +34,8 @@ class Snapshot(NamedTuple):
     has_counters: bool
 
 
-class Series(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Series:
     """One metric: `value` takes it from a snapshot, or gives None where there is nothing to say.
 
     Attributes:

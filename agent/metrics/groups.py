@@ -6,7 +6,8 @@ three shapes: a group a device (no labels), one group a node (label `device`), a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
@@ -36,7 +37,8 @@ def name_of(grouping_key: Mapping[str, str]) -> str:
     return "node" if device is None else f"device {device}"
 
 
-class Group(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Group:
     """Metrics that are pushed together and replace each other as a whole.
 
     Attributes:
@@ -110,7 +112,8 @@ def _registry(families: Iterable[Metric]) -> CollectorRegistry:
     return registry
 
 
-class _Labelled(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Labelled:
     """A device, and the labels that its samples carry."""
 
     snapshot: DeviceSnapshot

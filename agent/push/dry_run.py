@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from agent.push.render import delete_requests, put_requests
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from agent.settings import PushgatewaySettings
 
 
-class Printed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Printed:
     """A group that was shown."""
 
     name: str

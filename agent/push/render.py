@@ -6,7 +6,8 @@ worker thread, a retry sends the same bytes again, and a dry run shows what a re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from prometheus_client import delete_from_gateway, push_to_gateway
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from agent.settings import PushgatewaySettings
 
 
-class Request(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Request:
     """One request to the gateway; it holds no credentials, those are added when it is sent.
 
     Attributes:

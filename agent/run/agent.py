@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from agent.energy.meter import Account
 from agent.energy.state import State
@@ -34,7 +35,8 @@ log = logging.getLogger(__name__)
 _BUDGET_SHARE = 0.9
 
 
-class Parts(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Parts:
     """What a node is made of.
 
     Attributes:
@@ -102,7 +104,7 @@ class Node:
 
     def missed(self, samples: int) -> None:
         """Count readings that were left out because a sweep took too long."""
-        self.counters = self.counters._replace(missed_samples=self.counters.missed_samples + samples)
+        self.counters = replace(self.counters, missed_samples=self.counters.missed_samples + samples)
 
     def begin_push(self, *, is_last: bool = False, budget_seconds: float | None = None) -> None:
         """Close the intervals, save the counters and start pushing; without a sink, only publish.
@@ -110,7 +112,7 @@ class Node:
         With `is_last` nothing will be pushed after this that the saved counters do not hold.
         """
         if self.parts.sink is not None:
-            self.counters = self.counters._replace(pushes=self.counters.pushes + 1)
+            self.counters = replace(self.counters, pushes=self.counters.pushes + 1)
         snapshot = self._close_intervals(is_last=is_last)
         sink = self.parts.sink
         if sink is None:
@@ -144,7 +146,7 @@ class Node:
             self._push_seconds,
             has_counters,
         )
-        self.published = snapshot._replace(devices=tuple(interval.last_interval for interval in closed))
+        self.published = replace(snapshot, devices=tuple(interval.last_interval for interval in closed))
         return snapshot
 
     def begin_delete(self, budget_seconds: float) -> None:
@@ -173,7 +175,7 @@ class Node:
         left: list[StaleGroups | None] = []
         for departed in self._departed:
             if departed.pushes_to_wait:
-                left.append(departed._replace(pushes_to_wait=departed.pushes_to_wait - 1))
+                left.append(replace(departed, pushes_to_wait=departed.pushes_to_wait - 1))
             else:
                 is_pushed_to = own is not None and departed.gateway is not None and own[0] == departed.gateway[0]
                 left.append(departed.delete(budget_seconds / due, is_pushed_to=is_pushed_to))
@@ -188,7 +190,7 @@ class Node:
         errors = [result.error for result in report.results if result.error is not None]
         self._last_push_errors = errors
         if errors:
-            self.counters = self.counters._replace(push_failures=self.counters.push_failures + 1)
+            self.counters = replace(self.counters, push_failures=self.counters.push_failures + 1)
         # Nothing was pushed, and nothing is settled, where the report has no results at all.
         for key, result in zip(grouping_keys(self.settings), report.results, strict=bool(report.results)):
             self._settle(key, pushed=result.error is None)
@@ -245,7 +247,7 @@ class Node:
             gone = tuple(key for key in departed.keys if key not in kept)
             if gone:
                 log.info("deleting what is not measured any more: %s", ", ".join(name_of(key) for key in gone))
-                self._departed.append(departed._replace(keys=gone, pushes_to_wait=0))
+                self._departed.append(replace(departed, keys=gone, pushes_to_wait=0))
 
     def scrape_registry(self) -> CollectorRegistry | None:
         """What `/metrics` says: what was published last; its counters are saved, so they never go back."""

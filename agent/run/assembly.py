@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.chips import hwmon
 from agent.energy.state import COUNTERS, SIMULATED_COUNTERS, State, StateFile, boot_id
@@ -36,7 +36,8 @@ ONCE_LOCK_WAIT_SECONDS = 5.0
 _LOCK_POLL_SECONDS = 0.05
 
 
-class RunOptions(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RunOptions:
     """What the command line says of a run.
 
     Attributes:
@@ -47,11 +48,12 @@ class RunOptions(NamedTuple):
     is_once: bool = False
     is_dry_run: bool = False
     is_simulated: bool = False
-    recordings: Mapping[str, Path] = MappingProxyType({})
+    recordings: Mapping[str, Path] = field(default_factory=dict)
     write: Callable[[str], None] = print
 
 
-class Surroundings(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Surroundings:
     """What a node is handed from outside."""
 
     clock: Clock
@@ -94,7 +96,7 @@ class Hardware:
 
             tree = SimulatedHwmon(kernel_owned, world.rails, root / "hwmon", clock.monotonic)
             self.open_kernel_chip = lambda device: _Refreshed(
-                hwmon.Chip(device._replace(sensor=str(tree.folders[device.sensor or ""]))), tree.refresh
+                hwmon.Chip(replace(device, sensor=str(tree.folders[device.sensor or ""]))), tree.refresh
             )
 
 

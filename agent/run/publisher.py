@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +42,8 @@ class Sink(Protocol):
         """Let go of idle connections."""
 
 
-class PushReport(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PushReport:
     """The end of a push: a result for each group, or the exception that should not have happened."""
 
     results: Sequence[GroupResult]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from agent.errors import GatewayUnreachableError
 
@@ -19,7 +20,8 @@ log = logging.getLogger(__name__)
 _MOST_PUSHES_TO_WAIT = 256
 
 
-class StaleGroups(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class StaleGroups:
     """Groups of an earlier configuration that are still to be deleted from its gateway.
 
     Attributes:
@@ -53,14 +55,14 @@ class StaleGroups(NamedTuple):
             if result.error is not None and not away:
                 log.warning("cannot be deleted: %s", result.error)
         if not away:
-            return self._replace(may_come_back=False, pushes_to_wait=1) if self.may_come_back else None
+            return replace(self, may_come_back=False, pushes_to_wait=1) if self.may_come_back else None
         keys = tuple(key for key, _ in away)
         if is_pushed_to:
-            return self._replace(keys=keys)
+            return replace(self, keys=keys)
         if not self.failures:
             log.warning("cannot be deleted yet: %s; it is tried again, ever more rarely", away[0][1])
         wait = min(2**self.failures, _MOST_PUSHES_TO_WAIT)
-        return self._replace(keys=keys, failures=self.failures + 1, pushes_to_wait=wait)
+        return replace(self, keys=keys, failures=self.failures + 1, pushes_to_wait=wait)
 
 
 def gateway_of(settings: Settings) -> tuple[str, str, str] | None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from agent.chips import _signatures as identities
 from agent.config.tables import MUX_ADDRESSES, MUX_CHANNELS
@@ -48,7 +49,8 @@ def scan_bus(bus: Bus, names: Iterator[str], hidden: Iterable[int] = (), progres
     return _Scan(bus, names, frozenset(hidden), progress).run()
 
 
-class _Segment(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Segment:
     """A stretch of bus that is still to be looked at, and the addresses that answer on the way to it."""
 
     mux: Mux | None

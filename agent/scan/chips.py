@@ -64,9 +64,9 @@ class ChipReader:
 
     def _input(self, identity: Identity, position: int, number: int | None, shunt_ohms: float | None) -> FoundInput:
         measuring = identity.measuring[position] if identity.measuring else ()
-        for register, value, mask in measuring:
-            word = self._word(register)
-            if word is None or word & mask != value:
+        for expected in measuring:
+            word = self._word(expected.register)
+            if word is None or word & expected.mask != expected.value:
                 return FoundInput(number, None, "switched off, does not measure now")
         device = Device("", identity.chip, self._place, input=number, shunt_ohms=shunt_ohms)
         chip = chips.i2c_chip(identity.chip)([device], _ANY_INTERVAL_SECONDS)

@@ -22,7 +22,8 @@ driver HT16K33 (0x70-0x77), the PCA9685's call to all (0x70), the pressure senso
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from agent.errors import BusError
 from agent.i2c import hints
@@ -42,7 +43,8 @@ class OpenMuxError(BusError):
     """A mux keeps a channel open, whatever is written: another look would take what is behind it for its neighbours."""
 
 
-class MuxKind(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MuxKind:
     """A kind of mux, by its name in the configuration.
 
     Attributes:

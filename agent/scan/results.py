@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from agent.i2c.place import Place
 
@@ -17,7 +18,8 @@ ASSUMED_SHUNT_OHMS = 0.1
 """Nobody can see the shunt of a board over its bus: amperes are given for this one, until it is looked up."""
 
 
-class FoundMux(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FoundMux:
     """A mux, under the name that it got."""
 
     mux: Mux
@@ -29,7 +31,8 @@ class FoundMux(NamedTuple):
         return Place(self.mux.bus, self.mux.parent, self.mux.parent_channel, self.mux.address)
 
 
-class FoundInput(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FoundInput:
     """An input of a chip.
 
     Attributes:
@@ -43,7 +46,8 @@ class FoundInput(NamedTuple):
     problem: str | None = None
 
 
-class FoundChip(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FoundChip:
     """A power monitor; without `inputs` where wattpush cannot read it."""
 
     place: Place
@@ -52,14 +56,16 @@ class FoundChip(NamedTuple):
     has_external_shunt: bool = False
 
 
-class Unknown(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Unknown:
     """Something that answers."""
 
     place: Place
     note: str = ""
 
 
-class KernelOwned(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class KernelOwned:
     """An address that a kernel driver has, which was not touched.
 
     Attributes:
@@ -71,7 +77,8 @@ class KernelOwned(NamedTuple):
     channels: tuple[tuple[int, int], ...] = ()
 
 
-class Finds(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Finds:
     """Everything found on a bus, each kind in the order in which it was found: the trunk, then mux after mux.
 
     Attributes:

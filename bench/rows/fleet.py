@@ -7,7 +7,7 @@ import itertools
 import math
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -112,14 +112,14 @@ def _measured_where_it_ends(
 def _requests_of_nodes(nodes: int, group_by: str, *, has_extremes: bool) -> list[list[Request]]:
     """The requests of each node's push."""
     settings = settings_of(configuration(_DEVICES, pushgateway=f'group_by = "{group_by}"'))
-    settings = settings._replace(metrics=MetricsSettings(extremes=has_extremes))
+    settings = replace(settings, metrics=MetricsSettings(extremes=has_extremes))
     assert settings.pushgateway is not None  # noqa: S101 - the configuration has the section
     snapshots = [snapshot_of(settings, seed) for seed in range(min(nodes, _DISTINCT_PAYLOADS))]
     groups = [make_groups(snapshot, settings) for snapshot in snapshots]
     requests = []
     for node in range(nodes):
         renamed = [
-            group._replace(grouping_key={**group.grouping_key, "hostname": f"node-{node}"})
+            replace(group, grouping_key={**group.grouping_key, "hostname": f"node-{node}"})
             for group in groups[node % len(groups)]
         ]
         requests.append(put_requests(renamed, settings.pushgateway))

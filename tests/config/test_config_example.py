@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_a_commented_out_value_is_the_default(parse_text: Parse) -> None:
     assert parse_text(uncommented(EXAMPLE)).metrics == MetricsSettings()
     everything = parse_text(uncommented(EXAMPLE))
     as_it_is = parse_text(EXAMPLE)
-    for name in Settings._fields:
+    for name in (field.name for field in fields(Settings)):
         if name.endswith("_seconds"):
             assert getattr(everything, name) == getattr(as_it_is, name)
     assert everything.devices[:3] == as_it_is.devices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 HOUR = 3600.0
 STEPS = (5 * HOUR, -5 * HOUR, 365 * 24 * HOUR, -365 * 24 * HOUR, -1.5, 0.7)
-QUICK_CPU = CPU._replace(averaging=Averaging(1, 140e-6, 140e-6))
+QUICK_CPU = replace(CPU, averaging=Averaging(1, 140e-6, 140e-6))
 WATTS = 6.0
 
 

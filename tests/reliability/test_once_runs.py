@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from agent.simulate.clock import HandClock
 
 WATTS = 6.0
-QUICK_CPU = CPU._replace(averaging=Averaging(1, 140e-6, 140e-6))
+QUICK_CPU = replace(CPU, averaging=Averaging(1, 140e-6, 140e-6))
 
 
 @pytest.mark.reliability(14, "six `--once` runs at the same moment", "they wait for each other; no energy counts twice")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,7 @@ def test_the_energy_of_an_outage_is_whole_however_long_it_lasts(clock: HandClock
     rows = [(10.0 * number + 1.0, 12.0, 0.25 * (1 + number % 5)) for number in range(outage_seconds // 10 + 60)]
     recording = Recording(rows)
     settings = settings_for(
-        CPU._replace(averaging=Averaging(1, 140e-6, 140e-6)), interval_seconds=60.0, sample_interval_seconds=2.0
+        replace(CPU, averaging=Averaging(1, 140e-6, 140e-6)), interval_seconds=60.0, sample_interval_seconds=2.0
     )
     gateway, begins_seconds = MemoryGateway(), clock.seconds
     truth = recording.beginning_at(begins_seconds)

@@ -10,6 +10,7 @@ import datetime as dt
 import socket
 import ssl
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,7 +100,7 @@ def keeps_pace(node: Watched) -> bool:
 
 def run_once_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[..., object] | None) -> Watched:
     clock = SystemClock()
-    devices = CPU._replace(averaging=QUICK), DISK._replace(averaging=QUICK)
+    devices = replace(CPU, averaging=QUICK), replace(DISK, averaging=QUICK)
     settings = settings_for(
         *devices, sample_interval_seconds=SAMPLE_SECONDS, interval_seconds=PUSH_SECONDS, pushgateway=pushgateway
     )

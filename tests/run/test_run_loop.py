@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
 
 AWAY = GatewayUnreachableError("gateway.invalid: no answer")
 FAST = Averaging(1, 140e-6, 140e-6)
-QUICK_CPU = CPU._replace(averaging=FAST)
-QUICK_DISK = DISK._replace(averaging=FAST)
-SLOW_DISK = DISK._replace(averaging=Averaging(1024, 8.244e-3, 8.244e-3))  # a result every 16.9 s
+QUICK_CPU = replace(CPU, averaging=FAST)
+QUICK_DISK = replace(DISK, averaging=FAST)
+SLOW_DISK = replace(DISK, averaging=Averaging(1024, 8.244e-3, 8.244e-3))  # a result every 16.9 s
 
 
 class Run:
@@ -285,7 +286,7 @@ def test_a_dry_run_with_delete_on_exit_prints_the_deletions(clock: HandClock) ->
     gateway = PushgatewaySettings("http://gateway.invalid/prefix", delete_on_exit=True)
     run = Run(settings_for(QUICK_CPU, pushgateway=gateway), clock)
     written: list[str] = []
-    run.node.parts = run.node.parts._replace(sink=DryRun(gateway, written.append))
+    run.node.parts = replace(run.node.parts, sink=DryRun(gateway, written.append))
     run.until(1001.5)
     run.loop.finish()
     assert written[-2:] == [
@@ -315,7 +316,7 @@ def test_a_reload_keeps_counters_and_intervals_and_deletes_what_is_gone(clock: H
     assert run.of("cpu", "watts") == 6
 
 
-@pytest.mark.parametrize(("later_cpu", "seconds"), [(QUICK_CPU, 5.5), (QUICK_CPU._replace(place=DISK.place), 4.0)])
+@pytest.mark.parametrize(("later_cpu", "seconds"), [(QUICK_CPU, 5.5), (replace(QUICK_CPU, place=DISK.place), 4.0)])
 def test_a_reload_counts_no_energy_between_readings_of_two_chips(
     clock: HandClock, later_cpu: Device, seconds: float
 ) -> None:
@@ -556,7 +557,7 @@ def test_once_notices_that_a_chip_has_lost_its_power_since_the_run_before_it(clo
 def test_once_counts_nothing_between_readings_of_two_chips(clock: HandClock, tmp_path: Path, chip: str) -> None:
     """Two devices had each other's names: an INA228 does not go on from what another one has added up."""
     shunt_ohms = None if chip == "ina260" else 0.015
-    left, right = (device._replace(chip=chip, shunt_ohms=shunt_ohms) for device in (CPU, DISK))
+    left, right = (replace(device, chip=chip, shunt_ohms=shunt_ohms) for device in (CPU, DISK))
     rails = {"cpu": ConstantRail(12.0, 0.5, clock.monotonic), "disk": ConstantRail(12.0, 3.0, clock.monotonic)}
     world, gateway = world_for(settings_for(left, right), clock, rails), MemoryGateway()
 
@@ -570,14 +571,14 @@ def test_once_counts_nothing_between_readings_of_two_chips(clock: HandClock, tmp
 
     once(left, right)
     assert once(left, right) == [(360, 60, 0), (2160, 60, 0)]
-    swapped = left._replace(place=right.place), right._replace(place=left.place)
+    swapped = replace(left, place=right.place), replace(right, place=left.place)
     assert once(*swapped) == [(360, 60, 0), (2160, 60, 0)]
     assert once(*swapped) == [(2520, 120, 0), (2520, 120, 0)]
 
 
 def test_once_takes_a_device_that_moved_to_a_new_chip_for_no_power_loss(clock: HandClock, tmp_path: Path) -> None:
     world, gateway = world_for(settings_for(CPU, DISK), clock), MemoryGateway()
-    for cpu in (CPU, CPU._replace(place=DISK.place)):
+    for cpu in (CPU, replace(CPU, place=DISK.place)):
         node = node_of(settings_for(cpu), world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
         assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
         assert gateway.groups["device cpu"]["wattpush_device_resets_total"] == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,9 +25,10 @@ from tests.run.running import CPU, GOLDEN, MODEM, RADIO, MemoryGateway, node_of,
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-FAN = CPU._replace(name="fan", place=CPU.place._replace(channel=7))  # type: ignore[union-attr]  # it has a place
+assert CPU.place is not None
+FAN = replace(CPU, name="fan", place=replace(CPU.place, channel=7))
 NODE = settings_for(CPU, RADIO, MODEM, FAN)
-PER_NODE = NODE._replace(pushgateway=PushgatewaySettings("http://gateway.invalid:9091", group_by="node"))
+PER_NODE = replace(NODE, pushgateway=PushgatewaySettings("http://gateway.invalid:9091", group_by="node"))
 
 
 def text_of(registry: CollectorRegistry) -> str:
@@ -58,7 +60,7 @@ def golden_files() -> dict[str, str]:
         f"# {' '.join(f'{key}={value}' for key, value in group.grouping_key.items())}\n{text_of(group.registry)}"
         for group in make_groups(snapshot, NODE)
     )
-    ina260_names = NODE._replace(metrics=MetricsSettings(extremes=False, ina260_names=True))
+    ina260_names = replace(NODE, metrics=MetricsSettings(extremes=False, ina260_names=True))
     return {
         "group_by_device.prom": per_device,
         "group_by_node.prom": text_of(make_groups(snapshot, PER_NODE)[0].registry),
@@ -124,7 +126,7 @@ def test_extremes_and_the_ina260_names_are_made_as_the_configuration_says() -> N
     snapshot = simulated_snapshot()
 
     def names(**metrics: bool) -> set[str]:
-        return names_in(scrape_registry(snapshot, NODE._replace(metrics=MetricsSettings(**metrics))))
+        return names_in(scrape_registry(snapshot, replace(NODE, metrics=MetricsSettings(**metrics))))
 
     usual = names()
     assert {"wattpush_device_min_volts", "wattpush_device_max_watts"} <= usual
@@ -139,14 +141,14 @@ def test_extremes_and_the_ina260_names_are_made_as_the_configuration_says() -> N
 
 
 def test_the_ina260_names_are_for_ina260s_only() -> None:
-    settings = NODE._replace(metrics=MetricsSettings(ina260_names=True))
+    settings = replace(NODE, metrics=MetricsSettings(ina260_names=True))
     made = make_groups(simulated_snapshot(), settings)
     with_names = [group.grouping_key["device"] for group in made if "ina260_power_watts" in names_in(group.registry)]
     assert with_names == ["cpu"]  # the other INA260 is unplugged, so it has no means
 
 
 def test_counters_that_could_not_be_saved_are_left_out_and_the_rest_is_still_said() -> None:
-    snapshot = simulated_snapshot()._replace(has_counters=False)
+    snapshot = replace(simulated_snapshot(), has_counters=False)
     for group in make_groups(snapshot, NODE):
         names = {name for name in names_in(group.registry) if not name.startswith("process_")}
         assert not {name for name in names if name.endswith("_total")}
@@ -166,7 +168,7 @@ def test_a_chip_of_the_kernel_has_no_place_on_a_bus() -> None:
 
 def test_what_is_not_known_yet_is_left_out() -> None:
     names = names_in(
-        make_groups(simulated_snapshot()._replace(push_seconds=None, sweep_seconds=None), NODE)[-1].registry
+        make_groups(replace(simulated_snapshot(), push_seconds=None, sweep_seconds=None), NODE)[-1].registry
     )
     assert not names & {"wattpush_agent_push_seconds", "wattpush_agent_sweep_seconds"}
     assert "wattpush_agent_pushes_total" in names

@@ -272,7 +272,8 @@ def test_labels_and_names_that_several_inputs_of_the_kernel_share_become_devices
     write(linux.hwmon / "hwmon5", "ina3221", {1: (None, 5000, 10)})
     assert cli.main(["scan", "--toml"]) == ExitCode.OK
     devices = settings_of(capsys.readouterr().out).devices
-    assert [hwmon.Chip(device, linux.hwmon).read()[:2] for device in devices] == [
+    measurements = [hwmon.Chip(device, linux.hwmon).read() for device in devices]
+    assert [(measured.volts, measured.amperes) for measured in measurements] == [
         *((volts, milliamperes / 1000) for volts in (3.0, 4.0) for milliamperes in (10, 20, 30)),
         (5.0, 0.01),
     ]

@@ -193,7 +193,7 @@ def test_a_chip_with_a_shunt_on_the_board_is_read_as_it_is_and_named_again_once_
         assert (found.identity.chip, found.identity.is_sure) == (chip, chip != "ina219")
         measured = found.inputs[0].measurement
         assert measured is not None
-        assert measured[:2] == pytest.approx((rail.volts, rail.amperes))
+        assert (measured.volts, measured.amperes) == pytest.approx((rail.volts, rail.amperes))
         assert found.has_external_shunt
     node.bench.run_next()  # the scan has taken no mark and no power away
 
