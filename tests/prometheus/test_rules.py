@@ -102,12 +102,12 @@ def anchors(path: Path) -> list[str]:
     return [re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings]
 
 
-def test_every_runbook_is_of_an_alert_that_exists_and_says_how_to_look_and_how_to_mend() -> None:
+def test_every_alert_has_a_runbook_with_meaning_diagnosis_and_fix() -> None:
     text = (PROJECT / "docs" / "alerts.md").read_text(encoding="utf-8")
     books = dict(re.findall(r"^## (Wattpush\w+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     assert books.keys() == ALERTS.keys()
     for alert, book in books.items():
-        assert re.findall(r"^\*\*(.+?)\*\*", book, re.MULTILINE) == ["Means.", "Look.", "Mend."], alert
+        assert re.findall(r"^\*\*(.+?)\*\*", book, re.MULTILINE) == ["Meaning.", "Diagnosis.", "Fix."], alert
 
 
 LIMITS_TEST = """
