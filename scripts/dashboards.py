@@ -1,10 +1,9 @@
-"""Writes the Grafana dashboards: python -m scripts.dashboards [FOLDER], else deploy/grafana/dashboards.
+"""Write the Grafana dashboards: python -m scripts.dashboards [FOLDER], by default to deploy/grafana/dashboards.
 
-Needs Python 3.11, for the SDK.
+The Grafana SDK needs Python 3.11.
 
-What is shown of a gateway is masked by `wattpush:device_age:fresh` of deploy/prometheus/rules/recordings.yml, since a
-gateway goes on showing the last values of the dead. What is made of counters needs no mask: those of the dead stand
-still.
+A gateway keeps showing the last values of a stale node, so gauges are masked with `wattpush:device_age:fresh` from
+deploy/prometheus/rules/recordings.yml. Counters need no mask: those of a stale node stand still.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ def number(title: str, description: str, unit: str, *queries: prometheus.Dataque
 
 
 def with_names(panel: stat.Panel) -> stat.Panel:
-    """Numbers with their names."""
+    """Show each number with the name of its series."""
     return panel.text_mode(BigValueTextMode.VALUE_AND_NAME)
 
 
@@ -100,7 +99,7 @@ def curves(title: str, description: str, unit: str, *queries: prometheus.Dataque
 
 
 def band(title: str, description: str, unit: str, mean: str, quantity: str) -> timeseries.Panel:
-    """The mean of one device within the band of its lowest and highest readings; repeated for each device."""
+    """The mean of one device inside the band between its lowest and highest readings, repeated for each device."""
     panel = curves(
         title,
         description,
@@ -123,12 +122,12 @@ def band(title: str, description: str, unit: str, mean: str, quantity: str) -> t
 
 
 def rows(title: str, description: str, columns: dict[str, tuple[str, str]], hidden: tuple[str, ...]) -> table.Panel:
-    """A row for each set of labels; `columns` are a query and a unit by title."""
+    """One row per set of labels; `columns` maps a title to a query and its unit."""
     panel = named(table.Panel(), title, description, "none")
     renamed = {}
     for ref, (column, (expression, unit)) in zip("ABCDEFGH", columns.items(), strict=False):
         panel.with_target(cells(expression, ref))
-        # So does Grafana name the values of several queries; those of a single one are just "Value".
+        # Grafana names the values of several queries this way; those of a single query are just "Value".
         renamed[f"Value #{ref}" if len(columns) > 1 else "Value"] = column
         properties = [DynamicConfigValue("unit", unit)]
         if unit in {"volt", "amp", "watt", "kwatth"}:
@@ -143,7 +142,7 @@ def rows(title: str, description: str, columns: dict[str, tuple[str, str]], hidd
     return panel
 
 
-def started(uid: str, title: str, description: str, time_from: str) -> dashboard.Dashboard:
+def new_dashboard(uid: str, title: str, description: str, time_from: str) -> dashboard.Dashboard:
     return (
         dashboard.Dashboard(title)
         .uid(uid)
@@ -186,12 +185,12 @@ DEVICES = any_of(choice("device", "Device", f"wattpush_device_up{{{NODE}}}"))
 
 
 def energy(window: str) -> str:
-    """Kilowatt-hours of each device within a window."""
+    """Kilowatt-hours per device within a window."""
     return f"sum by ({BY_DEVICE}) (increase(wattpush_device_joules_total{{{DEVICE}}}{window})) / 3.6e6"
 
 
 def coverage() -> str:
-    """The share of the chosen time that was measured, of each device."""
+    """The measured share of the selected time range, per device."""
     measured = f"increase(wattpush_device_measured_seconds_total{{{DEVICE}}}[$__range])"
     return f"clamp_max(sum by ({BY_DEVICE}) ({measured}) / $__range_s, 1)"
 
@@ -200,27 +199,27 @@ def fleet_numbers() -> list[stat.Panel]:
     return [
         number(
             "Power now",
-            "The sum of the last means of all devices. Nodes that have stopped pushing are left out. A device that "
-            "feeds another one counts twice: choose the devices above.",
+            "The sum over all devices of the last mean power. Stale nodes are left out. Where one device feeds "
+            "another, that power counts twice: select devices above.",
             "watt",
             instant(f"sum(wattpush:device_watts:fresh{{{DEVICE}}})"),
         ),
         number(
             "Energy, last 24 hours",
-            "What flowed into all devices. What was not measured is not in it: see the coverage below.",
+            "Energy delivered to all devices. Unmeasured time is left out: see the coverage below.",
             "kwatth",
             instant(f"sum(wattpush:device_kwh:increase1d{{{DEVICE}}})"),
         ).decimals(2),
         number(
             "Energy, last 30 days",
-            "The same of 30 days; less if Prometheus keeps less.",
+            "The same over 30 days, or over the retention time of Prometheus if that is shorter.",
             "kwatth",
             instant(f"sum(wattpush:device_kwh:increase30d{{{DEVICE}}})"),
         ).decimals(1),
         with_names(
             number(
                 "Cost, last 30 days",
-                "At the tariff of deploy/prometheus/rules/limits.yml.",
+                "At the tariff in deploy/prometheus/rules/limits.yml.",
                 "none",
                 instant(f"sum by (currency) (wattpush:device_cost:increase30d{{{DEVICE}}})", "{{currency}}"),
             ).decimals(2)
@@ -228,10 +227,10 @@ def fleet_numbers() -> list[stat.Panel]:
         with_names(
             number(
                 "Nodes",
-                "Alive: pushed, or was scraped, within wattpush:stale_after:seconds. Stale: the gateway shows only "
-                "what it said last.",
+                "Fresh: pushed or scraped within wattpush:stale_after:seconds. Stale: the gateway only shows the "
+                "node's last values.",
                 "none",
-                instant(f"count(wattpush:node_age:fresh{{{NODE}}}) or vector(0)", "alive", "A"),
+                instant(f"count(wattpush:node_age:fresh{{{NODE}}}) or vector(0)", "fresh", "A"),
                 instant(
                     f"count(wattpush:node_age:seconds{{{NODE}}} unless wattpush:node_age:fresh) or vector(0)",
                     "stale",
@@ -241,7 +240,7 @@ def fleet_numbers() -> list[stat.Panel]:
         ),
         number(
             "Alerts firing",
-            "All alerts of deploy/prometheus/rules/alerts.yml, of every node; docs/alerts.md says what to do.",
+            "All alerts from deploy/prometheus/rules/alerts.yml, for every node; docs/alerts.md has the runbooks.",
             "none",
             instant('count(ALERTS{alertname=~"Wattpush.*", alertstate="firing"}) or vector(0)'),
         ),
@@ -251,10 +250,10 @@ def fleet_numbers() -> list[stat.Panel]:
 def fleet_power() -> timeseries.Panel:
     return (
         curves(
-            "Power of each node",
-            "Means, one node upon the other. A node that has stopped pushing leaves the stack.",
+            "Power by node",
+            "Mean power, stacked. A stale node is left out.",
             "watt",
-            # At each point only of those that are fresh then: the mean alone would keep the dead for a window.
+            # Only nodes that are fresh at that point: the mean alone would keep a stale node for one more window.
             query(
                 f"sum by (hostname) (avg_over_time(wattpush:device_watts:fresh{{{DEVICE}}}{WINDOW}) "
                 "and wattpush:device_watts:fresh)",
@@ -278,9 +277,8 @@ def fleet_table() -> table.Panel:
     return (
         rows(
             "Devices",
-            "The last values of each device; empty where its node has stopped pushing or the device cannot be read. "
-            "Energy and coverage are those of the chosen time; where the coverage is under 100 %, the true energy is "
-            "higher.",
+            "The last values of each device; empty if its node is stale or the device cannot be read. Energy and "
+            "coverage are for the selected time range; where the coverage is below 100 %, the true energy is higher.",
             {
                 "Power": (last("wattpush_device_watts"), "watt"),
                 "Voltage": (last("wattpush_device_volts"), "volt"),
@@ -298,7 +296,9 @@ def fleet_table() -> table.Panel:
 
 
 def fleet() -> dashboard.Dashboard:
-    board = started("wattpush-fleet", "wattpush: fleet", "All nodes: power, energy, and which still push.", "now-6h")
+    board = new_dashboard(
+        "wattpush-fleet", "wattpush: fleet", "All nodes: power, energy, and which nodes still push.", "now-6h"
+    )
     for variable in (JOBS, any_of(choice("hostname", "Node", HOSTNAME)), DEVICES):
         board.with_variable(variable)
     for panel in (*fleet_numbers(), fleet_power(), fleet_table()):
@@ -310,20 +310,20 @@ def node_numbers() -> list[stat.Panel]:
     return [
         number(
             "Last push",
-            "How long ago, by the gateway's own clock.",
+            "Time since the last push, by the gateway's clock.",
             "s",
             instant(f"max(wattpush:node_age:seconds{{{NODE}}})"),
         ),
         number(
             "Power now",
-            "The sum of the last means of the devices; empty if the node has stopped pushing.",
+            "The sum over all devices of the last mean power; empty if the node is stale.",
             "watt",
             instant(f"sum(wattpush:device_watts:fresh{{{DEVICE}}})"),
         ),
         with_names(
             number(
                 "Energy",
-                "What flowed into each device in the chosen time.",
+                "Energy delivered to each device in the selected time range.",
                 "kwatth",
                 instant(energy("[$__range]"), "{{device}}"),
             )
@@ -333,7 +333,7 @@ def node_numbers() -> list[stat.Panel]:
         with_names(
             number(
                 "Coverage",
-                "The share of the chosen time that was measured. What was not is not in the energy.",
+                "The measured share of the selected time range. The energy leaves out unmeasured time.",
                 "percentunit",
                 instant(coverage(), "{{device}}"),
             )
@@ -348,15 +348,15 @@ def node_bands() -> list[timeseries.Panel]:
     return [
         band(
             "Power of $device",
-            "The true mean, from the energy counters and so right at any zoom, within the band of the lowest and the "
-            "highest reading. Negative: flows back.",
+            "The true mean, computed from the energy counters and so exact at any zoom, with the band between the "
+            "lowest and the highest reading. Negative values flow back.",
             "watt",
             f"({rate('joules')} - {rate('returned_joules')}) / ({rate('measured_seconds')} > 0)",
             "watts",
         ),
         band(
             "Voltage of $device",
-            "The mean within the band of the lowest and the highest reading: a supply that sags under load shows here.",
+            "The mean, with the band between the lowest and the highest reading. It shows a supply that sags.",
             "volt",
             f"avg_over_time(wattpush_device_volts{{{DEVICE}}}{WINDOW}) {FRESH}",
             "volts",
@@ -367,15 +367,15 @@ def node_bands() -> list[timeseries.Panel]:
 def node_curves() -> list[timeseries.Panel]:
     current = curves(
         "Current",
-        "Means. Negative: flows back.",
+        "Mean current. Negative values flow back.",
         "amp",
         query(f"avg_over_time(wattpush_device_amperes{{{DEVICE}}}{WINDOW}) {FRESH}", "{{device}}"),
     )
     returned = f"increase(wattpush_device_returned_joules_total{{{DEVICE}}}[$__interval])"
     bars = (
         curves(
-            "Energy of each bar",
-            "Each bar covers the time since the one before, an hour at least. Below zero: what flowed back.",
+            "Energy per hour",
+            "Each bar covers one hour, or longer if the time range is long. Bars below zero are returned energy.",
             "kwatth",
             query(energy("[$__interval]"), "{{device}}", "A"),
             query(f"sum by ({BY_DEVICE}) ({returned}) / -3.6e6 < 0", "{{device}} returned", "B"),
@@ -385,17 +385,17 @@ def node_curves() -> list[timeseries.Panel]:
         .fill_opacity(60)
         .stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
     )
-    trouble = curves(
-        "Trouble",
-        "Power losses of the chips, readings that failed, readings left out because a sweep took too long, and pushes "
-        "in which a group failed: how many in a short while before each point. All are best at zero.",
+    errors = curves(
+        "Errors",
+        "Chip resets after a power loss, failed readings, readings skipped because a sweep took too long, and pushes "
+        "in which a group failed: the number within a short window before each point. All should be zero.",
         "none",
         query(f"increase(wattpush_device_resets_total{{{DEVICE}}}{WINDOW})", "{{device}} chip resets", "A"),
         query(f"increase(wattpush_device_read_errors_total{{{DEVICE}}}{WINDOW})", "{{device}} read errors", "B"),
         query(f"increase(wattpush_agent_missed_samples_total{{{NODE}}}{WINDOW})", "missed samples", "C"),
         query(f"increase(wattpush_agent_push_failures_total{{{NODE}}}{WINDOW})", "push failures", "D"),
     )
-    return [current, bars, trouble, *agent_curves()]
+    return [current, bars, errors, *agent_curves()]
 
 
 def agent_curves() -> list[timeseries.Panel]:
@@ -404,21 +404,19 @@ def agent_curves() -> list[timeseries.Panel]:
 
     return [
         curves(
-            "Time of a sweep and of a push",
-            "How long the last sweep of all sensors took, and the last push. A sweep has to fit into sample_interval.",
+            "Sweep and push duration",
+            "How long the last sweep of all devices and the last push took. A sweep has to fit into sample_interval.",
             "s",
             query(last("wattpush_agent_sweep_seconds"), "sweep", "A"),
             query(last("wattpush_agent_push_seconds"), "push", "B"),
         ),
         curves(
-            "The agent's CPU",
-            "The share of one core.",
+            "Agent CPU",
+            "Share of one core.",
             "percentunit",
             query(f"rate(process_cpu_seconds_total{{{NODE}}}{WINDOW})", "CPU"),
         ),
-        curves(
-            "The agent's memory", "Resident memory.", "bytes", query(last("process_resident_memory_bytes"), "memory")
-        ),
+        curves("Agent memory", "Resident memory.", "bytes", query(last("process_resident_memory_bytes"), "memory")),
     ]
 
 
@@ -426,8 +424,8 @@ def node_tables() -> list[table.Panel]:
     hidden = ("Value", "Value #A", "__name__", "instance")
     return [
         rows(
-            "Where each device is measured",
-            "Chip, bus, mux, channel, address and input, as the agent's configuration has them.",
+            "Device wiring",
+            "Chip, bus, mux, channel, address and input, from the agent's configuration.",
             {"info": (f"wattpush_device_info{{{DEVICE}}}", "none")},
             hidden,
         )
@@ -435,7 +433,7 @@ def node_tables() -> list[table.Panel]:
         .height(6),
         rows(
             "Agent",
-            "Versions, and a short hash of the machine's id.",
+            "Versions, and a short hash of the machine id.",
             {"info": (f"wattpush_agent_info{{{NODE}}}", "none")},
             hidden,
         )
@@ -445,7 +443,7 @@ def node_tables() -> list[table.Panel]:
 
 
 def node() -> dashboard.Dashboard:
-    board = started("wattpush-node", "wattpush: node", "One node: each of its devices, and the agent itself.", "now-1h")
+    board = new_dashboard("wattpush-node", "wattpush: node", "One node: its devices, and the agent itself.", "now-1h")
     for variable in (JOBS, choice("hostname", "Node", HOSTNAME), DEVICES):
         board.with_variable(variable)
     for panel in (*node_numbers(), *node_bands(), *node_curves(), *node_tables()):
@@ -453,19 +451,20 @@ def node() -> dashboard.Dashboard:
     return board
 
 
-def written(board: dashboard.Dashboard) -> str:
+def render(board: dashboard.Dashboard) -> str:
     built = board.build()
-    # What is addressed by its number keeps it.
+    # A link to a panel contains its id, so ids stay fixed.
     for place, panel in enumerate(built.panels or [], 1):
         panel.id_val = place
     return json.dumps(built, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
 def dashboards() -> dict[str, str]:
-    """The text of each file, by its name."""
-    # Of a node one is chosen, and what is chosen alone Grafana does not escape for a regular expression.
-    one_node = written(node()).replace('hostname=~\\"$hostname\\"', 'hostname=\\"$hostname\\"')
-    return {"fleet.json": written(fleet()), "node.json": one_node}
+    """The text of each file by its name."""
+    # Grafana escapes a value for a regular expression only in variables with several values. The node has one value, so
+    # compare it exactly.
+    one_node = render(node()).replace('hostname=~\\"$hostname\\"', 'hostname=\\"$hostname\\"')
+    return {"fleet.json": render(fleet()), "node.json": one_node}
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ EXPECTED: dict[tuple[str, str, str], Callable[[Chosen], Mapping[Any, Any]]] = {
     ("fleet", "Nodes", "B"): lambda of: {(): len(of.hostnames) - len(of.alive)},
     # Three simulated nodes; and the dead one, if the others took half a minute to come up.
     ("fleet", "Alerts firing", "A"): lambda _: {(): Between(3, 4)},
-    ("fleet", "Power of each node", "A"): lambda of: {
+    ("fleet", "Power by node", "A"): lambda of: {
         (("hostname", name),): pytest.approx(sum(WATTS[device] for device in of.devices), rel=1e-3) for name in of.alive
     },
     ("fleet", "Devices", "A"): Chosen.watts,
@@ -142,25 +142,25 @@ EXPECTED: dict[tuple[str, str, str], Callable[[Chosen], Mapping[Any, Any]]] = {
     ("node", "Voltage of $device", "B"): Chosen.volts,
     ("node", "Voltage of $device", "C"): Chosen.volts,
     ("node", "Current", "A"): Chosen.amperes,
-    ("node", "Energy of each bar", "A"): Chosen.device_kwh,
-    ("node", "Energy of each bar", "B"): lambda of: {
+    ("node", "Energy per hour", "A"): Chosen.device_kwh,
+    ("node", "Energy per hour", "B"): lambda of: {
         labels: Between(-of.kwh(12.0).high, -of.kwh(12.0).low)
         for labels in of.all_devices(lambda *_: 0)
         if ("device", "battery") in labels
     },
-    ("node", "Trouble", "A"): lambda of: of.all_devices(lambda *_: 0),
-    ("node", "Trouble", "B"): lambda of: of.all_devices(lambda *_: 0),
+    ("node", "Errors", "A"): lambda of: of.all_devices(lambda *_: 0),
+    ("node", "Errors", "B"): lambda of: of.all_devices(lambda *_: 0),
     # A busy machine may miss some.
-    ("node", "Trouble", "C"): lambda of: of.all_hosts(lambda _: Between(0, 1e3)),
-    ("node", "Trouble", "D"): lambda of: of.all_hosts(lambda _: Between(0, 1e3)),
-    ("node", "Time of a sweep and of a push", "A"): lambda of: of.all_hosts(lambda _: Between(1e-6, 10)),
+    ("node", "Errors", "C"): lambda of: of.all_hosts(lambda _: Between(0, 1e3)),
+    ("node", "Errors", "D"): lambda of: of.all_hosts(lambda _: Between(0, 1e3)),
+    ("node", "Sweep and push duration", "A"): lambda of: of.all_hosts(lambda _: Between(1e-6, 10)),
     # Who is only scraped pushes nothing.
-    ("node", "Time of a sweep and of a push", "B"): lambda of: of.all_hosts(
+    ("node", "Sweep and push duration", "B"): lambda of: of.all_hosts(
         lambda _: Between(1e-6, 10), set(of.alive) - {"node-s"}
     ),
-    ("node", "The agent's CPU", "A"): lambda of: of.all_hosts(lambda _: Between(1e-6, 2)),
-    ("node", "The agent's memory", "A"): lambda of: of.all_hosts(lambda _: Between(5e6, 1e9)),
-    ("node", "Where each device is measured", "A"): places,
+    ("node", "Agent CPU", "A"): lambda of: of.all_hosts(lambda _: Between(1e-6, 2)),
+    ("node", "Agent memory", "A"): lambda of: of.all_hosts(lambda _: Between(5e6, 1e9)),
+    ("node", "Device wiring", "A"): places,
     ("node", "Agent", "A"): lambda of: of.all_hosts(lambda _: 1),
 }
 
@@ -235,8 +235,8 @@ def test_a_node_that_has_died_is_shown_by_nothing_but_its_age_and_its_energy(fle
             assert name == "node" or panel["title"] == "Devices"
     # Counters that stand still, and what a table says of where and who it was.
     assert shown == {
-        "Devices", "Energy", "Coverage", "Energy of each bar", "Trouble", "The agent's CPU",
-        "Where each device is measured", "Agent",
+        "Devices", "Energy", "Coverage", "Energy per hour", "Errors", "Agent CPU",
+        "Device wiring", "Agent",
     }  # fmt: skip
 
 
