@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Installs wattpush from this folder into /opt/wattpush, or upgrades it in place: sudo deploy/install.sh
+# Install wattpush from this folder into /opt/wattpush, or upgrade it in place: sudo deploy/install.sh
 #
-#   deploy/install.sh                       install or upgrade; may be run again at any time; enables nothing
-#   deploy/install.sh --uninstall           remove it; the configuration and the energy counters stay
+#   deploy/install.sh                       install or upgrade; safe to run again at any time; enables no unit
+#   deploy/install.sh --uninstall           remove wattpush; keep the configuration and the energy counters
 #   deploy/install.sh --uninstall --purge   remove these too, and the user
 #
-# PYTHON names the interpreter. pip reads its own variables: PIP_NO_INDEX=1 PIP_FIND_LINKS=folder installs without a network.
-# What /etc/wattpush/packages.txt lists is installed too.
+# PYTHON selects the interpreter. pip reads its usual variables: PIP_NO_INDEX=1 PIP_FIND_LINKS=folder installs offline.
+# The packages listed in /etc/wattpush/packages.txt are installed as well.
 set -euo pipefail
 umask 022
 cd "$(dirname "$0")/.."
 
 readonly HOME_FOLDER=/opt/wattpush
 readonly CONFIG=/etc/wattpush/config.toml
-# What else the environment is to hold, such as the library of a USB adapter: names for pip, one a line.
+# Additional packages for the environment, such as the library of a USB adapter: one pip requirement per line.
 readonly PACKAGES=/etc/wattpush/packages.txt
 readonly STATE=/var/lib/wattpush
 readonly UNITS=(wattpush.service wattpush-once.timer wattpush-once.service)
 
-# What is copied, and where to. The manual page and the completions are taken if they are there.
+# Source and target of each file to copy. The manual page and the completions are optional.
 readonly FILES=(
     "deploy/systemd/wattpush.service /etc/systemd/system/wattpush.service"
     "deploy/systemd/wattpush-once.service /etc/systemd/system/wattpush-once.service"
@@ -39,7 +39,7 @@ fail() {
 systemd_runs() { [ -d /run/systemd/system ]; }
 
 usable() {
-    # Not below /home or /root: the sandbox of the service hides these.
+    # Refuse an interpreter below /home or /root: the service's sandbox hides these folders.
     "$1" - 2>/dev/null <<'PYTHON'
 import ensurepip, pathlib, sys, venv
 homes = [pathlib.Path(home) for home in ("/home", "/root")]
@@ -57,10 +57,10 @@ find_python() {
         fi
     done
     if [ -n "${PYTHON:-}" ]; then say "PYTHON=$PYTHON cannot be used"; fi
-    fail "needs Python 3.10 or newer with venv, not below /home: sudo apt-get install python3-venv"
+    fail "needs Python 3.10 or newer with venv, outside /home and /root: sudo apt-get install python3-venv"
 }
 
-# Two environments take turns: the one that is in use is never touched.
+# Two environments alternate, so the one in use is never touched.
 make_environment() {
     local environment=$1 python=$2 work
     work=$(mktemp -d)
@@ -71,11 +71,11 @@ make_environment() {
     local pip=("$environment/bin/python" -m pip --quiet --disable-pip-version-check --no-input --no-cache-dir)
     awk -f deploy/pure.awk requirements.txt >"$work/requirements.txt"
     "${pip[@]}" install --no-deps --require-hashes -r "$work/requirements.txt"
-    # The tools that build the package stay outside.
+    # The build tools stay outside the environment.
     "${pip[@]}" install --no-deps --require-hashes --target "$work/build" -r requirements-build.txt
     PYTHONPATH=$work/build "${pip[@]}" install --no-deps --no-build-isolation .
     if [ -e "$PACKAGES" ]; then "${pip[@]}" install -r "$PACKAGES"; fi
-    # Without compiled files every start is several times slower.
+    # Precompile: without bytecode every start is several times slower.
     "$environment/bin/python" -m compileall -q "$environment/lib" >/dev/null || true
     "$environment/bin/wattpush" --version >/dev/null
 }
@@ -93,10 +93,10 @@ make_user() {
 install_all() {
     local python used="" next=a version
     if [ -e /usr/lib/wattpush ]; then
-        fail "is installed as a Debian package: sudo apt-get remove wattpush"
+        fail "already installed as a Debian package; please remove that first: sudo apt-get remove wattpush"
     fi
     if [ -e "$HOME_FOLDER/bin" ] && [ ! -L "$HOME_FOLDER/bin" ]; then
-        fail "$HOME_FOLDER was not made by this script; please remove it first: sudo rm -r $HOME_FOLDER"
+        fail "this script did not create $HOME_FOLDER; please remove it first: sudo rm -r $HOME_FOLDER"
     fi
     python=$(find_python)
     used=$(readlink "$HOME_FOLDER/bin" || true)
@@ -106,10 +106,10 @@ install_all() {
     make_environment "$HOME_FOLDER/$next" "$python"
     version=$("$HOME_FOLDER/$next/bin/wattpush" --version)
     if [ -n "$used" ] && [ -e "$CONFIG" ]; then
-        # The service's own credentials, should the configuration name one.
+        # The configuration may name a credential of the service.
         CREDENTIALS_DIRECTORY=/run/credentials/wattpush.service \
             "$HOME_FOLDER/$next/bin/wattpush" check --config "$CONFIG" >/dev/null ||
-            fail "$version does not accept $CONFIG; the version that is installed is left in place" 78
+            fail "$version does not accept $CONFIG; the installed version stays in place" 78
     fi
 
     local pair source target
@@ -121,20 +121,20 @@ install_all() {
     install -d -m 750 -o root -g wattpush "${CONFIG%/*}"
     if [ ! -e "$CONFIG" ] && [ ! -L "$CONFIG" ]; then
         install -m 640 -o root -g wattpush config.toml.example "$CONFIG"
-        # Whoever runs it, there is one set of counters: a second would be energy that did not flow.
+        # One set of counters for every user: pushing a second set would count energy that never flowed.
         sed -i "s|^#state_dir = .*|state_dir = \"$STATE\"|" "$CONFIG"
-        say "$CONFIG is the example: name your rails in it"
+        say "$CONFIG holds the example; enter your devices in it"
     elif [ -e "$CONFIG" ] && ! grep -q '^ *state_dir *=' "$CONFIG"; then
-        say "$CONFIG has no state_dir, so whoever runs it has counters of their own; put at its top: state_dir = \"$STATE\""
+        say "$CONFIG has no state_dir, so each user has separate energy counters; add at its top: state_dir = \"$STATE\""
     fi
     install -d -m 700 -o wattpush -g wattpush "$STATE"
 
-    # Renaming is atomic: there is no moment without a program.
+    # Renaming is atomic: the program is there at every moment.
     ln -sfn "$next/bin" "$HOME_FOLDER/bin.new"
     mv -T "$HOME_FOLDER/bin.new" "$HOME_FOLDER/bin"
     ln -sfn "$HOME_FOLDER/bin/wattpush" /usr/local/bin/wattpush
 
-    modprobe i2c-dev 2>/dev/null || say "/dev/i2c-N is not there: the module i2c-dev could not be loaded"
+    modprobe i2c-dev 2>/dev/null || say "there is no /dev/i2c-N: the kernel module i2c-dev could not be loaded"
     if [ -S /run/udev/control ]; then
         udevadm control --reload
         udevadm trigger --subsystem-match=i2c-dev
@@ -146,22 +146,23 @@ install_all() {
             say "restarting wattpush.service"
             systemctl restart wattpush.service
         elif ! systemctl --quiet is-enabled wattpush.service && ! systemctl --quiet is-enabled wattpush-once.timer; then
-            say "nothing is enabled. Next: sudo wattpush check; then one of"
-            say "    sudo systemctl enable --now wattpush.service      # reads each second, pushes every 15 s"
-            say "    sudo systemctl enable --now wattpush-once.timer   # one reading and one push a minute"
+            say "no unit is enabled. Next: sudo wattpush check; then one of"
+            say "    sudo systemctl enable --now wattpush.service      # reads every second, pushes every 15 s"
+            say "    sudo systemctl enable --now wattpush-once.timer   # one reading and one push per minute"
         fi
     else
-        say "no systemd here. Next: sudo wattpush check; then: sudo install -m 644 deploy/cron/wattpush /etc/cron.d/wattpush"
+        say "systemd is not running. Next: sudo wattpush check; then"
+        say "    sudo install -m 644 deploy/cron/wattpush /etc/cron.d/wattpush"
     fi
 }
 
 uninstall() {
     local purge=$1 pair target
     if [ -e /usr/lib/wattpush ]; then
-        fail "is installed as a Debian package: sudo apt-get remove wattpush"
+        fail "installed as a Debian package; please remove it with: sudo apt-get remove wattpush"
     fi
     if [ -e "$HOME_FOLDER/bin" ] && [ ! -L "$HOME_FOLDER/bin" ]; then
-        fail "$HOME_FOLDER was not made by this script and is left alone; please remove it first: sudo rm -r $HOME_FOLDER"
+        fail "this script did not create $HOME_FOLDER and leaves it alone; please remove it first: sudo rm -r $HOME_FOLDER"
     fi
     if systemd_runs; then
         systemctl --quiet disable --now "${UNITS[@]}" 2>/dev/null || true
@@ -171,7 +172,7 @@ uninstall() {
         read -r _ target <<<"$pair"
         rm -f "$target"
     done
-    # The folders that may have been made for these; whoever else uses them has a file there.
+    # Folders that the installation may have created. One that other software uses is not empty, and stays.
     local folder
     for folder in /usr/local/share/man/man1 /usr/local/share/bash-completion/completions /usr/local/share/bash-completion \
         /usr/local/share/zsh/site-functions /usr/local/share/zsh /etc/sysusers.d; do
@@ -186,7 +187,7 @@ uninstall() {
         if id wattpush >/dev/null 2>&1; then userdel wattpush; fi
         say "removed, with its configuration and counters"
     else
-        say "removed; ${CONFIG%/*} and the energy counters in $STATE stay (--purge removes these and the user too)"
+        say "removed; ${CONFIG%/*} and the energy counters in $STATE stay (--purge removes them and the user too)"
     fi
     if systemd_runs; then systemctl daemon-reload; fi
 }
@@ -200,9 +201,9 @@ for argument in "$@"; do
         sed -n '2,/^set/s/^# \{0,1\}//p' deploy/install.sh
         exit 0
         ;;
-    *) fail "$argument: unknown; try $0 --help" 64 ;;
+    *) fail "unknown argument: $argument; try $0 --help" 64 ;;
     esac
 done
-if "$purge" && [ "$mode" = install ]; then fail "--purge: only with --uninstall" 64; fi
+if "$purge" && [ "$mode" = install ]; then fail "--purge works only with --uninstall" 64; fi
 if [ "$(id -u)" != 0 ]; then fail "please run this as root: sudo $0 $*" 77; fi
 if [ "$mode" = uninstall ]; then uninstall "$purge"; else install_all; fi

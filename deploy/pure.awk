@@ -1,7 +1,7 @@
-# From a requirements file, what is pure Python, for any Python and any processor: awk -f deploy/pure.awk requirements.txt
+# Reduce a requirements file to pure Python, for every Python version and architecture: awk -f deploy/pure.awk requirements.txt
 #
-# sysv-ipc, the only compiled package, goes: Blinka declares it for pulses on GPIO pins, nothing here imports it, and on
-# 32-bit Arm it would need a compiler. The markers go: what only Python 3.10 needs does no harm to a newer one.
-# What is left is the whole list, to be installed with --no-deps; else pip would want sysv-ipc again.
+# This drops sysv-ipc, the only compiled package: Blinka declares it for pulses on GPIO pins, nothing here imports it, and
+# 32-bit Arm would need a compiler for it. It also drops the markers: a package that only Python 3.10 needs does a newer one
+# no harm. The result is complete; install it with --no-deps, because otherwise pip would fetch sysv-ipc again.
 /^[a-z]/ { wanted = !/^sysv-ipc==/; sub(/ ; .* \\$/, " \\") }
 wanted

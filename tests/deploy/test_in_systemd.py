@@ -336,7 +336,7 @@ def test_an_upgrade_whose_version_refuses_the_configuration_leaves_the_old_one_r
     done = machine.run(INSTALL, environ=OFFLINE)
     assert done.returncode == 78
     assert "ina261" in done.stderr
-    assert "the version that is installed is left in place" in done.stderr
+    assert "the installed version stays in place" in done.stderr
     assert (machine.show(SERVICE, "MainPID"), machine.do("readlink", "/opt/wattpush/bin")) == (process, environment)
 
 

@@ -134,7 +134,7 @@ def test_a_system_without_a_configuration_gets_the_example(system: System, scrip
     done = system.run(script, *SCRIPTS[script])
     assert done.returncode == 0, done.stderr
     assert "[[device]]" in system.config.read_text(encoding="utf-8")
-    assert "is the example: name your rails in it" in done.stderr
+    assert "holds the example; enter your devices in it" in done.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -146,7 +146,7 @@ def test_a_configuration_that_is_a_link_to_a_place_that_is_not_there_now_is_left
     done = system.run(script, *SCRIPTS[script])
     assert done.returncode == 0, done.stderr
     assert system.config.readlink() == Path("/media/card/config.toml")
-    assert "is the example" not in done.stderr
+    assert "holds the example" not in done.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -166,6 +166,6 @@ def test_who_has_a_configuration_without_a_folder_for_the_counters_is_told_what_
 def test_who_has_enabled_neither_the_service_nor_the_timer_is_told_of_both(
     system: System, enabled: str, told: int
 ) -> None:
-    assert system.install(ENABLED=enabled).count("nothing is enabled") == told
+    assert system.install(ENABLED=enabled).count("no unit is enabled") == told
     assert "systemctl daemon-reload" in system.calls()
     assert "systemctl enable" not in system.calls()
