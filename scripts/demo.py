@@ -1,4 +1,4 @@
-"""The demo: a real Pushgateway, the agent on simulated chips, and what the gateway holds after a few pushes."""
+"""Demo: a real Pushgateway, the agent on simulated chips, and the gateway's content after a few pushes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PUSHES = 3
-PATIENCE_SECONDS = 60.0
+WAIT_TIMEOUT_SECONDS = 60.0
 LISTENING = re.compile(r'msg="Listening on" address=(\S+)')
 
 CONFIG = """\
@@ -76,7 +76,7 @@ def main() -> int:
         wait_for(lambda: LISTENING.search(log.read_text(encoding="utf-8")) is not None, "the Pushgateway to listen")
         (address,) = LISTENING.findall(log.read_text(encoding="utf-8"))
         url = f"http://{address}"
-        say(f"A Pushgateway on {url}; the agent on simulated chips: two INA260 and an INA3221 behind a TCA9548A.")
+        say(f"Pushgateway at {url}. The agent runs on simulated chips: two INA260 and an INA3221 behind a TCA9548A.")
         config = folder / "config.toml"
         config.write_text(CONFIG.format(state_dir=folder / "state", url=url), encoding="utf-8")
         agent = start(stack, [sys.executable, "-m", "agent", "--config", str(config), "--simulate"], None)
@@ -84,9 +84,9 @@ def main() -> int:
         wait_for(lambda: agent.poll() is not None or pushes(url) >= PUSHES, f"{PUSHES} pushes")
         if agent.poll() is not None:
             return agent.returncode
-        say("What the gateway holds now:")
+        say("The gateway now holds:")
         show(url)
-        say("Stopped; nothing is left running.")
+        say("Done. The agent and the Pushgateway are stopped.")
     return 0
 
 
@@ -96,7 +96,7 @@ def say(line: str) -> None:
 
 
 def start(stack: ExitStack, command: list[str], log: Path | None) -> subprocess.Popen[bytes]:
-    """Start a process that ends when the demo ends, however it ends."""
+    """Start a process, and stop it when the demo ends for any reason."""
     output = None if log is None else stack.enter_context(log.open("wb"))
     process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603 - the commands are our own
 
@@ -114,7 +114,7 @@ def start(stack: ExitStack, command: list[str], log: Path | None) -> subprocess.
 
 def fetch(url: str) -> str | None:
     try:
-        with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:  # noqa: S310 - always http://127.0.0.1
+        with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:  # noqa: S310 - the url is always http://127.0.0.1
             text: str = answer.read().decode()
             return text
     except (urllib.error.URLError, ConnectionError):
@@ -147,10 +147,10 @@ def show(url: str) -> None:
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    give_up_at = time.monotonic() + WAIT_TIMEOUT_SECONDS
     while not condition():
         if time.monotonic() > give_up_at:
-            raise SystemExit(f"gave up waiting for {what}")
+            raise SystemExit(f"timed out waiting for {what}")
         time.sleep(0.1)
 
 

@@ -1,4 +1,4 @@
-"""README.md as a package index shows it: there, none of the files are that its links lead to.
+"""Adapt README.md for a package index, where its links to files lead nowhere.
 
 Called by hatchling (pyproject.toml, [tool.hatch.metadata.hooks.custom]) whenever the package is built.
 """
@@ -15,9 +15,9 @@ _LINK_TO_A_FILE = re.compile(r"!?\[([^\]]+)\]\((?![a-z]+:)([^)]+)\)")
 
 
 def without_links_to_files(markdown: str) -> str:
-    """`[words](docs/page.md)` becomes `words (docs/page.md)`: where the file is in the source distribution.
+    """Turn `[text](docs/page.md)` into `text (docs/page.md)`: the path within the source distribution.
 
-    So does a picture: its words stand in its place.
+    A picture becomes its alternative text in the same way.
     """
     return _LINK_TO_A_FILE.sub(
         lambda link: link[1] if link[1] in link[2] else f"{link[1]} ({link[2]})",
@@ -29,6 +29,6 @@ class PackageReadme(MetadataHookInterface):
     """The `readme` of the package's metadata."""
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """Set it."""
+        """Set the `readme`."""
         markdown = Path(self.root, "README.md").read_text(encoding="utf-8")
         metadata["readme"] = {"content-type": "text/markdown", "text": without_links_to_files(markdown)}

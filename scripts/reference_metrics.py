@@ -1,7 +1,7 @@
-"""The text of docs/metrics.md, made from what `agent.metrics` publishes.
+"""The text of docs/metrics.md, generated from the series that `agent.metrics.catalogue` publishes.
 
-A node with every kind of series is published in each of the three shapes, and the table is what came out: names, types,
-help, labels and make_groups. When a series is absent is found by taking things away from that node, one at a time.
+It renders a node with every kind of series in each of the three setups, and tabulates the names, types, help, labels
+and groups of the result. To find when a series is absent, it removes one thing at a time from that node.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ address = 0x40
 
 
 class Published(NamedTuple):
-    """A family of metrics as it was published. `labels` are those of its samples."""
+    """A published metric family; `labels` are the label names of its samples."""
 
     name: str
     type: str
@@ -96,23 +96,23 @@ def _snapshot(
     )
 
 
-# When something is absent, in words, and a node of which that is true.
+# Each condition under which series are absent, with a node that meets it.
 ABSENCES: tuple[tuple[str, Snapshot, Settings], ...] = (
     ("no good reading since the last push", _snapshot(is_measured=False), _settings()),
-    ("no good reading ever", _snapshot(was_ever_read=False), _settings()),
+    ("no good reading yet", _snapshot(was_ever_read=False), _settings()),
     ("the counters cannot be saved", _snapshot(has_counters=False), _settings()),
     ("before the first sweep", _snapshot(was_swept=False), _settings()),
     ("before the first push", _snapshot(was_pushed=False), _settings()),
     ("`extremes = false`", _snapshot(), _settings(extremes=False)),
     ("`ina260_names = false`, the default", _snapshot(), _settings(ina260_names=False)),
-    ("another chip than an INA260", _snapshot(), _settings(chip="ina3221")),
+    ("any chip other than an INA260", _snapshot(), _settings(chip="ina3221")),
 )
 
 UNITS = ("volts", "amperes", "watts", "joules", "seconds", "ohms", "celsius", "bytes", "ratio")
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     device_group, node_group = make_groups(_snapshot(), _settings())
     device = list(_published(device_group.registry))
     node = list(_published(node_group.registry))
@@ -124,49 +124,49 @@ def page() -> str:
     return f"""\
 # Metrics
 
-Every series that wattpush publishes: made from what the code publishes (`make generated`). Base units only: volts,
-amperes, watts, joules, seconds. Currents and powers are signed: positive flows into the load.
+All series that wattpush publishes, generated from the code (`make generated`). All units are base units: volts,
+amperes, watts, joules, seconds. Currents and powers are signed; positive values flow into the load.
 
-## Where the labels are
+## Labels
 
 {_shapes()}
 
-`job` is that of `[pushgateway]`; a scrape gets Prometheus' own `job` and `instance`. The gateway adds
-`push_time_seconds` and `push_failure_time_seconds` to every group, by its own clock. No series has a timestamp, and
-none tells when a counter was created (`_created`).
+A push has the `job` of `[pushgateway]`; a scrape gets `job` and `instance` from Prometheus. The gateway adds
+`push_time_seconds` and `push_failure_time_seconds`, by its own clock, to every group. No series has a timestamp, and
+there are no `_created` series.
 
-## Of each device
+## Series per device
 
 {_table(plain)}
 
-`wattpush_device_info` is 1; its labels say where the device is measured: {_in_code(info["wattpush_device_info"])}.
+`wattpush_device_info` is always 1. Its labels describe where the device is measured:
+{_in_code(info["wattpush_device_info"])}.
 
-The means and the extremes are over the readings since the last push; at `[serve]` they are those of the last whole
-`interval`. `joules_total` less `returned_joules_total`, divided by `measured_seconds_total`, is the true mean power of
-the time that was measured.
+Means and extremes cover the readings since the last push; with `[serve]`, those of the last whole `interval`. The true
+mean power over the measured time is `joules_total` minus `returned_joules_total`, divided by `measured_seconds_total`.
 
-With `ina260_names = true` the means of INA260s are published once more:
+`ina260_names = true` adds the means of every INA260 under these names:
 
 {_table(renamed)}
 
-## Of the node
+## Series per node
 
 {_table(ours)}
 
-`wattpush_agent_info` is 1, with the labels {_in_code(info["wattpush_agent_info"])}.
-The last is a short hash of the machine's id: two machines under one hostname differ in it.
+`wattpush_agent_info` is always 1, with the labels {_in_code(info["wattpush_agent_info"])}.
+The last is a short hash of the machine id: it differs if two machines push under one hostname.
 
-The agent's own process, as `prometheus_client` tells it, where there is a `/proc`:
+Series about the agent's process, from `prometheus_client`, on systems with `/proc`:
 
 {_table(process)}
 
-## What can be relied on
+## Guarantees
 
-- A device without one good reading since the last push has no volts, amperes and watts, and its `wattpush_device_up` is
-  0. Nothing old is ever repeated as if it were new.
-- Counters survive a restart. A pushed counter never goes back, except to zero. Where they cannot be saved, they are not
-  published at all.
-- A push replaces its make_groups as a whole (PUT): what is absent now is gone from the gateway.
+- A device without a good reading since the last push has no volts, amperes and watts, and its `wattpush_device_up` is
+  0. An old value is never published as a new one.
+- Counters survive a restart. A pushed counter never goes down, except to zero. If counters cannot be saved, they are
+  not published at all.
+- A push replaces its whole groups (PUT): a series that is absent from a push disappears from the gateway.
 """
 
 
@@ -181,7 +181,7 @@ def _everything(snapshot: Snapshot, settings: Settings) -> dict[str, Published]:
 
 
 def _table(families: Iterable[Published]) -> str:
-    lines = ["| name | type | unit | what it says | absent when |", "|---|---|---|---|---|"]
+    lines = ["| name | type | unit | meaning | absent when |", "|---|---|---|---|---|"]
     for name, kind, text, _ in families:
         lines.append(f"| `{name}` | {kind} | {_unit(name)} | {text} | {'; '.join(_absences(name)) or '-'} |")
     return "\n".join(lines)
@@ -194,7 +194,7 @@ def _absences(name: str) -> list[str]:
 
 
 def _unit(name: str) -> str:
-    """The unit, which by the rules of Prometheus ends the name: https://prometheus.io/docs/practices/naming/."""
+    """Return the unit, which ends the name by Prometheus convention: https://prometheus.io/docs/practices/naming/."""
     words = name.removesuffix("_total").split("_")
     if words[-2:] == ["timestamp", "seconds"] or words[-3:] == ["start", "time", "seconds"]:
         return "Unix seconds"
@@ -202,27 +202,27 @@ def _unit(name: str) -> str:
 
 
 def _shapes() -> str:
-    """A row for each shape and group: its key, and the labels in its body."""
-    rows = ["| shape | series of | pushed to | further labels |", "|---|---|---|---|"]
+    """Return one row per setup and group: its grouping key, and the labels in its body."""
+    rows = ["| setup | series of | pushed to | additional labels |", "|---|---|---|---|"]
     for group_by in ("device", "node"):
         settings = _settings(group_by=group_by)
         made = make_groups(_snapshot(), settings)
         rows += [
-            f'| `group_by = "{group_by}"` | {whose} | `{path}` | {labels} |'
+            f'| `group_by = "{group_by}"` | {owner} | `{path}` | {labels} |'
             for group, path in zip(made, _paths(made, settings), strict=True)
-            for whose, labels in _labels_in(group.registry)
+            for owner, labels in _labels_in(group.registry)
         ]
     rows += [
-        f"| `[serve]` | {whose} | - | {labels} |"
-        for whose, labels in _labels_in(scrape_registry(_snapshot(), _settings()))
+        f"| `[serve]` | {owner} | - | {labels} |"
+        for owner, labels in _labels_in(scrape_registry(_snapshot(), _settings()))
     ]
     return "\n".join(rows)
 
 
 def _paths(made: Sequence[Group], settings: Settings) -> list[str]:
-    """Where the make_groups are pushed to, as a dry run says it above each."""
+    """Return the path of each group, as a dry run prints it."""
     printed: list[str] = []
-    assert settings.pushgateway is not None  # noqa: S101 - it is in CONFIGURATION
+    assert settings.pushgateway is not None  # noqa: S101 - for mypy: CONFIGURATION has the table
     DryRun(settings.pushgateway, printed.append).push(made, 1.0)
     heads = [line for line in "".join(printed).splitlines() if line.startswith("# PUT ")]
     return [head.removeprefix("# PUT ") for head in heads]
@@ -230,9 +230,9 @@ def _paths(made: Sequence[Group], settings: Settings) -> list[str]:
 
 def _labels_in(registry: CollectorRegistry) -> Iterable[tuple[str, str]]:
     labels = {family.name: _in_code(family.labels) for family in _published(registry)}
-    for whose, name in (("each device", "wattpush_device_up"), ("the node", "wattpush_agent_start_time_seconds")):
+    for owner, name in (("each device", "wattpush_device_up"), ("the node", "wattpush_agent_start_time_seconds")):
         if name in labels:
-            yield whose, labels[name] or "-"
+            yield owner, labels[name] or "-"
 
 
 def _in_code(words: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Makes the pages of docs/ that are made from the code: `make generated`."""
+"""Generate the pages of docs/ that are derived from the code: `make generated`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Builds a release into dist/ and tries it: wheel, sdist, Debian package, SBOM and SHA256SUMS. See CONTRIBUTING.md.
+"""Build a release in dist/ and try it: wheel, sdist, Debian package, SBOM and SHA256SUMS. See CONTRIBUTING.md.
 
-The same commit gives the same bytes, whenever and wherever it is built: all times are those of the commit.
+The build is reproducible: every timestamp is that of the commit, so the same commit always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SUMS = "SHA256SUMS"
 
 
 def main() -> int:
-    problems = [*what_is_wrong_with_the_tree(PROJECT), *what_is_wrong_with_the_changes(PROJECT, __version__)]
+    problems = [*problems_of_the_tree(PROJECT), *problems_of_the_changelog(PROJECT, __version__)]
     for problem in problems:
         sys.stderr.write(f"release: {problem}\n")
     if problems:
@@ -52,52 +52,52 @@ def main() -> int:
 
 
 def remove_release(folder: Path) -> None:
-    """Of whatever version; what else lies there is somebody's own."""
+    """Remove the files of any earlier release, and no other files."""
     for old in (*parts_of_a_release(folder), folder / SUMS):
         old.unlink(missing_ok=True)
 
 
 def parts_of_a_release(folder: Path) -> list[Path]:
-    """What was built there, without the checksums."""
+    """Return the built files, without the checksums."""
     patterns = ("wattpush-*.whl", "wattpush-*.tar.gz", "wattpush-*.cdx.json", "wattpush_*_all.deb")
     return sorted(path for pattern in patterns for path in folder.glob(pattern))
 
 
-def what_is_wrong_with_the_tree(project: Path) -> Iterator[str]:
-    """A release is what a commit says: nothing beside it, nothing in it that nobody else has."""
+def problems_of_the_tree(project: Path) -> Iterator[str]:
+    """Check that the tree is exactly a commit, so that everyone can build the same release."""
     if not (project / ".git").exists():
-        yield "this is no git checkout: a release is made of a commit"
+        yield "this is not a git checkout: a release is built from a commit"
         return
     changed = run("git", "status", "--porcelain", folder=project)
     if changed:
-        yield f"commit or remove first what is not in the commit:\n{changed.rstrip()}"
+        yield f"commit or remove these changes first:\n{changed.rstrip()}"
 
 
-def what_is_wrong_with_the_changes(project: Path, version: str) -> Iterator[str]:
-    """CHANGELOG.md says what is new in this version, and nothing is said to be new after it."""
+def problems_of_the_changelog(project: Path, version: str) -> Iterator[str]:
+    """Check that CHANGELOG.md describes this version, and nothing is left under Unreleased."""
     text = (project / "CHANGELOG.md").read_text(encoding="utf-8")
     sections = dict(
         re.findall(r"^## \[?([^\]\n ]+)\]?(?: - [0-9-]{10})?\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     )
     if not re.search(rf"^## \[?{re.escape(version)}\]? - \d{{4}}-\d\d-\d\d$", text, re.MULTILINE):
-        yield f'CHANGELOG.md has no section "## [{version}] - YYYY-MM-DD": give "Unreleased" the version and the day'
+        yield f'CHANGELOG.md has no section "## [{version}] - YYYY-MM-DD": rename "Unreleased" to the version and date'
     elif not sections[version].strip():
-        yield f"CHANGELOG.md says nothing of {version}"
+        yield f"CHANGELOG.md: the section {version} is empty"
     if version in sections and sections.get("Unreleased", "").strip():
-        yield f"CHANGELOG.md: what is under Unreleased belongs to {version}, or the version in agent/__init__.py is old"
+        yield f"CHANGELOG.md: move the entries under Unreleased to {version}, or raise the version in agent/__init__.py"
 
 
 def build(project: Path, output: Path, epoch: str) -> None:
-    """Build the sdist, and the wheel, with the packages of this environment: nothing is fetched."""
+    """Build sdist and wheel with the packages of this environment, without downloads."""
     environment = {**os.environ, "SOURCE_DATE_EPOCH": epoch}
     run(sys.executable, "-m", "hatchling", "build", "-d", str(output), folder=project, environ=environment)
 
 
 def make_sbom(project: Path, version: str, epoch: str) -> str:
-    """A CycloneDX bill of what requirements.txt pins for all Python versions and processors, each with its hashes.
+    """Return a CycloneDX SBOM of all packages that requirements.txt pins, with their hashes.
 
-    cyclonedx-py knows neither a version that is not in pyproject.toml nor what depends on what in a list of pins. The
-    first is set here; of the second, what wattpush itself asks for.
+    cyclonedx-py finds neither a version outside pyproject.toml nor the dependencies between pinned packages. This adds
+    the version, and the direct dependencies of wattpush.
     """
     made = run(
         *(sys.executable, "-W", "ignore::UserWarning", "-m", "cyclonedx_py", "requirements", "requirements.txt"),
@@ -120,7 +120,7 @@ def make_sbom(project: Path, version: str, epoch: str) -> str:
 
 
 def refuse_bad_sbom(text: str) -> None:
-    """Hold it against CycloneDX' own schema; SystemExit if it does not follow it."""
+    """Validate against the CycloneDX schema; raise SystemExit if the SBOM is invalid."""
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
@@ -131,14 +131,14 @@ def refuse_bad_sbom(text: str) -> None:
 
 
 def write_checksums(folder: Path) -> None:
-    """SHA256SUMS, as `sha256sum --check` reads it."""
+    """Write SHA256SUMS in the format of `sha256sum --check`."""
     files = parts_of_a_release(folder)
     lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
 def try_wheel(wheel: Path, project: Path, version: str) -> None:
-    """Install the wheel into an empty environment, with the pins and their hashes and nothing else, and run it."""
+    """Install the wheel with only the pinned, hash-checked packages into an empty environment, and run it."""
     with tempfile.TemporaryDirectory(prefix="wattpush-release-") as folder:
         venv.create(folder, with_pip=True)
         python = str(Path(folder, "bin", "python"))
@@ -147,11 +147,11 @@ def try_wheel(wheel: Path, project: Path, version: str) -> None:
         run(*pip, "install", "--no-deps", "--no-index", str(wheel), folder=project)
         run(*pip, "check", folder=project)
         wattpush = str(Path(folder, "bin", "wattpush"))
-        # From another folder, and without what might lead to this one.
+        # Another folder and a minimal environment, so that nothing is imported from this checkout.
         environment = {"PATH": os.environ["PATH"], "HOME": folder}
-        said = run(wattpush, "--version", folder=Path(folder), environ=environment)
-        if said != f"wattpush {version}\n":
-            raise SystemExit(f"release: the installed wheel says that it is {said!r}")
+        printed = run(wattpush, "--version", folder=Path(folder), environ=environment)
+        if printed != f"wattpush {version}\n":
+            raise SystemExit(f"release: the installed wheel reports the version {printed!r}")
         example = str(project / "config.toml.example")
         options = ("--config", example, "--simulate", "--once", "--dry-run")
         printed = run(wattpush, *options, folder=Path(folder), environ=environment)
@@ -160,7 +160,7 @@ def try_wheel(wheel: Path, project: Path, version: str) -> None:
 
 
 def run(*command: str, folder: Path, environ: Mapping[str, str] | None = None) -> str:
-    """What a command prints; what it complains of, and the end of the release, if it fails."""
+    """Return the stdout of a command; raise SystemExit with all of its output if it fails."""
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)  # noqa: S603 - the commands are our own
     if done.returncode:
         raise SystemExit(f"release: {' '.join(command)} failed:\n{done.stdout}{done.stderr}")

@@ -1,4 +1,4 @@
-"""Make docs/watch.svg: what `wattpush watch --simulate` shows after three minutes, which pass in a moment here.
+"""Make docs/watch.svg: the screen of `wattpush watch --simulate` after three minutes of simulated time.
 
 `python scripts/watch_picture.py [FILE]`
 """
@@ -62,7 +62,7 @@ DEVICES = (
 
 
 def make_picture() -> str:
-    # The picture is the same wherever it is made.
+    # A fixed time zone makes the picture the same on every machine.
     os.environ["TZ"] = "UTC"
     time.tzset()
     names = ("name", "chip", "channel", "address", "more")
@@ -81,7 +81,7 @@ def make_picture() -> str:
         for line in lines(history.view(), WIDTH, HEIGHT, UNICODE):
             console.print(Segments([*segments(line), Segment.line()]), end="")
     picture = console.export_svg(title="wattpush watch --simulate", theme=MONOKAI, unique_id="watch")
-    # Who looks at a picture asks no other server for a font.
+    # No web fonts: viewing the picture must not contact another server.
     picture = re.sub(r"@font-face {.*?}\s*", "", picture, flags=re.DOTALL)
     return "\n".join(line.rstrip() for line in picture.splitlines()) + "\n"
 

@@ -37,18 +37,18 @@ def checkout(tmp_path: Path) -> Path:
 def test_a_release_is_made_of_a_commit_as_it_is(checkout: Path) -> None:
     (checkout / "dist").mkdir()
     (checkout / "dist" / "ignored").touch()
-    assert list(release.what_is_wrong_with_the_tree(checkout)) == []
+    assert list(release.problems_of_the_tree(checkout)) == []
 
 
 def test_a_file_beside_the_commit_is_named_and_stops_the_release(checkout: Path) -> None:
     (checkout / "forgotten.py").touch()
-    (problem,) = release.what_is_wrong_with_the_tree(checkout)
-    assert problem == "commit or remove first what is not in the commit:\n?? forgotten.py"
+    (problem,) = release.problems_of_the_tree(checkout)
+    assert problem == "commit or remove these changes first:\n?? forgotten.py"
 
 
 def test_without_a_checkout_there_is_no_release(tmp_path: Path) -> None:
-    assert list(release.what_is_wrong_with_the_tree(tmp_path)) == [
-        "this is no git checkout: a release is made of a commit"
+    assert list(release.problems_of_the_tree(tmp_path)) == [
+        "this is not a git checkout: a release is built from a commit"
     ]
 
 
@@ -64,10 +64,10 @@ RELEASED = "# Changes\n\n## [1.2.0] - 2026-03-01\n\n- New.\n\n## [1.1.0] - 2026-
         (RELEASED.replace("1.2.0", "Unreleased").replace(" - 2026-03-01", ""), 'no section "## [1.2.0] - YYYY-MM-DD"'),
         (RELEASED.replace(" - 2026-03-01", ""), 'no section "## [1.2.0] - YYYY-MM-DD"'),
         (RELEASED.replace("1.2.0", "1.2.01"), 'no section "## [1.2.0] - YYYY-MM-DD"'),
-        (RELEASED.replace("- New.\n", ""), "says nothing of 1.2.0"),
+        (RELEASED.replace("- New.\n", ""), "the section 1.2.0 is empty"),
         (
             RELEASED.replace("# Changes\n", "# Changes\n\n## Unreleased\n\n- Newer.\n"),
-            "under Unreleased belongs to 1.2.0",
+            "move the entries under Unreleased to 1.2.0",
         ),
     ],
 )
@@ -75,7 +75,7 @@ def test_a_version_that_the_changelog_does_not_tell_of_is_not_released(
     tmp_path: Path, changes: str, problem: str | None
 ) -> None:
     (tmp_path / "CHANGELOG.md").write_text(changes, encoding="utf-8")
-    problems = list(release.what_is_wrong_with_the_changes(tmp_path, "1.2.0"))
+    problems = list(release.problems_of_the_changelog(tmp_path, "1.2.0"))
     if problem is None:
         assert problems == []
     else:
@@ -86,7 +86,7 @@ def test_a_version_that_the_changelog_does_not_tell_of_is_not_released(
 def test_the_changelog_of_this_tree_is_understood() -> None:
     text = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.*)", text, re.MULTILINE)[0] in ("Unreleased", "[Unreleased]") or not list(
-        release.what_is_wrong_with_the_changes(PROJECT, __version__)
+        release.problems_of_the_changelog(PROJECT, __version__)
     )
 
 
@@ -169,4 +169,4 @@ def test_a_python_that_is_not_there_is_named_and_is_a_failure(tmp_path: Path) ->
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == "not tried, as they are not installed: Python 3.10 3.11 3.12 3.13\n"
+    assert done.stderr == "not tested, because not installed: Python 3.10 3.11 3.12 3.13\n"
