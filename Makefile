@@ -1,9 +1,9 @@
-# Two commands do all their set-up: `make demo` and `make test`. Everything they fetch stays in this folder.
+# `make demo` and `make test` do all their own set-up. Everything they download stays in this folder.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-# Servers that are not installed are unpacked here (scripts/servers).
+# scripts/servers unpacks servers here that are not installed.
 export PATH := $(CURDIR)/.cache/servers/usr/bin:$(PATH)
 
 VENV := .venv
@@ -20,27 +20,27 @@ demo:  ## run the agent on simulated chips against a real Pushgateway, and show 
 	@scripts/servers prometheus-pushgateway
 	@.venv-demo/bin/python scripts/demo.py
 
-test: environment servers lint types  ## everything that takes less than ten minutes: lint, types, tests
+test: environment servers lint types  ## lint, types and all tests that take less than ten minutes in total
 	$(PYTEST) -m "not long"
 
 test-long: environment servers  ## the tests that take minutes
 	@scripts/servers victoria-metrics
 	$(PYTEST) -m "long and not systemd"
 
-test-systemd: environment servers deb  ## install and run it all in a Debian that boots its own systemd; as root
+test-systemd: environment servers deb  ## install and run wattpush in a Debian that boots its own systemd; needs root
 	@scripts/machine $(VENV)
 	$(PYTEST) -m systemd
 
 test-all: servers  ## `make test` without lint and types, on every Python from 3.10 to 3.13
 	scripts/test-all
 
-bench: environment servers  ## our way beside the stock way, side by side: writes docs/benchmarks.md
+bench: environment servers  ## compare wattpush with the stock libraries: writes docs/benchmarks.md
 	$(BIN)/python -m bench
 
 release: environment  ## wheel, sdist, .deb, SBOM and checksums of this commit in dist/, tried in an empty environment
 	@$(BIN)/python -m scripts.release
 
-generated: environment  ## make anew what is made from the code: references, dashboards, completions, manual page, pictures
+generated: environment  ## regenerate files from the code: references, dashboards, completions, manual page, pictures
 	$(BIN)/python -m scripts.references
 	$(BIN)/python -m scripts.dashboards
 	$(BIN)/python -m scripts.command_line
@@ -53,7 +53,7 @@ lint: environment  ## ruff: rules and format
 types: environment  ## mypy, strict
 	$(BIN)/mypy
 
-format: environment  ## let ruff format and mend what it can
+format: environment  ## let ruff format and fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -66,8 +66,8 @@ servers:
 deb: environment  ## the Debian package: dist/wattpush_VERSION_all.deb, for every processor
 	@scripts/deb $(VENV)
 
-lock: environment  ## make the requirements files anew from pyproject.toml
+lock: environment  ## regenerate the requirements files from pyproject.toml
 	scripts/lock $(VENV)
 
-clean:  ## remove everything that make has made
+clean:  ## remove everything that make has created
 	rm -rf .venv .venv-demo .venv-3.* .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
