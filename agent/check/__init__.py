@@ -1,6 +1,7 @@
-"""What `wattpush check` looks at beyond the configuration, a file each: a check yields findings and prints nothing.
+"""What `wattpush check` tests beyond the configuration, a file each; imported by commands/.
 
-A check goes on after a failure, as far as what failed leaves anything to look at, and changes nothing that lasts.
+A check yields findings and prints nothing. It continues after a failure as far as it can, and changes
+nothing that lasts.
 """
 
 from __future__ import annotations

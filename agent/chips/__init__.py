@@ -1,4 +1,4 @@
-"""Every chip that wattpush reads, a file each: its options, its registers, how it is opened and what its words mean.
+"""Every chip that wattpush reads, a file each: registers and what they mean; imported by all to its right.
 
 A file here is found by its name, which is the chip's name in the configuration. It offers `OPTIONS`, what the
 configuration may say of it, and `Chip`: an `I2CChip` that the sweep reads over a bus, or, where

@@ -1,4 +1,4 @@
-"""What the command line can do, a file each: `HELP` for its line in the list, `add_arguments` and `run`.
+"""What the command line can do, a file each: `HELP`, `add_arguments` and `run`; imported by cli.py.
 
 A file here imports at its top only what every start needs; the rest where it is used.
 """

@@ -1,4 +1,4 @@
-"""Turns config.toml into `Settings`, or says everything that is wrong with it at once.
+"""Turns config.toml into `Settings`, or reports all that is wrong with it; imported by check/, scan/ and commands/.
 
 First the shape of each table on its own (`shape.py`). Then the rules between keys and between tables, over all
 values that were found good; a value once refused is gone, so that one mistake makes one line. Only when there is no

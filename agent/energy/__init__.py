@@ -1,1 +1,1 @@
-"""From readings to energy: the meter of each device and its counters, kept on disk; imports measure and chips."""
+"""From readings to energy: meters, counters and the file that keeps them; imported by all to its right."""

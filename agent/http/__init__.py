@@ -1,1 +1,1 @@
-"""Connections with a deadline, TLS, proxies and credentials, for every destination; imports settings and the clock."""
+"""Connections with a deadline, TLS, proxies and credentials; imported by all to its right."""

@@ -1,1 +1,1 @@
-"""I2C buses, the muxes on them and the paths to chips; everything that touches a chip may import it."""
+"""I2C buses, the muxes on them and the paths to chips; imported by all to its right."""

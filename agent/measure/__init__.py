@@ -1,1 +1,1 @@
-"""Reading every device once: the sweep, the session with each chip, and what they return; imports i2c and chips."""
+"""Reading every device once: the sweep, the session with each chip, the outcomes; imported by all to its right."""

@@ -1,1 +1,1 @@
-"""What is published: the catalogue of series, and the groups and scrapes made of it; imports energy."""
+"""What is published: the catalogue of series, and the groups built from it; imported by all to its right."""

@@ -1,1 +1,1 @@
-"""The Pushgateway: rendering groups, pushing and deleting them, and the dry run; imports metrics and http."""
+"""The Pushgateway: rendering, pushing and deleting groups, and the dry run; imported by all to its right."""

@@ -1,4 +1,4 @@
-"""What sits on a bus: every chip and mux, on the trunk and behind every channel, found without configuring any.
+"""What sits on a bus, on the trunk and behind every mux channel; imported by commands/.
 
 An address is probed by reading one byte from it, which writes nothing. Registers are read only where power monitors
 sit, 0x40 to 0x4F. What may be a mux is the exception, see `muxes`. Addresses that a kernel driver owns are not touched

@@ -1,1 +1,1 @@
-"""Answering scrapes with what was published last; imports metrics."""
+"""Answering scrapes with what was published last; imported by run/."""

@@ -1,4 +1,4 @@
-"""Muxes and monitor chips at register level, below the unchanged drivers: what `--simulate` runs on.
+"""Muxes and monitor chips at register level, below the real drivers; imported by run/.
 
 From the outside in: `i2c` is the bus object that programs hold, `wire` the bus itself with its faults, `mux` and the
 chips (`ina260`, `ina3221`, on the shared machine in `chips`) are the parts on it, `rails` and `recordings` are what
