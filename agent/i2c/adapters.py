@@ -1,4 +1,4 @@
-"""Opening a bus through Blinka: by its number, or as the default of the board."""
+"""Opens a bus through Blinka: by its number, or as the board's default."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ from agent.i2c.transfers import OpenBus
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.i2c.place import BusName, Mux
-    from agent.i2c.transfers import Register
-
-    Registers = tuple[Register, ...]
-    Step = tuple[tuple[Mux, ...], Mux, int]
+    from agent.i2c.place import BusName
 
 
 def open_bus(bus: BusName) -> OpenBus:
     """Open a bus through Blinka.
 
-    A numbered bus goes through Blinka's generic Linux I2C, which needs no GPIO library and knows no boards, so it opens
-    on any Linux machine. The board's default bus needs Blinka to recognise the board.
+    A numbered bus uses Blinka's generic Linux I2C, which needs no GPIO library and knows no boards, so it works on any
+    Linux machine. The board's default bus works only if Blinka recognises the board.
 
     Raises:
         PermissionDeniedError: the device file may not be opened.
@@ -33,10 +29,10 @@ def open_bus(bus: BusName) -> OpenBus:
 
 
 def prepare_blinka(buses: Sequence[BusName]) -> None:
-    """Settle, before anything of Blinka is imported, what it would otherwise guess, ask or refuse.
+    """Set the variables that Blinka reads on import; call this before importing anything of Blinka.
 
-    Without these, importing a driver on a Raspberry Pi or a Jetson wants a GPIO library that nothing here uses, asks on
-    the terminal for leave to install it, and a left-over BLINKA_MCP2221=1 stops every other bus from working.
+    Without them, importing a driver on a Raspberry Pi or a Jetson requires a GPIO library that nothing here uses and
+    offers on the terminal to install it, and a forgotten BLINKA_MCP2221=1 breaks every other bus.
     """
     os.environ.setdefault("BLINKA_SKIP_DEPENDENCY_CHECK", "1")
     if "board" not in buses:
@@ -47,7 +43,7 @@ def prepare_blinka(buses: Sequence[BusName]) -> None:
 def _open_numbered(number: int) -> OpenBus:
     path = f"/dev/i2c-{number}"
     try:
-        # Looked at first because Blinka turns every way of failing into the same RuntimeError.
+        # Opened here first, because Blinka turns every kind of failure into the same RuntimeError.
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except PermissionError as error:
         raise PermissionDeniedError(f"{path}: permission denied; {hints.of_denied_permission(path)}") from error
@@ -72,7 +68,7 @@ def _open_board() -> OpenBus:
         raise PermissionDeniedError(
             f"the board's default bus: {error}; add the user to the groups i2c and gpio, or name the bus by number"
         ) from error
-    except Exception as error:  # what Blinka raises on an unknown board has no common type
+    except Exception as error:  # Blinka raises unrelated types on an unknown board
         raise BusError(
             f"the board's default bus: Blinka cannot open it ({type(error).__name__}: {error}); "
             "name the bus by number instead, such as bus = 1 for /dev/i2c-1"
@@ -81,7 +77,7 @@ def _open_board() -> OpenBus:
 
 
 def _opened(i2c: Any, linux_i2c: Any) -> OpenBus:
-    # Blinka has no public way to its device file; USB adapters have none at all.
+    # Blinka does not publish its device file; USB adapters have none.
     smbus = getattr(linux_i2c, "_i2c_bus", None)
     device_file = getattr(smbus, "_device", None)
     if smbus is None or device_file is None:

@@ -1,23 +1,15 @@
-"""What the kernel knows of buses: which addresses its drivers own, and which buses are channels of its muxes."""
+"""What the kernel knows about buses: which addresses its drivers own, and which buses are channels of its muxes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from agent.i2c.place import Mux
-    from agent.i2c.transfers import Register
-
-    Registers = tuple[Register, ...]
-    Step = tuple[tuple[Mux, ...], Mux, int]
 
 
 def kernel_driver(number: int, address: int, sysfs: Path = Path("/sys")) -> str | None:
     """Return the name of the kernel driver that owns an address of /dev/i2c-`number`, or None.
 
-    An owned address still answers to combined transfers, so it must be looked up before it is touched. Where the bus is
-    a channel of a mux that the kernel owns, whatever sits before that mux answers too, so its owner is found as well.
+    An owned address still answers to combined transfers, so look it up before touching it. If the bus is a channel of a
+    mux that the kernel owns, parts before that mux answer too, so their owners are found as well.
     Source: kernel documentation, i2c/dev-interface ("I2C_SLAVE ... EBUSY") and the sysfs tree of the I2C core.
     """
     bus: int | None = number
@@ -31,9 +23,9 @@ def kernel_driver(number: int, address: int, sysfs: Path = Path("/sys")) -> str 
 
 
 def kernel_parent(number: int, sysfs: Path = Path("/sys")) -> int | None:
-    """Return N of the /dev/i2c-N of which /dev/i2c-`number` is a mux channel that the kernel opens; None if it is none.
+    """Return N of the /dev/i2c-N that /dev/i2c-`number` is a kernel mux channel of; None if it is no such channel.
 
-    Source: the sysfs tree of the kernel's I2C core, where the adapter of a channel lies in the folder of its parent.
+    Source: the sysfs tree of the kernel's I2C core: the adapter of a channel is in the folder of its parent adapter.
     """
     try:
         folder = (sysfs / "bus/i2c/devices" / f"i2c-{number}").resolve(strict=True)
@@ -44,7 +36,7 @@ def kernel_parent(number: int, sysfs: Path = Path("/sys")) -> int | None:
 
 
 def kernel_channels(number: int, address: int, sysfs: Path = Path("/sys")) -> tuple[tuple[int, int], ...]:
-    """Return (channel, N of its own /dev/i2c-N) for each channel of a mux that the kernel owns; none if it is no mux.
+    """Return (channel, N of its own /dev/i2c-N) for each channel of a mux that the kernel owns; empty for other chips.
 
     Source: the sysfs tree of the kernel's I2C core: the folder of the mux has a link `channel-N` to each adapter.
     """
@@ -57,6 +49,6 @@ def kernel_channels(number: int, address: int, sysfs: Path = Path("/sys")) -> tu
 
 
 def bus_numbers(dev: Path = Path("/dev")) -> tuple[int, ...]:
-    """N of every /dev/i2c-N there is."""
+    """N of every /dev/i2c-N of this machine."""
     numbers = (path.name.removeprefix("i2c-") for path in dev.glob("i2c-*"))
     return tuple(sorted(int(number) for number in numbers if number.isdecimal()))

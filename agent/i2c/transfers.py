@@ -1,8 +1,8 @@
-"""Transfers that are prepared once and then repeated: what a sweep does again and again.
+"""Transfers that are prepared once and repeated in every sweep.
 
-Blinka makes the kernel's structures anew for every transfer, which takes ten times as long as the system call itself.
-Where the bus has a device file they are made here once, with Blinka's own classes and on Blinka's own file; everywhere
-else the bus object is asked, as ever.
+Blinka builds the kernel's structures for every transfer, which takes ten times as long as the system call itself. For a
+bus with a device file they are built here once, with Blinka's own classes and for Blinka's own file; for any other bus
+the bus object does the transfers as usual.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Transfer = Callable[[], object]
-    """Does one transaction on the bus. Raises OSError, or what the back end likes."""
+    """Does one transaction on the bus. Raises OSError, or anything else that a back end raises."""
 
 
 class I2C(Protocol):
-    """What a Blinka bus object offers; mux channels and the simulator offer the same."""
+    """The interface of a Blinka bus object; mux channels and the simulator have it too."""
 
     def try_lock(self) -> bool:
         """Take the lock if it is free."""
@@ -34,7 +34,7 @@ class I2C(Protocol):
     def readfrom_into(self, address: int, buffer: bytearray, *, start: int = 0, end: int | None = None) -> None:
         """Fill the buffer from a chip."""
 
-    def writeto_then_readfrom(  # noqa: PLR0913 - as Blinka has it
+    def writeto_then_readfrom(  # noqa: PLR0913 - the signature of Blinka
         self,
         address: int,
         buffer_out: bytes | bytearray,
@@ -45,7 +45,7 @@ class I2C(Protocol):
         in_start: int = 0,
         in_end: int | None = None,
     ) -> None:
-        """Write, then read without letting go of the bus."""
+        """Write, then read without releasing the bus in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ class OpenBus:
 
     Attributes:
         i2c: the object that drivers talk to.
-        file_descriptor: the file on which other processes are locked out; None where there is none.
-        close: gives the device file back.
-        number: N of its /dev/i2c-N, which that file then is; None where there is none.
+        file_descriptor: the file whose lock keeps other processes out; None if there is none.
+        close: closes the device file.
+        number: N of its /dev/i2c-N, which is then that file; None for an adapter without one.
     """
 
     i2c: I2C
@@ -65,7 +65,7 @@ class OpenBus:
     number: int | None = None
 
     def device_file(self) -> int | None:
-        """The file descriptor, if it is that of a /dev/i2c-N, which takes transfers of its own."""
+        """The file descriptor, if it is that of a /dev/i2c-N, which accepts prepared transfers."""
         return None if self.number is None else self.file_descriptor
 
 
@@ -80,7 +80,7 @@ class RegisterReads:
     """Reads some registers of one chip, a transaction each.
 
     Attributes:
-        transfers: to be done in this order; then `words` has what they read.
+        transfers: do them in this order; `words` then returns what they read.
     """
 
     def __init__(self, opened: OpenBus, address: int, registers: Sequence[Register]) -> None:
@@ -95,7 +95,7 @@ class RegisterReads:
         )
 
     def words(self) -> tuple[int, ...]:
-        """What the registers held: unsigned, most significant byte first."""
+        """The contents of the registers: unsigned, most significant byte first."""
         if self._are_words:
             return self._unpack(self._results)
         words, start = [], 0
@@ -106,7 +106,7 @@ class RegisterReads:
 
 
 def byte_write(opened: OpenBus, address: int, value: int) -> Transfer:
-    """Writes one byte: the control byte of a mux."""
+    """A transfer that writes one byte: the control byte of a mux."""
     data = bytearray((value,))
     device_file = opened.device_file()
     if device_file is None:
@@ -115,13 +115,13 @@ def byte_write(opened: OpenBus, address: int, value: int) -> Transfer:
 
 
 def _register_read(opened: OpenBus, address: int, number: int, results: bytearray, place: slice) -> Transfer:
-    """Writes the number of a register and reads it into a slice of `results`."""
+    """A transfer that writes a register's number and reads the register into a slice of `results`."""
     pointer = bytearray((number,))
     device_file = opened.device_file()
     if device_file is None:
         read = opened.i2c.writeto_then_readfrom
         return partial(read, address, pointer, results, in_start=place.start, in_end=place.stop)
-    # One write and one read, the read last: all that the adapter of a Raspberry Pi 0-4 can do in one transfer.
+    # One write, then one read: the most that the adapter of a Raspberry Pi 0-4 can do in one transfer.
     return _transfer_on_file(
         device_file,
         [(address, False, pointer, 0, 1), (address, True, results, place.start, place.stop - place.start)],
