@@ -72,8 +72,17 @@ class Device:
     @property
     def source(self) -> str:
         """Which input of which chip it is measured at."""
-        where = (self.sensor if self.place is None else self.place.way, self.label, self.input)
+        where = (self.sensor if self.place is None else self.place.address_path, self.label, self.input)
         return " ".join([self.chip, *(str(part) for part in where if part is not None)])
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredChip:
+    """A chip on I2C with the devices that are read from it, in the order of the configuration."""
+
+    place: Place
+    chip: str
+    devices: tuple[Device, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +139,11 @@ class Settings:
     serve: ServeSettings | None = None
     metrics: MetricsSettings = MetricsSettings()
     warnings: tuple[str, ...] = ()
+
+    def chips(self) -> tuple[ConfiguredChip, ...]:
+        """The chips on I2C, in the order in which the configuration first names them."""
+        sharing: dict[Place, list[Device]] = {}
+        for device in self.devices:
+            if device.place is not None:
+                sharing.setdefault(device.place, []).append(device)
+        return tuple(ConfiguredChip(place, devices[0].chip, tuple(devices)) for place, devices in sharing.items())

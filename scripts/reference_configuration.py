@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from agent import chips
 from agent.config import parse
-from agent.config.tables import AVERAGING_KEYS, KEYS, MUX_ADDRESSES, MUX_CHANNELS
+from agent.config.tables import AVERAGING_KEYS, KEYS
 from agent.config.values import spell_duration
 from agent.errors import ConfigError
+from agent.i2c.muxes import MUX_ADDRESSES, MUX_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -448,7 +449,10 @@ def _chips(chips: Mapping[str, ChipOptions]) -> str:
         )
     lines.append(
         "\nMuxes: "
-        + ", ".join(f"`{name}` has channels 0 to {channels - 1}" for name, channels in MUX_CHANNELS.items())
+        + ", ".join(
+            f"`{name}` has channels 0 to {channels - 1}"
+            for name, channels in ((kind.name, kind.channels) for kind in MUX_KINDS.values())
+        )
         + "."
     )
     return "\n".join(lines) + "\n"

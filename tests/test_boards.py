@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import chips
-from agent.config.tables import MUX_ADDRESSES
+from agent.i2c.muxes import MUX_ADDRESSES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "boards.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (.*)", PAGE, re.MULTILINE)

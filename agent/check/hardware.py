@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING
 from agent import chips
 from agent.check import Finding, failed, ok, warning
 from agent.chips import ExpectedBits
-from agent.config.tables import MUX_ADDRESSES
 from agent.errors import AgentError, BusError, BusyError, ConfigError, SensorError
 from agent.i2c import hints
 from agent.i2c.bus import describe, is_time_out
-from agent.i2c.place import Place, bus_path, describe_segment
+from agent.i2c.muxes import CLOSED, MUX_ADDRESSES, MUX_KINDS
+from agent.i2c.place import TRUNK, Hop, bus_path, describe_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from agent.chips import I2CChip, KernelChip, Measurement
     from agent.i2c.bus import Bus
-    from agent.i2c.place import BusName, Mux
+    from agent.i2c.place import BusName, Mux, Place
     from agent.i2c.transfers import I2C
-    from agent.settings import Device, Settings
+    from agent.settings import ConfiguredChip, Device, Settings
 
 
 def check_hardware(
@@ -46,10 +46,7 @@ def check_hardware(
     """
     for bus in buses:
         muxes = [mux for mux in settings.muxes if mux.bus == bus.name]
-        chips: dict[Place, list[Device]] = {}
-        for device in settings.devices:
-            if device.place is not None and device.place.bus == bus.name:
-                chips.setdefault(device.place, []).append(device)
+        chips = [chip for chip in settings.chips() if chip.place.bus == bus.name]
         try:
             yield from _check_bus(bus, muxes, chips, settings.sample_interval_seconds, _adapter(bus.name, sysfs))
         finally:
@@ -67,7 +64,7 @@ def check_hardware(
 def _check_bus(
     bus: Bus,
     muxes: Sequence[Mux],
-    chips: Mapping[Place, Sequence[Device]],
+    chips: Sequence[ConfiguredChip],
     sample_interval_seconds: float,
     adapter: str,
 ) -> Iterator[Finding]:
@@ -75,7 +72,7 @@ def _check_bus(
         with bus.session():
             pass
     except AgentError as error:
-        count = sum(map(len, chips.values()))
+        count = sum(len(chip.devices) for chip in chips)
         unseen = f"its {count} device{'' if count == 1 else 's'} could not be looked at"
         yield failed("bus", error, f"{_holder(bus.name, error)}{unseen}")
         return
@@ -86,32 +83,31 @@ def _check_bus(
         if finding.exit_code:
             away.add(mux.name)
         yield finding
-    for place, devices in chips.items():
-        yield from _check_chip(bus, place, devices, sample_interval_seconds, away)
+    for chip in chips:
+        yield from _check_chip(bus, chip.place, chip.devices, sample_interval_seconds, away)
 
 
-def _channels_in_use(mux: Mux, muxes: Iterable[Mux], chips: Iterable[Place]) -> list[int]:
-    used = {place.channel for place in chips if place.mux == mux}
-    used |= {other.parent_channel for other in muxes if other.parent == mux}
+def _channels_in_use(mux: Mux, muxes: Iterable[Mux], chips: Iterable[ConfiguredChip]) -> list[int]:
+    places = [*(chip.place for chip in chips), *(other.place for other in muxes)]
+    used = {place.channel for place in places if place.mux == mux}
     return sorted(channel for channel in used if channel is not None) or [0]
 
 
 def _check_mux(bus: Bus, mux: Mux, channels: Iterable[int], away: set[str]) -> Finding:
     """A mux has no number that identifies it, but gives its control byte back: it must hold what was written."""
-    name, place = f"mux {mux.name}", Place(mux.bus, mux.parent, mux.parent_channel, mux.address)
-    if mux.parent is not None and mux.parent.name in away:
-        return _behind(name, mux.parent)
-    chip = mux.chip.upper()
+    name, place, chip = f"mux {mux.name}", mux.place, mux.kind.part
+    if place.mux is not None and place.mux.name in away:
+        return _behind(name, place.mux)
     channel = None
     try:
         with bus.session():
-            port = bus.driver_port(None, None)
+            port = bus.driver_port(TRUNK)
             for channel in channels:
-                bus.select(bus.way_to(mux, channel))
-                _expect_control_byte(port, place, chip, 1 << channel)
-            # Selecting the stretch that the mux is on closes it.
-            bus.select(bus.way_to(mux.parent, mux.parent_channel))
-            _expect_control_byte(port, place, chip, 0)
+                bus.select((*place.path, Hop(mux, channel)))
+                _expect_control_byte(port, mux, mux.kind.control_byte(channel))
+            # Selecting the segment that the mux is on closes it.
+            bus.select(place.path)
+            _expect_control_byte(port, mux, CLOSED)
     except AgentError as error:
         return failed(name, error)
     except OSError as error:
@@ -123,24 +119,24 @@ def _check_mux(bus: Bus, mux: Mux, channels: Iterable[int], away: set[str]) -> F
     return ok(name, f"{chip} at {place}: opens channel{'s' if ',' in shown else ''} {shown}, and closes")
 
 
-def _expect_control_byte(port: I2C, place: Place, chip: str, written: int) -> None:
+def _expect_control_byte(port: I2C, mux: Mux, written: int) -> None:
     found = bytearray(1)
-    port.readfrom_into(place.address, found)
-    if found[0] == written:
+    port.readfrom_into(mux.address, found)
+    if mux.kind.control_byte_in(found[0]) == written:
         return
-    if found[0] == 0 and written > 0x0F:
-        hint = "has it four channels only, as a pca9546a?"
-    else:
-        hint = "is it a mux, and is there a second part at this address?"
-    raise SensorError(f"{chip} at {place}: 0x{written:02x} was written, 0x{found[0]:02x} is read; {hint}")
+    hint = "is it a mux, and is there a second part at this address?"
+    for kind in MUX_KINDS.values():
+        if kind.channels < mux.kind.channels and found[0] == written & kind.control_bits:
+            hint = f"does it have only {kind.channels} channels, like a {kind.name}?"
+    raise SensorError(f"{mux.kind.part} at {mux.place}: 0x{written:02x} was written, 0x{found[0]:02x} is read; {hint}")
 
 
 def _check_chip(
     bus: Bus, place: Place, devices: Sequence[Device], sample_interval_seconds: float, away: set[str]
 ) -> list[Finding]:
-    for mux in _muxes_on_the_way(place):
-        if mux.name in away:
-            return [_behind(device.name, mux) for device in devices]
+    for hop in place.path:
+        if hop.mux.name in away:
+            return [_behind(device.name, hop.mux) for device in devices]
     name = f"{devices[0].chip.upper()} at {place}"
     try:
         with bus.session():
@@ -151,7 +147,7 @@ def _check_chip(
             _refuse_double(bus, place)
             chip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
             found = _identify(bus, chip, name)
-            bus.select(bus.way_to(place.mux, place.channel))
+            bus.select(place.path)
             results = chip.decode(bus.read(place.address, chip.results))
     except AgentError as error:
         return [failed(device.name, error, _holder(bus.name, error)) for device in devices]
@@ -167,7 +163,7 @@ def _identify(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
     The status is left alone, here and elsewhere: reading it would hide a result from the service beside this.
     """
     place = chip.place
-    bus.select(bus.way_to(place.mux, place.channel))
+    bus.select(place.path)
     try:
         # Asked first because the drivers' probes forget why there was no answer.
         bus.read(place.address, tuple(kept.register for kept in chip.configuration))
@@ -176,7 +172,7 @@ def _identify(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
     except OSError as error:
         raise SensorError(f"no {name}: {describe(error)}; is it powered?") from error
     try:
-        return chip.identify(bus.driver_port(place.mux, place.channel))
+        return chip.identify(bus.driver_port(place.path))
     except (AgentError, OSError):
         raise
     except Exception as error:  # a driver is not ours: it may fail to import, or stumble over what it reads
@@ -188,11 +184,12 @@ def _refuse_double(bus: Bus, place: Place) -> None:
 
     Chips of equal address behind other channels are no trouble: those are closed while this one is read.
     """
-    port = bus.driver_port(None, None)
-    for mux in _muxes_on_the_way(place):
-        bus.select(bus.way_to(mux.parent, mux.parent_channel))
+    port = bus.driver_port(TRUNK)
+    for hop in place.path:
+        nearer_path = hop.mux.place.path
+        bus.select(nearer_path)
         if _reads(port, place.address) is not None:
-            nearer = describe_segment(place.bus, mux.parent, mux.parent_channel)
+            nearer = describe_segment(place.bus, nearer_path)
             raise SensorError(
                 f"two parts at one address: 0x{place.address:02x} also answers {nearer} while the way to "
                 f"{place} is closed. Both together read as the AND of their bits, a wrong number without an error; "
@@ -200,25 +197,18 @@ def _refuse_double(bus: Bus, place: Place) -> None:
             )
 
 
-def _muxes_on_the_way(place: Place) -> list[Mux]:
-    """From the trunk inwards."""
-    muxes: list[Mux] = []
-    mux = place.mux
-    while mux is not None:
-        muxes.append(mux)
-        mux = mux.parent
-    return muxes[::-1]
-
-
 def _cure_of_double(port: I2C, bus: Bus, place: Place) -> str:
     """A mux that nobody configured, with a channel open, puts what is behind it on the trunk."""
-    bus.select(bus.way_to(None, None))
+    bus.select(TRUNK)
     for address in MUX_ADDRESSES:
         control = _reads(port, address)
         if control:
-            channels = ", ".join(str(bit) for bit in range(8) if control >> bit & 1)
+            # Its kind is unknown: the numbers are those of the most common one, with a bit for each channel.
+            common = MUX_KINDS["tca9548a"]
+            open_channels = (channel for channel in range(common.channels) if control & common.control_byte(channel))
+            channels = ", ".join(map(str, open_channels))
             return (
-                f"0x{address:02x} {describe_segment(place.bus, None, None)} looks like a mux with channel {channels} "
+                f"0x{address:02x} {describe_segment(place.bus, TRUNK)} looks like a mux with channel {channels} "
                 "open that the configuration does not close: add it as a [[mux]]"
             )
     return "strap one of them to another address (A0, A1), or move it behind a mux channel of its own"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.i2c.place import BusName
     from agent.i2c.transfers import OpenBus
-    from agent.scan.results import Finds
+    from agent.scan.results import BusScan
 
 HELP = "what sits where on the I2C buses, through every mux channel"
 
@@ -90,17 +90,17 @@ def run(options: argparse.Namespace) -> int:
         with _bar_on(sys.stderr, clock) as progress:
             finds = _scan(surroundings, clock, progress)
         kernel_inputs = _kernel_inputs(surroundings.hwmon_folder)
-    troubles = [*surroundings.troubles, *(trouble for found in finds for trouble in found.troubles)]
+    troubles = [*surroundings.troubles, *(trouble for found in finds for trouble in found.errors)]
     is_empty = not has_devices(finds, kernel_inputs)
     if options.toml and not (is_empty and troubles):
         sys.stdout.write(f"# {SIMULATED}.\n" if is_simulated(options) else "")
         sys.stdout.writelines(f"# INCOMPLETE: {' '.join(str(trouble).split())}\n" for trouble in troubles)
         sys.stdout.write(as_toml(finds, kernel_inputs))
     elif not options.toml:
-        from agent.scan.table import print_finds
+        from agent.scan.table import print_scans
 
         sys.stdout.write(f"{SIMULATED}.\n\n" if is_simulated(options) else "")
-        print_finds(finds, kernel_inputs, sys.stdout)
+        print_scans(finds, kernel_inputs, sys.stdout)
     sys.stdout.flush()  # what was found comes before what was not, also where both go to one file
     if options.toml and is_empty and not troubles:
         print_error("warning: nothing was found that wattpush reads, so the configuration has no device")
@@ -147,7 +147,7 @@ def _all_buses(environ: Mapping[str, str]) -> tuple[BusName, ...]:
     return numbers or (("board",) if any(environ.get(name) for name in _USB_ADAPTERS) else ())
 
 
-def _scan(surroundings: _Surroundings, clock: Clock, progress: Callable[[int, int, str], None]) -> list[Finds]:
+def _scan(surroundings: _Surroundings, clock: Clock, progress: Callable[[int, int, str], None]) -> list[BusScan]:
     from agent.i2c.bus import Bus
     from agent.i2c.sysfs import kernel_parent
     from agent.scan import scan_bus
@@ -161,10 +161,10 @@ def _scan(surroundings: _Surroundings, clock: Clock, progress: Callable[[int, in
         return found
 
     names = (f"m{number}" for number in count())
-    found: dict[BusName, Finds] = {}
+    found: dict[BusName, BusScan] = {}
     # A bus that the kernel makes of a mux channel comes after the one that the mux sits on.
     for bus in sorted(surroundings.buses, key=lambda bus: (len(parents(bus)), str(bus).zfill(9))):
-        hidden = {address for parent in parents(bus) if parent in found for address in found[parent].hiding}
+        hidden = {address for parent in parents(bus) if parent in found for address in found[parent].trunk_addresses}
         found[bus] = scan_bus(Bus(bus, [], surroundings.open_bus, clock, surroundings.sysfs), names, hidden, progress)
     return [found[bus] for bus in surroundings.buses if bus in found]
 

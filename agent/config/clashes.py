@@ -13,13 +13,15 @@ is read is the wired AND of both: a wrong number, and no error. Chips behind dif
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.i2c.place import Place, describe_segment
+from agent.i2c.place import describe_segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from agent.i2c.place import Place
 
 MUX_KIND = "mux"
 ONLY_INPUT = 0
@@ -81,15 +83,12 @@ def _clashes_at_one_place(part: Part, earlier_parts: Sequence[Part]) -> Iterator
 
 def _places_heard_on_the_way(place: Place) -> Iterable[Place]:
     """The same address on every stretch of bus between the trunk and this place."""
-    mux = place.mux
-    while mux is not None:
-        yield Place(bus=mux.bus, mux=mux.parent, channel=mux.parent_channel, address=place.address)
-        mux = mux.parent
+    return [replace(hop.mux.place, address=place.address) for hop in reversed(place.path)]
 
 
 def _describe_inner_clash(part: Part, inner_parts: Sequence[Part]) -> str:
     first = inner_parts[0]
-    where = describe_segment(first.place.bus, first.place.mux, first.place.channel)
+    where = describe_segment(first.place.bus, first.place.path)
     others = f" and {len(inner_parts) - 1} more" if len(inner_parts) > 1 else ""
     return (
         f"{part.title}: address: {part.place} clashes with {first.title} {where}{others}: "

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import voluptuous as vol
 
 from agent.config import values
-from agent.config.tables import AVERAGING_KEYS, MUX_ADDRESSES, MUX_CHANNELS
+from agent.config.tables import AVERAGING_KEYS
 from agent.config.values import describe, nearest, quoted, spell_duration
+from agent.i2c.muxes import MUX_ADDRESSES, mux_kind
 from agent.settings import Averaging, Settings
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def is_on_i2c(table: Table, chips: Mapping[str, ChipOptions]) -> bool:
 
 
 def _suggest_chip(chip: str, chips: Mapping[str, ChipOptions]) -> str:
-    if chip.lower() in MUX_CHANNELS:
+    if mux_kind(chip.lower()) is not None:
         return "; a mux is described in a [[mux]] table"
     meant = nearest(chip, chips)
     return f"; did you mean {quoted(meant)}?" if meant else f"; it knows {', '.join(map(quoted, sorted(chips)))}"

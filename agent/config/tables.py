@@ -13,13 +13,10 @@ import voluptuous as vol
 
 from agent.config import values
 from agent.config.values import describe, nearest, quoted
+from agent.i2c.muxes import mux_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-# Datasheets SCPS207 and SCPS148: the channels of each kind, and the addresses that the pins A2..A0 give both.
-MUX_CHANNELS = {"tca9548a": 8, "pca9546a": 4}
-MUX_ADDRESSES = range(0x70, 0x78)
 
 _DAY_SECONDS = 86400.0
 
@@ -102,7 +99,7 @@ KEYS: dict[str, dict[str, Callable[[object], Any]]] = {
     "in [metrics]": {"extremes": values.switch, "ina260_names": values.switch},
     "in [[mux]]": {
         "name": values.text,
-        "chip": values.one_of(*MUX_CHANNELS),
+        "chip": values.one_of(*mux_names()),
         "bus": values.bus,
         "address": values.address,
         "mux": values.text,

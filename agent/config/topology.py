@@ -7,8 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from agent.config.clashes import MUX_KIND, ONLY_INPUT, Part
-from agent.config.tables import MUX_ADDRESSES, MUX_CHANNELS
 from agent.config.values import describe, nearest, quoted
+from agent.i2c.muxes import MUX_ADDRESSES, mux_kind
 from agent.i2c.place import Mux, Place
 
 if TYPE_CHECKING:
@@ -66,16 +66,9 @@ class Wiring:
             ready = [name for name, t in waiting.items() if "mux" not in t.given or t.good.get("mux") in self._resolved]
             for name in ready:
                 table = waiting.pop(name)
-                place = self.place_of(table)
-                if place is not None and "chip" in table.good:
-                    self._resolved[name] = Mux(
-                        name=name,
-                        chip=table.good["chip"],
-                        bus=place.bus,
-                        address=place.address,
-                        parent=place.mux,
-                        parent_channel=place.channel,
-                    )
+                place, kind = self.place_of(table), mux_kind(table.good.get("chip", ""))
+                if place is not None and kind is not None:
+                    self._resolved[name] = Mux(name, kind, place)
         for table in waiting.values():
             if table.good.get("mux") in self._resolved:
                 table.refuse(
@@ -113,9 +106,9 @@ class Wiring:
                     "bus", f"{describe(bus)} is not the bus of mux {quoted(mux.name)} ({mux_bus}); remove this line"
                 )
             bus = mux.bus
-            channels = MUX_CHANNELS[mux.chip]
+            channels = mux.kind.channels
             if table.good.get("channel", 0) >= channels:
-                what = f"mux {quoted(mux.name)} is a {mux.chip}"
+                what = f"mux {quoted(mux.name)} is a {mux.kind.name}"
                 table.refuse("channel", f"{table.good['channel']} is not in 0..{channels - 1}: {what}")
             channel = table.good.get("channel")
             if channel is None:
@@ -130,10 +123,7 @@ class Wiring:
 
     def mux_parts(self) -> list[Part]:
         """The resolved muxes as parts that can clash."""
-        return [
-            Part(self._tables[mux.name].title, MUX_KIND, Place(mux.bus, mux.parent, mux.parent_channel, mux.address))
-            for mux in self.muxes()
-        ]
+        return [Part(self._tables[mux.name].title, MUX_KIND, mux.place) for mux in self.muxes()]
 
 
 def device_parts(

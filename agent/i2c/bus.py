@@ -1,9 +1,9 @@
 """One I2C bus with its muxes: the only module that opens buses and switches channels, and it trusts no driver.
 
-Blinka's lock is one plain flag an object, and the stock mux channel takes it before a write that may fail, so one error
-at a mux hangs every later access. Here nothing waits for that flag: a `session` takes it once, holds it over a whole
-sweep together with a lock on the device file that other processes respect, and releases both whatever happens. While a
-session lasts, `select` leaves exactly the channels open that lead to one stretch of bus, and nothing else.
+Blinka's lock is one plain flag on each bus object, and Adafruit's mux channel takes it before a write that may fail, so
+one error at a mux hangs every later access. Nothing here waits for that flag: a `session` takes it once, holds it for a
+whole sweep together with a lock on the device file that other processes respect, and always releases both. During a
+session, `select` opens exactly the channels on one path and keeps every other channel closed.
 """
 
 from __future__ import annotations
@@ -11,53 +11,53 @@ from __future__ import annotations
 import errno
 import fcntl
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, BusError, BusyError
 from agent.i2c import hints
-from agent.i2c.place import bus_path, describe_segment
+from agent.i2c.channels import driver_channel
+from agent.i2c.muxes import CLOSED
+from agent.i2c.place import bus_path
 from agent.i2c.sysfs import kernel_channels, kernel_driver
 from agent.i2c.transfers import OpenBus, RegisterReads, byte_write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from agent.clock import Clock
-    from agent.i2c.place import BusName, Mux
+    from agent.i2c.place import BusName, Hop, Hops, Mux
     from agent.i2c.transfers import I2C, Register, Transfer
 
     Registers = tuple[Register, ...]
-    Step = tuple[tuple[Mux, ...], Mux, int]
+    Segment = tuple[str, int] | None
+    """The mux, by its name, and the channel that a segment is behind; None for the trunk."""
 
 LOCK_WAIT_SECONDS = 1.0
-"""How long another process may hold the bus before a sweep is given up; SIGTERM must be obeyed within 2 s."""
+"""How long to wait for a bus that another process holds; SIGTERM must end the process within 2 s."""
 
-# Short beside a sweep, so that one who waits gets his turn even from one who reads without a pause.
+# Short compared with a sweep, so that a waiting process gets its turn even if another one sweeps without a pause.
 _LOCK_POLL_SECONDS = 0.0005
 
-CLOSED = 0x00
-
-# How adapters say "no answer" (NACK): Raspberry Pi 121, others 5 or 6, USB adapters an OSError without a number.
+# How adapters report a NACK: Raspberry Pi 121, others 5 or 6, USB adapters an OSError without a number.
 _NACK = frozenset({errno.EREMOTEIO, errno.ENXIO, errno.EIO, None})
 _TIME_OUT = frozenset({errno.ETIMEDOUT, errno.EAGAIN})
-# The device file leads nowhere any more: an unplugged USB adapter, an unloaded module.
+# The device file has lost its adapter: the USB adapter was unplugged, or its module unloaded.
 _GONE = frozenset({errno.ENODEV, errno.EBADF, errno.ESHUTDOWN})
 
 _CLOSE_ATTEMPTS = 3
-# In a row, with nothing that worked between them: each may block for a second, and there may be 64 chips.
+# In a row, without a success between them: each may block for a second, and there may be 64 chips.
 _TIME_OUTS_OF_A_STUCK_BUS = 2
 
 
-class _HeldBus:
-    """The bus as drivers see it during a session: the lock is held already, so taking it cannot hang."""
+class _SessionPort:
+    """The bus as drivers see it during a session. The session holds the lock, so a driver always gets it at once."""
 
-    def __init__(self, i2c: I2C, watched: Callable[..., None]) -> None:
-        self.writeto = partial(watched, i2c.writeto)
-        self.readfrom_into = partial(watched, i2c.readfrom_into)
-        self.writeto_then_readfrom = partial(watched, i2c.writeto_then_readfrom)
+    def __init__(self, i2c: I2C, transfer: Callable[..., None]) -> None:
+        self.writeto = partial(transfer, i2c.writeto)
+        self.readfrom_into = partial(transfer, i2c.readfrom_into)
+        self.writeto_then_readfrom = partial(transfer, i2c.writeto_then_readfrom)
 
     def try_lock(self) -> bool:
         return True
@@ -66,26 +66,13 @@ class _HeldBus:
         pass
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """What leads to one stretch of bus.
-
-    Attributes:
-        steps: from the trunk inwards: the muxes to be closed, then one with the control byte that opens its channel.
-        others: the muxes to be closed on that stretch itself.
-    """
-
-    steps: tuple[Step, ...]
-    others: tuple[Mux, ...]
-
-
 class Bus:
     """One bus, its muxes and the state of their channels."""
 
     def __init__(
         self,
         name: BusName,
-        muxes: Sequence[Mux],
+        muxes: Iterable[Mux],
         opener: Callable[[BusName], OpenBus],
         clock: Clock,
         sysfs: Path = Path("/sys"),
@@ -94,24 +81,31 @@ class Bus:
         self._opener = opener
         self._clock = clock
         self._sysfs = sysfs
-        self._innermost_first = sorted(muxes, key=_depth, reverse=True)
-        self._on_segment: dict[tuple[str, int] | None, list[Mux]] = {}
-        for mux in muxes:
-            self._on_segment.setdefault(_segment_of(mux), []).append(mux)
+        self._innermost_first: list[Mux] = []
+        self._muxes_on: dict[Segment, list[Mux]] = {}
         self._opened: OpenBus | None = None
-        # Made for the bus as it is open now, and made anew when it was closed in between.
+        # Prepared for the device file that is open now; discarded when it is closed.
         self._mux_writes: dict[tuple[int, int], Transfer] = {}
         self._chip_reads: dict[tuple[int, Registers], RegisterReads] = {}
-        # All from here on is about one session.
-        self._port: _HeldBus | None = None
-        self._masks: dict[str, int] = {}  # the control byte of each mux, as far as it is known
-        self._switched: set[str] = set()
+        # The state of one session.
+        self._port: _SessionPort | None = None
+        self._control_bytes: dict[str, int] = {}  # of each mux by name, as far as it is known
+        self._opened_muxes: set[str] = set()
         self._time_outs_in_a_row = 0
         self._must_reopen = False
+        for mux in muxes:
+            self.add_mux(mux)
+
+    def add_mux(self, mux: Mux) -> None:
+        """Add a mux to those that this bus switches."""
+        path = mux.place.path
+        self._muxes_on.setdefault(_segment_behind(path[-1]) if path else None, []).append(mux)
+        self._innermost_first.append(mux)
+        self._innermost_first.sort(key=lambda known: len(known.place.path), reverse=True)
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Hold the bus, against other processes too; on leaving, every mux is closed and everything released.
+        """Hold the bus, also against other processes; on leaving, close every mux and release everything.
 
         Raises:
             BusyError: another process held the bus for longer than LOCK_WAIT_SECONDS.
@@ -119,16 +113,16 @@ class Bus:
             BusError: there is no such bus.
         """
         opened = self._open()
-        # Until something answers: an adapter that is plugged in again needs a new device file, and few say so.
+        # Until something answers: an adapter that was plugged in again needs a new device file, and few report it.
         self._must_reopen = True
         try:
             with self._other_processes_locked_out(opened.file_descriptor):
                 if not opened.i2c.try_lock():
                     raise BusyError(f"{bus_path(self.name)}: held by something else in this process")
-                self._masks.clear()  # whoever had the bus before may have left any channel open
-                self._switched.clear()
+                self._control_bytes.clear()  # the previous user of the bus may have left any channel open
+                self._opened_muxes.clear()
                 self._time_outs_in_a_row = 0
-                self._port = _HeldBus(opened.i2c, self._watched)
+                self._port = _SessionPort(opened.i2c, self._driver_transfer)
                 try:
                     yield
                 finally:
@@ -142,42 +136,30 @@ class Bus:
                 self.close()
 
     def close(self) -> None:
-        """Give the device file back; the next session opens it anew."""
+        """Close the device file; the next session opens it again."""
         opened, self._opened = self._opened, None
         self._mux_writes.clear()
         self._chip_reads.clear()
         if opened is not None:
-            with suppress(Exception):  # an adapter that is gone may say so in any way it likes
+            with suppress(Exception):  # an adapter that is gone may raise anything
                 opened.close()
 
-    def way_to(self, mux: Mux | None, channel: int | None) -> Way:
-        """The way to one stretch of bus: `channel` of `mux`, or the trunk."""
-        steps: list[Step] = []
-        segment: tuple[str, int] | None = None
-        for hop_mux, hop_channel in _hops(mux, channel):
-            steps.append((self._others_on(segment, hop_mux), hop_mux, 1 << hop_channel))
-            segment = (hop_mux.name, hop_channel)
-        return Way(tuple(steps), self._others_on(segment, None))
-
-    def select(self, way: Way) -> None:
-        """Open exactly the channels on the way to a stretch of bus.
+    def select(self, path: Hops) -> None:
+        """Open exactly the channels on a path, so that the segment at its end can be read.
 
         Raises:
-            BusError: a mux on the way does not answer, or another may have a channel open that cannot be closed.
+            BusError: a mux on the path does not answer, or another one may have a channel open and cannot be closed.
         """
-        masks = self._masks
-        for others, mux, mask in way.steps:
-            for other in others:
-                if masks.get(other.name) != CLOSED:
-                    self._close(other)
-            if masks.get(mux.name) != mask:
-                self._switch(mux, mask)
-        for other in way.others:
-            if masks.get(other.name) != CLOSED:
-                self._close(other)
+        segment: Segment = None
+        for hop in path:
+            self._close_muxes_on(segment, but=hop.mux)
+            if self._control_bytes.get(hop.mux.name) != hop.control_byte:
+                self._switch(hop.mux, hop.control_byte)
+            segment = _segment_behind(hop)
+        self._close_muxes_on(segment)
 
     def read(self, address: int, registers: Registers) -> tuple[int, ...]:
-        """Read registers, a transaction each, most significant byte first, from the selected stretch of bus.
+        """Read registers, a transaction each, most significant byte first, from the selected segment.
 
         Raises:
             BusError: the bus is stuck.
@@ -186,67 +168,59 @@ class Bus:
         reads = self._chip_reads.get((address, registers))
         if reads is None:
             reads = self._chip_reads[address, registers] = RegisterReads(self._open(), address, registers)
-        self._do(reads.transfers)
+        self._transfer(reads.transfers)
         return reads.words()
 
-    def learn(self, mux: Mux) -> None:
-        """Add a mux that was found on the bus; ways that were made before do not know of it."""
-        self._innermost_first = sorted([*self._innermost_first, mux], key=_depth, reverse=True)
-        self._on_segment.setdefault(_segment_of(mux), []).append(mux)
-
     def byte_at(self, address: int) -> int | None:
-        """Read one byte, without writing anything, from the selected stretch of bus; None if nobody is there.
+        """Read one byte, without writing anything, from the selected segment; None if the address does not answer.
 
         Raises:
             BusError: the bus is stuck.
             OSError: anything but a NACK, as the adapter reports it.
         """
-        masks, buffer = dict(self._masks), bytearray(1)
+        control_bytes, buffer = dict(self._control_bytes), bytearray(1)
         try:
-            self._held.readfrom_into(address, buffer)
+            self._session_port.readfrom_into(address, buffer)
         except BusError:
             raise
         except OSError as error:
             if error.errno not in _NACK:
                 raise
-            self._masks = masks  # that nobody is there says nothing about the channels
+            self._control_bytes = control_bytes  # an empty address says nothing about the channels
             return None
         return buffer[0]
 
     def write_byte(self, address: int, value: int) -> None:
-        """Write one byte to the selected stretch of bus. Raises as `read`."""
-        self._held.writeto(address, bytes((value,)))
+        """Write one byte to the selected segment. Raises as `read`."""
+        self._session_port.writeto(address, bytes((value,)))
 
-    def still_leads(self, way: Way) -> bool:
-        """Whether every mux on the selected way has its channel open, as itself says. Raises as `byte_at`."""
-        return all(self.byte_at(mux.address) == mask for _, mux, mask in way.steps)
+    def confirms(self, path: Hops) -> bool:
+        """Whether every mux on the selected path reports its channel as open. Raises as `byte_at`."""
+        return all(self._reports_open(hop) for hop in path)
 
-    def driver_port(self, mux: Mux | None, channel: int | None) -> I2C:
-        """The selected stretch of bus as the stock drivers want it: a bus object, or a stock mux channel on it.
+    def driver_port(self, path: Hops) -> I2C:
+        """The segment at the end of a path as Adafruit's drivers want it: a bus object, or a mux channel on it.
 
-        The channel selects and deselects around every access, so what is open has to be selected again afterwards.
+        The channel selects and deselects around every access, so `select` is needed again afterwards.
         """
-        from adafruit_tca9548a import PCA9546A, TCA9548A
-
-        port: Any = self._held
-        for hop_mux, hop_channel in _hops(mux, channel):
-            chip = PCA9546A if hop_mux.chip == "pca9546a" else TCA9548A
-            port = chip(port, hop_mux.address)[hop_channel]
-        self._masks.clear()
-        return port  # type: ignore[no-any-return] # Adafruit publishes no types
+        port: I2C = self._session_port
+        for hop in path:
+            port = driver_channel(port, hop)
+        self._control_bytes.clear()
+        return port
 
     def kernel_driver(self, address: int) -> str | None:
-        """The name of the kernel driver that owns an address of this bus, which has to be in a session, or None."""
+        """The kernel driver that owns an address of this bus, or None. Only during a session."""
         number = self._opened.number if self._opened is not None else None
         return None if number is None else kernel_driver(number, address, self._sysfs)
 
     def kernel_channels(self, address: int) -> tuple[tuple[int, int], ...]:
-        """What `kernel_channels` says of an address of this bus, which has to be in a session."""
+        """What `sysfs.kernel_channels` says of an address of this bus. Only during a session."""
         number = self._opened.number if self._opened is not None else None
         return () if number is None else kernel_channels(number, address, self._sysfs)
 
     def refuse_kernel_owned(self, address: int) -> None:
-        """Raise BusError if a kernel driver owns the address: it may be in use for the board's own protection."""
+        """Raise BusError if a kernel driver owns the address: the board's own protection may depend on that chip."""
         driver = self.kernel_driver(address)
         if driver is not None:
             raise BusError(
@@ -260,24 +234,24 @@ class Bus:
                 self._opened = self._opener(self.name)
             except AgentError:
                 raise
-            except Exception as error:  # back ends raise what they like
+            except Exception as error:  # back ends raise anything
                 raise BusError(
                     f"{bus_path(self.name)}: cannot be opened ({type(error).__name__}: {error}); is the adapter there?"
                 ) from error
         return self._opened
 
     @property
-    def _held(self) -> _HeldBus:
+    def _session_port(self) -> _SessionPort:
         if self._port is None:
             raise RuntimeError("the bus is used outside a session")
         return self._port
 
-    def _do(self, transfers: Iterable[Transfer]) -> None:
-        """Do transfers, and note how it went: after a failure no channel's state is known any more.
+    def _transfer(self, transfers: Iterable[Transfer]) -> None:
+        """Do transfers and note the outcome: after a failure, the state of every channel is unknown.
 
         Raises:
             BusError: the bus is stuck.
-            OSError: whatever the back end raised; without a number if it was no OSError.
+            OSError: what the back end raised; without a number if it raised something else.
         """
         if self._time_outs_in_a_row >= _TIME_OUTS_OF_A_STUCK_BUS:
             raise BusError(
@@ -289,55 +263,56 @@ class Bus:
                 transfer()
                 self._time_outs_in_a_row = 0
         except OSError as error:
-            self._masks.clear()
+            self._control_bytes.clear()
             self._must_reopen |= is_gone(error)
             self._time_outs_in_a_row = self._time_outs_in_a_row + 1 if is_time_out(error) else 0
             raise
-        except Exception as error:  # USB back ends raise what they like
-            self._masks.clear()
+        except Exception as error:  # USB back ends raise anything
+            self._control_bytes.clear()
             raise OSError(f"{type(error).__name__}: {error}") from error
         self._must_reopen = False
 
-    def _watched(self, transfer: Callable[..., None], *arguments: Any, **options: Any) -> None:
-        """Do one transfer of a driver."""
-        self._do((partial(transfer, *arguments, **options),))
+    def _driver_transfer(self, transfer: Callable[..., None], *arguments: Any, **options: Any) -> None:
+        """Do one transfer for a driver."""
+        self._transfer((partial(transfer, *arguments, **options),))
 
-    def _switch(self, mux: Mux, mask: int) -> None:
-        if mask != CLOSED:
-            self._switched.add(mux.name)
-        write = self._mux_writes.get((mux.address, mask))
+    def _switch(self, mux: Mux, control_byte: int) -> None:
+        if control_byte != CLOSED:
+            self._opened_muxes.add(mux.name)
         try:
-            if write is not None:
-                self._do((write,))
-            else:
-                # The first time as Blinka writes: the kernel then refuses an address that a driver of its own has.
-                self._held.writeto(mux.address, bytes((mask,)))
-                self._mux_writes[mux.address, mask] = byte_write(self._open(), mux.address, mask)
+            self._write_control_byte(mux, control_byte)
         except BusError:
             raise
         except OSError as error:
             raise BusError(
-                f"mux {mux.name} (0x{mux.address:02x} {describe_segment(mux.bus, mux.parent, mux.parent_channel)}) "
-                f"does not answer: {describe(error)}; {self._cure(mux, error)}",
-                error.errno,
+                f"{mux} does not answer: {describe(error)}; {_silent_mux_hint(mux, error)}", error.errno
             ) from error
-        self._masks[mux.name] = mask
+        self._control_bytes[mux.name] = control_byte
 
-    def _cure(self, mux: Mux, error: OSError) -> str:
-        if error.errno == errno.EBUSY:
-            return f"it gives each channel a bus of its own (i2cdetect -l): name those, without mux {mux.name}"
-        if error.errno in _GONE:
-            return "was it unplugged?"
-        return hints.of_silent_mux(mux.address)
+    def _write_control_byte(self, mux: Mux, control_byte: int) -> None:
+        write = self._mux_writes.get((mux.address, control_byte))
+        if write is not None:
+            self._transfer((write,))
+            return
+        # The first time through Blinka: the kernel then refuses an address that one of its own drivers owns.
+        self._session_port.writeto(mux.address, bytes((control_byte,)))
+        self._mux_writes[mux.address, control_byte] = byte_write(self._open(), mux.address, control_byte)
 
-    def _others_on(self, segment: tuple[str, int] | None, wanted: Mux | None) -> tuple[Mux, ...]:
-        return tuple(mux for mux in self._on_segment.get(segment, ()) if mux is not wanted)
+    def _reports_open(self, hop: Hop) -> bool:
+        read = self.byte_at(hop.mux.address)
+        return read is not None and hop.mux.kind.control_byte_in(read) == hop.control_byte
+
+    def _close_muxes_on(self, segment: Segment, but: Mux | None = None) -> None:
+        """Close the muxes on a segment, except the one that is next on the path."""
+        for mux in self._muxes_on.get(segment, ()):
+            if mux is not but and self._control_bytes.get(mux.name) != CLOSED:
+                self._close(mux)
 
     def _close(self, mux: Mux) -> None:
-        """Close a mux that is not on the way, so that nothing behind it can answer in place of what is read.
+        """Close a mux that is not on the path, so that nothing behind it can answer in place of the chip that is read.
 
-        One that does not answer at all is absent or without power, and passes nothing. Any other failure leaves open
-        what may not be left open.
+        A mux that does not answer at all is absent or without power and connects nothing. After any other failure a
+        channel may still be open, which is an error.
         """
         for attempts_left in reversed(range(_CLOSE_ATTEMPTS)):
             try:
@@ -347,19 +322,20 @@ class Bus:
                     raise
             else:
                 return
-        self._masks[mux.name] = CLOSED
+        self._control_bytes[mux.name] = CLOSED
 
     def _close_muxes(self) -> None:
-        """Close all muxes on the trunk, and those behind other muxes that this session had open."""
+        """Close all muxes on the trunk, and those behind other muxes that this session opened."""
         for mux in self._innermost_first:
-            # What cannot be closed now is closed before anything is read in the next session.
+            # The next session closes what cannot be closed now, before it reads anything.
             with suppress(BusError):
-                if self._masks.get(mux.name) == CLOSED:
+                if self._control_bytes.get(mux.name) == CLOSED:
                     continue
-                if mux.parent is None:
+                path = mux.place.path
+                if not path:
                     self._close(mux)
-                elif mux.name in self._switched:
-                    self.select(self.way_to(mux.parent, mux.parent_channel))
+                elif mux.name in self._opened_muxes:
+                    self.select(path)
 
     @contextmanager
     def _other_processes_locked_out(self, file_descriptor: int | None) -> Iterator[None]:
@@ -387,7 +363,7 @@ class Bus:
 
 
 def describe(error: OSError) -> str:
-    """What an adapter's error means on an I2C bus, in a word or two."""
+    """What an adapter's error means on an I2C bus, in a few words."""
     if error.errno is None:
         return str(error) or "NACK"
     if error.errno in _NACK:
@@ -402,30 +378,22 @@ def describe(error: OSError) -> str:
 
 
 def is_time_out(error: OSError) -> bool:
-    """Whether the bus was held for longer than the adapter waits."""
+    """Whether SDA or SCL stayed low for longer than the adapter waits."""
     return error.errno in _TIME_OUT
 
 
 def is_gone(error: OSError) -> bool:
-    """Whether the adapter itself is not there any more."""
+    """Whether the adapter itself is gone."""
     return error.errno in _GONE
 
 
-def _segment_of(mux: Mux) -> tuple[str, int] | None:
-    if mux.parent is None or mux.parent_channel is None:
-        return None
-    return (mux.parent.name, mux.parent_channel)
+def _silent_mux_hint(mux: Mux, error: OSError) -> str:
+    if error.errno == errno.EBUSY:
+        return f"it gives each channel a bus of its own (i2cdetect -l): name those, without mux {mux.name}"
+    if is_gone(error):
+        return "was it unplugged?"
+    return hints.of_silent_mux(mux.address)
 
 
-def _depth(mux: Mux) -> int:
-    return 0 if mux.parent is None else 1 + _depth(mux.parent)
-
-
-def _hops(mux: Mux | None, channel: int | None) -> list[tuple[Mux, int]]:
-    """The mux channels from the trunk inwards."""
-    hops: list[tuple[Mux, int]] = []
-    while mux is not None and channel is not None:
-        hops.append((mux, channel))
-        channel, mux = mux.parent_channel, mux.parent
-    hops.reverse()
-    return hops
+def _segment_behind(hop: Hop) -> Segment:
+    return (hop.mux.name, hop.channel)

@@ -1,4 +1,4 @@
-"""What a person at the node can do about a bus that cannot be used: said by a run, a check and a scan alike."""
+"""What a person at the machine can do about a bus that cannot be used: the same words in a run, a check and a scan."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _HEADER_BUSES = (
 
 
 def of_denied_permission(path: str) -> str:
-    """What lets the user open a device file."""
+    """How to let the user open a device file."""
     group = _group_of(path)
     if group == "root":
-        # Nothing has made the group: the rule that gives the buses to it comes with Debian's i2c-tools.
+        # The group does not exist yet: Debian's i2c-tools creates it, with the rule that gives it the buses.
         return (
             "it belongs to root alone: sudo apt install i2c-tools gives it to the group i2c at the next boot; "
             "then sudo usermod -aG i2c $USER, and log in again"
@@ -28,7 +28,7 @@ def of_denied_permission(path: str) -> str:
 
 
 def of_missing_bus(numbers: Sequence[int] = ()) -> str:
-    """How to get a /dev/i2c-N, where there are those with these numbers."""
+    """How to get a /dev/i2c-N, on a machine that has the buses with these numbers."""
     listed = f"; here are {', '.join(f'/dev/i2c-{number}' for number in numbers)}" if numbers else ""
     return (
         "is I2C enabled? Raspberry Pi: sudo raspi-config nonint do_i2c 0; Jetson and others: "
@@ -40,19 +40,19 @@ def of_missing_bus(numbers: Sequence[int] = ()) -> str:
 def of_silent_mux(address: int) -> str:
     """What may be wrong with a mux that does not answer.
 
-    Source: SCPS207, table 1: the address is 0x70 with A2, A1, A0 as its last bits; the PCA9546A has the same.
+    Source: SCPS207 and SCPS148, table 1: the pins A2, A1 and A0 are the last three bits of the address.
     """
     straps = ", ".join(f"A{bit} {'high' if address >> bit & 1 else 'low'}" for bit in (2, 1, 0))
     return f"check its power, its wiring and its address straps: 0x{address:02x} is {straps}"
 
 
 def of_held_channel() -> str:
-    """What may be wrong where the bus is stuck since a channel of a mux was opened, which nobody can close any more."""
-    return "does a chip behind it hold SDA or SCL low, or has one no power? Unplug it, and switch the mux off and on"
+    """What may be wrong when opening a mux channel blocks the bus, so that the mux can no longer be reached."""
+    return "is a chip behind it holding SDA or SCL low, or without power? Unplug it, then power-cycle the mux"
 
 
 def _group_of(path: str) -> str:
-    """The name of the group that a file belongs to; that of the I2C buses where it cannot be seen."""
+    """The group that owns a file; if it cannot be seen, the group that usually owns I2C buses."""
     try:
         return grp.getgrgid(os.stat(path).st_gid).gr_name  # noqa: PTH116 - Path.group() hides which of the two failed
     except (OSError, KeyError):

@@ -111,7 +111,7 @@ class _I2CStation:
         self._bus = bus
         self._clock = clock
         self._chip: I2CChip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
-        self._way = bus.way_to(place.mux, place.channel)
+        self._path = place.path
         self._name = f"{devices[0].chip.upper()} at {place}"
         self._is_guest = is_guest
         self._mark = _Mark.NOT_OURS
@@ -139,7 +139,7 @@ class _I2CStation:
     def step(self) -> list[Outcome]:
         """One outcome for each device; nothing that an adapter, a chip or a driver raises gets out."""
         try:
-            self._bus.select(self._way)
+            self._bus.select(self._path)
             if not self._is_open:
                 self._open()
             return self._read()
@@ -192,12 +192,12 @@ class _I2CStation:
     def _through_driver(self, act: Callable[[I2C], _T]) -> _T:
         """Do what goes through the chip's driver, which selects and deselects the channel for itself."""
         try:
-            result = act(self._bus.driver_port(self.place.mux, self.place.channel))
+            result = act(self._bus.driver_port(self._path))
         except (AgentError, OSError):
             raise
         except Exception as error:  # a driver is not ours: it may fail to import, or stumble over what it reads
             raise SensorError(f"{self._name}: its driver failed ({type(error).__name__}: {error})") from error
-        self._bus.select(self._way)
+        self._bus.select(self._path)
         return result
 
     def _leave_mark(self) -> None:
@@ -404,7 +404,8 @@ class Sweep:
         interval_seconds = settings.sample_interval_seconds
         self._buses = {bus.name: bus for bus in buses}
         self._stations: dict[BusName, list[_I2CStation]] = {bus.name: [] for bus in buses}
-        for place, devices in _chips(settings.devices):
+        for configured in settings.chips():
+            place, devices = configured.place, configured.devices
             was_read_before = any(device.name in read_before for device in devices)
             bus = self._buses[place.bus]
             station = _I2CStation(
@@ -412,7 +413,7 @@ class Sweep:
             )
             self._stations[place.bus].append(station)
         for stations in self._stations.values():
-            stations.sort(key=lambda station: _way_to(station.place))
+            stations.sort(key=lambda station: _visiting_order(station.place))
         self._kernel_stations = [
             _KernelStation(device, open_kernel_chip(device), clock, interval_seconds)
             for device in settings.devices
@@ -494,22 +495,9 @@ def _outcomes(
     ]
 
 
-def _chips(devices: Iterable[Device]) -> list[tuple[Place, tuple[Device, ...]]]:
-    chips: dict[Place, list[Device]] = {}
-    for device in devices:
-        if device.place is not None:
-            chips.setdefault(device.place, []).append(device)
-    return [(place, tuple(devices)) for place, devices in chips.items()]
+def _visiting_order(place: Place) -> tuple[tuple[int, int], ...]:
+    """Sorts chips by the addresses and channels on their paths, so that a sweep opens each channel once.
 
-
-def _way_to(place: Place) -> tuple[tuple[int, int], ...]:
-    """The addresses and channels on the way to a chip: sorted by it, each channel is opened once.
-
-    The trunk comes last, when the muxes have been closed anyway.
+    0x80 is above every address: chips on a segment come after those behind its muxes, which are closed by then anyway.
     """
-    hops: list[tuple[int, int]] = []
-    mux, channel = place.mux, place.channel
-    while mux is not None and channel is not None:
-        hops.append((mux.address, channel))
-        channel, mux = mux.parent_channel, mux.parent
-    return (*reversed(hops), (0x80, place.address))
+    return (*((hop.mux.address, hop.channel) for hop in place.path), (0x80, place.address))

@@ -1,45 +1,45 @@
-"""Telling power monitors apart by their registers, and reading those that wattpush knows as they are."""
+"""Tells power monitors apart by their registers, and reads those that wattpush supports as they are configured."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from agent import chips
-from agent.chips import _signatures as identities
+from agent.chips import _signatures as signatures
 from agent.errors import BusError, SensorError
 from agent.i2c.bus import describe
 from agent.i2c.transfers import Register
-from agent.scan.results import ASSUMED_SHUNT_OHMS, FoundChip, FoundInput, Unknown
+from agent.scan.results import ASSUMED_SHUNT_OHMS, FoundChip, FoundInput, UnknownChip
 from agent.settings import Device
 
 if TYPE_CHECKING:
     from agent.chips._signatures import Identity
-    from agent.i2c.bus import Bus, Way
+    from agent.i2c.bus import Bus
     from agent.i2c.place import Place
 
 _ATTEMPTS = 2
-# Only the averaging follows from it, and none is configured.
+# Only the averaging depends on it, and the scan configures none.
 _ANY_INTERVAL_SECONDS = 1.0
 
 
 class ChipReader:
-    """Reads the chip at one place as it is: no register of it is written."""
+    """Reads the chip at one place as it is configured: it writes no register."""
 
-    def __init__(self, bus: Bus, way: Way, place: Place) -> None:
+    def __init__(self, bus: Bus, place: Place) -> None:
         self._bus = bus
-        self._way = way
         self._place = place
+        self._path = place.path
 
-    def find(self) -> FoundChip | Unknown:
-        """What sits here, and what it measures now.
+    def find(self) -> FoundChip | UnknownChip:
+        """Identify the chip, and read what it measures now.
 
         Raises:
-            BusError: the bus is stuck, or a mux on the way does not answer.
+            BusError: the bus is stuck, or a mux on the path does not answer.
             OSError: anything but a NACK of a register, as the adapter reports it.
         """
-        identity = identities.identify(self._word)
+        identity = signatures.identify(self._word)
         if identity is None:
-            return Unknown(self._place)
+            return UnknownChip(self._place)
         options = chips.options().get(identity.chip)
         if options is None or options.addresses is None or self._place.address not in options.addresses:
             return FoundChip(self._place, identity)
@@ -53,7 +53,7 @@ class ChipReader:
     def _word(self, register: int) -> int | None:
         for _ in range(_ATTEMPTS):
             try:
-                self._bus.select(self._way)
+                self._bus.select(self._path)
                 return self._bus.read(self._place.address, (Register(register),))[0]
             except BusError:
                 raise
@@ -70,7 +70,7 @@ class ChipReader:
                 return FoundInput(number, None, "switched off, does not measure now")
         device = Device("", identity.chip, self._place, input=number, shunt_ohms=shunt_ohms)
         chip = chips.i2c_chip(identity.chip)([device], _ANY_INTERVAL_SECONDS)
-        self._bus.select(self._way)
+        self._bus.select(self._path)
         words = self._bus.read(self._place.address, chip.results)
         try:
             (measured,) = chip.decode(words)

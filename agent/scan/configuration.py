@@ -1,4 +1,4 @@
-"""A configuration for what was found, that works as it is: names to be changed, comments on what nobody can see."""
+"""Writes a configuration for what was found. It works as it is; comments tell what to change or look up."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.scan.muxes import lookalikes, proof
 from agent.scan.results import ASSUMED_SHUNT_OHMS
 
 if TYPE_CHECKING:
@@ -13,27 +14,26 @@ if TYPE_CHECKING:
 
     from agent.chips import Measurement
     from agent.chips.hwmon import PowerInput
-    from agent.i2c.place import BusName, Mux, Place
-    from agent.scan.results import Finds, FoundChip, FoundInput, FoundMux
+    from agent.i2c.place import Mux, Place
+    from agent.scan.results import BusScan, FoundChip, FoundInput
 
 _HEAD = """\
-# Found by `wattpush scan --toml`. It works as it is, but three things nobody can see over a bus:
-# which load is which (the names below), the shunts on your boards (shunt_ohms), and where your gateway is (url).
+# Found by `wattpush scan --toml`. It works as it is, but three things are invisible on a bus: which load is which (the
+# names below), the shunts on your boards (shunt_ohms), and where your gateway is (url).
 # Then: wattpush check, and wattpush --once --dry-run. Every other key is in config.toml.example.
 
-# The name of this machine at the gateway; without this line it is the machine's own. Two under one name overwrite each
-# other.
+# The name of this machine at the gateway; the default is its hostname. Two machines with one name overwrite each other.
 #hostname = "node-17"
 {state_dir}
 [pushgateway]
 url = "http://127.0.0.1:9091"
 """
 
-# Where a service is installed; as in deploy/install.sh.
+# Exists where the service is installed; as in deploy/install.sh.
 _SERVICE_STATE = Path("/var/lib/wattpush")
 
 _NOTHING = """
-# Nothing was found that wattpush reads: describe at least one load here.
+# The scan found nothing that wattpush reads: describe at least one load here.
 #[[device]]
 #name = "cpu"
 #chip = "ina260"
@@ -44,36 +44,34 @@ _NOTHING = """
 _SHUNT_COMMENT = "# look it up on the board: 0.1 is common, Adafruit's board has 0.05, Jetson modules 0.005"
 
 
-def has_devices(finds: Sequence[Finds], kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]]) -> bool:
+def has_devices(scans: Sequence[BusScan], kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]]) -> bool:
     """Whether anything was found that wattpush reads."""
-    return bool(kernel_inputs) or any(chip.inputs for on_bus in finds for chip in on_bus.chips)
+    return bool(kernel_inputs) or any(chip.inputs for scan in scans for chip in scan.chips)
 
 
-def as_toml(finds: Sequence[Finds], kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]]) -> str:
+def as_toml(scans: Sequence[BusScan], kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]]) -> str:
     """The text of the configuration.
 
     Args:
-        finds: of each bus.
-        kernel_inputs: of the chips that the kernel owns, with what they read; None where they cannot be read.
+        scans: the result of each bus.
+        kernel_inputs: the inputs of chips that the kernel owns, with what they read; None if they cannot be read.
     """
-    # Whoever runs it, there is one set of counters: a second would be energy that did not flow.
+    # There is one set of counters, whichever user runs it: a second set would count the same energy again.
     state_dir = f'state_dir = "{_SERVICE_STATE}"\n' if _SERVICE_STATE.is_dir() else ""
     parts = [_HEAD.replace("{state_dir}\n", f"{state_dir}\n")]
-    for on_bus in finds:
-        parts += map(_mux_table, on_bus.muxes)
-    devices = [part for on_bus in finds for chip in on_bus.chips for part in _chip_tables(chip)]
+    for scan in scans:
+        parts += map(_mux_table, scan.muxes)
+    devices = [part for scan in scans for chip in scan.chips for part in _chip_tables(chip)]
     devices += _kernel_tables(kernel_inputs)
-    if not has_devices(finds, kernel_inputs):
+    if not has_devices(scans, kernel_inputs):
         devices.append(_NOTHING)
     return "\n".join([*parts, *devices])
 
 
-def _mux_table(found: FoundMux) -> str:
-    mux = found.mux
-    comment = "" if found.kind.is_sure else f"   # {found.kind.proof}"
-    lines = ["[[mux]]", f"name = {_quoted(mux.name)}", f"chip = {_quoted(mux.chip)}{comment}"]
-    lines += [*_where(mux.bus, mux.parent, mux.parent_channel), f"address = 0x{mux.address:02x}"]
-    return _lines(lines)
+def _mux_table(mux: Mux) -> str:
+    comment = f"   # {proof(mux.kind)}" if lookalikes(mux.kind) else ""
+    lines = ["[[mux]]", f"name = {_quoted(mux.name)}", f"chip = {_quoted(mux.kind.name)}{comment}"]
+    return _lines([*lines, *_where(mux.place)])
 
 
 def _chip_tables(chip: FoundChip) -> Iterator[str]:
@@ -82,7 +80,7 @@ def _chip_tables(chip: FoundChip) -> Iterator[str]:
     for found in chip.inputs:
         name = _name(chip.place) + ("" if found.number is None else f"-in{found.number}")
         lines = [f"# {_reading(found)}", "[[device]]", f"name = {_quoted(name)}", _chip_line(chip)]
-        lines += [*_where(chip.place.bus, chip.place.mux, chip.place.channel), f"address = 0x{chip.place.address:02x}"]
+        lines += _where(chip.place)
         if found.number is not None:
             lines.append(f"input = {found.number}")
         if chip.has_external_shunt:
@@ -98,7 +96,7 @@ def _chip_line(chip: FoundChip) -> str:
 def _reading(found: FoundInput) -> str:
     unused = " Nothing connected? Then delete this table." if found.number is not None else ""
     if found.measurement is None:
-        return f"It cannot be said what it reads now: {found.problem}.{unused}"
+        return f"Reads no valid value now: {found.problem}.{unused}"
     return f"Now {found.measurement.volts:.3f} V, {found.measurement.amperes:.4f} A.{unused}"
 
 
@@ -112,7 +110,7 @@ def _kernel_tables(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]
         longer = f"{short}-{power_input.folder.name}"
         name = next(name for name in (short, longer, f"{longer}-in{power_input.number}") if name not in names)
         names.add(name)
-        # A label may be that of several inputs of a chip, such as NC, and a name that of several chips.
+        # Several inputs of a chip may share a label, such as NC, and several chips a name.
         by_label = power_input.label is not None and not any(
             other.label == power_input.label
             for other in inputs
@@ -125,7 +123,7 @@ def _kernel_tables(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]
             if other is not power_input and other.name == power_input.name
         )
         sensor = power_input.name if is_alone else str(power_input.folder)
-        now = "It cannot be read now."
+        now = "Cannot be read now."
         if measurement is not None:
             now = f"Now {measurement.volts:.3f} V, {measurement.amperes:.4f} A."
         yield _lines(
@@ -140,10 +138,11 @@ def _kernel_tables(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]
         )
 
 
-def _where(bus: BusName, mux: Mux | None, channel: int | None) -> list[str]:
-    if mux is not None:
-        return [f"mux = {_quoted(mux.name)}", f"channel = {channel}"]
-    return [f"bus = {_quoted(bus) if isinstance(bus, str) else bus}"]
+def _where(place: Place) -> list[str]:
+    address = f"address = 0x{place.address:02x}"
+    if place.mux is not None:
+        return [f"mux = {_quoted(place.mux.name)}", f"channel = {place.channel}", address]
+    return [f"bus = {_quoted(place.bus) if isinstance(place.bus, str) else place.bus}", address]
 
 
 def _name(place: Place) -> str:
@@ -154,7 +153,7 @@ def _name(place: Place) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A basic string of TOML (1.0.0, "String"): that of JSON, which alone allows DEL."""
+    """A basic string of TOML (1.0.0, "String"): the same as in JSON, except that JSON allows DEL."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

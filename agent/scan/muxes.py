@@ -1,70 +1,51 @@
-"""Telling a mux from whatever else may sit at 0x70 to 0x77, and closing it.
+"""Tells a mux from any other chip at 0x70 to 0x77, and closes it.
 
-A TCA9548A has no ID, only its control byte (SCPS207, section 8.5; SCPS148 for the PCA9546A):
+A mux has no ID, only its control byte (drawn in `agent.i2c.muxes`), so writing is the only test: a mux gives back the
+control bits that were written to it. Other chips at these addresses: the display driver HT16K33 (0x70-0x77), the
+all-call address of the PCA9685 (0x70), the pressure sensors BMP280, BME280 and MS5611 (0x76 and 0x77), the SHTC3
+(0x70), and PMBus regulators, for which each of these bytes is a command without data. Hence:
 
-     7    6    5    4    3    2    1    0
-    CH7  CH6  CH5  CH4  CH3  CH2  CH1  CH0        1 = channel connected; a PCA9546A knows bits 3-0 only
-
-So it can be told by writing alone: it is what gives back whatever was written. Other chips that sit here: the display
-driver HT16K33 (0x70-0x77), the PCA9685's call to all (0x70), the pressure sensors BMP280, BME280 and MS5611 (0x76 and
-0x77), the SHTC3 (0x70), regulators with PMBus, to which each of these bytes is a command without its data. Hence:
-
-1. Read twice, which writes nothing. Who says two different things is no mux, and is let alone.
-2. Write 0x00, which closes a mux. To the chips above it is the number of a register to be read next, or nothing.
-3. Read: anything but 0x00 is no mux, and is let alone from here on.
-4. Write 0x01, 0x02, 0x04, 0x08 and read each back. To the chips above these, too, are numbers of registers; none of
-   them holds just its own number there, so the first of these bytes ends it.
-5. Only to what gave all of them back: 0x10, which eight channels give back and four do not. (To an HT16K33 a byte above
-   0x0F would be a command, such as 0x20: stand by.)
+1. Read twice, which writes nothing. If the two bytes differ it is no mux: leave it alone.
+2. Write 0x00, which closes a mux. The chips above take it as the number of the register to read next, or ignore it.
+3. Read. Any control byte but 0x00 means no mux: leave it alone from here on.
+4. Write 0x01, 0x02, 0x04, 0x08 and read each back. The chips above take these, too, as register numbers. None of them
+   holds its own number in each of these registers, so the first wrong answer ends the test.
+5. Only if all of them came back: write 0x10, which eight control bits give back and four do not. (For an HT16K33 a byte
+   above 0x0F would be a command, such as 0x20: standby.)
 6. Write 0x00 again, whatever happened.
+
+After each answer only those kinds of the table remain that would have answered the same.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from agent.errors import BusError
 from agent.i2c import hints
-from agent.i2c.bus import CLOSED, describe, is_time_out
+from agent.i2c.bus import describe, is_time_out
+from agent.i2c.muxes import CLOSED, MUX_KINDS
 from agent.i2c.place import bus_path
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from agent.i2c.bus import Bus
+    from agent.i2c.muxes import MuxKind
     from agent.i2c.place import Place
 
-_LOW_CHANNELS = (0, 1, 2, 3)
-_FIFTH_CHANNEL = 4
+# The fifth tells eight control bits from four; no kind has a number in between.
+_TESTED_BITS = range(5)
 _ATTEMPTS = 3
 
 
 class OpenMuxError(BusError):
-    """A mux keeps a channel open, whatever is written: another look would take what is behind it for its neighbours."""
-
-
-@dataclass(frozen=True, slots=True)
-class MuxKind:
-    """A kind of mux, by its name in the configuration.
-
-    Attributes:
-        proof: what that rests on.
-        is_sure: whether it can hardly be anything else.
-    """
-
-    chip: Literal["tca9548a", "pca9546a"]
-    part: str
-    proof: str
-    is_sure: bool
-
-
-TCA9548A = MuxKind("tca9548a", "TCA9548A", "gives back five channel bits", is_sure=True)
-# A PCA9545A is used like a PCA9546A; a PCA9547 gives back four bits too, and is not.
-PCA9546A = MuxKind("pca9546a", "PCA9546A", "gives back four channel bits, as a PCA9545A or PCA9547 does", is_sure=False)
+    """A mux keeps a channel open, so a scan would take what is behind it for its neighbours."""
 
 
 def close_candidate(bus: Bus, address: int) -> None:
-    """Close what answers at the address on the selected stretch of bus, if it may be a mux: steps 1 and 2.
+    """Close what answers at the address on the selected segment, if it may be a mux: steps 1 and 2.
 
     Raises:
         BusError: the bus is stuck.
@@ -76,58 +57,75 @@ def close_candidate(bus: Bus, address: int) -> None:
 
 
 def recognise(bus: Bus, place: Place) -> MuxKind | None:
-    """What kind of mux answers at the place, which is closed then; None for anything else: steps 3 to 6.
+    """What kind of mux answers at the place, closed on return; None for any other chip: steps 3 to 6.
+
+    If several kinds answer alike, it is the first of them in the table; see `lookalikes`.
 
     Raises:
         OpenMuxError: a mux does not close.
         BusError: the bus is stuck.
         OSError: anything but a NACK, as the adapter reports it.
     """
-    address = place.address
-    if _read(bus, address) != CLOSED:
+    kinds = _answering(CLOSED, _read(bus, place.address), MUX_KINDS.values())
+    if not kinds:
         return None
-    kind = None
     try:
-        if all(_gives_back(bus, place, channel) for channel in _LOW_CHANNELS):
-            kind = {1 << _FIFTH_CHANNEL: TCA9548A, CLOSED: PCA9546A}.get(_given_back(bus, place, _FIFTH_CHANNEL))
+        for bit in _TESTED_BITS:
+            if not any(kind.control_bits >> bit for kind in kinds):
+                break
+            kinds = _answering(1 << bit, _read_back(bus, place, bit), kinds)
     finally:
-        is_closed = _close(bus, address)
-    if kind is not None and not is_closed:
+        is_closed = _close(bus, place.address, kinds)
+    if kinds and not is_closed:
         raise OpenMuxError(
-            f"the mux at {place} does not close, so nothing here can be told apart; switch it off and on"
+            f"the mux at {place} does not close, so it is unclear which chips are behind it; power-cycle it"
         )
-    return kind
+    return kinds[0] if kinds else None
 
 
-def _gives_back(bus: Bus, place: Place, channel: int) -> bool:
-    return _given_back(bus, place, channel) == 1 << channel
+def lookalikes(kind: MuxKind) -> tuple[str, ...]:
+    """The other parts that a scan may have found if it says that it found this kind."""
+    rows = (other.part for other in MUX_KINDS.values() if other.control_bits == kind.control_bits)
+    return tuple(part for part in dict.fromkeys((*kind.lookalikes, *rows)) if part != kind.part)
 
 
-def _given_back(bus: Bus, place: Place, channel: int) -> int:
-    """What is read after the byte that opens a channel was written; -1 if it was not taken."""
+def proof(kind: MuxKind) -> str:
+    """Why a mux may be of this kind, or one of its lookalikes."""
+    return f"gives back {kind.control_bits.bit_length()} control bits, as a {' or '.join(lookalikes(kind))} does"
+
+
+def _answering(written: int, read: int | None, kinds: Collection[MuxKind]) -> list[MuxKind]:
+    """The kinds that answer like this after that byte was written."""
+    if read is None:
+        return []
+    return [kind for kind in kinds if kind.control_byte_in(read) == written & kind.control_bits]
+
+
+def _read_back(bus: Bus, place: Place, bit: int) -> int | None:
+    """Write a byte with this bit alone and read it back; None if it was not acknowledged."""
     try:
-        return _read(bus, place.address) if _write(bus, place.address, 1 << channel) else -1
+        return _read(bus, place.address) if _write(bus, place.address, 1 << bit) else None
     except OSError as error:
         if not is_time_out(error):
             raise
         raise BusError(
-            f"{bus_path(place.bus)}: stuck since channel {channel} of the mux at {place} was opened; "
+            f"{bus_path(place.bus)}: stuck since channel {bit} of the mux at {place} was opened; "
             f"{hints.of_held_channel()}",
             error.errno,
         ) from error
 
 
-def _read(bus: Bus, address: int) -> int:
-    """A NACK may be a disturbance, so it takes several to be an answer: -1, which no byte is."""
+def _read(bus: Bus, address: int) -> int | None:
+    """A byte; None only after several NACKs, as a single one may be a disturbance."""
     for _ in range(_ATTEMPTS):
         byte = bus.byte_at(address)
         if byte is not None:
             return byte
-    return -1
+    return None
 
 
 def _write(bus: Bus, address: int, byte: int) -> bool:
-    """Whether it was acknowledged."""
+    """Write a byte; return whether it was acknowledged."""
     for _ in range(_ATTEMPTS):
         try:
             bus.write_byte(address, byte)
@@ -141,10 +139,10 @@ def _write(bus: Bus, address: int, byte: int) -> bool:
     return False
 
 
-def _close(bus: Bus, address: int) -> bool:
-    """Whether it says so itself. Whatever goes wrong on the way, the next attempt may be heard."""
+def _close(bus: Bus, address: int, kinds: Collection[MuxKind]) -> bool:
+    """Close a mux of one of these kinds; return whether it confirms that. After an error the next attempt may work."""
     for _ in range(_ATTEMPTS):
         with suppress(OSError):
-            if _write(bus, address, CLOSED) and bus.byte_at(address) == CLOSED:
+            if _write(bus, address, CLOSED) and _answering(CLOSED, bus.byte_at(address), kinds or MUX_KINDS.values()):
                 return True
     return False

@@ -1,34 +1,18 @@
-"""What a scan finds: values, in the words of the configuration."""
+"""The results of a scan: values, in the words of the configuration."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.i2c.place import Place
-
 if TYPE_CHECKING:
     from agent.chips import Measurement
     from agent.chips._signatures import Identity
     from agent.errors import AgentError
-    from agent.i2c.place import BusName, Mux
-    from agent.scan.muxes import MuxKind
+    from agent.i2c.place import BusName, Mux, Place
 
 ASSUMED_SHUNT_OHMS = 0.1
-"""Nobody can see the shunt of a board over its bus: amperes are given for this one, until it is looked up."""
-
-
-@dataclass(frozen=True, slots=True)
-class FoundMux:
-    """A mux, under the name that it got."""
-
-    mux: Mux
-    kind: MuxKind
-
-    @property
-    def place(self) -> Place:
-        """Where it sits."""
-        return Place(self.mux.bus, self.mux.parent, self.mux.parent_channel, self.mux.address)
+"""A shunt on the board is invisible on the bus: amperes are given for this one until somebody looks it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +20,9 @@ class FoundInput:
     """An input of a chip.
 
     Attributes:
-        number: 1-3 on a chip with several; None on others.
-        measurement: what it reads now; None where it reads nothing that could be vouched for.
-        problem: why not.
+        number: 1-3 on a chip with several inputs; None on others.
+        measurement: what it reads now; None if it reads nothing meaningful.
+        problem: why it reads nothing meaningful.
     """
 
     number: int | None
@@ -48,7 +32,7 @@ class FoundInput:
 
 @dataclass(frozen=True, slots=True)
 class FoundChip:
-    """A power monitor; without `inputs` where wattpush cannot read it."""
+    """A power monitor; without `inputs` if wattpush does not read this kind."""
 
     place: Place
     identity: Identity
@@ -57,8 +41,8 @@ class FoundChip:
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
-    """Something that answers."""
+class UnknownChip:
+    """Something that answers, but that the scan does not identify."""
 
     place: Place
     note: str = ""
@@ -66,10 +50,10 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class KernelOwned:
-    """An address that a kernel driver has, which was not touched.
+    """An address that a kernel driver owns, so the scan did not access it.
 
     Attributes:
-        channels: of a mux, each channel and N of the /dev/i2c-N that the kernel makes of it.
+        channels: for a mux, each channel with N of the /dev/i2c-N that the kernel makes of it.
     """
 
     place: Place
@@ -78,19 +62,19 @@ class KernelOwned:
 
 
 @dataclass(frozen=True, slots=True)
-class Finds:
-    """Everything found on a bus, each kind in the order in which it was found: the trunk, then mux after mux.
+class BusScan:
+    """Everything found on a bus, each kind in the order in which it was found: the trunk, then one mux after another.
 
     Attributes:
-        hiding: every address that answers on the trunk, or is not to be touched there: nothing behind a mux of this bus
-            can be told apart from it.
-        troubles: what could not be looked at, and why: where and what next are in the message.
+        trunk_addresses: every address that answers on the trunk or that the kernel owns there. It answers behind every
+            mux of this bus too, so a chip with the same address behind a mux cannot be told apart from it.
+        errors: what could not be scanned; each message says where, why and what to do.
     """
 
     bus: BusName
-    muxes: tuple[FoundMux, ...]
+    muxes: tuple[Mux, ...]
     chips: tuple[FoundChip, ...]
-    unknown: tuple[Unknown, ...]
+    unknown: tuple[UnknownChip, ...]
     kernel_owned: tuple[KernelOwned, ...]
-    hiding: frozenset[int]
-    troubles: tuple[AgentError, ...]
+    trunk_addresses: frozenset[int]
+    errors: tuple[AgentError, ...]

@@ -1,4 +1,4 @@
-"""What was found, as a table for a person: 80 columns are enough, colours only where the terminal wants them."""
+"""Prints what was found as a table for a person: 80 columns suffice, colours only if the terminal supports them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent.config.tables import MUX_ADDRESSES
+from agent.i2c.muxes import MUX_ADDRESSES
 from agent.i2c.place import bus_path
+from agent.scan.muxes import lookalikes, proof
 from agent.scan.results import ASSUMED_SHUNT_OHMS
 
 if TYPE_CHECKING:
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from agent.chips import Measurement
     from agent.chips.hwmon import PowerInput
     from agent.i2c.place import Place
-    from agent.scan.results import Finds, FoundChip
+    from agent.scan.results import BusScan, FoundChip
 
     Row = tuple[str, str, str, str, str]
-    """What it is, how sure that is, volts, amperes and watts."""
+    """What it is, how certain that is, volts, amperes and watts."""
 
 _WIDTH_ELSEWHERE = 80
 _OF_ASSUMED_SHUNT = "*"
@@ -30,25 +31,25 @@ _OF_ASSUMED_SHUNT = "*"
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Leave it to the command line, as for every other output; rich would end the process with 1."""
+        """Let the command line handle it, as for every other output; rich would exit with 1."""
         raise  # noqa: PLE0704 - rich calls this where it has caught the BrokenPipeError
 
 
-def print_finds(
-    finds: Sequence[Finds], kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]], stream: TextIO
+def print_scans(
+    scans: Sequence[BusScan], kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]], stream: TextIO
 ) -> None:
     """Print a table for each bus, and one for the chips of the kernel."""
     console = _Console(
         file=stream,
         width=None if stream.isatty() else _WIDTH_ELSEWHERE,
-        # The names of drivers and the labels of the kernel are no markup.
+        # The kernel's driver names and labels are not markup.
         markup=False,
         highlight=False,
         emoji=False,
     )
-    for on_bus in finds:
-        console.print(_title(on_bus, finds), style="bold")
-        _print_bus(on_bus, console)
+    for scan in scans:
+        console.print(_title(scan, scans), style="bold")
+        _print_bus(scan, console)
         console.print()
     if kernel_inputs:
         console.print("power chips of the kernel (hwmon)", style="bold")
@@ -56,21 +57,21 @@ def print_finds(
         console.print()
 
 
-def _title(on_bus: Finds, finds: Iterable[Finds]) -> str:
-    path = bus_path(on_bus.bus)
-    for owned in (owned for other in finds for owned in other.kernel_owned):
+def _title(scan: BusScan, scans: Iterable[BusScan]) -> str:
+    path = bus_path(scan.bus)
+    for owned in (owned for other in scans for owned in other.kernel_owned):
         for channel, number in owned.channels:
-            if number == on_bus.bus:
+            if number == scan.bus:
                 return f"{path}: channel {channel} of the kernel's mux {owned.place}"
     return path
 
 
-def _print_bus(on_bus: Finds, console: Console) -> None:
-    rows = sorted(_rows(on_bus), key=lambda placed: _order(placed[0], on_bus))
-    if on_bus.troubles:
+def _print_bus(scan: BusScan, console: Console) -> None:
+    rows = sorted(_rows(scan), key=lambda placed: _order(placed[0], scan))
+    if scan.errors:
         console.print("incomplete: see the errors", style="bold red")
     elif not rows:
-        console.print("nothing answers; is it powered, and are SDA and SCL where they belong?")
+        console.print("nothing answers; is it powered, and are SDA and SCL connected correctly?")
     if not rows:
         return
     table = _table("where", "address", "what", "sure")
@@ -79,7 +80,7 @@ def _print_bus(on_bus: Finds, console: Console) -> None:
         cells = [Text(cell) for cell in (where, f"0x{place.address:02x}", *row)]
         table.add_row(*cells, style=_style(row, place))
     console.print(table)
-    for note in _notes(on_bus):
+    for note in _notes(scan):
         console.print(note)
 
 
@@ -98,23 +99,23 @@ def _style(row: Row, place: Place) -> str | None:
     return "cyan" if place.address in MUX_ADDRESSES else None
 
 
-def _order(place: Place, on_bus: Finds) -> tuple[int, int, int]:
-    """The trunk, then mux after mux as they were found, channel after channel; there by address."""
+def _order(place: Place, scan: BusScan) -> tuple[int, int, int]:
+    """The trunk, then the muxes in the order in which they were found; there by channel and address."""
     if place.mux is None:
         return (-1, 0, place.address)
-    muxes = [found.mux.name for found in on_bus.muxes]
+    muxes = [mux.name for mux in scan.muxes]
     return (muxes.index(place.mux.name), place.channel or 0, place.address)
 
 
-def _rows(on_bus: Finds) -> Iterator[tuple[Place, Row]]:
-    for owned in on_bus.kernel_owned:
+def _rows(scan: BusScan) -> Iterator[tuple[Place, Row]]:
+    for owned in scan.kernel_owned:
         channels = ", ".join(f"/dev/i2c-{number}" for _, number in owned.channels)
         yield owned.place, (owned.driver + (f": {channels}" if channels else ""), "kernel", "", "", "")
-    for found in on_bus.muxes:
-        yield found.place, (f"{found.kind.part} = {found.mux.name}", _sure(is_sure=found.kind.is_sure), "", "", "")
-    for unknown in on_bus.unknown:
+    for mux in scan.muxes:
+        yield mux.place, (f"{mux.kind.part} = {mux.name}", _sure(is_sure=not lookalikes(mux.kind)), "", "", "")
+    for unknown in scan.unknown:
         yield unknown.place, ("unknown" + (f", {unknown.note}" if unknown.note else ""), "", "", "", "")
-    for chip in on_bus.chips:
+    for chip in scan.chips:
         for row in _chip_rows(chip):
             yield chip.place, row
 
@@ -142,21 +143,21 @@ def _numbers(measurement: Measurement | None, mark: str = " ") -> tuple[str, str
     return f"{volts:.3f} ", f"{amperes:.4f}{mark}", f"{volts * amperes:.3f}{mark}"
 
 
-def _notes(on_bus: Finds) -> Iterator[str]:
-    if any(chip.has_external_shunt for chip in on_bus.chips):
+def _notes(scan: BusScan) -> Iterator[str]:
+    if any(chip.has_external_shunt for chip in scan.chips):
         yield (
             f"{_OF_ASSUMED_SHUNT} if the shunt has {ASSUMED_SHUNT_OHMS:g} ohm: "
-            "nobody can see it over the bus, look it up on the board"
+            "it is invisible on the bus, look it up on the board"
         )
-    for mux in on_bus.muxes:
-        if not mux.kind.is_sure:
-            yield f"{mux.mux.name}: {mux.kind.proof}"
-    for proof in sorted({chip.identity.proof for chip in on_bus.chips if not chip.identity.is_sure}):
-        yield f"likely: {proof}"
-    shared = sorted(on_bus.hiding - {found.mux.address for found in on_bus.muxes})
-    if on_bus.muxes and shared:
+    for mux in scan.muxes:
+        if lookalikes(mux.kind):
+            yield f"{mux.name}: {proof(mux.kind)}"
+    for evidence in sorted({chip.identity.proof for chip in scan.chips if not chip.identity.is_sure}):
+        yield f"likely: {evidence}"
+    shared = [f"0x{address:02x}" for address in sorted(scan.trunk_addresses - {mux.address for mux in scan.muxes})]
+    if scan.muxes and shared:
         yield (
-            f"{', '.join(f'0x{address:02x}' for address in shared)}: on the trunk, so heard behind every channel; "
+            f"{', '.join(shared)}: on the trunk, so also answers behind every channel; "
             "a chip with the same address behind a mux cannot be told apart from it"
         )
 

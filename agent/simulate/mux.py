@@ -1,40 +1,41 @@
-"""The TCA9548A and PCA9546A bus switches (SCPS207, SCPS148)."""
+"""A bus switch of any kind in the table `agent.i2c.muxes`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.i2c.muxes import MUX_KINDS
 from agent.simulate.part import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHANNEL_COUNTS = {"tca9548a": 8, "pca9546a": 4}
+    from agent.i2c.muxes import MuxKind
 
 
 class SimulatedMux(Part):
-    """A switch with a single register, which has no address of its own: every byte written is the register.
+    """A switch with a single register, which has no number of its own: every byte written is the register.
 
-    ::
-
-         7    6    5    4    3    2    1    0
-        CH7  CH6  CH5  CH4  CH3  CH2  CH1  CH0     1 = channel connected; power-on 0x00; PCA9546A: bits 7-4 stay 0
-
-    A write is in the register at once, but the channels follow only after the STOP (SCPS207, control register). Of
+    A write reaches the register at once, but the channels follow only after the STOP (SCPS207, control register). Of
     several bytes the last one stays. Parts behind a channel may be muxes again.
+
+    Attributes:
+        control: the register, as it was last written.
+        interrupts: what the interrupt bits read at present, on a kind that has them.
     """
 
-    def __init__(self, address: int, channel_count: int = 8) -> None:
-        """A mux with nothing behind it and all channels closed.
+    def __init__(self, address: int, kind: MuxKind = MUX_KINDS["tca9548a"]) -> None:
+        """A mux that was just powered, with nothing behind it.
 
         Args:
             address: 0x70-0x77.
-            channel_count: 8 on a TCA9548A, 4 on a PCA9546A.
+            kind: its row of the table.
         """
         super().__init__(address)
-        self.control = 0
-        self._open = 0
-        self._behind: tuple[list[Part], ...] = tuple([] for _ in range(channel_count))
+        self._kind = kind
+        self.control = self._connected = kind.power_on
+        self.interrupts = 0
+        self._behind: tuple[list[Part], ...] = tuple([] for _ in range(kind.channels))
 
     def attach(self, channel: int, part: Part) -> None:
         """Put a part behind a channel, counted from 0."""
@@ -42,11 +43,20 @@ class SimulatedMux(Part):
 
     @property
     def open_channels(self) -> tuple[int, ...]:
-        """The channels that are connected now."""
-        return tuple(channel for channel in range(len(self._behind)) if self._open >> channel & 1)
+        """The channels that are connected now.
+
+        Written from the datasheets, not with `MuxKind.control_byte`, so that the two check each other. TCA9548A
+        (SCPS207): each bit connects its own channel, so several may be connected. PCA9547 (NXP, control register): only
+        if the enable bit B3 is 1, the channel whose number is in B2-B0. PCA9540B: the same with B2, and B1-B0.
+        """
+        enable_bit, channels = self._kind.enable_bit, range(self._kind.channels)
+        if enable_bit == 0:
+            return tuple(channel for channel in channels if self._connected >> channel & 1)
+        number = self._connected % enable_bit
+        return (number,) if self._connected & enable_bit and number in channels else ()
 
     def reached_at(self, address: int) -> Iterator[Part]:
-        """Itself, and whoever is at `address` behind an open channel."""
+        """Itself, and every part at `address` behind an open channel."""
         if not self._plugged:
             return
         yield from super().reached_at(address)
@@ -57,17 +67,16 @@ class SimulatedMux(Part):
     def write(self, data: bytes) -> None:
         """Take the last byte as the new control register."""
         if data:
-            self.control = data[-1] & ((1 << len(self._behind)) - 1)
+            self.control = data[-1] & self._kind.control_bits
 
     def read(self, length: int) -> bytes:
-        """Give the control register, again and again."""
-        return bytes([self.control]) * length
+        """Give the control register with the interrupt lines, again and again."""
+        return bytes([self.control | self.interrupts & self._kind.interrupt_bits]) * length
 
     def stop(self) -> None:
         """Connect what the control register says."""
-        self._open = self.control
+        self._connected = self.control
 
     def power_loss(self) -> None:
-        """All channels closed."""
-        self.control = 0
-        self._open = 0
+        """The register is back at its power-on value."""
+        self.control = self._connected = self._kind.power_on

@@ -1,4 +1,4 @@
-"""Everything that a configuration names, built: wires, muxes, chips and the rails that they measure."""
+"""Builds everything that a configuration names: wires, muxes, chips and the rails that they measure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from agent.errors import UsageError
 from agent.i2c.place import bus_path
 from agent.simulate.i2c import SimulatedI2C
-from agent.simulate.mux import CHANNEL_COUNTS, SimulatedMux
+from agent.simulate.mux import SimulatedMux
 from agent.simulate.rails import LoadRail
 from agent.simulate.recordings import Recording
 from agent.simulate.wire import Wire
@@ -19,8 +19,8 @@ from agent.simulate.wire import Wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from agent.i2c.place import BusName, Mux, Place
-    from agent.settings import Device, Settings
+    from agent.i2c.place import BusName, Place
+    from agent.settings import ConfiguredChip, Device, Settings
     from agent.simulate.part import Part
     from agent.simulate.rails import Rail
 
@@ -30,15 +30,15 @@ _HIGHEST_SHUNT_VOLTS = 0.15
 
 
 class BuildChip(Protocol):
-    """The function `build` in the module here that has the name of a chip: its simulated twin."""
+    """The function `build` in the module of this package that is named after a chip: it makes the simulated twin."""
 
     def __call__(
         self, devices: Sequence[Device], address: int, rails: Mapping[str, Rail], now: Callable[[], float]
     ) -> Part:
-        """Build the one chip that all these devices, the ones at its place, sit on.
+        """Build the one chip that all these devices are read from.
 
         Args:
-            devices: the devices that share the chip; one alone on a chip with a single input.
+            devices: the devices that share the chip; just one on a chip with a single input.
             address: its 7-bit address.
             rails: what is measured, by device name.
             now: the clock that the rails run on, in seconds.
@@ -52,8 +52,8 @@ class World:
     Attributes:
         wires: every bus that the configuration names.
         muxes: by mux name.
-        chips: by device name; devices that share a chip have the same one. Without the chips that the kernel owns.
-        rails: by device name, those of the kernel's chips included.
+        chips: by device name; devices that share a chip have the same one. Chips that the kernel owns are left out.
+        rails: by device name, including those of the kernel's chips.
     """
 
     wires: dict[BusName, Wire]
@@ -62,7 +62,7 @@ class World:
     rails: dict[str, Rail]
 
     def open(self, bus: BusName) -> SimulatedI2C:
-        """A new bus object; two of them on one bus do not know of each other, as in reality.
+        """A new bus object; as on a real machine, two of them on one bus do not know about each other.
 
         Raises:
             FileNotFoundError: the configuration names no such bus.
@@ -76,9 +76,9 @@ def build_world(settings: Settings, now: Callable[[], float], recordings: Mappin
     """Build what the configuration names, powered on at this moment.
 
     Args:
-        settings: a configuration that has been found good.
-        now: the clock of all chips, in seconds, never going back.
-        recordings: what is played into which device; a `Recording` begins now, another rail is taken as it is. A
+        settings: a checked configuration.
+        now: the clock of all chips, in seconds; it never goes back.
+        recordings: what to play into which device. A `Recording` begins now, any other rail is used as it is, and a
             device without one gets a `LoadRail`.
 
     Raises:
@@ -93,13 +93,14 @@ def build_world(settings: Settings, now: Callable[[], float], recordings: Mappin
     rails = {device.name: _rail(device, recordings.get(device.name), began_seconds) for device in settings.devices}
     world = World(wires={}, muxes={}, chips={}, rails=rails)
     for mux in settings.muxes:
-        world.muxes[mux.name] = SimulatedMux(mux.address, CHANNEL_COUNTS[mux.chip])
+        world.muxes[mux.name] = SimulatedMux(mux.address, mux.kind)
     for mux in settings.muxes:
-        _attach(world, world.muxes[mux.name], (mux.bus, mux.parent, mux.parent_channel), now)
-    for place, devices in _devices_by_place(settings.devices).items():
-        chip = _twin_of(devices[0])(devices, place.address, rails, now)
-        _attach(world, chip, (place.bus, place.mux, place.channel), now)
-        world.chips.update({device.name: chip for device in devices})
+        _attach(world, world.muxes[mux.name], mux.place, now)
+    for configured in settings.chips():
+        build = _twin_of(configured)
+        chip = build(configured.devices, configured.place.address, rails, now)
+        _attach(world, chip, configured.place, now)
+        world.chips.update({device.name: chip for device in configured.devices})
     return world
 
 
@@ -111,29 +112,19 @@ def _rail(device: Device, recording: Rail | None, began_seconds: float) -> Rail:
     return recording.beginning_at(began_seconds) if isinstance(recording, Recording) else recording
 
 
-def _attach(
-    world: World, part: Part, segment: tuple[BusName, Mux | None, int | None], now: Callable[[], float]
-) -> None:
-    bus, mux, channel = segment
-    if mux is None or channel is None:
-        world.wires.setdefault(bus, Wire(now)).attach(part)
+def _attach(world: World, part: Part, place: Place, now: Callable[[], float]) -> None:
+    if place.mux is None or place.channel is None:
+        world.wires.setdefault(place.bus, Wire(now)).attach(part)
     else:
-        world.muxes[mux.name].attach(channel, part)
+        world.muxes[place.mux.name].attach(place.channel, part)
 
 
-def _devices_by_place(devices: Sequence[Device]) -> dict[Place, list[Device]]:
-    sharing: dict[Place, list[Device]] = {}
-    for device in devices:
-        if device.place is not None:
-            sharing.setdefault(device.place, []).append(device)
-    return sharing
-
-
-def _twin_of(device: Device) -> BuildChip:
-    module_name = f"{__package__}.{device.chip}"
+def _twin_of(configured: ConfiguredChip) -> BuildChip:
+    module_name = f"{__package__}.{configured.chip}"
     try:
         return cast("BuildChip", import_module(module_name).build)
     except (ModuleNotFoundError, AttributeError) as error:
         raise UsageError(
-            f"{device.name}: chip {device.chip} has no simulated twin; run without --simulate, or add {module_name}"
+            f"{configured.devices[0].name}: chip {configured.chip} has no simulated twin; "
+            f"run without --simulate, or add {module_name}"
         ) from error

@@ -14,6 +14,7 @@ from agent.check import Finding, Status
 from agent.check.hardware import check_hardware
 from agent.chips import hwmon
 from agent.errors import ExitCode
+from agent.i2c.muxes import MUX_KINDS
 from agent.measure.readings import Reading
 from agent.simulate.ina260 import SimulatedINA260
 from agent.simulate.mux import SimulatedMux
@@ -174,10 +175,10 @@ def test_a_mux_with_four_channels_in_place_of_one_with_eight_is_told() -> None:
         mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 1') + ina260("gpu", 'mux = "m0", channel = 5')
     )
     bench.world.muxes["m0"].unplug()
-    bench.wire.attach(SimulatedMux(0x70, 4))
+    bench.wire.attach(SimulatedMux(0x70, MUX_KINDS["pca9546a"]))
     finding = findings(bench)["mux m0"]
     assert finding.exit_code == ExitCode.IOERR
-    assert "0x20 was written, 0x00 is read; has it four channels only, as a pca9546a?" in str(finding)
+    assert "0x20 was written, 0x00 is read; does it have only 4 channels, like a pca9546a?" in str(finding)
 
 
 def test_a_channel_that_takes_the_whole_bus_down_is_named() -> None:
@@ -185,7 +186,7 @@ def test_a_channel_that_takes_the_whole_bus_down_is_named() -> None:
     m0 = bench.world.muxes["m0"]
     bench.wire.faults.fail_when(lambda _: errno.ETIMEDOUT if 4 in m0.open_channels else None)
     told = str(findings(bench)["mux m0"])
-    assert "time-out since channel 4 was opened; does a chip behind it hold SDA or SCL low" in told
+    assert "time-out since channel 4 was opened; is a chip behind it holding SDA or SCL low" in told
 
 
 def test_a_mux_that_keeps_a_channel_open_is_told() -> None:

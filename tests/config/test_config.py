@@ -12,6 +12,7 @@ import pytest
 from agent.config import find_file, load, parse, parse_duration
 from agent.config.values import spell_duration
 from agent.errors import ConfigError, ExitCode, PermissionDeniedError
+from agent.i2c.muxes import MUX_KINDS
 from agent.i2c.place import Mux, Place
 from agent.settings import Averaging, ChipOptions, Device, MetricsSettings, PushgatewaySettings, ServeSettings, Settings
 
@@ -116,8 +117,8 @@ def test_every_key_arrives_where_it_belongs(parse_text: Parse) -> None:
         sensor = "ina3221"
         label = "VDD_IN"
     """
-    outer = Mux(name="outer", chip="tca9548a", bus="board", address=0x70)
-    inner = Mux(name="inner", chip="pca9546a", bus="board", address=0x71, parent=outer, parent_channel=7)
+    outer = Mux("outer", MUX_KINDS["tca9548a"], Place("board", None, None, 0x70))
+    inner = Mux("inner", MUX_KINDS["pca9546a"], Place("board", outer, 7, 0x71))
 
     assert parse_text(text) == Settings(
         hostname="rack 1/node 17",
@@ -166,7 +167,7 @@ def test_muxes_may_be_described_in_any_order(parse_text: Parse) -> None:
     settings = parse_text(GATEWAY + inner + outer + DEVICE)
 
     assert [mux.name for mux in settings.muxes] == ["b", "a"]
-    assert settings.muxes[0].parent == settings.muxes[1]
+    assert settings.muxes[0].place.mux == settings.muxes[1]
 
 
 @pytest.mark.parametrize(

@@ -188,10 +188,8 @@ WANTED = st.builds(
 
 def as_wanted(device: Device) -> tuple[str, tuple[int, int], int]:
     assert device.place is not None
-    assert device.place.mux is not None
-    assert device.place.mux.parent_channel is not None
-    assert device.place.channel is not None
-    return device.name, (device.place.mux.parent_channel, device.place.channel), device.place.address
+    outer, inner = device.place.path
+    return device.name, (outer.channel, inner.channel), device.place.address
 
 
 @settings(max_examples=80)

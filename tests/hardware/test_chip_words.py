@@ -14,6 +14,7 @@ from agent.chips import Measurement
 from agent.chips import ina260 as ina260_file
 from agent.chips import ina3221 as ina3221_file
 from agent.errors import SensorError
+from agent.i2c.muxes import MUX_KINDS
 from agent.i2c.place import Mux, Place
 from agent.measure.readings import Reading
 from agent.settings import Device
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from agent import chips
     from agent.simulate.wire import Transaction
 
-PLACE = Place(1, Mux("m0", "tca9548a", 1, 0x70), 3, 0x40)
+PLACE = Place(1, Mux("m0", MUX_KINDS["tca9548a"], Place(1, None, None, 0x70)), 3, 0x40)
 
 
 def of_two_complement(word: int, bits: int) -> int:

@@ -20,6 +20,7 @@ from agent.build_info import AgentInfo
 from agent.energy.state import State
 from agent.i2c.adapters import prepare_blinka
 from agent.i2c.bus import Bus
+from agent.i2c.muxes import MUX_KINDS
 from agent.i2c.place import Mux, Place
 from agent.i2c.transfers import OpenBus
 from agent.measure.sweep import Sweep
@@ -49,7 +50,7 @@ GOLDEN = PROJECT / "tests" / "golden"
 LONG_SECONDS = 120.0
 """How long something that is to happen may take on a busy machine before a test fails."""
 
-M0 = Mux("m0", "tca9548a", 1, 0x70)
+M0 = Mux("m0", MUX_KINDS["tca9548a"], Place(1, None, None, 0x70))
 CPU = Device("cpu", "ina260", Place(1, M0, 0, 0x40))
 DISK = Device("disk", "ina260", Place(1, M0, 1, 0x40))
 RADIO = Device("radio", "ina3221", Place(1, M0, 3, 0x41), input=2, shunt_ohms=0.1)

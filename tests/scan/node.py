@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.scan import Progress
-    from agent.scan.results import Finds, FoundChip
+    from agent.scan.results import BusScan, FoundChip
     from agent.simulate.wire import Transaction
 
 MUXES = mux("m0", 0x70) + mux("m1", 0x71) + mux("m2", 0x72, 'mux = "m0", channel = 6')
@@ -55,7 +55,7 @@ class ScannedNode:
         self.wire.attach(Foreign(KERNELS))
         self.bench.world.muxes["m1"].attach(2, IdChip(OTHER, INA226))
 
-    def scan(self, hidden: Iterable[int] = (), progress: Progress = lambda *_: None) -> Finds:
+    def scan(self, hidden: Iterable[int] = (), progress: Progress = lambda *_: None) -> BusScan:
         """Scan, and see that the bus is left as it should be."""
         bus = Bus(1, [], self.bench._open, self.bench.clock, self.sysfs)
         try:

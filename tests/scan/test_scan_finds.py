@@ -1,4 +1,4 @@
-"""What a scan finds on simulated wires, and what it does to the chips there: nothing."""
+"""What a scan finds on simulated wires, and that it changes no chip there."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pytest
 
 from agent.chips import Measurement
 from agent.i2c.bus import Bus
+from agent.i2c.muxes import MUX_KINDS
 from agent.i2c.place import Place
 from agent.i2c.transfers import OpenBus
 from agent.scan import ADDRESSES, scan_bus
-from agent.scan.results import Finds, KernelOwned, Unknown
+from agent.scan.muxes import lookalikes
+from agent.scan.results import BusScan, KernelOwned, UnknownChip
 from agent.simulate.chips import CONFIG
 from agent.simulate.mux import SimulatedMux
 from agent.simulate.rails import ConstantRail
@@ -39,18 +41,18 @@ def only_parts(*on_trunk: Part) -> ScannedNode:
     return node
 
 
-def places(finds: Finds) -> list[str]:
+def places(found: BusScan) -> list[str]:
     """Every chip and mux that was identified, in the words of a person."""
-    muxes = [f"{found.kind.part} {found.mux.name} {found.place}" for found in finds.muxes]
-    return muxes + [f"{chip.identity.part} {chip.place}" for chip in finds.chips]
+    muxes = [f"{mux.kind.part} {mux.name} {mux.place}" for mux in found.muxes]
+    return muxes + [f"{chip.identity.part} {chip.place}" for chip in found.chips]
 
 
 def test_a_node_of_three_muxes_and_eleven_chips_is_found_as_it_is_and_no_chip_is_written_to(tmp_path: Path) -> None:
     node = ScannedNode(sysfs=sysfs_of(tmp_path, {(1, KERNELS): "ina3221"}))
     node.add_strangers()
-    finds = node.scan()
+    result = node.scan()
     m0, m1 = "behind mux m0 (0x70 on /dev/i2c-1) channel", "behind mux m1 (0x71 on /dev/i2c-1) channel"
-    assert places(finds) == [
+    assert places(result) == [
         "TCA9548A m0 0x70 on /dev/i2c-1",
         "TCA9548A m1 0x71 on /dev/i2c-1",
         f"TCA9548A m2 0x72 {m0} 6",
@@ -64,10 +66,10 @@ def test_a_node_of_three_muxes_and_eleven_chips_is_found_as_it_is_and_no_chip_is
         f"INA260 0x40 {m1} 7",
         f"INA260 0x40 behind mux m2 (0x72 {m0} 6) channel 3",
     ]
-    assert finds.unknown == (Unknown(Place(1, None, None, EEPROM)),)
-    assert finds.kernel_owned == (KernelOwned(Place(1, None, None, KERNELS), "ina3221"),)
-    assert finds.troubles == ()
-    assert node.assert_right(finds.chips) == 10
+    assert result.unknown == (UnknownChip(Place(1, None, None, EEPROM)),)
+    assert result.kernel_owned == (KernelOwned(Place(1, None, None, KERNELS), "ina3221"),)
+    assert result.errors == ()
+    assert node.assert_right(result.chips) == 10
     # Nothing at all went to the kernel's chip, no byte to the unknown one, and to the others numbers of registers only.
     assert messages_to(node.log, [KERNELS]) == []
     assert {is_read for _, is_read, _ in messages_to(node.log, [EEPROM])} == {True}
@@ -91,7 +93,7 @@ def test_a_scan_leaves_the_configuration_of_every_chip_as_it_was() -> None:
 
 
 def test_a_bus_with_nothing_on_it_has_nothing() -> None:
-    assert only_parts().scan() == Finds(1, (), (), (), (), frozenset(), ())
+    assert only_parts().scan() == BusScan(1, (), (), (), (), frozenset(), ())
 
 
 def test_eight_muxes_with_eight_channels_each_give_sixty_four_chips() -> None:
@@ -101,11 +103,11 @@ def test_eight_muxes_with_eight_channels_each_give_sixty_four_chips() -> None:
         for channel in range(8)
     )
     node = ScannedNode(text)
-    finds = node.scan()
-    assert len(finds.muxes) == 8
+    result = node.scan()
+    assert len(result.muxes) == 8
     # An empty address costs one NACK, and does not have the channel opened anew.
     assert node.wire.transactions < 65 * 150
-    assert len(finds.chips) == node.assert_right(finds.chips) == 64
+    assert len(result.chips) == node.assert_right(result.chips) == 64
 
 
 def test_a_channel_that_somebody_left_open_hides_nothing_and_moves_nothing() -> None:
@@ -120,9 +122,9 @@ def test_a_channel_that_somebody_left_open_hides_nothing_and_moves_nothing() -> 
 def test_an_address_on_the_trunk_is_shown_once_and_said_to_hide_the_same_behind_every_mux() -> None:
     node = ScannedNode(mux("m0", 0x70) + ina260("trunk", "bus = 1", 0x4F, more=""))
     node.bench.world.muxes["m0"].attach(3, parts.IdChip(0x4F, parts.INA226))
-    finds = node.scan()
-    assert places(finds) == ["TCA9548A m0 0x70 on /dev/i2c-1", "INA260 0x4f on /dev/i2c-1"]
-    assert 0x4F in finds.hiding
+    result = node.scan()
+    assert places(result) == ["TCA9548A m0 0x70 on /dev/i2c-1", "INA260 0x4f on /dev/i2c-1"]
+    assert 0x4F in result.trunk_addresses
 
 
 @pytest.mark.parametrize(
@@ -139,8 +141,8 @@ def test_an_address_on_the_trunk_is_shown_once_and_said_to_hide_the_same_behind_
 def test_a_power_chip_is_named_by_its_ids_and_one_without_ids_as_likely_only(
     words: dict[int, int], part: str, *, is_sure: bool
 ) -> None:
-    finds = only_parts(parts.IdChip(0x45, words)).scan()
-    (chip,) = finds.chips
+    result = only_parts(parts.IdChip(0x45, words)).scan()
+    (chip,) = result.chips
     assert (chip.identity.part, chip.identity.is_sure) == (part, is_sure)
 
 
@@ -149,9 +151,9 @@ def test_another_chip_where_power_chips_sit_is_unknown_and_0xfe_is_read_only_of_
     words: dict[int, int],
 ) -> None:
     chip = parts.IdChip(0x45, words)
-    finds = only_parts(chip).scan()
-    assert finds.chips == ()
-    assert [unknown.place.address for unknown in finds.unknown] == [0x45]
+    result = only_parts(chip).scan()
+    assert result.chips == ()
+    assert [unknown.place.address for unknown in result.unknown] == [0x45]
     assert (0xFE in chip.pointers) == (words.get(0xFF) in (0x2270, 0x3220))  # it resets a Si7021
 
 
@@ -217,21 +219,24 @@ def test_a_value_at_the_end_of_a_chips_range_is_no_value() -> None:
 
 
 def test_a_four_channel_mux_is_told_from_one_with_eight_and_called_likely() -> None:
-    four = SimulatedMux(0x73, 4)
-    node = only_parts(four, SimulatedMux(0x74, 8))
+    four = SimulatedMux(0x73, MUX_KINDS["pca9546a"])
+    node = only_parts(four, SimulatedMux(0x74))
     four.attach(3, parts.IdChip(0x40, parts.INA226))
-    finds = node.scan()
-    assert [(found.mux.chip, found.kind.is_sure) for found in finds.muxes] == [("pca9546a", False), ("tca9548a", True)]
-    assert [chip.place.channel for chip in finds.chips] == [3]
+    result = node.scan()
+    assert [(mux.kind.name, lookalikes(mux.kind)) for mux in result.muxes] == [
+        ("pca9546a", ("PCA9545A", "PCA9547")),
+        ("tca9548a", ()),
+    ]
+    assert [chip.place.channel for chip in result.chips] == [3]
     assert four.control == 0
 
 
 @pytest.mark.parametrize("memory", [bytes(16), b"\x00\x01\x02\x03" + bytes(12), b"\xff" * 16])
 def test_a_display_at_the_address_of_a_mux_gets_no_command_and_is_no_mux(memory: bytes) -> None:
     display = parts.HT16K33(0x70, memory)
-    finds = only_parts(display).scan()
-    assert finds.muxes == ()
-    assert finds.unknown == (Unknown(Place(1, None, None, 0x70), "no mux"),)
+    result = only_parts(display).scan()
+    assert result.muxes == ()
+    assert result.unknown == (UnknownChip(Place(1, None, None, 0x70), "no mux"),)
     assert display.written[0] == b"\x00"
 
 
@@ -263,15 +268,15 @@ def test_nothing_of_the_kernels_is_touched_not_even_its_mux_whose_channels_are_n
     (tmp_path / "bus/i2c/devices/i2c-11").symlink_to(adapter)
     (tmp_path / "bus/i2c/devices/1-0070/channel-2").symlink_to(adapter)
     node = ScannedNode(sysfs=tmp_path)
-    finds = node.scan()
+    result = node.scan()
     place = Place(1, None, None, 0x70)
-    assert KernelOwned(place, "pca954x", ((2, 11),)) in finds.kernel_owned
-    assert [found.mux.address for found in finds.muxes] == [0x71]
+    assert KernelOwned(place, "pca954x", ((2, 11),)) in result.kernel_owned
+    assert [mux.address for mux in result.muxes] == [0x71]
     assert messages_to(node.log, [0x70, 0x4F]) == []
     # On the bus that the kernel makes of a channel, the chips before the mux answer too: they have the same owner.
     bus = Bus(11, [], lambda _: OpenBus(node.bench.world.open(1), None, lambda: None, 11), node.bench.clock, tmp_path)
     del node.log[:]
-    behind = scan_bus(bus, iter(["k0"]), finds.hiding)
+    behind = scan_bus(bus, iter(["k0"]), result.trunk_addresses)
     assert messages_to(node.log, [0x70, 0x71, 0x4F]) == []
     assert not behind.kernel_owned
     assert not behind.chips
@@ -299,8 +304,8 @@ def test_the_bus_is_free_for_others_between_two_stretches(tmp_path: Path) -> Non
         def opener(name: BusName) -> OpenBus:
             return OpenBus(node.bench.world.open(name), ours.fileno(), lambda: None, None)
 
-        finds = scan_bus(Bus(1, [], opener, node.bench.clock), iter(("m0", "m1", "m2")), progress=take_a_turn)
-    assert finds.troubles == ()
+        result = scan_bus(Bus(1, [], opener, node.bench.clock), iter(("m0", "m1", "m2")), progress=take_a_turn)
+    assert result.errors == ()
     assert [done for done, _, _ in turns] == list(range(25))  # the trunk and three muxes
     assert turns[0] == (0, 1, "on /dev/i2c-1")
     assert turns[-1][1] == 25
@@ -315,8 +320,8 @@ def test_a_run_on_the_same_wire_reads_on_right_values_while_it_is_scanned() -> N
             outcomes = node.bench.run_next()
             assert node.bench.all_read(outcomes)  # right as well: see Bench.run
 
-    finds = node.scan(progress=let_the_agent_read)
-    assert node.assert_right(finds.chips) == 10
+    result = node.scan(progress=let_the_agent_read)
+    assert node.assert_right(result.chips) == 10
 
 
 # Faults.
@@ -344,9 +349,9 @@ def test_a_fault_at_any_transaction_changes_nothing_that_is_found(code: int, *, 
     for position in positions:
         node = ScannedNode(text)
         node.wire.faults.fail_at(position, code, after_effect=after_effect)
-        finds = node.scan()
-        assert finds.troubles == (), position
-        assert (finds.muxes, finds.chips) == (expected.muxes, expected.chips), position
+        result = node.scan()
+        assert result.errors == (), position
+        assert (result.muxes, result.chips) == (expected.muxes, expected.chips), position
 
 
 def test_a_mux_that_stops_answering_costs_what_is_behind_it_and_says_what_to_look_at() -> None:
@@ -357,14 +362,14 @@ def test_a_mux_that_stops_answering_costs_what_is_behind_it_and_says_what_to_loo
         return errno.EREMOTEIO if (message.address, message.data) == (0x70, b"\x20") else None
 
     node.wire.faults.fail_when(is_selected)
-    finds = node.scan()
-    (trouble,) = finds.troubles
-    assert str(trouble) == (
+    result = node.scan()
+    (error,) = result.errors
+    assert str(error) == (
         "mux m0 (0x70 on /dev/i2c-1) does not answer: NACK; "
         "check its power, its wiring and its address straps: 0x70 is A2 low, A1 low, A0 low"
     )
-    assert {chip.place.mux.name for chip in finds.chips if chip.place.mux} == {"m0", "m1"}
-    assert {chip.place.channel for chip in finds.chips if chip.place.mux and chip.place.mux.name == "m0"} == {0, 3, 4}
+    assert {chip.place.mux.name for chip in result.chips if chip.place.mux} == {"m0", "m1"}
+    assert {chip.place.channel for chip in result.chips if chip.place.mux and chip.place.mux.name == "m0"} == {0, 3, 4}
 
 
 def test_what_answers_at_the_address_of_a_mux_and_refuses_every_byte_is_no_mux() -> None:
@@ -372,9 +377,9 @@ def test_what_answers_at_the_address_of_a_mux_and_refuses_every_byte_is_no_mux()
     node.wire.faults.fail_when(
         lambda t: errno.EREMOTEIO if t.messages[0].address == 0x70 and not t.messages[0].is_read else None
     )
-    finds = node.scan()
-    assert [found.mux.address for found in finds.muxes] == [0x71]
-    assert finds.troubles == ()
+    result = node.scan()
+    assert [mux.address for mux in result.muxes] == [0x71]
+    assert result.errors == ()
 
 
 def test_a_chip_that_holds_the_bus_until_it_times_out_is_a_trouble_that_names_its_place() -> None:
@@ -383,10 +388,10 @@ def test_a_chip_that_holds_the_bus_until_it_times_out_is_a_trouble_that_names_it
     node.wire.faults.fail_when(
         lambda t: errno.ETIMEDOUT if t.messages[0].address == 0x45 and m1.open_channels == (0,) else None
     )
-    finds = node.scan()
-    (trouble,) = finds.troubles
-    assert str(trouble).startswith("0x45 behind mux m1 (0x71 on /dev/i2c-1) channel 0: time-out")
-    assert node.assert_right(finds.chips) == 9
+    result = node.scan()
+    (error,) = result.errors
+    assert str(error).startswith("0x45 behind mux m1 (0x71 on /dev/i2c-1) channel 0: time-out")
+    assert node.assert_right(result.chips) == 9
 
 
 @pytest.mark.parametrize("begins_at", [0, 200, 700])
@@ -394,22 +399,20 @@ def test_a_bus_that_gets_stuck_is_given_up_at_once(begins_at: int) -> None:
     node = ScannedNode()
     node.wire.faults.fail_when(lambda t: errno.ETIMEDOUT if t.index >= begins_at else None)
     bus = Bus(1, [], node.bench._open, node.bench.clock, node.sysfs)
-    finds = scan_bus(bus, iter(("m0", "m1", "m2")))
-    assert len(finds.troubles) == 1
+    result = scan_bus(bus, iter(("m0", "m1", "m2")))
+    assert len(result.errors) == 1
     assert node.wire.transactions < begins_at + 30  # each may block for a second
-    node.assert_right(finds.chips)
+    node.assert_right(result.chips)
 
 
 def test_a_channel_that_takes_the_whole_bus_down_is_named() -> None:
     node = ScannedNode()
     m0 = node.bench.world.muxes["m0"]
     node.wire.faults.fail_when(lambda _: errno.ETIMEDOUT if 3 in m0.open_channels else None)
-    finds = scan_bus(Bus(1, [], node.bench._open, node.bench.clock, node.sysfs), iter(("m0", "m1", "m2")))
-    (trouble,) = finds.troubles
-    assert str(trouble).startswith(
-        "/dev/i2c-1: stuck since channel 3 of the mux at 0x70 on /dev/i2c-1 was opened; does"
-    )
-    assert "Unplug it, and switch the mux off and on" in str(trouble)
+    result = scan_bus(Bus(1, [], node.bench._open, node.bench.clock, node.sysfs), iter(("m0", "m1", "m2")))
+    (error,) = result.errors
+    assert str(error).startswith("/dev/i2c-1: stuck since channel 3 of the mux at 0x70 on /dev/i2c-1 was opened; is a chip")
+    assert "Unplug it, then power-cycle the mux" in str(error)
 
 
 def test_behind_a_mux_that_does_not_close_nothing_is_taken_for_its_neighbours() -> None:
@@ -417,29 +420,29 @@ def test_behind_a_mux_that_does_not_close_nothing_is_taken_for_its_neighbours() 
     m0 = node.bench.world.muxes["m0"]
     write = m0.write
     m0.write = lambda data: None if data == b"\0" else write(data)  # type: ignore[method-assign] # it has lost a wire
-    finds = scan_bus(Bus(1, [], node.bench._open, node.bench.clock, node.sysfs), iter(("m0", "m1", "m2")))
-    (trouble,) = finds.troubles
-    assert "the mux at 0x70 on /dev/i2c-1 does not close" in str(trouble)
-    assert finds.chips == ()
+    result = scan_bus(Bus(1, [], node.bench._open, node.bench.clock, node.sysfs), iter(("m0", "m1", "m2")))
+    (error,) = result.errors
+    assert "the mux at 0x70 on /dev/i2c-1 does not close" in str(error)
+    assert result.chips == ()
 
 
 @pytest.mark.parametrize("goes_at", [0, 100, 1000])
 def test_an_adapter_that_is_unplugged_is_one_trouble_and_not_one_for_each_address(goes_at: int) -> None:
     node = ScannedNode()
     node.wire.faults.fail_when(lambda t: errno.ENODEV if t.index > goes_at else None)
-    finds = scan_bus(Bus(1, [], node.bench._open, node.bench.clock, node.sysfs), iter(("m0", "m1", "m2")))
-    assert [str(trouble) for trouble in finds.troubles] == [
+    result = scan_bus(Bus(1, [], node.bench._open, node.bench.clock, node.sysfs), iter(("m0", "m1", "m2")))
+    assert [str(error) for error in result.errors] == [
         "/dev/i2c-1: No such device, the adapter is gone; was it unplugged?"
     ]
-    node.assert_right(finds.chips)
+    node.assert_right(result.chips)
 
 
 def test_an_adapter_that_cannot_do_plain_transfers_is_named_as_such() -> None:
     node = only_parts()
     node.wire.faults.fail_when(lambda _: errno.EOPNOTSUPP)
-    (trouble,) = node.scan().troubles
-    assert "cannot do plain I2C transfers" in str(trouble)
-    assert "--bus N" in str(trouble)
+    (error,) = node.scan().errors
+    assert "cannot do plain I2C transfers" in str(error)
+    assert "--bus N" in str(error)
 
 
 def test_a_scan_that_is_interrupted_closes_every_channel() -> None:

@@ -143,7 +143,7 @@ def test_the_table_is_plain_in_a_pipe_fits_80_columns_and_names_everything(machi
         assert row in rows, scanned.stdout
     words = " ".join(scanned.stdout.split())
     assert "* if the shunt has 0.1 ohm" in words
-    assert "0x43, 0x4f, 0x50: on the trunk, so heard behind every channel" in words
+    assert "0x43, 0x4f, 0x50: on the trunk, so also answers behind every channel" in words
 
 
 def test_a_bus_that_another_process_holds_ends_in_the_exit_code_for_that(machine: Machine) -> None:

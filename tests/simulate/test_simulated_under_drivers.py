@@ -13,6 +13,7 @@ import adafruit_tca9548a
 import pytest
 from adafruit_bus_device.i2c_device import I2CDevice
 
+from agent.i2c.muxes import MUX_KINDS
 from agent.simulate.i2c import SimulatedI2C
 from agent.simulate.ina219 import SimulatedINA219
 from agent.simulate.ina228 import SimulatedINA228
@@ -103,7 +104,7 @@ def test_channels_of_nested_muxes_reach_the_right_chip_each(wire: Wire, i2c: Sim
 
 
 def test_a_pca9546a_carries_its_driver(wire: Wire, i2c: SimulatedI2C, rail: ConstantRail, clock: HandClock) -> None:
-    mux = SimulatedMux(0x72, channel_count=4)
+    mux = SimulatedMux(0x72, MUX_KINDS["pca9546a"])
     mux.attach(3, SimulatedINA260(0x40, rail, clock))
     wire.attach(mux)
     clock.advance(1.0)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.i2c.muxes import MUX_KINDS
 from agent.simulate.i2c import SimulatedI2C
 from agent.simulate.ina260 import SimulatedINA260
 from agent.simulate.mux import SimulatedMux
@@ -242,7 +243,7 @@ def test_a_mux_keeps_the_last_byte_written_and_gives_it_back(wire: Wire) -> None
 
 
 def test_a_pca9546a_has_four_bits(wire: Wire) -> None:
-    mux = SimulatedMux(0x70, channel_count=4)
+    mux = SimulatedMux(0x70, MUX_KINDS["pca9546a"])
     wire.attach(mux)
     answer = bytearray(1)
     wire.transfer([(0x70, False, b"\xff"), (0x70, True, answer)])

@@ -10,6 +10,7 @@ import adafruit_tca9548a
 import pytest
 
 from agent.errors import UsageError
+from agent.i2c.muxes import MUX_KINDS
 from agent.i2c.place import Mux, Place
 from agent.settings import Device, Settings
 from agent.simulate.hwmon import SimulatedHwmon
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from tests.simulate.simulated_clock import HandClock
 
-M0 = Mux("m0", "tca9548a", 1, 0x70)
-M1 = Mux("m1", "pca9546a", 1, 0x71, parent=M0, parent_channel=2)
+M0 = Mux("m0", MUX_KINDS["tca9548a"], Place(1, None, None, 0x70))
+M1 = Mux("m1", MUX_KINDS["pca9546a"], Place(1, M0, 2, 0x71))
 SHARED = Place(1, M1, 3, 0x41)
 NODE = Settings(
     hostname="node",
