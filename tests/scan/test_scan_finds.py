@@ -411,7 +411,9 @@ def test_a_channel_that_takes_the_whole_bus_down_is_named() -> None:
     node.wire.faults.fail_when(lambda _: errno.ETIMEDOUT if 3 in m0.open_channels else None)
     result = scan_bus(Bus(1, [], node.bench._open, node.bench.clock, node.sysfs), iter(("m0", "m1", "m2")))
     (error,) = result.errors
-    assert str(error).startswith("/dev/i2c-1: stuck since channel 3 of the mux at 0x70 on /dev/i2c-1 was opened; is a chip")
+    assert str(error).startswith(
+        "/dev/i2c-1: stuck since channel 3 of the mux at 0x70 on /dev/i2c-1 was opened; is a chip"
+    )
     assert "Unplug it, then power-cycle the mux" in str(error)
 
 
