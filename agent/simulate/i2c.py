@@ -1,4 +1,4 @@
-"""The bus object that Blinka programs hold, on a simulated wire."""
+"""A bus object as Blinka programs use it, on a simulated wire."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SCANNED_ADDRESSES = range(0x08, 0x78)
 class SimulatedI2C:
     """Speaks like CircuitPython's `busio.I2C` (docs.circuitpython.org, shared-bindings/busio).
 
-    The lock is one plain flag, as in Blinka: not owned, not re-entrant, without a time-out, and two objects on
-    one wire both lock. Stricter than Blinka and like CircuitPython itself: nothing goes without holding the lock.
-    As on Linux, every transfer ends with a STOP, whatever `stop` says.
+    The lock is one plain flag, as in Blinka: it has no owner and no time-out, is not re-entrant, and does not cover a
+    second object on the same wire. Like CircuitPython itself, and stricter than Blinka, this refuses every transfer
+    without the lock. As on Linux, every transfer ends with a STOP, whatever `stop` says.
     """
 
     def __init__(self, wire: Wire) -> None:
@@ -25,18 +25,18 @@ class SimulatedI2C:
         self._locked = False
 
     def try_lock(self) -> bool:
-        """Take the lock; False if it is taken."""
+        """Take the lock; False if it is already taken."""
         if self._locked:
             return False
         self._locked = True
         return True
 
     def unlock(self) -> None:
-        """Give the lock back; nothing happens if nobody held it."""
+        """Release the lock; no error if it was free."""
         self._locked = False
 
     def deinit(self) -> None:
-        """Let go of the wire."""
+        """Close the bus object."""
         self._wire = None
 
     def writeto(
@@ -46,13 +46,13 @@ class SimulatedI2C:
         *,
         start: int = 0,
         end: int | None = None,
-        stop: bool = True,  # noqa: ARG002 - named in the interface; Linux always ends a write with a STOP
+        stop: bool = True,  # noqa: ARG002 - part of the interface; Linux ends every write with a STOP
     ) -> None:
         """Write `buffer[start:end]`.
 
         Raises:
             OSError: see `Wire.transfer`.
-            RuntimeError: the lock is not held.
+            RuntimeError: the lock is free.
             ValueError: after `deinit()`.
         """
         self._transfer([(address, False, memoryview(buffer)[start:end])])
@@ -64,18 +64,18 @@ class SimulatedI2C:
         *,
         start: int = 0,
         end: int | None = None,
-        stop: bool = True,  # noqa: ARG002 - named in the interface; Linux always ends a read with a STOP
+        stop: bool = True,  # noqa: ARG002 - part of the interface; Linux ends every read with a STOP
     ) -> None:
         """Fill `buffer[start:end]`.
 
         Raises:
             OSError: see `Wire.transfer`; the buffer is left as it was.
-            RuntimeError: the lock is not held.
+            RuntimeError: the lock is free.
             ValueError: after `deinit()`.
         """
         self._transfer([(address, True, memoryview(buffer)[start:end])])
 
-    def writeto_then_readfrom(  # noqa: PLR0913 - the interface of busio
+    def writeto_then_readfrom(  # noqa: PLR0913 - the signature of busio
         self,
         address: int,
         buffer_out: Buffer,
@@ -91,10 +91,10 @@ class SimulatedI2C:
 
         Raises:
             OSError: see `Wire.transfer`; `buffer_in` is left as it was.
-            RuntimeError: the lock is not held.
+            RuntimeError: the lock is free.
             ValueError: after `deinit()`.
         """
-        # The driver may hand in one buffer for both directions: what is written is copied before anything is read.
+        # A driver may pass one buffer for both directions, so what is written is copied before anything is read.
         write: Message = (address, False, bytes(memoryview(buffer_out)[out_start:out_end]))
         read: Message = (address, True, memoryview(buffer_in)[in_start:in_end])
         if stop:
@@ -107,7 +107,7 @@ class SimulatedI2C:
         """The addresses that answer, probed with an empty write, then with a read of one byte as Blinka does.
 
         Raises:
-            RuntimeError: the lock is not held.
+            RuntimeError: the lock is free.
             ValueError: after `deinit()`.
         """
         return [address for address in SCANNED_ADDRESSES if self._answers(address)]
@@ -123,7 +123,7 @@ class SimulatedI2C:
 
     def _transfer(self, messages: list[Message]) -> None:
         if self._wire is None:
-            raise ValueError("this I2C bus object was given back with deinit(): open the bus again")
+            raise ValueError("this I2C bus object was closed with deinit(): open the bus again")
         if not self._locked:
             raise RuntimeError("the I2C bus was used without its lock: call try_lock() first")
         self._wire.transfer(messages)

@@ -1,4 +1,4 @@
-"""One I2C bus: transactions, the wired AND of everybody who answers, what it all costs, and faults on demand."""
+"""One I2C bus: transactions, the wired AND of all parts that answer, the cost in bits, and faults on demand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BITS_OF_A_BYTE = 9  # eight and the acknowledge
 
 @dataclass(frozen=True, slots=True)
 class LoggedMessage:
-    """One message of a transaction; `data` of a read is what came back, or zeros where nothing did (yet)."""
+    """One message of a transaction; `data` of a read is the answer, or zeros before there is one."""
 
     address: int
     is_read: bool
@@ -31,13 +31,13 @@ class LoggedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """What went over the wire between a START and its STOP.
+    """Everything on the wire between a START and its STOP.
 
     Attributes:
         index: 0 for the first transaction of the wire.
         seconds: when it began, on the clock of the wire.
         messages: separated by repeated STARTs.
-        error: the errno that the host saw; None for success.
+        error: the errno that the host got; None for success.
     """
 
     index: int
@@ -48,17 +48,17 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong with one transaction: the errno that the host sees, and whether the parts act before it."""
+    """A failed transaction: the errno that the host gets, and whether the parts act before it."""
 
     code: int
     after_effect: bool
 
 
 class Faults:
-    """What shall go wrong. With `after_effect` the parts do as they are told and only the host sees an error.
+    """The planned faults. With `after_effect` the parts act as usual and only the host gets an error.
 
-    The two cases are what a host cannot tell apart: a NACK of the address (nothing happened) and, say, a time-out at
-    the end (everything happened). The first planned fault that matches a transaction wins; plans stay until `clear()`.
+    A host cannot tell the two cases apart: a NACK of the address (nothing happened) and, for example, a time-out at the
+    end (everything happened). The first planned fault that matches a transaction wins; all stay until `clear()`.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Faults:
         Args:
             index: counted from the wire's first transaction, 0.
             code: the errno of the OSError.
-            after_effect: let the parts act before the host sees the error.
+            after_effect: let the parts act before the host gets the error.
         """
         self.fail_when(lambda transaction: code if transaction.index == index else None, after_effect=after_effect)
 
@@ -81,8 +81,8 @@ class Faults:
         """Fail each transaction for which `errno_of` gives an errno.
 
         Args:
-            errno_of: sees the transaction before it happens (reads hold zeros); None lets it pass.
-            after_effect: let the parts act before the host sees the error.
+            errno_of: gets the transaction before it happens (reads hold zeros); None lets it pass.
+            after_effect: let the parts act before the host gets the error.
         """
 
         def fault_of(transaction: Transaction) -> Fault | None:
@@ -92,7 +92,7 @@ class Faults:
         self._planned.append(fault_of)
 
     def clear(self) -> None:
-        """Nothing goes wrong any more."""
+        """Remove all planned faults."""
         self._planned.clear()
 
     def find(self, transaction: Transaction) -> Fault | None:
@@ -101,14 +101,14 @@ class Faults:
 
 
 class Wire:
-    """A bus with its adapter, which does one transaction at a time as the kernel's does.
+    """A bus with its adapter, which does one transaction at a time, like the kernel's adapters.
 
     Attributes:
         transactions: how many began.
-        bits: what they cost: one bit for each START, repeated START and STOP, nine for each byte.
+        bits: their cost: one bit for each START, repeated START and STOP, nine for each byte.
         refuses_zero_length: whether the adapter refuses writes without data, as several do (kernel
             documentation, i2c: `I2C_AQ_NO_ZERO_LEN`).
-        faults: what shall go wrong.
+        faults: the planned faults.
         log: set it to a list to have every transaction appended; None records nothing.
     """
 
@@ -135,12 +135,12 @@ class Wire:
     def transfer(self, messages: Sequence[Message]) -> None:
         """Do one transaction: START, the messages with repeated STARTs between them, STOP.
 
-        Every part at a message's address takes part, on the trunk and behind every open channel: all hear a write, a
-        read is the wired AND of all. Read buffers are filled only when the whole transaction succeeded.
+        Every part at a message's address takes part, on the trunk and behind every open channel: all receive a write,
+        and a read is the wired AND of all. Read buffers are filled only if the whole transaction succeeds.
 
         Raises:
-            OSError: EREMOTEIO when nobody acknowledges an address; EOPNOTSUPP when the adapter refuses a write
-                without data (nothing reaches the wire then, nothing is counted); a planned fault's errno.
+            OSError: EREMOTEIO if no part acknowledges an address; EOPNOTSUPP if the adapter refuses a write without
+                data (then nothing reaches the wire or is counted); a planned fault's errno.
         """
         if self.refuses_zero_length and any(not is_read and not buffer for _, is_read, buffer in messages):
             raise _os_error(errno.EOPNOTSUPP)
@@ -172,7 +172,7 @@ class Wire:
         if fault.after_effect:
             self._drive(messages, answers)
         else:
-            self.bits += 1 + BITS_OF_A_BYTE + 1  # START, an address that nobody acknowledges, STOP
+            self.bits += 1 + BITS_OF_A_BYTE + 1  # START, an address without an acknowledge, STOP
         raise _os_error(fault.code)
 
     def _drive(self, messages: Sequence[Message], answers: list[bytes]) -> None:
@@ -207,11 +207,11 @@ class Wire:
 
 
 def wired_and(answers: Sequence[bytes]) -> bytes:
-    """What the host hears when several drive an open-drain line at once: a bit is 1 only if nobody pulls it low."""
-    heard = answers[0]
+    """What the host reads when several parts drive an open-drain line: a bit is 1 only if no part pulls it low."""
+    combined = answers[0]
     for answer in answers[1:]:
-        heard = bytes(a & b for a, b in zip(heard, answer, strict=True))
-    return heard
+        combined = bytes(a & b for a, b in zip(combined, answer, strict=True))
+    return combined
 
 
 def _os_error(code: int) -> OSError:
