@@ -1,4 +1,4 @@
-"""What a sweep costs on the wire. In bits at the bus: START and STOP one bit, a byte nine."""
+"""What a sweep costs on the wire, in bits: one for a START or STOP, nine for a byte."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def steady_bits(bench: Bench) -> int:
-    """The bits of a sweep once everything is set up; that of the sweep after it is the same."""
+    """The bits of a sweep once every chip is configured; the next sweep takes as many."""
     bench.run_until_read()
     costs = []
     for _ in range(2):
@@ -32,7 +32,7 @@ def eight_behind(mux_name: str) -> str:
     return "".join(ina260(f"{mux_name}-{n}", f'mux = "{mux_name}", channel = {n}') for n in range(8))
 
 
-def test_eight_ina260_behind_a_mux_take_1332_bits_where_the_stock_drivers_take_4224() -> None:
+def test_eight_ina260_behind_a_mux_take_1332_bits() -> None:
     bench = Bench.of(mux("m0", 0x70) + eight_behind("m0"))
     assert steady_bits(bench) == 1332
     i2c = bench.world.open(1)
@@ -49,15 +49,13 @@ def test_64_ina260_behind_eight_muxes_take_at_most_10800_bits() -> None:
     assert steady_bits(Bench.of(text)) <= 10_800
 
 
-def test_an_ina3221_with_three_inputs_behind_a_mux_takes_at_most_376_bits() -> None:
+def test_three_ina3221_inputs_behind_a_mux_take_at_most_376_bits() -> None:
     text = mux("m0", 0x70) + "".join(ina3221(f"in{n}", 'mux = "m0", channel = 3', n) for n in (1, 2, 3))
     assert steady_bits(Bench.of(text)) <= 376
 
 
 @pytest.mark.parametrize(("chip", "status"), [(ina260, b"\x06"), (partial(ina3221, number=1), b"\x0f")])
-def test_what_the_sweep_reads_ends_with_the_proof_that_the_power_was_not_lost(
-    chip: Callable[[str, str], str], status: bytes
-) -> None:
+def test_a_sweep_reads_the_canary_after_the_results(chip: Callable[[str, str], str], status: bytes) -> None:
     bench = Bench.of(chip("cpu", "bus = 1"))
     bench.run_until_read()
     bench.wire.log = []
@@ -77,7 +75,7 @@ def test_the_configuration_is_read_again_once_a_minute() -> None:
     assert sum(t.messages[0].address == 0x45 and t.messages[0].data == b"\x00" for t in bench.wire.log) == 2
 
 
-def test_the_channel_of_a_chip_is_opened_once_a_sweep_however_many_chips_are_behind_it() -> None:
+def test_a_channel_with_many_chips_is_opened_once_a_sweep() -> None:
     text = mux("m0", 0x70) + "".join(ina260(f"c{n}", 'mux = "m0", channel = 2', 0x40 + n) for n in range(6))
     bench = Bench.of(text)
     bench.run_until_read()
@@ -87,7 +85,7 @@ def test_the_channel_of_a_chip_is_opened_once_a_sweep_however_many_chips_are_beh
     assert switched == [b"\x04", b"\x00"]
 
 
-def test_each_channel_of_nested_muxes_is_opened_once_a_sweep_and_closed_before_its_neighbour_is_read() -> None:
+def test_each_channel_of_nested_muxes_is_opened_once_a_sweep() -> None:
     bench = Bench.of(
         ina260("apart", 'mux = "m0", channel = 5')
         + ina260("other", 'mux = "inner", channel = 4')

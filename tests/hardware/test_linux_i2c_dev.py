@@ -1,4 +1,4 @@
-"""The path of a real run: agent.i2c.bus, Blinka's Linux I2C, PureIO, and only the system calls below them emulated."""
+"""The code path of a real run: agent.i2c.bus, Blinka's Linux I2C and PureIO; only the system calls are emulated."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LinuxBenc
     linux.bench.sweep.close()
 
 
-def test_readings_through_the_device_file_are_those_of_the_simulated_bus_object(linux: LinuxBench) -> None:
+def test_the_device_file_reads_the_same_as_the_bus_object(linux: LinuxBench) -> None:
     simulated = Bench.of(NODE)
     for _ in range(4):
         assert linux.bench.run_next() == simulated.run_next()
@@ -63,7 +63,7 @@ def test_readings_through_the_device_file_are_those_of_the_simulated_bus_object(
     "read as well as any",
 )
 @pytest.mark.parametrize("quirk", ["no zero-length writes", "one read, and last", "both"])
-def test_adapters_that_cannot_do_everything_read_as_well(linux: LinuxBench, quirk: str) -> None:
+def test_limited_adapters_read_as_well(linux: LinuxBench, quirk: str) -> None:
     linux.bench.wire.refuses_zero_length = quirk in ("no zero-length writes", "both")
     linux.dev.reads_once_and_last = quirk in ("one read, and last", "both")
     assert linux.bench.all_read(linux.bench.run_until_read(2))
@@ -75,9 +75,7 @@ def test_adapters_that_cannot_do_everything_read_as_well(linux: LinuxBench, quir
     "an error at every system call of Blinka's own `/dev/i2c-N` code",
     "a failure, then healed; never a wrong reading",
 )
-def test_a_fault_at_every_transaction_of_a_real_run_is_survived(
-    linux: LinuxBench, measured: Callable[[str], None]
-) -> None:
+def test_a_fault_at_any_transaction_of_a_run_heals(linux: LinuxBench, measured: Callable[[str], None]) -> None:
     bench = linux.bench
     bench.run_until_read()
     before = bench.wire.transactions
@@ -92,7 +90,7 @@ def test_a_fault_at_every_transaction_of_a_real_run_is_survived(
         assert bench.all_muxes_are_closed()
 
 
-def test_an_adapter_that_is_unplugged_and_back_is_opened_again(linux: LinuxBench) -> None:
+def test_an_adapter_plugged_in_again_is_opened_again(linux: LinuxBench) -> None:
     bench = linux.bench
     bench.run_until_read()
     linux.dev.unplug()
@@ -105,7 +103,7 @@ def test_an_adapter_that_is_unplugged_and_back_is_opened_again(linux: LinuxBench
     bench.run_until_read(2)
 
 
-def test_an_adapter_that_is_unplugged_and_back_in_the_middle_of_a_sweep_costs_that_sweep_only(
+def test_an_adapter_replugged_during_a_sweep_costs_one_sweep(
     linux: LinuxBench,
 ) -> None:
     bench = linux.bench
@@ -130,7 +128,7 @@ def test_an_adapter_that_is_unplugged_and_back_in_the_middle_of_a_sweep_costs_th
     "a kernel driver owns the mux",
     "named as such, with what to configure instead",
 )
-def test_a_mux_that_the_kernel_owns_is_named_as_such(linux: LinuxBench) -> None:
+def test_a_mux_owned_by_the_kernel_is_reported(linux: LinuxBench) -> None:
     linux.dev.owned.add(0x70)
     said = failure(linux.bench.run()["cpu"])
     assert (
@@ -139,7 +137,7 @@ def test_a_mux_that_the_kernel_owns_is_named_as_such(linux: LinuxBench) -> None:
     )
 
 
-def test_a_chip_that_the_kernel_owns_where_sysfs_cannot_be_seen_is_named_as_such_and_not_written_to(
+def test_without_sysfs_a_kernel_chip_is_reported_and_not_written_to(
     linux: LinuxBench,
 ) -> None:
     linux.dev.owned.add(0x41)
@@ -161,7 +159,7 @@ def test_a_chip_that_the_kernel_owns_where_sysfs_cannot_be_seen_is_named_as_such
     "the driver is named; not one transaction goes there",
 )
 @pytest.mark.parametrize("number", [1, 22])
-def test_a_chip_that_the_kernel_owns_is_named_as_such_and_never_touched(
+def test_a_chip_owned_by_the_kernel_is_reported_and_not_accessed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     driver = tmp_path / "bus/i2c/drivers/ina3221"
@@ -190,7 +188,7 @@ def test_a_chip_that_the_kernel_owns_is_named_as_such_and_never_touched(
 
 
 class Board:
-    """What `import board` gives on a board that Blinka knows: its `I2C()` is Blinka's own, on the header's bus."""
+    """The `board` module of a board that Blinka knows: its `I2C()` is Blinka's own, on the header's bus."""
 
     @staticmethod
     def I2C() -> Any:  # noqa: N802 - as Blinka has it
@@ -207,9 +205,7 @@ class Board:
         return BoardI2C()
 
 
-def test_the_boards_default_bus_is_locked_and_respects_the_kernels_chips_like_a_numbered_one(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_board_bus_is_locked_and_spares_kernel_chips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     bench = Bench(Bench.of(NODE.replace("bus = 1", 'bus = "board"')).settings, sysfs=tmp_path)
     dev = EmulatedI2CDev({1: bench.world.wires["board"]}, tmp_path)
     dev.install(monkeypatch)
@@ -226,7 +222,7 @@ def test_the_boards_default_bus_is_locked_and_respects_the_kernels_chips_like_a_
     bench.sweep.close()
 
 
-def test_a_bus_that_does_not_exist_says_how_to_get_it(linux: LinuxBench) -> None:
+def test_a_missing_bus_is_reported_with_its_fixes(linux: LinuxBench) -> None:
     with pytest.raises(BusError, match=r"^/dev/i2c-9: No such file or directory; is I2C enabled\? ") as caught:
         open_bus(9)
     for cure in ("sudo raspi-config nonint do_i2c 0", "/etc/modules-load.d/", "8 on a Xavier", "on an Orin or a Thor"):
@@ -234,7 +230,7 @@ def test_a_bus_that_does_not_exist_says_how_to_get_it(linux: LinuxBench) -> None
     assert linux.dev.system_calls == 0
 
 
-def test_a_device_file_that_may_not_be_opened_names_the_group_that_may(linux: LinuxBench) -> None:
+def test_a_denied_device_file_is_reported_with_its_group(linux: LinuxBench) -> None:
     linux.dev.refusal = errno.EACCES
     outcomes = linux.bench.run()
     assert all(isinstance(o, Failure) and isinstance(o.error, PermissionDeniedError) for o in outcomes.values())
@@ -246,9 +242,7 @@ def test_a_device_file_that_may_not_be_opened_names_the_group_that_may(linux: Li
     "another process that holds the bus, and dies",
     "waited for, for a second at most; its death frees the bus",
 )
-def test_another_process_on_the_bus_is_waited_for_a_second_and_its_death_frees_it(
-    linux: LinuxBench, tmp_path: Path
-) -> None:
+def test_a_process_on_the_bus_delays_a_sweep_until_it_dies(linux: LinuxBench, tmp_path: Path) -> None:
     bench = linux.bench
     bench.run_until_read()
     command = [sys.executable, "-c", HOLD_THE_BUS, str(tmp_path / "i2c-1")]
@@ -276,7 +270,7 @@ def test_between_two_sweeps_the_bus_is_free_for_other_processes(linux: LinuxBenc
     subprocess.run([sys.executable, "-c", take, str(tmp_path / "i2c-1")], check=True)
 
 
-def test_a_closed_sweep_gives_its_device_files_back(linux: LinuxBench, tmp_path: Path) -> None:
+def test_a_closed_sweep_closes_its_device_files(linux: LinuxBench, tmp_path: Path) -> None:
     def open_files() -> list[str]:
         files = []
         for link in list(Path("/proc/self/fd").iterdir()):
@@ -291,9 +285,7 @@ def test_a_closed_sweep_gives_its_device_files_back(linux: LinuxBench, tmp_path:
 
 
 @pytest.mark.parametrize("was_read_before", [True, False])
-def test_a_real_run_knows_from_its_state_which_chips_have_lost_their_power_since_the_run_before(
-    linux: LinuxBench, *, was_read_before: bool
-) -> None:
+def test_the_state_tells_which_chips_lost_power_between_runs(linux: LinuxBench, *, was_read_before: bool) -> None:
     bench = linux.bench
     last = LastReading(bench.clock.monotonic(), 5.0) if was_read_before else None
     state = State({device.name: Saved(last=last) for device in bench.settings.devices})

@@ -1,4 +1,4 @@
-"""A node to be scanned: a configuration's parts on simulated wires, and more that no configuration names."""
+"""A machine to scan: the parts of a configuration on simulated wires, and parts that no configuration names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ EEPROM, OTHER, KERNELS = 0x50, 0x44, 0x43
 
 
 class ScannedNode:
-    """A bench, powered for a second, whose wire writes down what goes over it."""
+    """A bench that has been powered for a second, whose wire logs every transaction."""
 
     def __init__(self, text: str = NODE, *, sysfs: Path = Path("/nonexistent")) -> None:
         self.bench = Bench.of(text)
@@ -50,13 +50,13 @@ class ScannedNode:
         self.wire.log = self.log
 
     def add_strangers(self) -> None:
-        """An EEPROM on the trunk, an INA226 behind a mux, and what the kernel owns."""
+        """Add an EEPROM on the trunk, an INA226 behind a mux, and a chip that the kernel owns."""
         self.wire.attach(Foreign(EEPROM))
         self.wire.attach(Foreign(KERNELS))
         self.bench.world.muxes["m1"].attach(2, IdChip(OTHER, INA226))
 
     def scan(self, hidden: Iterable[int] = (), progress: Progress = lambda *_: None) -> BusScan:
-        """Scan, and see that the bus is left as it should be."""
+        """Scan, and check that every mux is closed and every lock free afterwards."""
         bus = Bus(1, [], self.bench._open, self.bench.clock, self.sysfs)
         try:
             return scan_bus(bus, (f"m{number}" for number in count()), hidden, progress)
@@ -67,7 +67,7 @@ class ScannedNode:
                 i2c.unlock()
 
     def assert_right(self, chips: Iterable[FoundChip]) -> int:
-        """Every measurement is that of the rail at this very place; how many there are."""
+        """Check that every measurement is that of the rail at its place; return how many there are."""
         rails = {device.place: {} for device in self.bench.settings.devices}  # type: ignore[var-annotated] # filled below
         for device in self.bench.settings.devices:
             rails[device.place][device.input] = self.bench.rails[device.name]

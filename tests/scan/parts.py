@@ -1,4 +1,4 @@
-"""Parts that only a scan meets: chips of which it needs no more than an answer, and what a write would do to them."""
+"""Parts that only a scan meets: chips that just answer, and what a write would do to them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class IdChip(Part):
-    """Registers of two bytes behind a pointer, as in TI's power monitors; those that it has not read as zero."""
+    """Registers of two bytes behind a pointer, as in TI's power monitors; missing ones read zero."""
 
     def __init__(self, address: int, words: Mapping[int, int]) -> None:
         super().__init__(address)
@@ -40,7 +40,7 @@ HDC1080 = {0x02: 0x1000, 0xFE: 0x5449, 0xFF: 0x1050}
 
 
 class Foreign(Part):
-    """A chip of another trade: whatever is written to it does something. `answers` are what it gives, byte by byte."""
+    """A chip of another type, which every write would affect. It gives `answers`, byte by byte."""
 
     def __init__(self, address: int, answers: bytes = b"\x00") -> None:
         super().__init__(address)

@@ -1,4 +1,4 @@
-"""The command around the scan: which buses, exit codes, errors that say what to do, and what goes where."""
+"""The scan command: which buses it scans, exit codes, errors with their fixes, stdout and stderr."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Linux:
-    """A machine whose /dev/i2c-N are wires, to be scanned by the command in this process."""
+    """A machine whose /dev/i2c-N are simulated wires, scanned by the command in this process."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.clock = HandClock()
@@ -60,9 +60,7 @@ def settings_of(text: str) -> Settings:
     return parse(text, chips.options(), default_hostname="node", environ={"HOME": "/nowhere"})
 
 
-def test_every_bus_of_the_machine_is_scanned_or_those_that_are_named(
-    linux: Linux, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_bus_or_each_named_bus_is_scanned(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
     for number in (1, 7, 10):
         linux.wire(number).attach(parts.IdChip(0x40 + number % 5, parts.INA226))
     assert cli.main(["scan"]) == ExitCode.OK
@@ -73,13 +71,13 @@ def test_every_bus_of_the_machine_is_scanned_or_those_that_are_named(
     assert titles == ["/dev/i2c-7", "/dev/i2c-1"]
 
 
-def test_a_bus_with_nothing_on_it_is_said_to_have_nothing(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_bus_is_reported_as_empty(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
     linux.wire(1)
     assert cli.main(["scan"]) == ExitCode.OK
     assert capsys.readouterr().out.startswith("/dev/i2c-1\nnothing answers; is it powered")
 
 
-def test_toml_of_nothing_is_an_example_and_a_warning(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
+def test_toml_of_an_empty_bus_is_an_example_with_a_warning(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
     linux.wire(1)
     assert cli.main(["scan", "--toml"]) == ExitCode.OK
     shown = capsys.readouterr()
@@ -94,16 +92,14 @@ def test_toml_of_nothing_is_an_example_and_a_warning(linux: Linux, capsys: pytes
     ).devices
 
 
-def test_a_machine_without_a_bus_says_how_to_enable_one(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_bus_the_scan_says_how_to_enable_one(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
     assert linux.wires == {}
     assert cli.main(["scan"]) == ExitCode.IOERR
     said = capsys.readouterr().err
     assert said.startswith("wattpush: there is no /dev/i2c-N; is I2C enabled? Raspberry Pi: sudo raspi-config")
 
 
-def test_a_machine_without_a_bus_still_shows_what_its_kernel_reads(
-    linux: Linux, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_bus_the_kernels_readings_are_still_shown(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
     """An overlay such as ina2xx needs no i2c-dev, and so no /dev/i2c-N."""
     assert linux.wires == {}
     write(linux.hwmon / "hwmon1", "ina226", {1: (None, 5000, 100)})
@@ -117,9 +113,7 @@ def test_a_machine_without_a_bus_still_shows_what_its_kernel_reads(
     assert [device.name for device in settings_of(out).devices] == ["ina226-in1"]
 
 
-def test_what_was_not_found_for_an_error_is_missed_in_the_table_and_in_the_configuration(
-    linux: Linux, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_table_and_toml_are_marked_incomplete_after_an_error(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
     node = ScannedNode()
     linux.wires[1] = node.wire
     node.wire.faults.fail_when(
@@ -133,7 +127,7 @@ def test_what_was_not_found_for_an_error_is_missed_in_the_table_and_in_the_confi
     assert "m1-ch7-0x40" not in {device.name for device in settings_of(out).devices}
 
 
-def test_an_adapter_that_only_blinka_knows_is_the_boards_bus(
+def test_an_adapter_that_only_blinka_knows_is_the_board_bus(
     linux: Linux, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert linux.wires == {}
@@ -143,7 +137,7 @@ def test_an_adapter_that_only_blinka_knows_is_the_boards_bus(
     assert "the board's default bus: Blinka cannot open it" in capsys.readouterr().err
 
 
-def test_a_bus_that_is_not_there_is_named_with_those_that_are(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_bus_is_reported_with_the_existing_ones(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
     linux.wire(1).attach(parts.IdChip(0x40, parts.INA226))
     assert cli.main(["scan", "--bus", "9", "--bus", "1"]) == ExitCode.IOERR
     shown = capsys.readouterr()
@@ -152,16 +146,14 @@ def test_a_bus_that_is_not_there_is_named_with_those_that_are(linux: Linux, caps
     assert shown.err.endswith("here are /dev/i2c-1\n")
 
 
-def test_a_denied_permission_ends_in_its_exit_code_and_says_the_command_that_helps(
-    linux: Linux, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_denied_permission_has_its_exit_code_and_a_command(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
     linux.wire(1)
     linux.dev.refusal = errno.EACCES
     assert cli.main(["scan"]) == ExitCode.NOPERM
     assert "sudo usermod -aG i2c $USER, then log in again" in capsys.readouterr().err
 
 
-def test_a_device_file_of_root_alone_names_what_makes_the_group() -> None:
+def test_a_device_file_owned_by_root_hints_at_i2c_tools() -> None:
     if os.stat("/").st_gid != 0:  # noqa: PTH116 - as the code under test
         pytest.skip("needs a file that belongs to the group root")
     assert "sudo apt install i2c-tools" in hints.of_denied_permission("/")
@@ -171,35 +163,33 @@ def test_a_device_file_of_root_alone_names_what_makes_the_group() -> None:
     ("address", "straps"),
     [(0x70, "A2 low, A1 low, A0 low"), (0x73, "A2 low, A1 high, A0 high"), (0x74, "A2 high, A1 low")],
 )
-def test_a_silent_mux_names_the_straps_of_its_address(address: int, straps: str) -> None:
+def test_a_silent_mux_is_reported_with_its_straps(address: int, straps: str) -> None:
     assert straps in hints.of_silent_mux(address)
 
 
 @pytest.mark.parametrize("bus", ["x", "-1", "1.5", "\N{SUPERSCRIPT TWO}", ""])
-def test_a_bus_that_is_no_bus_is_a_mistake_in_the_command_line(bus: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_bus_is_a_usage_error(bus: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(["scan", f"--bus={bus}"])
     assert caught.value.code == ExitCode.USAGE
     assert 'neither "board" nor the N of a /dev/i2c-N' in capsys.readouterr().err
 
 
-def test_help_says_what_is_written_to_what(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_says_what_a_scan_writes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["scan", "--help"])
     out = " ".join(capsys.readouterr().out.split())
     assert "a mux can only be told by writing its channel byte" in out
 
 
-def test_a_channel_that_the_kernel_makes_a_bus_of_is_named_as_such_and_configured_by_its_number(
-    linux: Linux, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_kernel_mux_channel_is_scanned_as_a_bus_of_its_own(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
     adapter = linux.sysfs / "devices/i2c-1/i2c-11"
     adapter.mkdir(parents=True)
     sysfs_of(linux.sysfs, {(1, 0x70): "pca954x"})
     (linux.sysfs / "bus/i2c/devices/i2c-11").symlink_to(adapter)
     (linux.sysfs / "bus/i2c/devices/1-0070/channel-3").symlink_to(adapter)
     kernels_mux, trunk_chip = parts.Foreign(0x70), parts.Foreign(0x50)
-    for number in (1, 11):  # what is before the mux is heard behind it
+    for number in (1, 11):  # parts before the mux answer behind it too
         linux.wire(number).attach(kernels_mux)
         linux.wire(number).attach(trunk_chip)
     text = ina260("i2c11-0x40", "bus = 1")
@@ -216,7 +206,7 @@ def test_a_channel_that_the_kernel_makes_a_bus_of_is_named_as_such_and_configure
     assert (device.name, device.place) == ("i2c11-0x40", Place(11, None, None, 0x40))
 
 
-def test_chips_of_the_kernel_are_shown_and_become_devices_that_read_what_they_are_said_to_read(
+def test_kernel_chips_become_devices_that_read_the_shown_values(
     linux: Linux, capsys: pytest.CaptureFixture[str]
 ) -> None:
     linux.wire(1)
@@ -254,7 +244,7 @@ def test_chips_of_the_kernel_are_shown_and_become_devices_that_read_what_they_ar
     ]
 
 
-def test_labels_and_names_that_several_inputs_of_the_kernel_share_become_devices_that_read_their_own(
+def test_kernel_inputs_with_shared_labels_become_distinct_devices(
     linux: Linux, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An AGX Orin has two INA3221, whose free inputs are all labelled NC; beside them, one without labels."""
@@ -279,14 +269,14 @@ def test_labels_and_names_that_several_inputs_of_the_kernel_share_become_devices
     ]
 
 
-def test_a_label_with_anything_in_it_is_still_a_configuration(tmp_path: Path) -> None:
+def test_any_label_gives_a_valid_configuration(tmp_path: Path) -> None:
     label = 'a "b" \\ [c] \N{OHM SIGN}'
     found = hwmon.PowerInput("ina3221", tmp_path, 1, label)
     (device,) = settings_of(as_toml([], [(found, None)])).devices
     assert device.label == label
 
 
-def test_a_label_that_a_configuration_could_not_say_is_not_used(linux: Linux) -> None:
+def test_a_label_that_toml_cannot_hold_is_not_used(linux: Linux) -> None:
     write(linux.hwmon / "hwmon1", "ina3221", {1: ("VDD\x07IN", 19072, 992)})
     (found,) = hwmon.power_inputs(linux.hwmon)
     assert found.label is None
@@ -294,9 +284,7 @@ def test_a_label_that_a_configuration_could_not_say_is_not_used(linux: Linux) ->
     assert (device.name, device.input) == ("ina3221-in1", 1)
 
 
-def test_an_input_that_the_kernel_cannot_read_is_shown_without_numbers(
-    linux: Linux, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unreadable_kernel_input_is_shown_without_numbers(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
     linux.wire(1)
     folder = write(linux.hwmon / "hwmon1", "ina3221", {1: ("[bold]VDD_IN", 19072, 992)})
     (folder / "in1_input").write_text("")
@@ -304,9 +292,7 @@ def test_an_input_that_the_kernel_cannot_read_is_shown_without_numbers(
     assert "ina3221 hwmon1  1     [bold]VDD_IN  " in capsys.readouterr().out
 
 
-def test_simulated_chips_of_a_configuration_are_found_and_give_that_configuration_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_simulated_scan_reproduces_its_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.toml"
     module = '[[device]]\nname = "ina3221-VDD_IN"\nchip = "hwmon"\nsensor = "ina3221"\nlabel = "VDD_IN"\n'
     radio = "".join(ina3221(f"i2c1-0x41-in{number}", "bus = 1", number, more="") for number in (1, 2, 3))
@@ -318,7 +304,7 @@ def test_simulated_chips_of_a_configuration_are_found_and_give_that_configuratio
     assert "# Now 0.000 V" not in out, "a simulated chip was read before its first conversion"
 
 
-def test_simulated_chips_are_said_to_be_simulated_before_anything_else_and_real_ones_are_not(
+def test_only_a_simulated_scan_begins_with_a_warning(
     linux: Linux, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "config.toml"
@@ -338,7 +324,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_a_progress_bar_is_shown_on_a_terminal_once_a_scan_takes_long(*, is_terminal: bool) -> None:
+def test_a_long_scan_shows_a_progress_bar_on_a_terminal(*, is_terminal: bool) -> None:
     stream, clock = (Terminal() if is_terminal else io.StringIO()), HandClock()
     with scan._bar_on(stream, clock) as progress:
         for done in range(4):

@@ -1,4 +1,4 @@
-"""The whole way of a person at the node, with real processes and a real Pushgateway: scan, check, run."""
+"""Scan, check and run as a person does it, with real processes and a real Pushgateway."""
 
 from __future__ import annotations
 
@@ -88,9 +88,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     machine.server.close()
 
 
-def test_scan_to_a_file_then_check_then_once_pushes_every_chip_that_was_found(
-    machine: Machine, pushgateway_url: str
-) -> None:
+def test_scan_check_and_once_push_every_chip_found(machine: Machine, pushgateway_url: str) -> None:
     scanned = machine.run("scan", "--toml")
     assert (scanned.returncode, scanned.stderr) == (0, "")
     assert machine.all_muxes_are_closed()
@@ -118,7 +116,7 @@ def test_scan_to_a_file_then_check_then_once_pushes_every_chip_that_was_found(
         assert abs(groups[device.name]["wattpush_device_amperes"] - rail.amperes) < 1e-6
 
 
-def test_what_a_scan_writes_says_what_nobody_can_see(machine: Machine) -> None:
+def test_toml_comments_on_what_is_invisible_on_a_bus(machine: Machine) -> None:
     text = machine.run("scan", "--toml").stdout
     assert parse(text, chips.options(), default_hostname="node", environ={"HOME": "/nowhere"}).devices
     assert "# INA226 at 0x44 behind mux m1 (0x71 on /dev/i2c-1) channel 2: wattpush does not read it." in text
@@ -126,7 +124,7 @@ def test_what_a_scan_writes_says_what_nobody_can_see(machine: Machine) -> None:
     assert "# Now 2.000 V, 0.0600 A." in text
 
 
-def test_the_table_is_plain_in_a_pipe_fits_80_columns_and_names_everything(machine: Machine) -> None:
+def test_the_table_in_a_pipe_is_plain_and_80_columns_wide(machine: Machine) -> None:
     scanned = machine.run("scan")
     assert scanned.returncode == 0
     assert "\x1b" not in scanned.stdout
@@ -146,7 +144,7 @@ def test_the_table_is_plain_in_a_pipe_fits_80_columns_and_names_everything(machi
     assert "0x43, 0x4f, 0x50: on the trunk, so also answers behind every channel" in words
 
 
-def test_a_bus_that_another_process_holds_ends_in_the_exit_code_for_that(machine: Machine) -> None:
+def test_a_bus_held_by_another_process_has_its_exit_code(machine: Machine) -> None:
     device_file = machine.folder / "i2c-1"
     device_file.touch()
     with device_file.open() as holder:
@@ -159,7 +157,7 @@ def test_a_bus_that_another_process_holds_ends_in_the_exit_code_for_that(machine
 
 @pytest.mark.parametrize("command", ["scan", "check --hardware"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
-def test_a_signal_in_the_middle_leaves_every_channel_closed(
+def test_a_signal_during_a_scan_leaves_every_channel_closed(
     machine: Machine, command: str, number: signal.Signals
 ) -> None:
     config = machine.folder / "config.toml"
@@ -199,7 +197,7 @@ def on_a_terminal(environ: dict[str, str]) -> str:
     return b"".join(chunks).decode()
 
 
-def test_a_terminal_gets_colours_and_no_color_takes_them_away() -> None:
+def test_colours_appear_on_a_terminal_unless_no_color_is_set() -> None:
     colours = re.compile(r"\x1b\[[0-9;]*3[0-9]m")
     assert colours.search(on_a_terminal({"NO_COLOR": ""}))
     plain = on_a_terminal({"NO_COLOR": "1"})

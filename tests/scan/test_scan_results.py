@@ -42,12 +42,12 @@ def only_parts(*on_trunk: Part) -> ScannedNode:
 
 
 def places(found: BusScan) -> list[str]:
-    """Every chip and mux that was identified, in the words of a person."""
+    """Every chip and mux that was identified, in words."""
     muxes = [f"{mux.kind.part} {mux.name} {mux.place}" for mux in found.muxes]
     return muxes + [f"{chip.identity.part} {chip.place}" for chip in found.chips]
 
 
-def test_a_node_of_three_muxes_and_eleven_chips_is_found_as_it_is_and_no_chip_is_written_to(tmp_path: Path) -> None:
+def test_a_scan_finds_every_part_and_writes_to_no_chip(tmp_path: Path) -> None:
     node = ScannedNode(sysfs=sysfs_of(tmp_path, {(1, KERNELS): "ina3221"}))
     node.add_strangers()
     result = node.scan()
@@ -70,7 +70,7 @@ def test_a_node_of_three_muxes_and_eleven_chips_is_found_as_it_is_and_no_chip_is
     assert result.kernel_owned == (KernelOwned(Place(1, None, None, KERNELS), "ina3221"),)
     assert result.errors == ()
     assert node.assert_right(result.chips) == 10
-    # Nothing at all went to the kernel's chip, no byte to the unknown one, and to the others numbers of registers only.
+    # Nothing went to the kernel's chip, no byte to the unknown one, and only register numbers to the others.
     assert messages_to(node.log, [KERNELS]) == []
     assert {is_read for _, is_read, _ in messages_to(node.log, [EEPROM])} == {True}
     writes = [m for m in messages_to(node.log, ADDRESSES) if not m[1]]
@@ -82,7 +82,7 @@ def test_a_node_of_three_muxes_and_eleven_chips_is_found_as_it_is_and_no_chip_is
             assert [message.is_read for message in rest] == [True]
 
 
-def test_a_scan_leaves_the_configuration_of_every_chip_as_it_was() -> None:
+def test_a_scan_changes_no_configuration_register() -> None:
     node = ScannedNode()
     before = {name: dict(node.bench.chip(name)._words) for name in node.bench.world.chips}
     node.scan()
@@ -92,11 +92,11 @@ def test_a_scan_leaves_the_configuration_of_every_chip_as_it_was() -> None:
         }
 
 
-def test_a_bus_with_nothing_on_it_has_nothing() -> None:
+def test_an_empty_bus_gives_an_empty_result() -> None:
     assert only_parts().scan() == BusScan(1, (), (), (), (), frozenset(), ())
 
 
-def test_eight_muxes_with_eight_channels_each_give_sixty_four_chips() -> None:
+def test_64_chips_behind_eight_muxes_are_found() -> None:
     text = "".join(mux(f"m{n}", 0x70 + n) for n in range(8)) + "".join(
         ina260(f"m{n}-{channel}", f'mux = "m{n}", channel = {channel}', more="")
         for n in range(8)
@@ -105,12 +105,12 @@ def test_eight_muxes_with_eight_channels_each_give_sixty_four_chips() -> None:
     node = ScannedNode(text)
     result = node.scan()
     assert len(result.muxes) == 8
-    # An empty address costs one NACK, and does not have the channel opened anew.
+    # An empty address costs one NACK, and the channel is not selected again.
     assert node.wire.transactions < 65 * 150
     assert len(result.chips) == node.assert_right(result.chips) == 64
 
 
-def test_a_channel_that_somebody_left_open_hides_nothing_and_moves_nothing() -> None:
+def test_channels_left_open_do_not_change_the_result() -> None:
     expected = ScannedNode().scan()
     node = ScannedNode()
     for name, control in (("m2", b"\x08"), ("m0", b"\x41"), ("m1", b"\xff")):
@@ -119,7 +119,7 @@ def test_a_channel_that_somebody_left_open_hides_nothing_and_moves_nothing() -> 
     assert node.scan() == expected
 
 
-def test_an_address_on_the_trunk_is_shown_once_and_said_to_hide_the_same_behind_every_mux() -> None:
+def test_a_chip_on_the_trunk_is_found_only_there() -> None:
     node = ScannedNode(mux("m0", 0x70) + ina260("trunk", "bus = 1", 0x4F, more=""))
     node.bench.world.muxes["m0"].attach(3, parts.IdChip(0x4F, parts.INA226))
     result = node.scan()
@@ -138,7 +138,7 @@ def test_an_address_on_the_trunk_is_shown_once_and_said_to_hide_the_same_behind_
         (parts.INA231, "INA230 or INA231", False),
     ],
 )
-def test_a_power_chip_is_named_by_its_ids_and_one_without_ids_as_likely_only(
+def test_ids_identify_a_power_chip_and_registers_make_one_likely(
     words: dict[int, int], part: str, *, is_sure: bool
 ) -> None:
     result = only_parts(parts.IdChip(0x45, words)).scan()
@@ -147,7 +147,7 @@ def test_a_power_chip_is_named_by_its_ids_and_one_without_ids_as_likely_only(
 
 
 @pytest.mark.parametrize("words", [parts.HDC1080, {}, {0xFF: 0x2270}, {0xFF: 0x3220, 0xFE: 0x4954}])
-def test_another_chip_where_power_chips_sit_is_unknown_and_0xfe_is_read_only_of_what_may_be_one(
+def test_another_chip_at_a_power_chips_address_is_unknown(
     words: dict[int, int],
 ) -> None:
     chip = parts.IdChip(0x45, words)
@@ -157,13 +157,13 @@ def test_another_chip_where_power_chips_sit_is_unknown_and_0xfe_is_read_only_of_
     assert (0xFE in chip.pointers) == (words.get(0xFF) in (0x2270, 0x3220))  # it resets a Si7021
 
 
-def test_a_chip_with_the_id_of_an_ina3221_at_an_address_that_none_can_have_is_not_offered_for_reading() -> None:
+def test_an_ina3221_at_an_impossible_address_is_not_read() -> None:
     words = {0xFE: 0x5449, 0xFF: 0x3220}
     (chip,) = only_parts(parts.IdChip(0x45, words)).scan().chips
     assert (chip.identity.part, chip.inputs) == ("INA3221", ())
 
 
-def test_a_chip_just_powered_reads_zero_and_a_chip_switched_off_nothing() -> None:
+def test_a_fresh_chip_reads_zero_and_a_disabled_one_nothing() -> None:
     node = ScannedNode(ina260("fresh", "bus = 1", 0x40, more="") + ina260("off", "bus = 1", 0x41, more=""))
     node.bench.chip("fresh").power_loss()
     node.bench.chip("off").write(bytes((CONFIG, 0x61, 0x20)))  # the last result stays in its registers
@@ -173,7 +173,7 @@ def test_a_chip_just_powered_reads_zero_and_a_chip_switched_off_nothing() -> Non
     assert off.inputs[0].problem == "switched off, does not measure now"
 
 
-def test_an_input_of_an_ina3221_that_is_switched_off_shows_no_number() -> None:
+def test_a_disabled_ina3221_input_shows_no_number() -> None:
     node = ScannedNode(ina3221("radio", "bus = 1", 2, more=""))
     node.bench.chip("radio").write(bytes((CONFIG, 0x21, 0x27)))  # as an agent leaves it that reads input 2 alone
     node.bench.clock.sleep(1.0)
@@ -182,7 +182,7 @@ def test_an_input_of_an_ina3221_that_is_switched_off_shows_no_number() -> None:
 
 
 @pytest.mark.parametrize("chip", SHORTEST)
-def test_a_chip_with_a_shunt_on_the_board_is_read_as_it_is_and_named_again_once_it_is_set_up(chip: str) -> None:
+def test_a_chip_with_an_external_shunt_is_read_in_any_configuration(chip: str) -> None:
     node = ScannedNode(with_shunt(chip, "cpu", "bus = 1", 0x45))
     node.bench.chip("cpu").power_loss()
     node.bench.clock.sleep(1.0)
@@ -197,7 +197,7 @@ def test_a_chip_with_a_shunt_on_the_board_is_read_as_it_is_and_named_again_once_
         assert measured is not None
         assert (measured.volts, measured.amperes) == pytest.approx((rail.volts, rail.amperes))
         assert found.has_external_shunt
-    node.bench.run_next()  # the scan has taken no mark and no power away
+    node.bench.run_next()  # the scan has not cleared the canary bit
 
 
 def test_an_ina228_in_its_narrow_range_shows_no_number() -> None:
@@ -208,7 +208,7 @@ def test_an_ina228_in_its_narrow_range_shows_no_number() -> None:
     assert found.inputs[0].measurement is None
 
 
-def test_a_value_at_the_end_of_a_chips_range_is_no_value() -> None:
+def test_a_value_at_the_end_of_the_range_is_not_shown() -> None:
     overloaded = {0x00: 0x6127, 0x01: 0x7FFF, 0x02: 0x1000, 0xFE: 0x5449, 0xFF: 0x2270}
     (chip,) = only_parts(parts.IdChip(0x40, overloaded)).scan().chips
     assert chip.inputs[0].measurement is None
@@ -218,7 +218,7 @@ def test_a_value_at_the_end_of_a_chips_range_is_no_value() -> None:
 # Muxes, and what only looks like one.
 
 
-def test_a_four_channel_mux_is_told_from_one_with_eight_and_called_likely() -> None:
+def test_a_mux_with_four_channels_is_only_likely() -> None:
     four = SimulatedMux(0x73, MUX_KINDS["pca9546a"])
     node = only_parts(four, SimulatedMux(0x74))
     four.attach(3, parts.IdChip(0x40, parts.INA226))
@@ -232,7 +232,7 @@ def test_a_four_channel_mux_is_told_from_one_with_eight_and_called_likely() -> N
 
 
 @pytest.mark.parametrize("memory", [bytes(16), b"\x00\x01\x02\x03" + bytes(12), b"\xff" * 16])
-def test_a_display_at_the_address_of_a_mux_gets_no_command_and_is_no_mux(memory: bytes) -> None:
+def test_a_display_at_a_mux_address_gets_no_command(memory: bytes) -> None:
     display = parts.HT16K33(0x70, memory)
     result = only_parts(display).scan()
     assert result.muxes == ()
@@ -240,19 +240,19 @@ def test_a_display_at_the_address_of_a_mux_gets_no_command_and_is_no_mux(memory:
     assert display.written[0] == b"\x00"
 
 
-def test_a_sensor_with_registers_at_the_address_of_a_mux_is_no_mux_after_two_numbers_of_registers() -> None:
+def test_a_sensor_at_a_mux_address_gets_two_register_numbers_at_most() -> None:
     sensor = parts.PointedRegisters(0x76, {0x01: 0x60})
     assert only_parts(sensor).scan().muxes == ()
     assert set(sensor.written) <= {b"\x00", b"\x01"}
 
 
-def test_what_says_another_thing_each_time_it_is_read_is_not_written_to() -> None:
+def test_a_chip_that_reads_differently_each_time_is_not_written_to() -> None:
     stream = parts.Foreign(0x71, b"$GPGGA,")
     assert only_parts(stream).scan().muxes == ()
     assert stream.written == []
 
 
-def test_what_does_not_take_the_zero_is_written_nothing_else() -> None:
+def test_a_chip_that_does_not_store_zero_gets_no_other_byte() -> None:
     stubborn = parts.Foreign(0x71, b"\x5a")
     assert only_parts(stubborn).scan().muxes == ()
     assert set(stubborn.written) == {b"\x00"}
@@ -261,7 +261,7 @@ def test_what_does_not_take_the_zero_is_written_nothing_else() -> None:
 # The kernel's chips and muxes.
 
 
-def test_nothing_of_the_kernels_is_touched_not_even_its_mux_whose_channels_are_named(tmp_path: Path) -> None:
+def test_kernel_chips_and_muxes_are_not_accessed(tmp_path: Path) -> None:
     sysfs_of(tmp_path, {(1, 0x70): "pca954x", (1, 0x4F): "ina2xx"})
     adapter = tmp_path / "devices/i2c-1/i2c-11"
     adapter.mkdir(parents=True)
@@ -273,14 +273,14 @@ def test_nothing_of_the_kernels_is_touched_not_even_its_mux_whose_channels_are_n
     assert KernelOwned(place, "pca954x", ((2, 11),)) in result.kernel_owned
     assert [mux.address for mux in result.muxes] == [0x71]
     assert messages_to(node.log, [0x70, 0x4F]) == []
-    # On the bus that the kernel makes of a channel, the chips before the mux answer too: they have the same owner.
+    # On the bus that the kernel makes of a channel, the chips before the mux answer too and have the same owner.
     bus = Bus(11, [], lambda _: OpenBus(node.bench.world.open(1), None, lambda: None, 11), node.bench.clock, tmp_path)
     del node.log[:]
     behind = scan_bus(bus, iter(["k0"]), result.trunk_addresses)
     assert messages_to(node.log, [0x70, 0x71, 0x4F]) == []
     assert not behind.kernel_owned
     assert not behind.chips
-    alone = scan_bus(bus, iter(["k0"]))  # without having looked at the bus before it
+    alone = scan_bus(bus, iter(["k0"]))  # without having scanned the parent bus first
     assert {owned.place.address for owned in alone.kernel_owned} == {0x70, 0x4F}
     assert messages_to(node.log, [0x70, 0x4F]) == []
 
@@ -288,7 +288,7 @@ def test_nothing_of_the_kernels_is_touched_not_even_its_mux_whose_channels_are_n
 # The bus is shared.
 
 
-def test_the_bus_is_free_for_others_between_two_stretches(tmp_path: Path) -> None:
+def test_the_bus_is_free_for_others_between_two_segments(tmp_path: Path) -> None:
     node = ScannedNode()
     device_file = tmp_path / "i2c-1"
     device_file.touch()
@@ -311,7 +311,7 @@ def test_the_bus_is_free_for_others_between_two_stretches(tmp_path: Path) -> Non
     assert turns[-1][1] == 25
 
 
-def test_a_run_on_the_same_wire_reads_on_right_values_while_it_is_scanned() -> None:
+def test_a_run_keeps_reading_right_values_during_a_scan() -> None:
     node = ScannedNode(NODE)
     node.bench.run_until_read()
 
@@ -334,7 +334,7 @@ def test_a_run_on_the_same_wire_reads_on_right_values_while_it_is_scanned() -> N
     "a scan disturbed at any transaction of it",
     "finds the same chips and muxes, reads right values, closes every channel",
 )
-def test_a_fault_at_any_transaction_changes_nothing_that_is_found(code: int, *, after_effect: bool) -> None:
+def test_a_fault_at_any_transaction_does_not_change_the_result(code: int, *, after_effect: bool) -> None:
     text = mux("m0", 0x70).replace("tca9548a", "pca9546a") + "".join(
         (
             ina260("trunk", "bus = 1", 0x4F, more=""),
@@ -343,7 +343,7 @@ def test_a_fault_at_any_transaction_changes_nothing_that_is_found(code: int, *, 
         )
     )
     expected, log = (node := ScannedNode(text)).scan(), node.log
-    # Where nobody answers, a fault is the same as nobody: of those a few will do.
+    # At an empty address a fault changes nothing, so a few of those are enough.
     positions = [n for n, transaction in enumerate(log) if transaction.error is None or n % 29 == 0]
     assert len(positions) > 60
     for position in positions:
@@ -354,7 +354,7 @@ def test_a_fault_at_any_transaction_changes_nothing_that_is_found(code: int, *, 
         assert (result.muxes, result.chips) == (expected.muxes, expected.chips), position
 
 
-def test_a_mux_that_stops_answering_costs_what_is_behind_it_and_says_what_to_look_at() -> None:
+def test_a_mux_that_stops_answering_is_reported_and_given_up() -> None:
     node = ScannedNode()
 
     def is_selected(transaction: object) -> int | None:
@@ -372,7 +372,7 @@ def test_a_mux_that_stops_answering_costs_what_is_behind_it_and_says_what_to_loo
     assert {chip.place.channel for chip in result.chips if chip.place.mux and chip.place.mux.name == "m0"} == {0, 3, 4}
 
 
-def test_what_answers_at_the_address_of_a_mux_and_refuses_every_byte_is_no_mux() -> None:
+def test_a_chip_that_refuses_every_byte_is_not_a_mux() -> None:
     node = ScannedNode()
     node.wire.faults.fail_when(
         lambda t: errno.EREMOTEIO if t.messages[0].address == 0x70 and not t.messages[0].is_read else None
@@ -382,7 +382,7 @@ def test_what_answers_at_the_address_of_a_mux_and_refuses_every_byte_is_no_mux()
     assert result.errors == ()
 
 
-def test_a_chip_that_holds_the_bus_until_it_times_out_is_a_trouble_that_names_its_place() -> None:
+def test_a_chip_that_times_out_is_reported_with_its_place() -> None:
     node = ScannedNode()
     m1 = node.bench.world.muxes["m1"]
     node.wire.faults.fail_when(
@@ -395,7 +395,7 @@ def test_a_chip_that_holds_the_bus_until_it_times_out_is_a_trouble_that_names_it
 
 
 @pytest.mark.parametrize("begins_at", [0, 200, 700])
-def test_a_bus_that_gets_stuck_is_given_up_at_once(begins_at: int) -> None:
+def test_a_stuck_bus_is_given_up_at_once(begins_at: int) -> None:
     node = ScannedNode()
     node.wire.faults.fail_when(lambda t: errno.ETIMEDOUT if t.index >= begins_at else None)
     bus = Bus(1, [], node.bench._open, node.bench.clock, node.sysfs)
@@ -405,7 +405,7 @@ def test_a_bus_that_gets_stuck_is_given_up_at_once(begins_at: int) -> None:
     node.assert_right(result.chips)
 
 
-def test_a_channel_that_takes_the_whole_bus_down_is_named() -> None:
+def test_a_channel_that_blocks_the_bus_is_reported() -> None:
     node = ScannedNode()
     m0 = node.bench.world.muxes["m0"]
     node.wire.faults.fail_when(lambda _: errno.ETIMEDOUT if 3 in m0.open_channels else None)
@@ -417,7 +417,7 @@ def test_a_channel_that_takes_the_whole_bus_down_is_named() -> None:
     assert "Unplug it, then power-cycle the mux" in str(error)
 
 
-def test_behind_a_mux_that_does_not_close_nothing_is_taken_for_its_neighbours() -> None:
+def test_a_mux_that_does_not_close_ends_the_scan() -> None:
     node = ScannedNode()
     m0 = node.bench.world.muxes["m0"]
     write = m0.write
@@ -429,7 +429,7 @@ def test_behind_a_mux_that_does_not_close_nothing_is_taken_for_its_neighbours() 
 
 
 @pytest.mark.parametrize("goes_at", [0, 100, 1000])
-def test_an_adapter_that_is_unplugged_is_one_trouble_and_not_one_for_each_address(goes_at: int) -> None:
+def test_an_unplugged_adapter_is_a_single_error(goes_at: int) -> None:
     node = ScannedNode()
     node.wire.faults.fail_when(lambda t: errno.ENODEV if t.index > goes_at else None)
     result = scan_bus(Bus(1, [], node.bench._open, node.bench.clock, node.sysfs), iter(("m0", "m1", "m2")))
@@ -439,7 +439,7 @@ def test_an_adapter_that_is_unplugged_is_one_trouble_and_not_one_for_each_addres
     node.assert_right(result.chips)
 
 
-def test_an_adapter_that_cannot_do_plain_transfers_is_named_as_such() -> None:
+def test_an_adapter_without_plain_transfers_is_reported() -> None:
     node = only_parts()
     node.wire.faults.fail_when(lambda _: errno.EOPNOTSUPP)
     (error,) = node.scan().errors
@@ -447,7 +447,7 @@ def test_an_adapter_that_cannot_do_plain_transfers_is_named_as_such() -> None:
     assert "--bus N" in str(error)
 
 
-def test_a_scan_that_is_interrupted_closes_every_channel() -> None:
+def test_an_interrupted_scan_closes_every_channel() -> None:
     node = ScannedNode(NODE)
     transfer, first = node.wire.transfer, True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class HandClock:
-    """A clock that stands until it is turned."""
+    """A clock that stands still until a test advances it."""
 
     def __init__(self) -> None:
         self.seconds = 0.0

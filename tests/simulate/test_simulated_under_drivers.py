@@ -50,9 +50,7 @@ def ina3221(wire: Wire, rail: ConstantRail, clock: HandClock) -> SimulatedINA322
 
 
 @pytest.mark.usefixtures("chip")
-def test_the_ina260_driver_accepts_the_chip_and_reads_zero_until_the_first_conversion(
-    i2c: SimulatedI2C, clock: HandClock
-) -> None:
+def test_the_ina260_driver_reads_zero_until_the_first_conversion(i2c: SimulatedI2C, clock: HandClock) -> None:
     driver = adafruit_ina260.INA260(i2c, 0x40)
     assert (driver.voltage, driver.current, driver.power) == (0, 0, 0)
     clock.advance(0.0022)
@@ -77,7 +75,7 @@ def test_the_drivers_probe_works_on_an_adapter_that_refuses_empty_writes(wire: W
     assert wire.transactions == 3  # the probe by reading, and the two IDs
 
 
-def test_volts_amperes_and_watts_behind_a_mux_cost_18_transactions_and_528_bits(
+def test_a_stock_reading_behind_a_mux_costs_528_bits(
     wire: Wire, i2c: SimulatedI2C, rail: ConstantRail, clock: HandClock
 ) -> None:
     mux = SimulatedMux(0x70)
@@ -103,7 +101,9 @@ def test_channels_of_nested_muxes_reach_the_right_chip_each(wire: Wire, i2c: Sim
     assert volts == pytest.approx([1, 2, 3, 4, 5, 6, 7, 8])
 
 
-def test_a_pca9546a_carries_its_driver(wire: Wire, i2c: SimulatedI2C, rail: ConstantRail, clock: HandClock) -> None:
+def test_the_pca9546a_driver_reaches_a_chip(
+    wire: Wire, i2c: SimulatedI2C, rail: ConstantRail, clock: HandClock
+) -> None:
     mux = SimulatedMux(0x72, MUX_KINDS["pca9546a"])
     mux.attach(3, SimulatedINA260(0x40, rail, clock))
     wire.attach(mux)
@@ -111,7 +111,7 @@ def test_a_pca9546a_carries_its_driver(wire: Wire, i2c: SimulatedI2C, rail: Cons
     assert adafruit_ina260.INA260(adafruit_tca9548a.PCA9546A(i2c, 0x72)[3], 0x40).voltage == 5.0
 
 
-def test_a_channel_left_open_makes_5_volts_read_as_1_76_without_any_error(
+def test_a_channel_left_open_silently_reads_a_wired_and(
     wire: Wire, i2c: SimulatedI2C, rail: ConstantRail, clock: HandClock
 ) -> None:
     for address, behind in ((0x70, rail), (0x71, ConstantRail(12.0, 1.0, clock))):
@@ -126,7 +126,7 @@ def test_a_channel_left_open_makes_5_volts_read_as_1_76_without_any_error(
 
 
 @pytest.mark.usefixtures("chip")
-def test_the_drivers_setters_do_to_the_chip_what_they_do_in_reality(i2c: SimulatedI2C, clock: HandClock) -> None:
+def test_the_drivers_setters_act_as_on_a_real_chip(i2c: SimulatedI2C, clock: HandClock) -> None:
     driver = adafruit_ina260.INA260(i2c, 0x40)
     driver.averaging_count = adafruit_ina260.AveragingCount.COUNT_64
     driver.alert_limit = 0x1234
@@ -163,7 +163,7 @@ def test_the_driver_does_not_notice_a_power_loss_and_reads_zero(
     assert driver.voltage == 5.0
 
 
-def test_an_unplugged_chip_is_an_error_and_starts_anew_when_plugged_in(
+def test_an_unplugged_chip_is_an_error_and_later_starts_fresh(
     i2c: SimulatedI2C, chip: SimulatedINA260, clock: HandClock
 ) -> None:
     driver = adafruit_ina260.INA260(i2c, 0x40)
@@ -180,7 +180,7 @@ def test_an_unplugged_chip_is_an_error_and_starts_anew_when_plugged_in(
     assert driver.voltage == 5.0
 
 
-def test_a_mux_that_does_not_answer_leaves_the_stock_channel_with_the_lock_held(
+def test_a_silent_mux_leaves_the_stock_channel_locked(
     wire: Wire, i2c: SimulatedI2C, rail: ConstantRail, clock: HandClock
 ) -> None:
     mux = SimulatedMux(0x70)
@@ -194,7 +194,7 @@ def test_a_mux_that_does_not_answer_leaves_the_stock_channel_with_the_lock_held(
 
 
 @pytest.mark.usefixtures("ina3221")
-def test_the_ina3221_driver_resets_the_chip_and_reads_zero_for_3_2_seconds(i2c: SimulatedI2C, clock: HandClock) -> None:
+def test_the_ina3221_driver_reads_zero_for_3_2_seconds(i2c: SimulatedI2C, clock: HandClock) -> None:
     clock.advance(10.0)
     driver = adafruit_ina3221.INA3221(i2c, 0x41)
     assert (driver.manufacturer_id, driver.die_id) == (0x5449, 0x3220)
@@ -229,7 +229,7 @@ def test_a_bus_device_reads_from_the_pointer_it_set(i2c: SimulatedI2C) -> None:
 # The chips with a shunt on the board: what the published drivers make of the registers, calibration and all
 
 
-def test_the_ina219_driver_calibrates_the_chip_and_reads_volts_amperes_and_watts(
+def test_the_ina219_driver_calibrates_and_reads_the_chip(
     wire: Wire, i2c: SimulatedI2C, rail: ConstantRail, clock: HandClock
 ) -> None:
     wire.attach(SimulatedINA219(0x40, rail, 0.1, clock))

@@ -38,7 +38,7 @@ def chip(wire: Wire, rail: ConstantRail, clock: HandClock) -> SimulatedINA260:
     return chip
 
 
-def test_an_address_where_nobody_sits_is_a_nack_that_costs_a_start_a_byte_and_a_stop(wire: Wire) -> None:
+def test_an_empty_address_is_a_nack_of_11_bits(wire: Wire) -> None:
     with pytest.raises(OSError, match=r"\[Errno 121\]") as failure:
         wire.transfer([(0x40, False, b"\x00")])
     assert failure.value.errno == errno.EREMOTEIO
@@ -65,7 +65,7 @@ def test_an_empty_write_finds_a_chip_unless_the_adapter_refuses_it(wire: Wire) -
 
 
 @pytest.mark.usefixtures("chip")
-def test_two_chips_at_one_address_read_as_the_wired_and_and_both_hear_writes(wire: Wire, clock: HandClock) -> None:
+def test_two_chips_at_one_address_read_as_the_wired_and(wire: Wire, clock: HandClock) -> None:
     other = SimulatedINA260(0x40, ConstantRail(12.0, 1.0, clock), clock)
     wire.attach(other)
     clock.advance(0.0022)
@@ -134,7 +134,7 @@ def test_every_single_transaction_of_a_sequence_can_be_made_to_fail(wire: Wire) 
 
 
 @pytest.mark.usefixtures("chip")
-def test_the_log_tells_what_was_sent_what_came_back_and_what_failed(wire: Wire, clock: HandClock) -> None:
+def test_the_log_holds_writes_answers_and_errors(wire: Wire, clock: HandClock) -> None:
     wire.log = []
     clock.advance(1.5)
     read_register(wire, 0x40, CONFIG)
@@ -195,7 +195,7 @@ def test_slices_of_one_shared_buffer_are_honoured(wire: Wire) -> None:
 
 
 @pytest.mark.usefixtures("chip")
-def test_a_bus_object_that_was_given_back_is_of_no_use(wire: Wire) -> None:
+def test_a_bus_object_cannot_be_used_after_deinit(wire: Wire) -> None:
     i2c = SimulatedI2C(wire)
     assert i2c.try_lock()
     i2c.deinit()
@@ -265,7 +265,7 @@ def test_a_mux_that_loses_its_power_closes_all_channels(wire: Wire, clock: HandC
     assert answer == b"\x00"
 
 
-def test_an_unplugged_mux_takes_everything_behind_it_away(wire: Wire, clock: HandClock, rail: ConstantRail) -> None:
+def test_an_unplugged_mux_disconnects_everything_behind_it(wire: Wire, clock: HandClock, rail: ConstantRail) -> None:
     outer, inner = SimulatedMux(0x70), SimulatedMux(0x71)
     wire.attach(outer)
     outer.attach(7, inner)

@@ -39,7 +39,7 @@ NODE = Settings(
 )
 
 
-def test_a_world_has_every_bus_mux_chip_and_rail_of_the_configuration(clock: HandClock) -> None:
+def test_a_world_has_everything_that_the_configuration_names(clock: HandClock) -> None:
     world = build_world(NODE, clock)
     assert set(world.wires) == {1, "board"}
     assert set(world.muxes) == {"m0", "m1"}
@@ -80,14 +80,14 @@ def test_a_recording_is_played_from_the_moment_the_world_is_built(clock: HandClo
     assert played.integral(5000.0, 5002.0) == pytest.approx(15.0)
 
 
-def test_two_bus_objects_on_one_bus_do_not_know_of_each_others_lock(clock: HandClock) -> None:
+def test_two_bus_objects_have_independent_locks(clock: HandClock) -> None:
     world = build_world(NODE, clock)
     first, second = world.open(1), world.open(1)
     assert first.try_lock()
     assert second.try_lock()
 
 
-def test_muxes_and_chips_can_be_taken_away_by_name(clock: HandClock) -> None:
+def test_muxes_and_chips_can_be_unplugged_by_name(clock: HandClock) -> None:
     world = build_world(NODE, clock)
     i2c = world.open(1)
     assert i2c.try_lock()
@@ -132,7 +132,7 @@ def test_a_chip_without_a_simulated_twin_is_refused(clock: HandClock, chip: str)
         build_world(node, clock)
 
 
-def test_the_stand_in_for_hwmon_shows_names_labels_and_values_of_this_moment(clock: HandClock, tmp_path: Path) -> None:
+def test_simulated_hwmon_shows_names_labels_and_current_values(clock: HandClock, tmp_path: Path) -> None:
     devices = (
         NODE.devices[0],
         Device("module", "hwmon", sensor="ina3221", label="VDD_IN"),
