@@ -21,15 +21,15 @@ def of_denied_permission(path: str) -> str:
     if group == "root":
         # The group does not exist yet: Debian's i2c-tools creates it, with the rule that gives it the buses.
         return (
-            "it belongs to root alone: sudo apt install i2c-tools gives it to the group i2c at the next boot; "
+            "only root may open it: sudo apt install i2c-tools gives it to the group i2c at the next boot; "
             "then sudo usermod -aG i2c $USER, and log in again"
         )
-    return f"let the user into the group that owns it: sudo usermod -aG {group} $USER, then log in again"
+    return f"add the user to the group that owns it: sudo usermod -aG {group} $USER, then log in again"
 
 
 def of_missing_bus(numbers: Sequence[int] = ()) -> str:
     """How to get a /dev/i2c-N, on a machine that has the buses with these numbers."""
-    listed = f"; here are {', '.join(f'/dev/i2c-{number}' for number in numbers)}" if numbers else ""
+    listed = f"; this machine has {', '.join(f'/dev/i2c-{number}' for number in numbers)}" if numbers else ""
     return (
         "is I2C enabled? Raspberry Pi: sudo raspi-config nonint do_i2c 0; Jetson and others: "
         "echo i2c-dev | sudo tee /etc/modules-load.d/i2c-dev.conf, then sudo modprobe i2c-dev. "

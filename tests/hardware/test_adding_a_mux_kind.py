@@ -44,7 +44,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = (folder / TABLE).read_text(encoding="utf-8")
     before, end, after = text.partition("\n)\n\n\ndef mux_kind(")
     assert end, "where is the table?"
-    (folder / TABLE).write_text(f"{before}\n{textwrap.indent(ROW.rstrip(), '    ')}{end}{after}", encoding="utf-8")
+    (folder / TABLE).write_text(f"{before}\n{textwrap.indent(ROW.strip(), '    ')},{end}{after}", encoding="utf-8")
     (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
     return folder
 

@@ -143,7 +143,7 @@ def test_a_missing_bus_is_reported_with_the_existing_ones(linux: Linux, capsys: 
     shown = capsys.readouterr()
     assert "INA226" in shown.out
     assert "/dev/i2c-9: No such file or directory" in shown.err
-    assert shown.err.endswith("here are /dev/i2c-1\n")
+    assert shown.err.endswith("this machine has /dev/i2c-1\n")
 
 
 def test_a_denied_permission_has_its_exit_code_and_a_command(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
