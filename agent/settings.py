@@ -1,4 +1,4 @@
-"""The configuration as values: frozen, typed, with the units in the names. Nothing here reads or checks a file."""
+"""The configuration as frozen values, with units in their names and defaults. `config/` reads them from a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AveragingChoices:
-    """What a chip can average: counts, and conversion times in seconds, each indexed by its register code."""
+    """What a chip can average: counts and conversion times, each indexed by its register code."""
 
     counts: tuple[int, ...]
     conversion_seconds: tuple[float, ...]
@@ -21,14 +21,14 @@ class AveragingChoices:
 
 @dataclass(frozen=True, slots=True)
 class ChipOptions:
-    """What the configuration may say of a kind of chip; each file in `chips/` declares its own.
+    """What the configuration may say of a chip; each file in `chips/` declares its own.
 
     Attributes:
         chip: the name in `chip = "..."`.
-        addresses: the 7-bit addresses that its straps allow; None for a chip that is not reached over I2C by us.
-        inputs: the values that `input` may take; None for a chip with a single input and no such key.
+        addresses: the 7-bit addresses that its straps allow; None if the kernel owns the chip.
+        inputs: the values that `input` may take; None if the chip has a single input.
         external_shunt: whether the shunt is on the board, so that `shunt_ohms` is required.
-        averaging: what `averaging` may be; None where the key does not apply.
+        averaging: what `averaging` may be; None if the key does not apply.
     """
 
     chip: str
@@ -40,7 +40,7 @@ class ChipOptions:
 
 @dataclass(frozen=True, slots=True)
 class Averaging:
-    """An averaging that the user chose; `averaging = "auto"` is None instead."""
+    """An averaging chosen by the user; `averaging = "auto"` is None instead."""
 
     count: int
     voltage_seconds: float
@@ -52,10 +52,10 @@ class Device:
     """One measured load.
 
     Attributes:
-        place: where its chip sits on I2C; None for a chip that the kernel owns.
+        place: where its chip sits on I2C; None if the kernel owns the chip.
         input: 1-3 on a chip with several inputs.
-        shunt_ohms: the shunt on the board, for chips that need one.
-        averaging: what the user chose; None is "auto".
+        shunt_ohms: the shunt on the board, if the chip needs one.
+        averaging: chosen by the user; None is "auto".
         sensor: the hwmon name, or its folder in sysfs, for a chip that the kernel owns.
         label: the hwmon label of the input, as an alternative to `input`.
     """
@@ -71,7 +71,7 @@ class Device:
 
     @property
     def source(self) -> str:
-        """Which input of which chip it is measured at."""
+        """The input of the chip that measures it."""
         where = (self.sensor if self.place is None else self.place.address_path, self.label, self.input)
         return " ".join([self.chip, *(str(part) for part in where if part is not None)])
 
@@ -86,12 +86,10 @@ class ConfiguredChip:
 
 
 @dataclass(frozen=True, slots=True)
-class PushgatewaySettings:
-    """Where and how to push. Empty paths of the file are None here."""
+class ConnectionSettings:
+    """How to reach a server that we push to. A path is None if the file leaves it empty."""
 
     url: str
-    job: str = "power"
-    group_by: Literal["device", "node"] = "device"
     timeout_seconds: float = 5.0
     username: str | None = None
     password_file: str | None = None
@@ -99,13 +97,21 @@ class PushgatewaySettings:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
-    delete_on_exit: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
         """The files that a push reads."""
         files = (self.password_file, self.bearer_token_file, self.ca_file, self.cert_file, self.key_file)
         return tuple(file for file in files if file is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class PushgatewaySettings(ConnectionSettings):
+    """Where and how to push to a Pushgateway."""
+
+    job: str = "power"
+    group_by: Literal["device", "node"] = "device"
+    delete_on_exit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,7 @@ class ServeSettings:
 
 @dataclass(frozen=True, slots=True)
 class MetricsSettings:
-    """Which optional series are made."""
+    """Which optional series there are."""
 
     extremes: bool = True
     ina260_names: bool = False
@@ -126,7 +132,7 @@ class MetricsSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A whole configuration that has been found good. `pushgateway` or `serve` is there, or both."""
+    """A whole, valid configuration. At least one of `pushgateway` and `serve` is set."""
 
     hostname: str
     devices: tuple[Device, ...]

@@ -1,4 +1,4 @@
-"""Generate the pages of docs/ that are derived from the code: `make generated`."""
+"""Generates the references that are derived from the code: `make generated`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts import reference_configuration, reference_metrics
+from scripts import example_configuration, reference_configuration, reference_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+PROJECT = Path(__file__).resolve().parents[1]
 
 PAGES: Mapping[str, Callable[[], str]] = {
-    "configuration.md": reference_configuration.page,
-    "metrics.md": reference_metrics.page,
+    "config.toml.example": example_configuration.example,
+    "docs/configuration.md": reference_configuration.page,
+    "docs/metrics.md": reference_metrics.page,
 }
 
 
 def main() -> int:
     for name, page in PAGES.items():
-        (DOCS / name).write_text(page(), encoding="utf-8")
+        (PROJECT / name).write_text(page(), encoding="utf-8")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""docs/metrics.md and docs/configuration.md say what the code does."""
+"""The references that are generated from the code say what the code does."""
 
 from __future__ import annotations
 
@@ -9,27 +9,17 @@ import pytest
 from scripts import reference_configuration, reference_metrics
 from scripts.references import PAGES
 
-DOCS = Path(__file__).parents[1] / "docs"
+PROJECT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_a_page_made_from_the_code_is_up_to_date(name: str) -> None:
-    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "run: make generated"
+    assert (PROJECT / name).read_text(encoding="utf-8") == PAGES[name](), "run: make generated"
 
 
-def test_every_key_of_the_configuration_is_described_and_none_that_there_is_not() -> None:
-    assert reference_configuration.undescribed() == set()
-
-
-def test_a_key_that_nobody_described_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(reference_configuration.NOTES["in [pushgateway]"], "timeout")
-    assert reference_configuration.undescribed() == {("in [pushgateway]", "timeout")}
-
-
-def test_a_wrong_example_that_is_not_refused_stops_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    note = reference_configuration.Note("How often to push.", '"15s"', '"20s"')
-    monkeypatch.setitem(reference_configuration.NOTES[reference_configuration.TOP], "interval", note)
-    with pytest.raises(SystemExit, match="the wrong example of interval is not refused"):
+def test_a_mistake_that_is_not_refused_stops_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference_configuration, "MISTAKES", {"none": reference_configuration.SMALLEST})
+    with pytest.raises(SystemExit, match="none: not refused"):
         reference_configuration.page()
 
 

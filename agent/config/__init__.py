@@ -1,8 +1,8 @@
 """Turns config.toml into `Settings`, or reports all that is wrong with it; imported by check/, scan/ and commands/.
 
-First the shape of each table on its own (`shape.py`). Then the rules between keys and between tables, over all
-values that were found good; a value once refused is gone, so that one mistake makes one line. Only when there is no
-line at all are the values made. Defaults are those of the classes in `settings.py`, nowhere else.
+First each table is read by itself, by the rows of `keys.py`. Then the rules between keys (`rules.py`) and between
+tables (`topology.py`) check the values that are good so far; a refused value is forgotten, so that one mistake makes
+one line. Settings are made only if there is no line at all.
 """
 
 from __future__ import annotations
@@ -13,19 +13,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.config.clashes import find_clashes
-from agent.config.rules import (
-    INTERVAL_KEYS,
-    check_device,
-    check_mux,
-    check_pushgateway,
-    check_serve,
-    check_top,
-    check_unique_names,
-    is_on_i2c,
-)
+from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, SERVE, TOP
+from agent.config.rules import check_connection, check_device, check_top, check_unique_names, is_on_i2c
 from agent.config.tables import read_list, read_single, read_top
-from agent.config.topology import Wiring, check_shared_averaging, check_shared_kernel_inputs, device_parts
+from agent.config.topology import (
+    Topology,
+    check_shared_averaging,
+    check_shared_kernel_inputs,
+    device_parts,
+    find_clashes,
+)
 from agent.config.values import parse_duration, quoted
 from agent.errors import ConfigError, PermissionDeniedError
 from agent.settings import Device, MetricsSettings, PushgatewaySettings, ServeSettings, Settings
@@ -49,7 +46,7 @@ DEFAULT_FILE = Path("/etc/wattpush/config.toml")
 _LARGEST_BYTES = 2**20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SHARED_HOSTNAMES = frozenset({"raspberrypi", "localhost", "jetson", "ubuntu", "debian"})
-# Current shunts are far below: 100 means milliohms more often than it means ohms.
+# Shunts that measure current are far below: 100 more often means milliohms than ohms.
 _USUAL_MAX_SHUNT_OHMS = 10.0
 
 
@@ -65,29 +62,29 @@ def load(
 
     Args:
         path: the file.
-        chips: what may be said of each kind of chip, by the name in `chip = "..."`.
+        chips: the options of each chip, by the name in `chip = "..."`.
         default_hostname: the machine's own name, for a file without `hostname`.
         environ: where $STATE_DIRECTORY, $XDG_STATE_HOME and $HOME are looked up.
 
     Raises:
-        ConfigError: the file is absent, is no TOML in UTF-8, or says what cannot be; every problem has one line, to be
-            printed behind the name of the file.
+        ConfigError: the file is missing, is not TOML in UTF-8, or contains mistakes; each has one line, to be printed
+            after the name of the file.
         PermissionDeniedError: the file may not be read.
     """
     try:
-        # A pipe that the shell made, as for /dev/stdin or <(...), has no name of its own: its real path leads nowhere.
+        # Unlike a pipe that the shell made, for /dev/stdin or <(...), whose real path leads nowhere.
         if Path(os.path.realpath(path)).is_fifo():
-            raise ConfigError(("is a named pipe, on which wattpush would wait for ever; name a file",))
+            raise ConfigError(("is a named pipe, which wattpush would wait on forever; name a regular file",))
         with path.open("rb") as file:
             content = file.read(_LARGEST_BYTES + 1)
     except PermissionError as error:
         raise PermissionDeniedError(
-            f"{path}: permission denied; let the user that wattpush runs as read it and enter its folders "
-            f"(chmod 644 {path} gives no secret away: those have files of their own)"
+            f"{path}: permission denied; allow the user that wattpush runs as to read it and enter its folders "
+            f"(chmod 644 {path} is safe: secrets have files of their own)"
         ) from error
     except FileNotFoundError as error:
-        what_next = f"wattpush scan --toml writes one for what is connected, or copy config.toml.example to {path}"
-        raise ConfigError((f"no such file; {what_next}",)) from error
+        hint = f"wattpush scan --toml writes one for what is connected, or copy config.toml.example to {path}"
+        raise ConfigError((f"no such file; {hint}",)) from error
     except IsADirectoryError as error:
         raise ConfigError((f"is a folder; name the file in it, such as {path / DEFAULT_FILE.name}",)) from error
     except OSError as error:
@@ -110,44 +107,38 @@ def parse(
 ) -> Settings:
     """Check the text of a configuration file; arguments and ConfigError as for `load`."""
     top = read_top(_parse_toml(text))
-    pushgateway, serve, metrics = (read_single(top, key) for key in ("pushgateway", "serve", "metrics"))
-    muxes, devices = read_list(top, "mux"), read_list(top, "device")
+    pushgateway, serve, metrics = (read_single(top, spec) for spec in (PUSHGATEWAY, SERVE, METRICS))
+    muxes, devices = read_list(top, MUX), read_list(top, DEVICE)
 
     check_top(top, default_hostname)
     if pushgateway:
-        check_pushgateway(pushgateway)
-    if serve:
-        check_serve(serve)
-    check_unique_names(muxes, "mux")
-    check_unique_names(devices, "device")
-    wiring = Wiring(muxes, all_read="mux" not in top.given or "mux" in top.good)
+        check_connection(pushgateway)
+    check_unique_names(muxes)
+    check_unique_names(devices)
+    topology = Topology(muxes, all_read="mux" not in top.given or "mux" in top.good)
     for mux in muxes:
-        check_mux(mux)
-        wiring.check_keys(mux)
-    wiring.resolve_muxes()
+        topology.check_keys(mux)
+    topology.resolve_muxes()
     for device in devices:
         check_device(device, chips)
         if is_on_i2c(device, chips):
-            wiring.check_keys(device)
+            topology.check_keys(device)
     check_shared_kernel_inputs(devices)
-    places = [wiring.place_of(device) for device in devices]
+    places = [topology.place_of(device) for device in devices]
     check_shared_averaging(devices, places)
-    top.problems.extend(find_clashes([*wiring.mux_parts(), *device_parts(devices, places, chips)]))
+    top.problems.extend(find_clashes([*topology.mux_parts(), *device_parts(devices, places, chips)]))
     state_dir = _state_dir(top, environ)
     if top.problems:
         raise ConfigError(tuple(top.problems))
 
-    seconds = {f"{key}_seconds": top.good[key] for key in INTERVAL_KEYS if key in top.good}
     return Settings(
-        hostname=top.good.get("hostname", default_hostname),
+        **{"hostname": default_hostname, **TOP.arguments(top.good), "state_dir": state_dir},
         devices=tuple(_make_device(*pair) for pair in zip(devices, places, strict=True)),
-        muxes=wiring.muxes(),
-        state_dir=state_dir,
-        pushgateway=None if pushgateway is None else _make_pushgateway(pushgateway.good),
-        serve=None if serve is None else _make_serve(serve.good),
-        metrics=MetricsSettings(**metrics.good) if metrics else MetricsSettings(),
+        muxes=topology.muxes(),
+        pushgateway=PushgatewaySettings(**PUSHGATEWAY.arguments(pushgateway.good)) if pushgateway else None,
+        serve=_make_serve(serve) if serve else None,
+        metrics=MetricsSettings(**METRICS.arguments(metrics.good)) if metrics else MetricsSettings(),
         warnings=tuple(_warnings(top, devices, default_hostname)),
-        **seconds,
     )
 
 
@@ -160,7 +151,7 @@ def _parse_toml(text: str) -> dict[str, Any]:
         where = where.replace("end of document", "end of the file")
         raise ConfigError((f"{where}: not valid TOML: {what}; compare with config.toml.example",)) from error
     except ValueError as error:
-        # Python refuses to read decimal numbers of more than some thousand digits.
+        # Python refuses to read decimal numbers with more than some thousand digits.
         raise ConfigError((f"not valid TOML: {error}",)) from error
     except RecursionError as error:
         raise ConfigError(("not valid TOML: tables or lists are nested too deeply",)) from error
@@ -168,16 +159,16 @@ def _parse_toml(text: str) -> dict[str, Any]:
 
 
 def _state_dir(top: Table, environ: Mapping[str, str]) -> Path | None:
-    """Where the counters are kept: the file's folder, systemd's, or the user's (XDG Base Directory Specification)."""
+    """The folder of the counters: from the file, systemd or the user (XDG Base Directory Specification)."""
     if "state_dir" in top.given and "state_dir" not in top.good:
         return None
     given = top.good.get("state_dir")
-    # systemd.exec(5): with several folders in StateDirectory=, their paths are joined by colons.
+    # systemd.exec(5): several folders in StateDirectory= are joined by colons.
     from_systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
     xdg_state_home = environ.get("XDG_STATE_HOME", "")
     if given is None and from_systemd:
         return Path(from_systemd)
-    # The specification wants relative paths in XDG_* ignored.
+    # The specification says to ignore relative paths in XDG_*.
     if given is None and xdg_state_home.startswith("/"):
         return Path(xdg_state_home) / "wattpush"
     asked = given or "~/.local/state/wattpush"
@@ -187,30 +178,24 @@ def _state_dir(top: Table, environ: Mapping[str, str]) -> Path | None:
     try:
         return Path(asked).expanduser()
     except RuntimeError:
-        top.refuse("state_dir", f"{quoted(asked)}: that home folder cannot be found; write the whole path")
+        top.refuse("state_dir", f"{quoted(asked)}: this home folder cannot be found; write the full path")
         return None
 
 
-def _make_pushgateway(good: dict[str, Any]) -> PushgatewaySettings:
-    renamed = {"timeout": "timeout_seconds"}
-    return PushgatewaySettings(**{renamed.get(key, key): value for key, value in good.items()})
-
-
-def _make_serve(good: dict[str, Any]) -> ServeSettings:
-    serve: ServeSettings = good["listen"]
-    return serve
+def _make_serve(table: Table) -> ServeSettings:
+    host, port = table.good["listen"]
+    return ServeSettings(host=host, port=port, **SERVE.arguments(table.good))
 
 
 def _make_device(table: Table, place: Place | None) -> Device:
-    wanted = ("name", "chip", "input", "shunt_ohms", "averaging", "sensor", "label")
-    return Device(place=place, **{key: table.good[key] for key in wanted if key in table.good})
+    return Device(place=place, **DEVICE.arguments(table.good))
 
 
 def _warnings(top: Table, devices: Iterable[Table], default_hostname: str) -> Iterator[str]:
     if "hostname" not in top.given and default_hostname.split(".", maxsplit=1)[0].lower() in _SHARED_HOSTNAMES:
         yield (
-            f"hostname: {quoted(default_hostname)}, this machine's own name, is that of many machines, and two nodes "
-            'under one name overwrite each other; write hostname = "..."'
+            f"hostname: {quoted(default_hostname)}, this machine's own name, is shared by many machines, and two "
+            'machines with one name overwrite each other at the gateway; write hostname = "..."'
         )
     for device in devices:
         if device.good.get("shunt_ohms", 0) > _USUAL_MAX_SHUNT_OHMS:

@@ -1,15 +1,25 @@
-"""Where the parts of a configuration are: from the names of muxes to `Mux` and `Place` values."""
+"""Where the chips and muxes of a configuration sit, and which of them would answer at the same time.
+
+To reach a chip behind muxes, every segment of bus from the trunk to that chip is connected at once:
+
+    trunk ----+-------- m0 ==channel 2==+-------- m1 ==channel 5==+---
+              |                         |                         |
+            chip A                    chip B                    chip C
+
+While C is read, A, m0, B and m1 hear every byte too. Two parts with one address then both drive the data line, and what
+is read is the wired AND of both: a wrong number, and no error. Chips behind different channels of one mux never meet.
+"""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.config.clashes import MUX_KIND, ONLY_INPUT, Part
 from agent.config.values import describe, nearest, quoted
 from agent.i2c.muxes import MUX_ADDRESSES, mux_kind
-from agent.i2c.place import Mux, Place
+from agent.i2c.place import Mux, Place, describe_segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,19 +28,39 @@ if TYPE_CHECKING:
     from agent.i2c.place import BusName
     from agent.settings import ChipOptions
 
-# A longer row of muxes, one behind the other, would have to use one of the eight addresses twice on one path.
+# A longer chain of muxes would have to use one of the eight addresses twice on one path.
 _MAX_MUX_DEPTH = len(MUX_ADDRESSES)
 
+_MUX_KIND = "mux"
+_ONLY_INPUT = 0
 
-class Wiring:
-    """The muxes of a file, resolved from names to `Mux` values as far as they are good."""
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A mux, or a chip as one device sees it.
+
+    Attributes:
+        title: what messages call its table: `device[2] "cpu"`.
+        kind: `_MUX_KIND`, or the name of the chip.
+        place: where it sits.
+        input: the input of the chip; `_ONLY_INPUT` if it has one; None if the file does not say.
+    """
+
+    title: str
+    kind: str
+    place: Place
+    input: int | None = _ONLY_INPUT
+
+
+class Topology:
+    """The muxes of a file: resolves names to `Mux` values, as far as these are good."""
 
     def __init__(self, tables: Sequence[Table], *, all_read: bool) -> None:
         counts = Counter(table.good["name"] for table in tables if "name" in table.good)
-        # A name that two muxes have means neither: what is behind it was said to be behind one of them, but which?
+        # A name that two muxes share refers to neither: which of them a chip is behind is unknown.
         self._tables = {name: t for t in tables if (name := t.good.get("name")) is not None and counts[name] == 1}
         self._names = tuple(counts)
-        # If some mux has no name, or [[mux]] could not be read at all, a reference may well mean that one.
+        # If some mux has no name, or [[mux]] could not be read at all, an unknown name may refer to that one.
         self._names_are_complete = all_read and all("name" in table.good for table in tables)
         self._resolved: dict[str, Mux] = {}
 
@@ -40,29 +70,27 @@ class Wiring:
             if "channel" not in table.given:
                 table.require("bus", "write bus = 1 for /dev/i2c-1, or mux and channel")
             elif "bus" in table.given:
-                table.refuse_if_good(
-                    "channel", 'goes with mux, which is missing; write mux = "..." or remove this line'
-                )
+                table.refuse_if_good("channel", 'needs mux; write mux = "..." or remove this line')
             else:
-                table.require("mux", "of which mux is this the channel?")
+                table.require("mux", "which mux is this a channel of?")
             return
-        table.require("channel", "behind which channel of the mux, 0..7?")
+        table.require("channel", "which channel of the mux, 0..7?")
         name = table.good.get("mux")
         if name is not None and name not in self._names and self._names_are_complete:
             meant = nearest(name, self._names)
             if meant:
-                cure = f"did you mean {quoted(meant)}?"
+                hint = f"did you mean {quoted(meant)}?"
             elif self._names:
-                cure = f"there are {', '.join(map(quoted, self._names))}"
+                hint = f"there are {', '.join(map(quoted, self._names))}"
             else:
-                cure = "describe it in a [[mux]] table"
-            table.refuse("mux", f"no mux is named {quoted(name)}; {cure}")
+                hint = "describe it in a [[mux]] table"
+            table.refuse("mux", f"no mux is named {quoted(name)}; {hint}")
 
     def resolve_muxes(self) -> None:
-        """Make a `Mux` of every table that can be one, from the trunk inwards; refuse those in a circle."""
+        """Make a `Mux` of every table that is good enough, from the trunk inwards; refuse loops."""
         waiting = dict(self._tables)
         for _ in range(_MAX_MUX_DEPTH):
-            # Looked up before any of them is resolved, so that each round is one mux deeper.
+            # Collected before any of them is resolved, so that each round goes one mux deeper.
             ready = [name for name, t in waiting.items() if "mux" not in t.given or t.good.get("mux") in self._resolved]
             for name in ready:
                 table = waiting.pop(name)
@@ -71,13 +99,11 @@ class Wiring:
                     self._resolved[name] = Mux(name, kind, place)
         for table in waiting.values():
             if table.good.get("mux") in self._resolved:
-                table.refuse(
-                    "mux", f"more than {_MAX_MUX_DEPTH} muxes one behind the other cannot have different addresses"
-                )
-        self._refuse_circles(waiting)
+                table.refuse("mux", f"more than {_MAX_MUX_DEPTH} muxes in a chain cannot all have different addresses")
+        self._refuse_loops(waiting)
 
     @staticmethod
-    def _refuse_circles(waiting: Mapping[str, Table]) -> None:
+    def _refuse_loops(waiting: Mapping[str, Table]) -> None:
         seen: set[str] = set()
         for start in waiting:
             path: list[str] = []
@@ -87,12 +113,12 @@ class Wiring:
                 path.append(name)
                 name = waiting[name].good.get("mux", "")
             if name in path:
-                circle = [*path[path.index(name) :], name]
-                shown = " behind ".join(map(quoted, circle))
-                waiting[name].refuse("mux", f"the muxes go round in a circle: {shown}")
+                loop = [*path[path.index(name) :], name]
+                shown = " behind ".join(map(quoted, loop))
+                waiting[name].refuse("mux", f"the muxes form a loop: {shown}")
 
     def place_of(self, table: Table) -> Place | None:
-        """Where a part is, after refusing what contradicts its mux; None if the file does not say it well enough."""
+        """Where a part is, or None if that is missing or bad; refuses what contradicts its mux."""
         bus: BusName | None = table.good.get("bus")
         mux: Mux | None = None
         channel: int | None = None
@@ -123,7 +149,7 @@ class Wiring:
 
     def mux_parts(self) -> list[Part]:
         """The resolved muxes as parts that can clash."""
-        return [Part(self._tables[mux.name].title, MUX_KIND, mux.place) for mux in self.muxes()]
+        return [Part(self._tables[mux.name].title, _MUX_KIND, mux.place) for mux in self.muxes()]
 
 
 def device_parts(
@@ -133,11 +159,11 @@ def device_parts(
     for device, place in zip(devices, places, strict=True):
         if place is not None and "chip" in device.good:
             chip = device.good["chip"]
-            yield Part(device.title, chip, place, device.good.get("input") if chips[chip].inputs else ONLY_INPUT)
+            yield Part(device.title, chip, place, device.good.get("input") if chips[chip].inputs else _ONLY_INPUT)
 
 
 def check_shared_averaging(devices: Iterable[Table], places: Iterable[Place | None]) -> None:
-    """Refuse two devices on one chip that want it set up differently."""
+    """Refuse two devices on one chip with different averaging."""
     first_at: dict[tuple[Place, str], Table] = {}
     for device, place in zip(devices, places, strict=True):
         averaging_is_bad = "averaging" in device.given and "averaging" not in device.good
@@ -145,7 +171,7 @@ def check_shared_averaging(devices: Iterable[Table], places: Iterable[Place | No
             continue
         first = first_at.setdefault((place, device.good["chip"]), device)
         if first.good.get("averaging") != device.good.get("averaging"):
-            device.refuse("averaging", f"differs from that of {first.title}, which is on the same chip")
+            device.refuse("averaging", f"differs from that of {first.title} on the same chip")
 
 
 def check_shared_kernel_inputs(devices: Iterable[Table]) -> None:
@@ -155,9 +181,61 @@ def check_shared_kernel_inputs(devices: Iterable[Table]) -> None:
         sensor, source = device.good.get("sensor"), (device.good.get("input"), device.good.get("label"))
         if sensor is None or source == (None, None):
             continue
-        # A folder may be spelled in several ways.
+        # A folder can be spelled in several ways.
         chip = os.path.normpath(sensor) if "/" in sensor else sensor
         first = first_on.setdefault((chip, *source), device)
         if first is not device:
             key = "label" if "label" in device.good else "input"
             device.refuse(key, f"{describe(device.good[key])} of {quoted(sensor)} is already read by {first.title}")
+
+
+def find_clashes(parts: Sequence[Part]) -> Iterator[str]:
+    """A line for each part that cannot be where it is, `title: key: problem`, in the order of the parts."""
+    parts_at: defaultdict[Place, list[Part]] = defaultdict(list)
+    for part in parts:
+        yield from _clashes_at_one_place(part, parts_at[part.place])
+        parts_at[part.place].append(part)
+
+    inner_parts_of: defaultdict[str, list[Part]] = defaultdict(list)
+    for part in parts:
+        for place in _same_address_on_path(part.place):
+            if place in parts_at:
+                inner_parts_of[parts_at[place][0].title].append(part)
+    for part in parts:
+        inner_parts = inner_parts_of.get(part.title)
+        if inner_parts:
+            yield _describe_inner_clash(part, inner_parts)
+
+
+def _clashes_at_one_place(part: Part, earlier_parts: Sequence[Part]) -> Iterator[str]:
+    """What is wrong between a part and those before it at the same place: one line, or none."""
+    if not earlier_parts:
+        return
+    first = earlier_parts[0]
+    if _MUX_KIND in {first.kind, part.kind}:
+        yield f"{part.title}: address: {part.place} is already used by {first.title}"
+    elif part.kind != first.kind:
+        yield f"{part.title}: chip: {part.kind} at {part.place}, where {first.title} has an {first.kind}"
+    else:
+        for earlier in earlier_parts:
+            if part.input is not None and part.input == earlier.input:
+                key, what = (
+                    ("address", "") if part.input == _ONLY_INPUT else ("input", f"{part.input} of the {part.kind} at ")
+                )
+                yield f"{part.title}: {key}: {what}{part.place} is already read by {earlier.title}"
+                return
+
+
+def _same_address_on_path(place: Place) -> Iterable[Place]:
+    """The same address on every segment of bus between the trunk and this place."""
+    return [replace(hop.mux.place, address=place.address) for hop in reversed(place.path)]
+
+
+def _describe_inner_clash(part: Part, inner_parts: Sequence[Part]) -> str:
+    first = inner_parts[0]
+    where = describe_segment(first.place.bus, first.place.path)
+    others = f" and {len(inner_parts) - 1} more" if len(inner_parts) > 1 else ""
+    return (
+        f"{part.title}: address: {part.place} clashes with {first.title} {where}{others}: "
+        "they would answer at once; give one of them another address"
+    )

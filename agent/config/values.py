@@ -1,31 +1,30 @@
-"""What a single value of config.toml may be: each function takes what TOML gave and returns it ready for use.
+"""What a single value of config.toml may be: each check takes what TOML gave and returns it ready for use.
 
-All of them but `parse_duration` raise voluptuous' `Invalid`, whose text says what was expected and what was found. That
-text never holds a line break, whatever is in the file, and never the user:password part of a URL.
+A check raises `InvalidError`, whose text says what was expected and what was found. That text never contains a line
+break, whatever is in the file, and never the user:password part of a URL.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from voluptuous import Invalid
-
-from agent.settings import ServeSettings
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from agent.i2c.place import BusName
 
+AVERAGING_EXAMPLE = '{ count = 64, voltage = "1.1ms", current = "1.1ms" }'
+
 _MAX_QUOTED_CHARACTERS = 60
-# The Pushgateway takes these as parts of its path, where servers and proxies stop somewhere above 1,000 characters.
+# These become parts of the gateway's path, which servers and proxies limit to somewhat more than 1,000 characters.
 _MAX_NAME_CHARACTERS = 200
 # I2C_MINORS in the kernel's include/linux/i2c.h: no adapter has a higher number.
 _MAX_BUS = 0xFFFFF
-# Beyond 64 bits a number is a slip of the keyboard, and beyond some thousand digits Python refuses to print it.
+# A number of more than 64 bits is a typing error, and Python refuses to print one of some thousand digits.
 _MAX_SHOWN_BITS = 64
 
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:us|ms|s|m|h))+")
@@ -37,14 +36,35 @@ _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-
 _LISTEN = re.compile(r"(?:\[(?P<bracketed>[^\]]*)\]|(?P<plain>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 
 
+class InvalidError(ValueError):
+    """A value that cannot be used; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a key may hold.
+
+    Attributes:
+        words: the kind or range, for the reference.
+        check: turns the TOML value into the one that the settings hold, or raises `InvalidError`.
+        unit: what the name of the settings' field adds to the key.
+        keys: the keys of an inline table, which may stand instead of a value that `check` accepts.
+    """
+
+    words: str
+    check: Callable[[object], Any]
+    unit: str = ""
+    keys: Mapping[str, Kind] = field(default_factory=dict)
+
+
 def quoted(text: str) -> str:
-    """The text in double quotes, on one line, cut when it is long: fit for any message."""
+    """The text in double quotes for a message: on one line, and cut if it is long."""
     shown = text if len(text) <= _MAX_QUOTED_CHARACTERS else text[:_MAX_QUOTED_CHARACTERS] + "…"
     return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown) + '"'
 
 
 def describe(value: object) -> str:
-    """How a value of any TOML type is called in a message."""
+    """A value of any TOML type as a message shows it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -58,7 +78,7 @@ def describe(value: object) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The one of the known words that the writer most likely meant, or None."""
+    """The known word that was most likely meant, or None."""
     import difflib
 
     by_lower = {name.lower(): name for name in known}
@@ -70,10 +90,10 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def parse_duration(value: object) -> float:
     """A duration in seconds, from a string such as "500ms", "15s", "2m", "1.5h" or "1h30m", or a number of seconds.
 
-    Zero is a duration; whether it makes sense is for the caller to say.
+    Zero is a duration; the caller decides whether it makes sense.
 
     Raises:
-        ValueError: for anything else, also negative and endless ones; the text says what was expected and what found.
+        InvalidError: anything else, including negative and infinite values.
     """
     seconds = math.nan
     if isinstance(value, str):
@@ -88,12 +108,12 @@ def parse_duration(value: object) -> float:
         except OverflowError:
             seconds = math.inf
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f'expected a duration such as "15s" or a number of seconds, not {describe(value)}')
+        raise InvalidError(f'expected a duration such as "15s" or a number of seconds, not {describe(value)}')
     return seconds
 
 
 def spell_duration(seconds: float) -> str:
-    """A duration the way a person writes it in the file: 0.5 is `500ms`, 600 is `10m`."""
+    """A duration as one writes it in the file: 0.5 is `500ms`, 600 is `10m`."""
     for unit, size in (("h", 3600), ("m", 60)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g}{unit}"
@@ -103,20 +123,17 @@ def spell_duration(seconds: float) -> str:
     return f"{milliseconds:g}ms" if milliseconds >= 1 else f"{milliseconds * 1e3:g}us"
 
 
-def duration(low_seconds: float, high_seconds: float) -> Callable[[object], float]:
+def duration(low_seconds: float, high_seconds: float) -> Kind:
     """A duration from `low_seconds` to `high_seconds`, both allowed."""
+    low, high = spell_duration(low_seconds), spell_duration(high_seconds)
 
-    def validate(value: object) -> float:
-        try:
-            seconds = parse_duration(value)
-        except ValueError as error:
-            raise Invalid(str(error)) from error
+    def check(value: object) -> float:
+        seconds = parse_duration(value)
         if not low_seconds <= seconds <= high_seconds:
-            limits = f"{spell_duration(low_seconds)}..{spell_duration(high_seconds)}"
-            raise Invalid(f"{spell_duration(seconds)} is not in {limits}")
+            raise InvalidError(f"{spell_duration(seconds)} is not in {low}..{high}")
         return seconds
 
-    return validate
+    return Kind(f"duration, {low} to {high}", check, unit="_seconds")
 
 
 def _is_control(character: str) -> bool:
@@ -125,46 +142,46 @@ def _is_control(character: str) -> bool:
 
 
 def text(value: object) -> str:
-    """A string with something in it and no control characters."""
+    """A string that is not empty and contains no control characters."""
     if not isinstance(value, str):
-        raise Invalid(f"expected a string, not {describe(value)}")
+        raise InvalidError(f"expected a string, not {describe(value)}")
     if not value:
-        raise Invalid("is empty")
+        raise InvalidError("is empty")
     if any(map(_is_control, value)):
-        raise Invalid(f"{quoted(value)} has a control character in it")
+        raise InvalidError(f"{quoted(value)} contains a control character")
     return value
 
 
 def optional_text(value: object) -> str | None:
-    """A string; the empty one is None, the same as the key not being there."""
+    """A string; the empty one means the same as no key: None."""
     return None if value == "" else text(value)
 
 
 def grouping_value(value: object) -> str:
     """A job, hostname or device name: a value in the grouping key of the Pushgateway.
 
-    `.` and `..` are what any HTTP server resolves away as parts of a path: the push ends in a redirect.
+    Any HTTP server resolves `.` and `..` in a path: the push would end in a redirect.
     """
     name = text(value)
     if name in {".", ".."}:
-        raise Invalid(f"{quoted(name)} cannot be pushed under: it means a folder in the gateway's URL")
+        raise InvalidError(f"{quoted(name)} cannot be a grouping value: in the gateway's URL it means a folder")
     if len(name) > _MAX_NAME_CHARACTERS:
-        raise Invalid(f"{quoted(name)} is longer than {_MAX_NAME_CHARACTERS} characters")
+        raise InvalidError(f"{quoted(name)} is longer than {_MAX_NAME_CHARACTERS} characters")
     return name
 
 
 def username(value: object) -> str | None:
-    """The user of HTTP basic authentication, which cannot hold a colon (RFC 7617 section 2)."""
+    """The user of HTTP basic authentication, which cannot contain a colon (RFC 7617 section 2)."""
     user = optional_text(value)
     if user is not None and ":" in user:
-        raise Invalid('may not contain ":"; the password goes into the file that password_file names')
+        raise InvalidError('must not contain ":"; put the password into the file that password_file names')
     return user
 
 
 def switch(value: object) -> bool:
     """True or false."""
     if not isinstance(value, bool):
-        raise Invalid(f"expected true or false, not {describe(value)}")
+        raise InvalidError(f"expected true or false, not {describe(value)}")
     return value
 
 
@@ -172,8 +189,8 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _unquoted_cure(value: object) -> str:
-    """For a number that was written as a string: how to write it."""
+def _unquote_hint(value: object) -> str:
+    """How to write a number that was written as a string; empty for anything else."""
     if isinstance(value, str):
         found = re.fullmatch(r"(?:/dev/i2c-|i2c-)?(0x[0-9A-Fa-f]{1,8}|[0-9]{1,9})", value)
         if found:
@@ -181,38 +198,48 @@ def _unquoted_cure(value: object) -> str:
     return ""
 
 
-def whole_number(low: int, high: int) -> Callable[[object], int]:
-    """An integer from `low` to `high`, both allowed; 2.0 and true are none."""
+def whole_number(low: int, high: int) -> Kind:
+    """An integer from `low` to `high`, both allowed; 2.0 and true are not integers."""
 
-    def validate(value: object) -> int:
-        if not isinstance(value, int) or not _is_whole(value):
-            raise Invalid(f"expected a whole number, not {describe(value)}{_unquoted_cure(value)}")
-        if not low <= value <= high:
-            raise Invalid(f"{describe(value)} is not in {low}..{high}")
-        return value
+    def check(value: object) -> int:
+        number = any_whole_number(value)
+        if not low <= number <= high:
+            raise InvalidError(f"{describe(number)} is not in {low}..{high}")
+        return number
 
-    return validate
+    return Kind(f"{low} to {high}", check)
 
 
 def any_whole_number(value: object) -> int:
-    """An integer; which ones are good depends on the chip."""
+    """An integer; its range depends on the chip."""
     if not isinstance(value, int) or not _is_whole(value):
-        raise Invalid(f"expected a whole number, not {describe(value)}{_unquoted_cure(value)}")
+        raise InvalidError(f"expected a whole number, not {describe(value)}{_unquote_hint(value)}")
     return value
 
 
 def address(value: object) -> int:
-    """A 7-bit I2C address; which ones are good depends on the part."""
+    """A 7-bit I2C address; its range depends on the chip."""
     if not isinstance(value, int) or not _is_whole(value):
-        raise Invalid(f"expected an address such as 0x40, not {describe(value)}{_unquoted_cure(value)}")
+        raise InvalidError(f"expected an address such as 0x40, not {describe(value)}{_unquote_hint(value)}")
     return value
 
 
 def check_address(value: int, allowed: range) -> None:
-    """Refuse an address that the straps of a part cannot give it."""
+    """Refuse an address that the chip cannot be strapped to."""
     if value not in allowed:
         shown = f"0x{value:02x}" if 0 <= value <= 0xFFFF else describe(value)
-        raise Invalid(f"{shown} is not in 0x{allowed[0]:02x}..0x{allowed[-1]:02x}")
+        raise InvalidError(f"{shown} is not in 0x{allowed[0]:02x}..0x{allowed[-1]:02x}")
+
+
+def address_in(allowed: range) -> Kind:
+    """An address of a chip whose straps allow only these."""
+
+    def check(value: object) -> int:
+        given = address(value)
+        check_address(given, allowed)
+        return given
+
+    return Kind(f"0x{allowed[0]:02x} to 0x{allowed[-1]:02x}", check)
 
 
 def bus(value: object) -> BusName:
@@ -220,29 +247,37 @@ def bus(value: object) -> BusName:
     if value == "board":
         return "board"
     if not isinstance(value, int) or not _is_whole(value):
-        raise Invalid(f'expected a bus number or "board", not {describe(value)}{_unquoted_cure(value)}')
-    return whole_number(0, _MAX_BUS)(value)
+        raise InvalidError(f'expected a bus number or "board", not {describe(value)}{_unquote_hint(value)}')
+    if not 0 <= value <= _MAX_BUS:
+        raise InvalidError(f"{describe(value)} is not in 0..{_MAX_BUS}")
+    return value
 
 
 def ohms(value: object) -> float:
-    """A shunt resistance: a number above 0; outside 1 microohm to 1 megaohm it is a slip of the keyboard."""
-    is_nan = isinstance(value, float) and math.isnan(value)  # an integer may be too large to be asked
+    """A shunt resistance; outside 1 microohm to 1 megaohm it is a typing error."""
+    is_nan = isinstance(value, float) and math.isnan(value)  # math.isnan fails on huge integers
     if isinstance(value, bool) or not isinstance(value, (int, float)) or is_nan:
-        raise Invalid(f"expected the ohms of the shunt such as 0.1, not {describe(value)}")
+        raise InvalidError(f"expected a resistance in ohms such as 0.1, not {describe(value)}")
     if not 1e-6 <= value <= 1e6:
-        raise Invalid(f"{describe(value)} is not in 0.000001..1000000 (ohms)")
+        raise InvalidError(f"{describe(value)} is not in 0.000001..1000000 (ohms)")
     return float(value)
 
 
-def one_of(*choices: str) -> Callable[[object], str]:
+def one_of(*choices: str) -> Kind:
     """One of a few words."""
 
-    def validate(value: object) -> str:
+    def check(value: object) -> str:
         if not isinstance(value, str) or value not in choices:
-            raise Invalid(f"{describe(value)} is not one of {', '.join(map(quoted, choices))}")
+            raise InvalidError(f"{describe(value)} is not one of {', '.join(map(quoted, choices))}")
         return value
 
-    return validate
+    return Kind(" or ".join(f"`{quoted(choice)}`" for choice in choices), check)
+
+
+def auto(value: object) -> None:
+    """The averaging "auto", which the settings hold as None."""
+    if value != "auto":
+        raise InvalidError(f'expected "auto" or a table such as {AVERAGING_EXAMPLE}, not {describe(value)}')
 
 
 def _is_ip(host: str, version: Literal[4, 6]) -> bool:
@@ -260,64 +295,66 @@ def _is_host(host: str) -> bool:
 
 
 def url(value: object) -> str:
-    """The gateway's URL, its path prefix kept.
+    """The URL of a server, with its path.
 
-    http.client and urllib3 refuse other schemes, spaces and bad ports only at the first push, and a user in the URL is
-    looked up as part of the host name. So all of it is refused here.
+    http.client and urllib3 refuse other schemes, spaces and bad ports only at the first push, and take a user in the
+    URL for a part of the host name. So all of these are refused here.
     """
     given = text(value)
     if "@" in given:
-        raise Invalid("holds credentials; put them into username and password_file (a literal @ in the path is %40)")
+        raise InvalidError(
+            "contains credentials; move them to username and password_file (a literal @ in the path is %40)"
+        )
     if not given.startswith(("http://", "https://")):
-        raise Invalid(f"{quoted(given)} does not begin with http:// or https://")
+        raise InvalidError(f"{quoted(given)} does not begin with http:// or https://")
     if not given.isascii() or " " in given:
-        raise Invalid(f"{quoted(given)} has characters that a URL cannot hold; percent-encode them")
+        raise InvalidError(f"{quoted(given)} has characters that a URL cannot contain; percent-encode them")
     if "?" in given or "#" in given:
-        raise Invalid(f"{quoted(given)} has a query or fragment; the gateway takes only a path")
+        raise InvalidError(f"{quoted(given)} has a query or fragment; remove it, only a path is allowed")
     try:
         parts = urlsplit(given)
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
-        raise Invalid(f"{quoted(given)} is not a URL with a good host and port: {error}") from error
+        raise InvalidError(f"{quoted(given)} is not a URL with a valid host and port: {error}") from error
     if not (_is_ip(host, 6) if "[" in parts.netloc else _is_host(host)):
-        raise Invalid(f"{quoted(given)} has no good host name in it")
+        raise InvalidError(f"{quoted(given)} has no valid host name")
     if port == 0:
-        raise Invalid(f"{quoted(given)} has port 0, where nothing can listen")
+        raise InvalidError(f"{quoted(given)} has port 0, on which no server listens")
     return given
 
 
-def listen(value: object) -> ServeSettings:
-    """Where to answer scrapes: "host:port", "[::1]:9812" or ":9812"; port 0 lets the system choose."""
+def listen(value: object) -> tuple[str, int]:
+    """Host and port from "host:port", "[::1]:9812" or ":9812"; port 0 lets the system choose."""
     given = text(value)
     found = _LISTEN.fullmatch(given)
     if not found:
-        raise Invalid(f'expected "host:port" such as "127.0.0.1:9812" or "[::1]:9812", not {quoted(given)}')
+        raise InvalidError(f'expected "host:port" such as "127.0.0.1:9812" or "[::1]:9812", not {quoted(given)}')
     port = int(found["port"])
     if port > 0xFFFF:
-        raise Invalid(f"port {port} is not in 0..65535")
+        raise InvalidError(f"port {port} is not in 0..65535")
     bracketed, plain = found["bracketed"], found["plain"]
     if bracketed is not None:
         if not _is_ip(bracketed, 6):
-            raise Invalid(f"{quoted(bracketed)} is not an IPv6 address")
-        return ServeSettings(host=bracketed, port=port)
+            raise InvalidError(f"{quoted(bracketed)} is not an IPv6 address")
+        return bracketed, port
     if plain and not _is_host(plain):
-        raise Invalid(f"{quoted(plain)} is not a host name or IPv4 address")
-    return ServeSettings(host=plain, port=port)
+        raise InvalidError(f"{quoted(plain)} is not a host name or IPv4 address")
+    return plain, port
 
 
 def table(value: object) -> dict[str, object]:
     """One `[table]`."""
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        raise Invalid("there is only one of it: write its name in single brackets")
+        raise InvalidError("there can be only one: write its name in single brackets")
     if not isinstance(value, dict):
-        raise Invalid(f"expected a table, not {describe(value)}")
+        raise InvalidError(f"expected a table, not {describe(value)}")
     return value
 
 
 def tables(value: object) -> list[object]:
-    """A list of `[[table]]` blocks; what is in the list is looked at one by one later."""
+    """A list of `[[table]]` blocks, whose items are checked later."""
     if isinstance(value, dict):
-        raise Invalid("there can be several: write its name in double brackets")
+        raise InvalidError("there can be several: write its name in double brackets")
     if not isinstance(value, list):
-        raise Invalid(f"expected tables, not {describe(value)}")
+        raise InvalidError(f"expected tables, not {describe(value)}")
     return value

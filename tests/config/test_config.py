@@ -293,8 +293,8 @@ def test_a_hostname_that_many_machines_share_is_warned_about(hostname: str, chip
 
     assert parse(text, chips, default_hostname=hostname, environ={"HOME": "/"}).warnings == (
         (
-            f'hostname: "{hostname}", this machine\'s own name, is that of many machines, and two nodes under one name '
-            'overwrite each other; write hostname = "..."'
+            f'hostname: "{hostname}", this machine\'s own name, is shared by many machines, and two machines with one '
+            'name overwrite each other at the gateway; write hostname = "..."'
         ),
     )
     for chosen in (hostname, "node-17"):
@@ -304,7 +304,7 @@ def test_a_hostname_that_many_machines_share_is_warned_about(hostname: str, chip
 
 @pytest.mark.parametrize("hostname", ["", ".", "a\nb"])
 def test_a_machine_whose_own_name_is_no_good_must_be_given_one(hostname: str, chips: Chips) -> None:
-    with pytest.raises(ConfigError, match=r"^hostname: missing, and this machine's own name will not do: "):
+    with pytest.raises(ConfigError, match=r"^hostname: missing, and this machine's own name cannot be used: "):
         parse(GATEWAY + DEVICE, chips, default_hostname=hostname, environ={"HOME": "/"})
 
 
@@ -396,7 +396,7 @@ def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path, chips: Chips
     for path in (tmp_path / "pipe", tmp_path / "config.toml"):
         with pytest.raises(ConfigError) as caught:
             load_from(path, chips)
-        assert caught.value.problems == ("is a named pipe, on which wattpush would wait for ever; name a file",)
+        assert caught.value.problems == ("is a named pipe, which wattpush would wait on forever; name a regular file",)
 
 
 def test_what_the_shell_hands_over_is_read(tmp_path: Path) -> None:
@@ -461,10 +461,10 @@ def test_a_file_that_may_not_be_read_says_how_to_open_it(tmp_path: Path, chips: 
         message = subprocess.run(  # the interpreter that runs this test, and a program of ours
             [sys.executable, "-c", program, path], check=True, capture_output=True, text=True
         ).stdout
-        assert message.startswith(f"77 {path}: permission denied; let the user that wattpush runs as read it")
+        assert message.startswith(f"77 {path}: permission denied; allow the user that wattpush runs as to read it")
     else:
         with pytest.raises(
-            PermissionDeniedError, match="permission denied; let the user that wattpush runs as read it"
+            PermissionDeniedError, match="permission denied; allow the user that wattpush runs as to read it"
         ):
             load_from(path, chips)
 

@@ -1,4 +1,4 @@
-"""Whatever is in the file: Settings or ConfigError, nothing else; and what was meant is what comes out."""
+"""Any file gives Settings or ConfigError and nothing else, and a good one gives the settings that were meant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config import parse_duration
-from agent.config.tables import KEYS
+from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, SERVE, TABLES, KeyTable
 from agent.errors import ConfigError
 from agent.settings import Device, Settings
 
@@ -51,7 +51,11 @@ def assert_settings_or_one_line_a_problem(text: str, parse_text: Parse) -> None:
     assert len(set(problems)) == len(problems)
 
 
-ALL_KEYS = sorted({key for keys in KEYS.values() for key in keys} | {"count", "voltage", "current"})
+ALL_KEYS = sorted(
+    {key.name for table in TABLES for key in table.keys}
+    | {table.name for table in TABLES if table.name}
+    | {"count", "voltage", "current"}
+)
 WORDS = [
     *(
         "ina260",
@@ -87,9 +91,9 @@ TREES = st.recursive(
 )
 
 
-def tables_with(where: str) -> st.SearchStrategy[dict[str, Any]]:
-    """Tables whose keys are mostly known and whose values are mostly near right: many pass the first step."""
-    known = st.fixed_dictionaries({}, optional={key: st.one_of(SCALARS, TREES) for key in KEYS[where]})
+def tables_like(table: KeyTable) -> st.SearchStrategy[dict[str, Any]]:
+    """Tables with mostly known keys and mostly plausible values: many pass the first step."""
+    known = st.fixed_dictionaries({}, optional={key.name: st.one_of(SCALARS, TREES) for key in table.keys})
     return st.one_of(known, st.dictionaries(SOME_KEYS, TREES, max_size=3))
 
 
@@ -101,11 +105,11 @@ FILES = st.fixed_dictionaries(
         "max_gap": SCALARS,
         "hostname": SCALARS,
         "state_dir": SCALARS,
-        "pushgateway": tables_with("in [pushgateway]"),
-        "serve": tables_with("in [serve]"),
-        "metrics": tables_with("in [metrics]"),
-        "mux": st.lists(tables_with("in [[mux]]"), max_size=4),
-        "device": st.lists(tables_with("in [[device]]"), max_size=5),
+        "pushgateway": tables_like(PUSHGATEWAY),
+        "serve": tables_like(SERVE),
+        "metrics": tables_like(METRICS),
+        "mux": st.lists(tables_like(MUX), max_size=4),
+        "device": st.lists(tables_like(DEVICE), max_size=5),
     },
 )
 
@@ -135,14 +139,14 @@ def test_any_value_is_a_duration_or_refused(value: object) -> None:
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20).filter(
     lambda name: name not in {".", ".."}
 )
-# In units of which a second or a millisecond is a whole number, so that every unit says the same float.
+# In milliseconds, so that every unit gives the same float.
 DURATIONS = st.integers(100, 60_000)
 TWO_DEEP = st.tuples(st.integers(0, 7), st.integers(0, 3))
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a person means, from which a file is written and the values are foretold."""
+    """What a person means: makes the file, and predicts the settings."""
 
     hostname: str
     sample_milliseconds: int
@@ -156,7 +160,7 @@ class Wanted:
             "sample_interval": f"{self.sample_milliseconds}ms",
             "interval": self.interval_milliseconds / 1000,
             "pushgateway": {"url": "http://gateway", "job": self.job},
-            # The inner muxes come first: what they name is further down.
+            # The inner muxes come first, and refer to one further down.
             "mux": [
                 *(
                     {"name": f"inner {n}", "chip": "pca9546a", "mux": "outer", "channel": n, "address": 0x71}
@@ -194,7 +198,7 @@ def as_wanted(device: Device) -> tuple[str, tuple[int, int], int]:
 
 @settings(max_examples=80)
 @given(WANTED)
-def test_a_good_file_comes_out_as_it_was_meant(parse_text: Parse, wanted: Wanted) -> None:
+def test_a_good_file_gives_the_settings_that_were_meant(parse_text: Parse, wanted: Wanted) -> None:
     found = parse_text(toml_document(wanted.tree()))
 
     assert found.hostname == wanted.hostname
@@ -207,10 +211,10 @@ def test_a_good_file_comes_out_as_it_was_meant(parse_text: Parse, wanted: Wanted
 
 @settings(max_examples=80)
 @given(WANTED, st.data())
-def test_a_second_chip_on_an_occupied_address_is_always_found(
+def test_a_second_chip_at_an_occupied_address_is_always_found(
     parse_text: Parse, wanted: Wanted, data: st.DataObject
 ) -> None:
-    """On every stretch of bus between the trunk and a chip, its address is taken."""
+    """A chip's address is taken on every segment of bus between the trunk and the chip."""
     _, (outer, inner), address = data.draw(st.sampled_from(wanted.devices))
     places = [{"bus": 1}, {"mux": "outer", "channel": outer}, {"mux": f"inner {outer}", "channel": inner}]
     intruder = {"name": "an intruder with a name that no other has", "chip": "ina260", "address": address}
@@ -226,7 +230,7 @@ def test_a_second_chip_on_an_occupied_address_is_always_found(
 
 
 def mutated(text: str, chance: random.Random) -> str:
-    """The text with one to three small accidents, as a slip of the hand or a bad SD card makes them."""
+    """The text with one to three small accidents, such as a typing error or a bad SD card causes."""
     for _ in range(chance.randint(1, 3)):
         lines = text.splitlines(keepends=True) or [""]
         here, there = chance.randrange(len(lines)), chance.randrange(len(lines))
@@ -238,7 +242,7 @@ def mutated(text: str, chance: random.Random) -> str:
         elif accident == 2:
             lines[here], lines[there] = lines[there], lines[here]
         elif accident == 3:
-            # Away with a comment sign: documentation becomes configuration.
+            # Without its comment sign, documentation becomes configuration.
             lines[here] = lines[here].removeprefix("#")
         else:
             line = bytearray(lines[here].encode())
@@ -252,7 +256,7 @@ def mutated(text: str, chance: random.Random) -> str:
 @pytest.mark.parametrize("seed", range(4))
 def test_a_damaged_example_gives_settings_or_problems_of_one_line_each(seed: int, parse_text: Parse) -> None:
     chance = random.Random(seed)
-    # Most of the example is comment, where an accident changes nothing.
+    # Most of the example is comments, where an accident changes nothing.
     only_keys = "".join(line for line in EXAMPLE.splitlines(keepends=True) if not line.startswith(("# ", "\n")))
 
     for _ in range(1500):

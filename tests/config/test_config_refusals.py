@@ -57,8 +57,8 @@ def averaging(value: str) -> str:
 EXPECTED_DURATION = 'expected a duration such as "15s" or a number of seconds'
 COUNTS = "1, 4, 16, 64, 128, 256, 512, 1024"
 TIMES = "140us, 204us, 332us, 588us, 1.1ms, 2.116ms, 4.156ms, 8.244ms"
-EITHER = "they answer at once; give one of them another address"
-OFTEN_MEANT = "put them into username and password_file (a literal @ in the path is %40)"
+EITHER = "they would answer at once; give one of them another address"
+OFTEN_MEANT = "move them to username and password_file (a literal @ in the path is %40)"
 
 # What is wrong -> the file, and the lines about it.
 TOML: dict[str, tuple[str, ...]] = {
@@ -111,13 +111,13 @@ TOP: dict[str, tuple[str, ...]] = {
     "empty hostname": (top('hostname = ""'), "hostname: is empty"),
     "dot hostname": (
         top('hostname = "."'),
-        'hostname: "." cannot be pushed under: it means a folder in the gateway\'s URL',
+        'hostname: "." cannot be a grouping value: in the gateway\'s URL it means a folder',
     ),
     "number for a hostname": (top("hostname = 17"), "hostname: expected a string, not 17"),
-    "control character": (top('hostname = "a\\nb"'), 'hostname: "a\\nb" has a control character in it'),
+    "control character": (top('hostname = "a\\nb"'), 'hostname: "a\\nb" contains a control character'),
     "a line end that only Unicode knows": (
         top('hostname = "a\\u2028b"'),
-        'hostname: "a\\u2028b" has a control character in it',
+        'hostname: "a\\u2028b" contains a control character',
     ),
     "overlong hostname": (
         top(f'hostname = "{"x" * 201}"'),
@@ -144,7 +144,7 @@ TOP: dict[str, tuple[str, ...]] = {
     "unknown table": (top("[metric]"), 'metric: unknown key; did you mean "metrics"?'),
     "table in double brackets": (
         f"[[pushgateway]]\n{DEVICE}",
-        "pushgateway: there is only one of it: write its name in single brackets",
+        "pushgateway: there can be only one: write its name in single brackets",
     ),
     "list in single brackets": (
         f"{GATEWAY}[device]\nname = 1\n",
@@ -173,7 +173,7 @@ TOP: dict[str, tuple[str, ...]] = {
     ),
     "a home folder that nobody has": (
         top('state_dir = "~no-such-user/x"'),
-        'state_dir: "~no-such-user/x": that home folder cannot be found; write the whole path',
+        'state_dir: "~no-such-user/x": this home folder cannot be found; write the full path',
     ),
 }
 PUSHGATEWAY: dict[str, tuple[str, ...]] = {
@@ -181,31 +181,34 @@ PUSHGATEWAY: dict[str, tuple[str, ...]] = {
     "empty url": (url(""), "pushgateway: url: is empty"),
     "no scheme": (url("gateway:9091"), 'pushgateway: url: "gateway:9091" does not begin with http:// or https://'),
     "other scheme": (url("ftp://gateway"), 'pushgateway: url: "ftp://gateway" does not begin with http:// or https://'),
-    "no host": (url("http://:9091"), 'pushgateway: url: "http://:9091" has no good host name in it'),
-    "bad host": (url("http://a..b"), 'pushgateway: url: "http://a..b" has no good host name in it'),
+    "no host": (url("http://:9091"), 'pushgateway: url: "http://:9091" has no valid host name'),
+    "bad host": (url("http://a..b"), 'pushgateway: url: "http://a..b" has no valid host name'),
     "half an address": (
         url("http://[::1"),
-        'pushgateway: url: "http://[::1" is not a URL with a good host and port: Invalid IPv6 URL',
+        'pushgateway: url: "http://[::1" is not a URL with a valid host and port: Invalid IPv6 URL',
     ),
     "port out of range": (
         url("http://gateway:65536"),
-        'pushgateway: url: "http://gateway:65536" is not a URL with a good host and port: Port out of range 0-65535',
+        'pushgateway: url: "http://gateway:65536" is not a URL with a valid host and port: Port out of range 0-65535',
     ),
-    "port zero": (url("http://gateway:0"), 'pushgateway: url: "http://gateway:0" has port 0, where nothing can listen'),
+    "port zero": (
+        url("http://gateway:0"),
+        'pushgateway: url: "http://gateway:0" has port 0, on which no server listens',
+    ),
     "space": (
         url("http://gate way"),
-        'pushgateway: url: "http://gate way" has characters that a URL cannot hold; percent-encode them',
+        'pushgateway: url: "http://gate way" has characters that a URL cannot contain; percent-encode them',
     ),
     "query": (
         url("http://gateway/?a=1"),
-        'pushgateway: url: "http://gateway/?a=1" has a query or fragment; the gateway takes only a path',
+        'pushgateway: url: "http://gateway/?a=1" has a query or fragment; remove it, only a path is allowed',
     ),
-    "credentials": (url("https://node:secret@gateway"), f"pushgateway: url: holds credentials; {OFTEN_MEANT}"),
-    "a user alone": (url("https://node@gateway"), f"pushgateway: url: holds credentials; {OFTEN_MEANT}"),
+    "credentials": (url("https://node:secret@gateway"), f"pushgateway: url: contains credentials; {OFTEN_MEANT}"),
+    "a user alone": (url("https://node@gateway"), f"pushgateway: url: contains credentials; {OFTEN_MEANT}"),
     "number for a url": (f"[pushgateway]\nurl = 9091\n{DEVICE}", "pushgateway: url: expected a string, not 9091"),
     "dotdot job": (
         gateway('job = ".."'),
-        'pushgateway: job: ".." cannot be pushed under: it means a folder in the gateway\'s URL',
+        'pushgateway: job: ".." cannot be a grouping value: in the gateway\'s URL it means a folder',
     ),
     "unknown grouping": (gateway('group_by = "host"'), 'pushgateway: group_by: "host" is not one of "device", "node"'),
     "no time to push": (gateway("timeout = 0"), "pushgateway: timeout: 0s is not in 1ms..1h"),
@@ -219,23 +222,23 @@ PUSHGATEWAY: dict[str, tuple[str, ...]] = {
     ),
     "username alone": (
         gateway('username = "node"'),
-        'pushgateway: username: goes with password_file, which is missing; write password_file = "..."',
+        'pushgateway: username: needs password_file; write password_file = "..."',
     ),
     "password_file alone": (
         gateway('password_file = "p"'),
-        'pushgateway: password_file: goes with username, which is missing; write username = "..."',
+        'pushgateway: password_file: needs username; write username = "..."',
     ),
     "both ways to log in": (
         gateway('username = "node"\npassword_file = "p"\nbearer_token_file = "t"'),
-        "pushgateway: bearer_token_file: excludes password_file; keep one of them",
+        "pushgateway: bearer_token_file: cannot be combined with password_file; keep one of them",
     ),
     "both ways to log in, and no user": (
         gateway('password_file = "p"\nbearer_token_file = "t"'),
-        "pushgateway: bearer_token_file: excludes password_file; keep one of them",
+        "pushgateway: bearer_token_file: cannot be combined with password_file; keep one of them",
     ),
     "password in the username": (
         gateway('username = "node:secret"\npassword_file = "p"'),
-        'pushgateway: username: may not contain ":"; the password goes into the file that password_file names',
+        'pushgateway: username: must not contain ":"; put the password into the file that password_file names',
     ),
     "password in the file": (
         gateway('password = "secret"'),
@@ -243,11 +246,11 @@ PUSHGATEWAY: dict[str, tuple[str, ...]] = {
     ),
     "cert without key": (
         gateway('cert_file = "c"'),
-        'pushgateway: cert_file: goes with key_file, which is missing; write key_file = "..."',
+        'pushgateway: cert_file: needs key_file; write key_file = "..."',
     ),
     "key without cert": (
         gateway('key_file = "k"\ncert_file = ""'),
-        'pushgateway: key_file: goes with cert_file, which is missing; write cert_file = "..."',
+        'pushgateway: key_file: needs cert_file; write cert_file = "..."',
     ),
     "bad key beside a cert": (
         gateway('key_file = 1\ncert_file = "c"'),
@@ -273,7 +276,7 @@ SERVE_AND_METRICS: dict[str, tuple[str, ...]] = {
 MUXES: dict[str, tuple[str, ...]] = {
     "a mux without anything": (
         f"{GATEWAY}[[mux]]\n{DEVICE}",
-        'mux[1]: name: missing; give every mux its own, such as name = "m0"',
+        'mux[1]: name: missing; write name = "m0"',
         'mux[1]: chip: missing; write chip = "tca9548a"',
         "mux[1]: address: missing; write address = 0x70",
         "mux[1]: bus: missing; write bus = 1 for /dev/i2c-1, or mux and channel",
@@ -291,22 +294,22 @@ MUXES: dict[str, tuple[str, ...]] = {
             f"{GATEWAY}{M0}{mux('m0', address=0x71, bus=1)}{DEVICE}"
             f"{ina260('a', mux='m0', channel=1)}{ina260('b', mux='m0', channel=1)}"
         ),
-        'mux[2] "m0": name: is already that of mux[1]',
+        'mux[2] "m0": name: already used by mux[1]',
     ),
     "two muxes at one address": (
         f"{GATEWAY}{M0}{mux('m1', bus=1)}{DEVICE}",
-        'mux[2] "m1": address: 0x70 on /dev/i2c-1 is already that of mux[1] "m0"',
+        'mux[2] "m1": address: 0x70 on /dev/i2c-1 is already used by mux[1] "m0"',
     ),
     "mux behind itself": (
         f"{GATEWAY}{mux('m0', mux='m0', channel=0)}{DEVICE}",
-        'mux[1] "m0": mux: the muxes go round in a circle: "m0" behind "m0"',
+        'mux[1] "m0": mux: the muxes form a loop: "m0" behind "m0"',
     ),
     "muxes in a circle, and one behind it": (
         (
             f"{GATEWAY}{mux('tail', mux='m0', channel=0)}{mux('m0', mux='m1', channel=0)}"
             f"{mux('m1', mux='m0', channel=0)}{DEVICE}{ina260('a', mux='tail', channel=0)}"
         ),
-        'mux[2] "m0": mux: the muxes go round in a circle: "m0" behind "m1" behind "m0"',
+        'mux[2] "m0": mux: the muxes form a loop: "m0" behind "m1" behind "m0"',
     ),
     "mux behind one that is not there": (
         f"{GATEWAY}{M0}{mux('m1', address=0x71, mux='m00', channel=0)}{DEVICE}{ina260('a', mux='m1', channel=0)}",
@@ -314,15 +317,15 @@ MUXES: dict[str, tuple[str, ...]] = {
     ),
     "mux behind a mux without a channel": (
         f"{GATEWAY}{M0}{mux('m1', address=0x71, mux='m0')}{DEVICE}",
-        'mux[2] "m1": channel: missing; behind which channel of the mux, 0..7?',
+        'mux[2] "m1": channel: missing; which channel of the mux, 0..7?',
     ),
     "mux on the trunk with a channel": (
         f"{GATEWAY}{mux('m0', bus=1, channel=0)}{DEVICE}",
-        'mux[1] "m0": channel: goes with mux, which is missing; write mux = "..." or remove this line',
+        'mux[1] "m0": channel: needs mux; write mux = "..." or remove this line',
     ),
     "mux with a channel alone": (
         f"{GATEWAY}{mux('m0', channel=0)}{DEVICE}",
-        'mux[1] "m0": mux: missing; of which mux is this the channel?',
+        'mux[1] "m0": mux: missing; which mux is this a channel of?',
     ),
     "mux with another bus than the one before it": (
         f"{GATEWAY}{M0}{mux('m1', address=0x71, mux='m0', channel=1, bus=2)}{DEVICE}",
@@ -352,13 +355,13 @@ MUXES: dict[str, tuple[str, ...]] = {
     ),
     "name with a line break": (
         f'{GATEWAY}[[mux]]\nname = "a\\nb"\nchip = "tca9548a"\nbus = 1\naddress = 0x70\n{DEVICE}',
-        'mux[1] "a\\nb": name: "a\\nb" has a control character in it',
+        'mux[1] "a\\nb": name: "a\\nb" contains a control character',
     ),
 }
 DEVICES: dict[str, tuple[str, ...]] = {
     "a device without anything": (
         f"{GATEWAY}[[device]]\n",
-        'device[1]: name: missing; give every device its own, such as name = "cpu"',
+        'device[1]: name: missing; write name = "cpu"',
         'device[1]: chip: missing; one of "high", "hwmon", "ina260", "ina3221"',
     ),
     "an ina260 without anything": (
@@ -369,7 +372,7 @@ DEVICES: dict[str, tuple[str, ...]] = {
     "an ina3221 without anything": (
         f'{GATEWAY}[[device]]\nname = "cpu"\nchip = "ina3221"\n',
         'device[1] "cpu": input: missing; which of 1..3 is this load on?',
-        'device[1] "cpu": shunt_ohms: missing; write that of the shunt on the board, such as 0.1',
+        'device[1] "cpu": shunt_ohms: missing; write the resistance of the shunt on the board, such as 0.1',
         'device[1] "cpu": address: missing; write address = 0x40',
         'device[1] "cpu": bus: missing; write bus = 1 for /dev/i2c-1, or mux and channel',
     ),
@@ -444,11 +447,11 @@ DEVICES: dict[str, tuple[str, ...]] = {
     ),
     "mux without a channel": (
         f"{GATEWAY}{M0}{ina260('cpu', mux='m0')}",
-        'device[1] "cpu": channel: missing; behind which channel of the mux, 0..7?',
+        'device[1] "cpu": channel: missing; which channel of the mux, 0..7?',
     ),
     "channel without a mux": (
         f"{GATEWAY}{ina260('cpu', bus=1, channel=0)}",
-        'device[1] "cpu": channel: goes with mux, which is missing; write mux = "..." or remove this line',
+        'device[1] "cpu": channel: needs mux; write mux = "..." or remove this line',
     ),
     "neither bus nor mux": (
         f"{GATEWAY}{ina260('cpu')}",
@@ -460,39 +463,39 @@ DEVICES: dict[str, tuple[str, ...]] = {
     ),
     "dot as a name": (
         f"{GATEWAY}{ina260('.', bus=1)}",
-        'device[1] ".": name: "." cannot be pushed under: it means a folder in the gateway\'s URL',
+        'device[1] ".": name: "." cannot be a grouping value: in the gateway\'s URL it means a folder',
     ),
     "two devices of one name": (
         f"{GATEWAY}{ina260('cpu', bus=1)}{ina260('cpu', 0x41, bus=1)}",
-        'device[2] "cpu": name: is already that of device[1]',
+        'device[2] "cpu": name: already used by device[1]',
     ),
     "unknown chip": (
         f"{GATEWAY}{table('device', name='cpu', chip='INA261', bus=1, address=0x40)}",
-        'device[1] "cpu": chip: "INA261" is not a chip that wattpush knows; did you mean "ina260"?',
+        'device[1] "cpu": chip: "INA261" is not a supported chip; did you mean "ina260"?',
     ),
     "unknown chip, of which nothing follows": (
         f"{GATEWAY}{table('device', name='cpu', chip='hwmom', sensor='ina3221', label='VDD_IN')}",
-        'device[1] "cpu": chip: "hwmom" is not a chip that wattpush knows; did you mean "hwmon"?',
+        'device[1] "cpu": chip: "hwmom" is not a supported chip; did you mean "hwmon"?',
     ),
     "unknown chip like no other": (
         f"{GATEWAY}{table('device', name='cpu', chip='xyz', bus=1, address=0x40)}",
-        'device[1] "cpu": chip: "xyz" is not a chip that wattpush knows; it knows "high", "hwmon", "ina260", "ina3221"',
+        'device[1] "cpu": chip: "xyz" is not a supported chip; supported are "high", "hwmon", "ina260", "ina3221"',
     ),
     "mux as a device": (
         f"{GATEWAY}{table('device', name='m0', chip='tca9548a', bus=1, address=0x70)}",
-        'device[1] "m0": chip: "tca9548a" is not a chip that wattpush knows; a mux is described in a [[mux]] table',
+        'device[1] "m0": chip: "tca9548a" is not a supported chip; describe a mux in a [[mux]] table',
     ),
     "shunt on an ina260": (
         f"{GATEWAY}{ina260('cpu', bus=1, shunt_ohms=0.1)}",
-        'device[1] "cpu": shunt_ohms: not for ina260, which has its shunt inside; remove this line',
+        'device[1] "cpu": shunt_ohms: not used by ina260: the shunt is inside the chip; remove this line',
     ),
     "input on an ina260": (
         f"{GATEWAY}{ina260('cpu', bus=1, input=1)}",
-        'device[1] "cpu": input: not for ina260, which has only one; remove this line',
+        'device[1] "cpu": input: not used by ina260, which has only one; remove this line',
     ),
     "label on an ina260": (
         f"{GATEWAY}{ina260('cpu', bus=1, label='VDD')}",
-        'device[1] "cpu": label: not for ina260: only a chip that the kernel owns has one; remove this line',
+        'device[1] "cpu": label: not used by ina260, only by chips that the kernel owns; remove this line',
     ),
     "fourth input": (
         f"{GATEWAY}{ina3221('cpu', bus=1, input=4, shunt_ohms=0.1)}",
@@ -508,7 +511,7 @@ DEVICES: dict[str, tuple[str, ...]] = {
     ),
     "shunt with its unit": (
         f"{GATEWAY}{ina3221('cpu', bus=1, input=1, shunt_ohms='0.1 ohm')}",
-        'device[1] "cpu": shunt_ohms: expected the ohms of the shunt such as 0.1, not "0.1 ohm"',
+        'device[1] "cpu": shunt_ohms: expected a resistance in ohms such as 0.1, not "0.1 ohm"',
     ),
     "endless shunt": (
         f"{GATEWAY}{ina3221('cpu', bus=1, input=1)}shunt_ohms = inf\n",
@@ -521,19 +524,19 @@ DEVICES: dict[str, tuple[str, ...]] = {
     ),
     "hwmon with label and input": (
         f"{GATEWAY}{hwmon('module', sensor='ina3221', label='VDD_IN', input=1)}",
-        'device[1] "module": input: excludes label; keep one of them',
+        'device[1] "module": input: cannot be combined with label; keep one of them',
     ),
     "hwmon with a place": (
         f"{GATEWAY}{M0}{hwmon('a', sensor='x', input=1, mux='nil', channel=0, bus=1, address=0x40, averaging='auto')}",
-        'device[1] "a": mux: not for hwmon: the kernel knows where the chip is; remove this line',
-        'device[1] "a": bus: not for hwmon: the kernel knows where the chip is; remove this line',
-        'device[1] "a": channel: not for hwmon: the kernel knows where the chip is; remove this line',
-        'device[1] "a": address: not for hwmon: the kernel knows where the chip is; remove this line',
-        'device[1] "a": averaging: not for hwmon: the kernel knows where the chip is; remove this line',
+        'device[1] "a": mux: not used by hwmon: the kernel knows where it is; remove this line',
+        'device[1] "a": bus: not used by hwmon: the kernel knows where it is; remove this line',
+        'device[1] "a": channel: not used by hwmon: the kernel knows where it is; remove this line',
+        'device[1] "a": address: not used by hwmon: the kernel knows where it is; remove this line',
+        'device[1] "a": averaging: not used by hwmon: the kernel knows where it is; remove this line',
     ),
     "hwmon with a shunt": (
         f"{GATEWAY}{hwmon('a', sensor='x', input=1, shunt_ohms=0.1)}",
-        'device[1] "a": shunt_ohms: not for hwmon, which gets its shunt from the kernel; remove this line',
+        'device[1] "a": shunt_ohms: not used by hwmon: the kernel knows the shunt; remove this line',
     ),
     "one hwmon input twice": (
         f"{GATEWAY}{hwmon('a', sensor='x', label='VDD_IN')}{hwmon('b', sensor='x', label='VDD_IN')}",
@@ -577,7 +580,7 @@ AVERAGING: dict[str, tuple[str, ...]] = {
             f"{GATEWAY}{table('device', name='a', chip='high', bus=1, address=0x60)}"
             'averaging = { count = 1, voltage = "1.1ms", current = "1.1ms" }\n'
         ),
-        'device[1] "a": averaging: not for high, which has none; remove this line',
+        'device[1] "a": averaging: not used by high, which has none; remove this line',
     ),
     "bad averaging, of which no difference follows": (
         (
@@ -595,7 +598,7 @@ AVERAGING: dict[str, tuple[str, ...]] = {
             f"{GATEWAY}{ina3221('a', bus=1, input=1, shunt_ohms=0.1)}{ina3221('b', bus=1, input=2, shunt_ohms=0.1)}"
             'averaging = { count = 4, voltage = "1.1ms", current = "1.1ms" }\n'
         ),
-        'device[2] "b": averaging: differs from that of device[1] "a", which is on the same chip',
+        'device[2] "b": averaging: differs from that of device[1] "a" on the same chip',
     ),
 }
 CLASHES: dict[str, tuple[str, ...]] = {
@@ -618,7 +621,7 @@ CLASHES: dict[str, tuple[str, ...]] = {
     ),
     "chip at the address of a mux beside it": (
         f"{GATEWAY}{M0}{table('device', name='a', chip='high', bus=1, address=0x70)}",
-        'device[1] "a": address: 0x70 on /dev/i2c-1 is already that of mux[1] "m0"',
+        'device[1] "a": address: 0x70 on /dev/i2c-1 is already used by mux[1] "m0"',
     ),
     "chip at the address of a mux on its path": (
         f"{GATEWAY}{M0}{table('device', name='a', chip='high', mux='m0', channel=1, address=0x70)}",
@@ -769,5 +772,5 @@ def test_nine_muxes_in_a_row_are_refused_and_a_thousand_make_one_line(problems_o
     lines = problems_of(GATEWAY + row + DEVICE)
 
     assert [line for line in lines if ": mux: " in line] == [
-        'mux[9] "m8": mux: more than 8 muxes one behind the other cannot have different addresses'
+        'mux[9] "m8": mux: more than 8 muxes in a chain cannot all have different addresses'
     ]

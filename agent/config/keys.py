@@ -1,0 +1,360 @@
+"""Every key of config.toml, one row each.
+
+The schema that `tables.py` reads a file by, docs/configuration.md and config.toml.example are made from these rows.
+Defaults stand in `settings.py`: a row fills the field of the same name, to which a duration adds its unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from agent.config import values
+from agent.config.values import Kind
+from agent.i2c.muxes import MUX_ADDRESSES, MUX_KINDS, mux_names
+from agent.i2c.place import Mux
+from agent.settings import Device, MetricsSettings, PushgatewaySettings, ServeSettings, Settings
+
+_DAY_SECONDS = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of one table.
+
+    Attributes:
+        name: the key as it stands in the file.
+        kind: what it may hold.
+        meaning: what it is for, in a sentence or two of Markdown without links.
+        example: the value in config.toml.example, in TOML. If empty, that is the default; a key that has no default
+            either appears in one of the further blocks of that file.
+        in_force: whether that line of config.toml.example is in force, not commented out.
+        required: whether a table without this key is refused. `example` is then also the suggested value.
+        default_text: what applies without the key, if its field in `settings.py` does not say that.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    example: str = ""
+    in_force: bool = False
+    required: bool = False
+    default_text: str = ""
+
+    @property
+    def attribute(self) -> str:
+        """The field of the settings class that it fills: `timeout_seconds` for `timeout`."""
+        return self.name + self.kind.unit
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTable:
+    """The keys of one table of the file, in the order in which documents show them.
+
+    Attributes:
+        name: `device` for `[[device]]`; empty for the top of the file.
+        settings: the class that a table becomes.
+        about: what the table is for.
+        is_list: whether there can be several of them, in double brackets.
+        in_force: whether config.toml.example has it in force, not commented out.
+    """
+
+    name: str
+    settings: type
+    about: str
+    keys: tuple[Key, ...]
+    is_list: bool = False
+    in_force: bool = True
+
+    @property
+    def header(self) -> str:
+        """The line that begins such a table, `[pushgateway]` or `[[device]]`."""
+        return f"[[{self.name}]]" if self.is_list else f"[{self.name}]"
+
+    @property
+    def where(self) -> str:
+        """Where its keys belong, for a message."""
+        return f"in {self.header}" if self.name else "at the top of the file, before the first [table]"
+
+    def default(self, name: str) -> Any:
+        """What the settings hold without a key; None if they have no default for it."""
+        (attribute,) = (key.attribute for key in self.keys if key.name == name)
+        defaults = {field.name: field.default for field in fields(self.settings)}
+        value = defaults.get(attribute, MISSING)
+        return None if value is MISSING else value
+
+    def arguments(self, good: dict[str, Any]) -> dict[str, Any]:
+        """The values that fill a field of the settings class, by the name of that field."""
+        names = {field.name for field in fields(self.settings)}
+        attributes = {key.name: key.attribute for key in self.keys if key.attribute in names}
+        return {attributes[name]: value for name, value in good.items() if name in attributes}
+
+
+_TEXT = Kind("string", values.text)
+_GROUPING_VALUE = Kind("string of at most 200 characters, not `.` or `..`", values.grouping_value)
+_FILE = Kind("path", values.optional_text)
+_SWITCH = Kind("`true` or `false`", values.switch)
+_BUS = Kind('whole number or `"board"`', values.bus)
+_CHANNEL = values.whole_number(0, max(kind.channels for kind in MUX_KINDS.values()) - 1)
+_AVERAGING = Kind(
+    '`"auto"` or a table of `count`, `voltage`, `current`',
+    values.auto,
+    keys={
+        "count": Kind("whole number", values.any_whole_number),
+        "voltage": values.duration(0, _DAY_SECONDS),
+        "current": values.duration(0, _DAY_SECONDS),
+    },
+)
+
+
+def _channels_of_muxes() -> str:
+    return "; ".join(f"{kind.name} with channels 0 to {kind.channels - 1}" for kind in MUX_KINDS.values())
+
+
+def connection_keys(url: str) -> tuple[Key, ...]:
+    """How to reach a server that we push to, for each table with such a server; `url` is an example in TOML."""
+    return (
+        Key(
+            "url",
+            Kind("`http://` or `https://` URL", values.url),
+            "Where to push. A path is kept. Credentials have keys of their own, below.",
+            example=url,
+            required=True,
+        ),
+        Key(
+            "timeout",
+            values.duration(0.001, 3600),
+            "The longest that one attempt may take in all: DNS, connection, TLS, answer.",
+        ),
+        Key(
+            "username",
+            Kind("string without `:`", values.username),
+            "The user for HTTP basic authentication, with `password_file`.",
+            example='""',
+        ),
+        Key(
+            "password_file",
+            _FILE,
+            "The file with the password: a path, or the bare name of a systemd credential. It is read at every push, "
+            "so it can change at any time.",
+            example='""',
+        ),
+        Key(
+            "bearer_token_file",
+            _FILE,
+            "The file with a bearer token, instead of a user; given and read as `password_file` is.",
+            example='""',
+        ),
+        Key(
+            "ca_file",
+            _FILE,
+            "The certificate authorities (PEM) that the server's certificate is checked against.",
+            example='""',
+            default_text="the system's trust store",
+        ),
+        Key("cert_file", _FILE, "A client certificate (PEM), with `key_file`.", example='""'),
+        Key("key_file", _FILE, "The key of the client certificate (PEM).", example='""'),
+    )
+
+
+TOP = KeyTable(
+    "",
+    Settings,
+    "Before the first `[table]`: in TOML every key belongs to the table above it.",
+    (
+        Key(
+            "hostname",
+            _GROUPING_VALUE,
+            "The name of this machine at the gateway (grouping key `hostname`). Two machines with one name overwrite "
+            "each other.",
+            example='"node-17"',
+            default_text="the machine's own hostname",
+        ),
+        Key("interval", values.duration(0.1, _DAY_SECONDS), "How often to push."),
+        Key(
+            "sample_interval",
+            values.duration(0.01, _DAY_SECONDS),
+            "How often to read every device; at most `interval`.",
+        ),
+        Key(
+            "max_gap",
+            values.duration(0.01, 366 * _DAY_SECONDS),
+            "The longest time between two readings over which energy is still counted, also between two runs. With "
+            "`--once` on a timer, make it longer than the timer's period. Within a run, consecutive readings always "
+            "count.",
+        ),
+        Key(
+            "state_dir",
+            _FILE,
+            "The folder that keeps the energy counters across restarts. Set it if a service runs: otherwise the "
+            "service, root and each user have separate counters, and Prometheus takes each switch for energy.",
+            example='"/var/lib/wattpush"',
+            default_text="`$STATE_DIRECTORY` (set by systemd), else `$XDG_STATE_HOME/wattpush`, else "
+            "`~/.local/state/wattpush`",
+        ),
+    ),
+)
+
+PUSHGATEWAY = KeyTable(
+    "pushgateway",
+    PushgatewaySettings,
+    "The Pushgateway to push to. This table, or `[serve]`, or both are required.",
+    (
+        *connection_keys(url='"http://127.0.0.1:9091"'),
+        Key("job", _GROUPING_VALUE, "The grouping key `job`."),
+        Key(
+            "group_by",
+            values.one_of("device", "node"),
+            '"device": one group for each device, {hostname, device}. "node": one group for the whole machine, '
+            "{hostname}, with `device` as a label; easier on a gateway with more than a few hundred devices.",
+        ),
+        Key("delete_on_exit", _SWITCH, "Delete this machine's groups from the gateway at a clean stop."),
+    ),
+)
+
+SERVE = KeyTable(
+    "serve",
+    ServeSettings,
+    "Answer scrapes at `/metrics`, with a page at `/` and a health check at `/-/healthy`. Without this table nothing "
+    "listens.",
+    (
+        Key(
+            "listen",
+            Kind('`"host:port"`', values.listen),
+            "Where to listen. An IPv6 address goes in brackets: `[::1]:9812`. Without a host it is every address of "
+            "this machine; with port 0 the system chooses a port.",
+            example='"127.0.0.1:9812"',
+            required=True,
+        ),
+    ),
+    in_force=False,
+)
+
+METRICS = KeyTable(
+    "metrics",
+    MetricsSettings,
+    "Optional series.",
+    (
+        Key("extremes", _SWITCH, "Gauges of the lowest and highest reading since the last push."),
+        Key(
+            "ina260_names",
+            _SWITCH,
+            "Also `ina260_voltage_volts`, `ina260_current_amperes` and `ina260_power_watts`, for dashboards made for "
+            "single-sensor exporters.",
+        ),
+    ),
+)
+
+MUX = KeyTable(
+    "mux",
+    Mux,
+    "An I2C multiplexer, one table for each; none if every chip is on a bus itself. It is on a `bus`, or behind a "
+    "`channel` of another `mux`.",
+    (
+        Key(
+            "name",
+            _TEXT,
+            "What devices, and muxes behind it, call this mux. Unique.",
+            example='"m0"',
+            required=True,
+        ),
+        Key(
+            "chip",
+            values.one_of(*mux_names()),
+            f"Its type: {_channels_of_muxes()}.",
+            example='"tca9548a"',
+            required=True,
+        ),
+        Key(
+            "bus",
+            _BUS,
+            'N of /dev/i2c-N, or "board": the board\'s default bus through Blinka, also that of a USB adapter.',
+            example="1",
+            in_force=True,
+            default_text="that of the mux before it",
+        ),
+        Key(
+            "address",
+            values.address_in(MUX_ADDRESSES),
+            "Its 7-bit address: 0x70 plus the number at its pins A2 to A0.",
+            example="0x70",
+            required=True,
+        ),
+        Key("mux", _TEXT, "The mux that this one is behind, instead of `bus`.", default_text="none"),
+        Key("channel", _CHANNEL, "The channel of that mux.", default_text="none"),
+    ),
+    is_list=True,
+)
+
+DEVICE = KeyTable(
+    "device",
+    Device,
+    "One measured load, one table for each; at least one. Its chip is on a `bus`, behind a `channel` of a `mux`, or "
+    "owned by the kernel.",
+    (
+        Key("name", _GROUPING_VALUE, "Grouping key `device`. Unique.", example='"cpu"', required=True),
+        # Which chips there are is not known here: rules.py requires it, and lists them.
+        Key("chip", _TEXT, "The chip that measures it.", example='"ina260"', in_force=True, default_text="required"),
+        Key("bus", _BUS, "For a chip that is behind no mux: its bus, as for a mux.", default_text="that of its mux"),
+        Key(
+            "mux",
+            _TEXT,
+            "The mux that the chip is behind.",
+            example='"m0"',
+            in_force=True,
+            default_text="none",
+        ),
+        Key(
+            "channel",
+            _CHANNEL,
+            "The channel of that mux.",
+            example="0",
+            in_force=True,
+            default_text="none; required with `mux`",
+        ),
+        Key(
+            "address",
+            Kind("depends on the chip", values.address),
+            "The chip's 7-bit address.",
+            example="0x40",
+            in_force=True,
+            default_text="none; required on I2C",
+        ),
+        Key(
+            "averaging",
+            _AVERAGING,
+            'What the chip averages for one result. "auto" covers as much of each `sample_interval` as the chip can, '
+            "so that short bursts count. A table gives the number of conversions and the time of each.",
+            example='"auto"',
+            default_text='`"auto"`',
+        ),
+        Key(
+            "input",
+            Kind("depends on the chip", values.any_whole_number),
+            "The input of a chip that has several. Several devices may share that chip, one input each.",
+            default_text="none; required on a chip with several",
+        ),
+        Key(
+            "shunt_ohms",
+            Kind("0.000001 to 1000000", values.ohms),
+            "The resistance of the shunt on the board. The chip does not know it; a wrong value makes every current "
+            "wrong.",
+            default_text="none; required if the shunt is on the board",
+        ),
+        Key(
+            "sensor",
+            _TEXT,
+            "The hwmon name of a chip that the kernel owns, or its folder below /sys.",
+            default_text="none; required for hwmon",
+        ),
+        Key(
+            "label",
+            _TEXT,
+            "The hwmon label of the input of such a chip. Or give its number as `input`.",
+            default_text="none; hwmon needs this or `input`",
+        ),
+    ),
+    is_list=True,
+)
+
+TABLES = (TOP, PUSHGATEWAY, SERVE, METRICS, MUX, DEVICE)
