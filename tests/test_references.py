@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
-def test_a_page_made_from_the_code_is_up_to_date(name: str) -> None:
+def test_a_reference_made_from_the_code_is_up_to_date(name: str) -> None:
     assert (PROJECT / name).read_text(encoding="utf-8") == PAGES[name](), "run: make generated"
 
 

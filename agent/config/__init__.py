@@ -72,7 +72,7 @@ def load(
         PermissionDeniedError: the file may not be read.
     """
     try:
-        # Unlike a pipe that the shell made, for /dev/stdin or <(...), whose real path leads nowhere.
+        # A pipe that the shell made, for /dev/stdin or <(...), is fine: its real path leads nowhere.
         if Path(os.path.realpath(path)).is_fifo():
             raise ConfigError(("is a named pipe, which wattpush would wait on forever; name a regular file",))
         with path.open("rb") as file:

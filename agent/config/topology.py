@@ -81,7 +81,7 @@ class Topology:
             if meant:
                 hint = f"did you mean {quoted(meant)}?"
             elif self._names:
-                hint = f"there are {', '.join(map(quoted, self._names))}"
+                hint = f"known are {', '.join(map(quoted, self._names))}"
             else:
                 hint = "describe it in a [[mux]] table"
             table.refuse("mux", f"no mux is named {quoted(name)}; {hint}")

@@ -185,10 +185,6 @@ def switch(value: object) -> bool:
     return value
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _unquote_hint(value: object) -> str:
     """How to write a number that was written as a string; empty for anything else."""
     if isinstance(value, str):
@@ -196,6 +192,12 @@ def _unquote_hint(value: object) -> str:
         if found:
             return f"; write {found[1]} without quotes"
     return ""
+
+
+def _integer(value: object, expected: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidError(f"expected {expected}, not {describe(value)}{_unquote_hint(value)}")
+    return value
 
 
 def whole_number(low: int, high: int) -> Kind:
@@ -212,16 +214,12 @@ def whole_number(low: int, high: int) -> Kind:
 
 def any_whole_number(value: object) -> int:
     """An integer; its range depends on the chip."""
-    if not isinstance(value, int) or not _is_whole(value):
-        raise InvalidError(f"expected a whole number, not {describe(value)}{_unquote_hint(value)}")
-    return value
+    return _integer(value, "a whole number")
 
 
 def address(value: object) -> int:
     """A 7-bit I2C address; its range depends on the chip."""
-    if not isinstance(value, int) or not _is_whole(value):
-        raise InvalidError(f"expected an address such as 0x40, not {describe(value)}{_unquote_hint(value)}")
-    return value
+    return _integer(value, "an address such as 0x40")
 
 
 def check_address(value: int, allowed: range) -> None:
@@ -246,11 +244,10 @@ def bus(value: object) -> BusName:
     """N of /dev/i2c-N, or "board"."""
     if value == "board":
         return "board"
-    if not isinstance(value, int) or not _is_whole(value):
-        raise InvalidError(f'expected a bus number or "board", not {describe(value)}{_unquote_hint(value)}')
-    if not 0 <= value <= _MAX_BUS:
-        raise InvalidError(f"{describe(value)} is not in 0..{_MAX_BUS}")
-    return value
+    number = _integer(value, 'a bus number or "board"')
+    if not 0 <= number <= _MAX_BUS:
+        raise InvalidError(f"{describe(number)} is not in 0..{_MAX_BUS}")
+    return number
 
 
 def ohms(value: object) -> float:

@@ -26,7 +26,7 @@ def chips() -> Chips:
             "ina3221", addresses=range(0x40, 0x44), inputs=range(1, 4), external_shunt=True, averaging=_AVERAGING
         ),
         "hwmon": ChipOptions("hwmon", addresses=None, inputs=range(1, 4)),
-        # No such part: a monitor whose straps allow the addresses of muxes, and which averages nothing.
+        # Not a real chip: it can have the addresses of muxes, and averages nothing.
         "high": ChipOptions("high", addresses=range(0x60, 0x80)),
     }
 
@@ -39,7 +39,7 @@ def parse_text(chips: Chips) -> Parse:
 
 @pytest.fixture(scope="session")
 def problems_of(parse_text: Parse) -> Problems:
-    """The lines that a bad file is answered with."""
+    """The problems reported for a bad file."""
 
     def problems(text: str) -> tuple[str, ...]:
         with pytest.raises(ConfigError) as caught:

@@ -51,7 +51,7 @@ def test_a_small_file_gets_the_documented_defaults(parse_text: Parse) -> None:
     )
 
 
-def test_every_key_arrives_where_it_belongs(parse_text: Parse) -> None:
+def test_every_key_reaches_its_setting(parse_text: Parse) -> None:
     text = """
         hostname = "rack 1/node 17"
         interval = "1m"
@@ -176,7 +176,7 @@ def test_muxes_may_be_described_in_any_order(parse_text: Parse) -> None:
         pytest.param(
             '[[device]]\nname="a"\nchip="ina3221"\nbus=1\naddress=0x40\ninput=1\nshunt_ohms=0.1\n'
             '[[device]]\nname="b"\nchip="ina3221"\nbus=1\naddress=0x40\ninput=3\nshunt_ohms=0.05\n',
-            id="one chip, two inputs with two kinds of shunt",
+            id="one chip, two inputs with different shunts",
         ),
         pytest.param(
             '[[device]]\nname="a"\nchip="ina260"\nbus=1\naddress=0x40\n'
@@ -199,7 +199,7 @@ def test_muxes_may_be_described_in_any_order(parse_text: Parse) -> None:
             '[[mux]]\nname="m2"\nchip="tca9548a"\nmux="m0"\nchannel=1\naddress=0x71\n'
             '[[device]]\nname="a"\nchip="ina260"\nmux="m1"\nchannel=0\naddress=0x40\n'
             '[[device]]\nname="b"\nchip="ina260"\nmux="m2"\nchannel=0\naddress=0x40\n',
-            id="two branches that never meet, alike",
+            id="two identical branches that never meet",
         ),
         pytest.param(
             '[[device]]\nname="a"\nchip="hwmon"\nsensor="ina3221"\ninput=1\n'
@@ -209,7 +209,7 @@ def test_muxes_may_be_described_in_any_order(parse_text: Parse) -> None:
         ),
     ],
 )
-def test_wirings_that_work_are_accepted(devices: str, parse_text: Parse) -> None:
+def test_a_working_topology_is_accepted(devices: str, parse_text: Parse) -> None:
     assert len(parse_text(GATEWAY + devices).devices) == devices.count("[[device]]")
 
 
@@ -230,7 +230,7 @@ def test_wirings_that_work_are_accepted(devices: str, parse_text: Parse) -> None
         (0, 0.0),
     ],
 )
-def test_a_duration_is_a_number_with_a_unit_or_of_seconds(value: object, seconds: float) -> None:
+def test_a_duration_has_a_unit_or_is_in_seconds(value: object, seconds: float) -> None:
     assert parse_duration(value) == seconds
 
 
@@ -241,13 +241,13 @@ def test_a_duration_is_a_number_with_a_unit_or_of_seconds(value: object, seconds
         *(True, False, None, [], {}, -1, -0.5, math.nan, math.inf, 10**400),
     ],
 )
-def test_what_is_no_duration_says_what_was_expected(value: object) -> None:
+def test_a_bad_duration_says_what_was_expected(value: object) -> None:
     with pytest.raises(ValueError, match=r'^expected a duration such as "15s" or a number of seconds, not '):
         parse_duration(value)
 
 
 @pytest.mark.parametrize("text", ["24h", "10m", "90s", "1.5s", "1s", "100ms", "2.116ms", "140us", "0s"])
-def test_a_duration_in_a_message_reads_as_it_is_written_in_the_file(text: str) -> None:
+def test_a_message_spells_a_duration_as_the_file_does(text: str) -> None:
     assert spell_duration(parse_duration(text)) == text
 
 
@@ -260,7 +260,7 @@ def test_a_duration_in_a_message_reads_as_it_is_written_in_the_file(text: str) -
         ("localhost:0", "localhost", 0),
     ],
 )
-def test_a_file_may_ask_to_be_scraped_only(listen: str, host: str, port: int, parse_text: Parse) -> None:
+def test_a_file_may_only_serve_scrapes(listen: str, host: str, port: int, parse_text: Parse) -> None:
     settings = parse_text(f'[serve]\nlisten = "{listen}"\n{DEVICE}')
 
     assert settings.serve == ServeSettings(host, port)
@@ -278,7 +278,7 @@ def test_a_file_may_ask_to_be_scraped_only(listen: str, host: str, port: int, pa
         "http://push_gateway:9091",
     ],
 )
-def test_a_url_is_kept_as_it_is_written(url: str, parse_text: Parse) -> None:
+def test_a_url_is_kept_as_written(url: str, parse_text: Parse) -> None:
     pushgateway = parse_text(f'[pushgateway]\nurl = "{url}"\n{DEVICE}').pushgateway
 
     assert pushgateway is not None
@@ -288,7 +288,7 @@ def test_a_url_is_kept_as_it_is_written(url: str, parse_text: Parse) -> None:
 @pytest.mark.parametrize(
     "hostname", ["raspberrypi", "RaspberryPi.local", "localhost", "jetson", "ubuntu", "debian.lan"]
 )
-def test_a_hostname_that_many_machines_share_is_warned_about(hostname: str, chips: Chips) -> None:
+def test_a_hostname_shared_by_many_machines_is_warned_about(hostname: str, chips: Chips) -> None:
     text = GATEWAY + DEVICE
 
     assert parse(text, chips, default_hostname=hostname, environ={"HOME": "/"}).warnings == (
@@ -303,7 +303,7 @@ def test_a_hostname_that_many_machines_share_is_warned_about(hostname: str, chip
 
 
 @pytest.mark.parametrize("hostname", ["", ".", "a\nb"])
-def test_a_machine_whose_own_name_is_no_good_must_be_given_one(hostname: str, chips: Chips) -> None:
+def test_a_machine_with_an_unusable_name_needs_a_hostname(hostname: str, chips: Chips) -> None:
     with pytest.raises(ConfigError, match=r"^hostname: missing, and this machine's own name cannot be used: "):
         parse(GATEWAY + DEVICE, chips, default_hostname=hostname, environ={"HOME": "/"})
 
@@ -329,7 +329,7 @@ def test_a_shunt_that_looks_like_milliohms_is_warned_about(parse_text: Parse) ->
         ("", {"XDG_STATE_HOME": "", "HOME": "/home/pi"}, "/home/pi/.local/state/wattpush"),
     ],
 )
-def test_the_state_is_kept_where_the_file_or_else_systemd_or_else_xdg_says(
+def test_state_dir_is_from_the_file_or_systemd_or_xdg(
     line: str, environ: dict[str, str], state_dir: str, chips: Chips
 ) -> None:
     text = f"{line}\n{GATEWAY}{DEVICE}"
@@ -346,7 +346,7 @@ def test_the_state_is_kept_where_the_file_or_else_systemd_or_else_xdg_says(
         (None, {}, "/etc/wattpush/config.toml"),
     ],
 )
-def test_the_file_is_that_of_the_command_line_or_else_the_environment(
+def test_the_command_line_names_the_file_before_the_environment(
     argument: str | None, environ: dict[str, str], path: str
 ) -> None:
     assert find_file(argument, environ) == Path(path)
@@ -368,9 +368,7 @@ def test_a_file_is_read_whatever_editor_wrote_it(
     assert load_from(path, chips) == parse_text(text)
 
 
-def test_a_missing_file_says_what_to_copy_and_ends_in_the_exit_code_for_configuration(
-    tmp_path: Path, chips: Chips
-) -> None:
+def test_a_missing_file_says_what_to_copy(tmp_path: Path, chips: Chips) -> None:
     path = tmp_path / "config.toml"
 
     with pytest.raises(ConfigError) as caught:
@@ -389,7 +387,7 @@ def test_a_folder_says_to_name_the_file_in_it(tmp_path: Path, chips: Chips) -> N
     assert caught.value.problems == (f"is a folder; name the file in it, such as {tmp_path}/config.toml",)
 
 
-def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path, chips: Chips) -> None:
+def test_a_named_pipe_is_refused_at_once(tmp_path: Path, chips: Chips) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "config.toml").symlink_to("pipe")
 
@@ -399,7 +397,7 @@ def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path, chips: Chips
         assert caught.value.problems == ("is a named pipe, which wattpush would wait on forever; name a regular file",)
 
 
-def test_what_the_shell_hands_over_is_read(tmp_path: Path) -> None:
+def test_a_pipe_from_the_shell_is_read(tmp_path: Path) -> None:
     """`--config <(...)`, and `--config /dev/stdin` behind a pipe."""
     (tmp_path / "config.toml").write_text(GATEWAY + DEVICE)
     for config in ('<(cat "$1")', '/dev/stdin < <(cat "$1")', '/dev/stdin < "$1"'):
@@ -414,7 +412,7 @@ def test_what_the_shell_hands_over_is_read(tmp_path: Path) -> None:
         assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def test_a_path_through_a_file_is_a_problem_of_the_configuration(tmp_path: Path, chips: Chips) -> None:
+def test_a_path_through_a_file_is_a_configuration_error(tmp_path: Path, chips: Chips) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(ConfigError, match=r"^cannot read .*: Not a directory$"):
@@ -442,12 +440,12 @@ def test_a_file_in_another_encoding_says_where_and_what_to_do(
     assert caught.value.problems == (f"{place} is not UTF-8; save the file as UTF-8",)
 
 
-def test_a_file_that_may_not_be_read_says_how_to_open_it(tmp_path: Path, chips: Chips) -> None:
+def test_an_unreadable_file_says_how_to_make_it_readable(tmp_path: Path, chips: Chips) -> None:
     path = tmp_path / "config.toml"
     path.write_text(GATEWAY + DEVICE)
     path.chmod(0)
     if os.geteuid() == 0:
-        # Nothing is closed to root: let another user, who has no rights here, try it in a process of its own.
+        # Root may read everything: try it as another user, in a process of its own.
         tmp_path.chmod(0o755)
         program = (
             "import os, pathlib, sys\n"
@@ -458,7 +456,7 @@ def test_a_file_that_may_not_be_read_says_how_to_open_it(tmp_path: Path, chips: 
             "except errors.PermissionDeniedError as error:\n"
             "    print(int(error.exit_code), error)\n"
         )
-        message = subprocess.run(  # the interpreter that runs this test, and a program of ours
+        message = subprocess.run(
             [sys.executable, "-c", program, path], check=True, capture_output=True, text=True
         ).stdout
         assert message.startswith(f"77 {path}: permission denied; allow the user that wattpush runs as to read it")
@@ -479,7 +477,7 @@ def test_a_file_that_may_not_be_read_says_how_to_open_it(tmp_path: Path, chips: 
         pytest.param("\x00", id="a null byte"),
     ],
 )
-def test_a_file_that_strains_the_parser_is_refused_in_one_piece(text: str, parse_text: Parse) -> None:
+def test_a_file_that_strains_the_parser_is_refused_briefly(text: str, parse_text: Parse) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_text(text)
 
