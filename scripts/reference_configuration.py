@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from agent import chips
-from agent.config import parse
+from agent.config import SHARED_HOSTNAMES, parse
 from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, TABLES
 from agent.config.values import AVERAGING_EXAMPLE, spell_duration
 from agent.errors import ConfigError
@@ -144,7 +144,8 @@ def _mistakes() -> str:
 
 
 def _warnings() -> str:
-    lines = ["## Warnings\n", "At the start, after which the agent runs:\n"]
+    names = ", ".join(SHARED_HOSTNAMES)
+    lines = ["## Warnings\n", f"The agent logs these and runs; the first one for the hostnames {names}:\n"]
     lines += [f"- {_in_code(_parse(text, hostname).warnings)}" for hostname, text in WARNINGS.items()]
     return "\n".join(lines) + "\n"
 

@@ -39,13 +39,14 @@ if TYPE_CHECKING:
     from agent.i2c.place import Place
     from agent.settings import ChipOptions
 
-__all__ = ["DEFAULT_FILE", "find_file", "load", "parse", "parse_duration"]
+__all__ = ["DEFAULT_FILE", "SHARED_HOSTNAMES", "find_file", "load", "parse", "parse_duration"]
 
 DEFAULT_FILE = Path("/etc/wattpush/config.toml")
 
+SHARED_HOSTNAMES = ("raspberrypi", "localhost", "jetson", "ubuntu", "debian")
+
 _LARGEST_BYTES = 2**20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_SHARED_HOSTNAMES = frozenset({"raspberrypi", "localhost", "jetson", "ubuntu", "debian"})
 # Shunts that measure current are far below: 100 more often means milliohms than ohms.
 _USUAL_MAX_SHUNT_OHMS = 10.0
 
@@ -192,7 +193,7 @@ def _make_device(table: Table, place: Place | None) -> Device:
 
 
 def _warnings(top: Table, devices: Iterable[Table], default_hostname: str) -> Iterator[str]:
-    if "hostname" not in top.given and default_hostname.split(".", maxsplit=1)[0].lower() in _SHARED_HOSTNAMES:
+    if "hostname" not in top.given and default_hostname.split(".", maxsplit=1)[0].lower() in SHARED_HOSTNAMES:
         yield (
             f"hostname: {quoted(default_hostname)}, this machine's own name, is shared by many machines, and two "
             'machines with one name overwrite each other at the gateway; write hostname = "..."'

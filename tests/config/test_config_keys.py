@@ -18,9 +18,9 @@ from scripts import example_configuration
 
 PROJECT = Path(__file__).parents[2]
 MEANING = "Round watts to three digits."
-# These become a `Place`, a parent of a mux, or a host and a port.
-WITHOUT_FIELD = {("mux", "mux"), ("mux", "channel"), ("serve", "listen")} | {
-    ("device", key) for key in ("bus", "mux", "channel", "address")
+# These become a `Place`, the row of a mux kind, or a host and a port.
+WITHOUT_FIELD = {("mux", "chip"), ("serve", "listen")} | {
+    (table, key) for table in ("mux", "device") for key in ("bus", "mux", "channel", "address")
 }
 
 
@@ -65,7 +65,7 @@ def test_a_key_is_added_as_contributing_says(tmp_path: Path) -> None:
     for folder in ("agent", "scripts", "docs"):
         shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name, owner, line in (
-        ("agent/config/keys.py", r"METRICS = KeyTable\(.*?(?=\n    \),\n\))", f"        {row}"),
+        ("agent/config/keys.py", r"METRICS = KeyTable\(.*?(?=\n    \),\n\))", f"        {row},"),
         ("agent/settings.py", r"class MetricsSettings:.*?(?=\n\n\n)", f"    {field}"),
     ):
         path = tmp_path / name
@@ -93,7 +93,8 @@ def test_a_new_chip_gets_a_block_in_the_example(monkeypatch: pytest.MonkeyPatch)
     options = {**chips.options(), "ina000": new}
     monkeypatch.setattr(chips, "options", lambda: options)
 
-    assert example_configuration.example().endswith(
-        '#[[device]]\n#name = "ina000"\n#chip = "ina000"\n#mux = "m0"\n#channel = 4\n#address = 0x41\n#input = 2\n'
+    block = (
+        '\n#[[device]]\n#name = "ina000"\n#chip = "ina000"\n#mux = "m0"\n#channel = 4\n#address = 0x41\n#input = 2\n'
         "#shunt_ohms = 0.1\n"
     )
+    assert block in example_configuration.example()
