@@ -152,3 +152,24 @@ def test_the_watchdog_of_another_process_is_not_ours(manager: Manager) -> None:
     notifier = Notifier(environ)
     assert notifier.watchdog_seconds is None
     notifier.close()
+
+
+def test_a_manager_that_does_not_read_never_blocks_the_agent(manager: Manager) -> None:
+    notifier = Notifier(manager.environ(WATCHDOG_USEC="1000000"))
+    is_done = threading.Event()
+
+    def send_more_than_a_socket_holds() -> None:
+        for number in range(5000):
+            notifier.status(f"line {number}")
+        notifier.alive()
+        is_done.set()
+
+    threading.Thread(target=send_more_than_a_socket_holds, daemon=True).start()
+    try:
+        assert is_done.wait(LONG_SECONDS / 4)
+    finally:
+        received = manager.all_so_far()
+    assert 0 < len(received) < 5000, "the socket was never full"
+    notifier.alive()
+    assert manager.next() == "WATCHDOG=1"
+    notifier.close()
