@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all their own set-up. Everything they download stays in this folder.
+# `make demo` and `make test` do all their own set-up. Everything they download or write stays in this folder.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -9,6 +9,10 @@ export PATH := $(CURDIR)/.cache/servers/usr/bin:$(PATH)
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+
+# pip and uv cache in the home directory by default.
+export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+export UV_CACHE_DIR := $(CURDIR)/.cache/uv
 
 .PHONY: help demo test test-all test-long test-systemd bench release generated lint types format deb lock environment servers clean
 

@@ -1,7 +1,10 @@
-"""What all tests share. Its being here also puts this folder on the path, so that tests can import `servers`."""
+"""Options and fixtures of all tests."""
 
 from __future__ import annotations
 
+import os
+import pwd
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -13,7 +16,7 @@ from tests.servers import running_pushgateway
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# No promise is about how long an example takes, least of all on a machine that does other things as well.
+# No promise limits the time that an example takes, and the machine may be busy.
 hypothesis.settings.register_profile(
     "any_machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -21,8 +24,32 @@ hypothesis.settings.load_profile("any_machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Read where pytest is started with this folder or one in it: `pytest tests/run --update-golden`."""
-    parser.addoption("--update-golden", action="store_true", help="write tests/golden/ anew instead of comparing")
+    """Known only where pytest is started on this folder or one below it: `pytest tests/run --update-golden`."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/ instead of comparing")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def untouched_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail if the tests write into the home directory.
+
+    Tests run with an empty HOME, which has to stay empty. A program that is not handed HOME takes the home directory
+    from the user database; it is compared in CI only, where no other program writes to it meanwhile.
+    """
+    home = tmp_path_factory.mktemp("home")
+    real_home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    before = _listing(real_home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        yield
+    assert _listing(home) == {}
+    if os.environ.get("CI") == "true":
+        assert _listing(real_home) == before
+
+
+def _listing(folder: Path) -> dict[str, int]:
+    """Each entry, and when it was last modified if it is a file."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return {path.name: path.lstat().st_mtime_ns if path.is_file() else 0 for path in entries}
 
 
 @pytest.fixture
@@ -39,6 +66,6 @@ def no_proxies_or_state_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def pushgateway_url() -> Iterator[str]:
-    """A real Pushgateway for all tests: each uses a job of its own."""
+    """A real Pushgateway, shared by all tests; each pushes under its own job."""
     with running_pushgateway() as url:
         yield url

@@ -55,7 +55,9 @@ class Terminal:
 
     def start(self, script: str, width: int, height: int, environ: Mapping[str, str] = UTF8) -> None:
         """Run a script of bash that finds the interpreter of these tests as $python."""
-        names = {"PATH": os.environ["PATH"], "python": sys.executable, **environ}
+        # Without these, an interactive bash would read and write the files of the user who runs the tests.
+        home = {"HOME": self._environ["HOME"], "HISTFILE": ""}
+        names = {"PATH": os.environ["PATH"], "python": sys.executable, **home, **environ}
         if "CI" in os.environ:
             names["CI"] = os.environ["CI"]
         clean = shlex.join(["exec", "env", "-i", *(f"{name}={value}" for name, value in names.items())])
