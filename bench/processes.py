@@ -1,10 +1,9 @@
-"""Processes that are measured from outside, with /dev/i2c-N answered at the boundary of system calls."""
+"""Processes that are measured from outside."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
-_SOURCE = Path(__file__).with_name("i2c_dev.c")
 
 # POSIX leaves the numbers to the system; Linux: ~pid in the upper bits, 2 for the CPU time of the whole process.
 # Source: Linux, include/linux/posix-timers.h (make_process_cpuclock, CPUCLOCK_SCHED).
@@ -23,31 +21,7 @@ _CPU_CLOCK_OF_PROCESS = 2
 
 
 class MissingToolError(Exception):
-    """Something that a benchmark needs is not installed; the message says how to get it."""
-
-
-def hardware(folder: Path) -> dict[str, str]:
-    """The environment in which a process finds 64 INA260 behind eight muxes on /dev/i2c-1.
-
-    Raises:
-        MissingToolError: there is no C compiler.
-    """
-    library = folder / "i2c_dev.so"
-    if not library.exists():
-        compiler = shutil.which("cc") or shutil.which("gcc")
-        if compiler is None:
-            raise MissingToolError("a C compiler is needed to emulate /dev/i2c-N: sudo apt-get install gcc libc6-dev")
-        command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(_SOURCE)]
-        subprocess.run(command, check=True)  # noqa: S603 - the compiler of this machine on a file beside this one
-    stand_in = folder / "i2c-1"
-    stand_in.touch()
-    return {
-        "LD_PRELOAD": str(library),
-        "BENCH_I2C_STAND_IN": str(stand_in),
-        "BLINKA_FORCEBOARD": "GENERIC_LINUX_PC",
-        "BLINKA_FORCECHIP": "GENERIC_X86",
-        "BLINKA_SKIP_DEPENDENCY_CHECK": "1",
-    }
+    """A tool that a benchmark needs is not installed; the message says how to get it."""
 
 
 def start_python(arguments: list[str], environment: Mapping[str, str], **options: Any) -> subprocess.Popen[bytes]:
@@ -71,7 +45,7 @@ def run_for_json(arguments: list[str], environment: Mapping[str, str]) -> Any:
 
 
 def run_for_cpu_seconds(arguments: list[str], environment: Mapping[str, str]) -> float:
-    """Run this Python with its output thrown away; return the user and system CPU time that it used."""
+    """Run this Python and discard its output; return the user and system CPU time that it used."""
     process = start_python(arguments, environment, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -94,7 +68,7 @@ def resident_bytes_of(pid: int) -> int:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that we started, in good order if it does that within some seconds."""
+    """Terminate a process; kill it if it takes too long."""
     process.terminate()
     try:
         process.wait(10)

@@ -1,15 +1,13 @@
-"""The process in which sweeps over /dev/i2c-1 are timed: python -m bench.sweep_child REPETITIONS SWEEPS; prints JSON.
-
-It needs the emulated device file (bench/i2c_dev.c) below it.
-"""
+"""Times sweeps over an emulated /dev/i2c-1: python -m bench.sweep_child FOLDER REPETITIONS SWEEPS; prints JSON."""
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import sys
 import time
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
@@ -19,6 +17,7 @@ from agent.i2c.bus import Bus
 from agent.measure.readings import Reading
 from agent.measure.sweep import Sweep
 from bench import stock
+from bench.bus import MeteredI2CDev
 from bench.measure import interleaved
 from bench.nodes import SHORT_CONVERSION, configuration, settings_of
 
@@ -31,38 +30,35 @@ _SLEEP_SECONDS = 0.05
 _SLEEPS = 10
 
 
-def _timed(sweep: Callable[[], object], sweeps: int) -> Callable[[], tuple[float, float]]:
-    calls = ctypes.c_uint64.in_dll(ctypes.CDLL(None), "i2c_dev_system_calls")
-
-    def measure() -> tuple[float, float]:
-        gc.collect()
-        calls_before, before = calls.value, time.process_time()
-        for _ in range(sweeps):
-            sweep()
-        seconds = time.process_time() - before
-        return seconds / sweeps, (calls.value - calls_before) / sweeps
-
-    return measure
+def _timed(dev: MeteredI2CDev, sweeps: int, sweep: Callable[[], object]) -> tuple[float, float]:
+    """CPU seconds and system calls of a sweep, in a tight loop."""
+    gc.collect()
+    calls_before, before = dev.system_calls, _cpu_seconds(dev)
+    for _ in range(sweeps):
+        sweep()
+    return (_cpu_seconds(dev) - before) / sweeps, (dev.system_calls - calls_before) / sweeps
 
 
-def _timed_after_sleeps(sweep: Callable[[], object]) -> Callable[[], tuple[float]]:
-    """A loop sweeps after a sleep, when the processor's caches hold other things."""
+def _timed_after_sleeps(dev: MeteredI2CDev, sweep: Callable[[], object]) -> tuple[float]:
+    """CPU seconds of a sweep after a sleep, as a loop does it: the processor's caches hold other data by then."""
+    seconds = 0.0
+    for _ in range(_SLEEPS):
+        time.sleep(_SLEEP_SECONDS)
+        before = _cpu_seconds(dev)
+        sweep()
+        seconds += _cpu_seconds(dev) - before
+    return (seconds / _SLEEPS,)
 
-    def measure() -> tuple[float]:
-        seconds = 0.0
-        for _ in range(_SLEEPS):
-            time.sleep(_SLEEP_SECONDS)
-            before = time.process_time()
-            sweep()
-            seconds += time.process_time() - before
-        return (seconds / _SLEEPS,)
 
-    return measure
+def _cpu_seconds(dev: MeteredI2CDev) -> float:
+    return time.process_time() - dev.cpu_seconds
 
 
 def main() -> None:
-    """Make sure that both ways read the same, then time them."""
-    repetitions, sweeps = int(sys.argv[1]), int(sys.argv[2])
+    """Make sure that both ways read the same values, then time them."""
+    folder, repetitions, sweeps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    dev = MeteredI2CDev(folder)
+    dev.install()
     settings = settings_of(configuration(8, each=SHORT_CONVERSION))
     clock = SystemClock()
     sensors = Sweep(settings, [Bus(1, settings.muxes, open_bus, clock)], clock)
@@ -77,14 +73,19 @@ def main() -> None:
     if len({outcome.volts for outcome in outcomes if isinstance(outcome, Reading)}) != len(outcomes):
         raise RuntimeError(f"two channels gave the same chip: {outcomes}")
     account = Account((device.name for device in settings.devices), settings.max_gap_seconds, {})
+    sweep_stock = partial(stock.sweep, stock_sensors)
+
+    def sweep_ours() -> None:
+        account.add(sensors.run())
+
     taken = interleaved(
         repetitions,
         {
-            "stock": _timed(lambda: stock.sweep(stock_sensors), sweeps),
-            "ours": _timed(lambda: account.add(sensors.run()), sweeps),
-            "ours, not accounted": _timed(sensors.run, sweeps),
-            "stock, after sleeps": _timed_after_sleeps(lambda: stock.sweep(stock_sensors)),
-            "ours, after sleeps": _timed_after_sleeps(lambda: account.add(sensors.run())),
+            "stock": partial(_timed, dev, sweeps, sweep_stock),
+            "ours": partial(_timed, dev, sweeps, sweep_ours),
+            "ours, not accounted": partial(_timed, dev, sweeps, sensors.run),
+            "stock, after sleeps": partial(_timed_after_sleeps, dev, sweep_stock),
+            "ours, after sleeps": partial(_timed_after_sleeps, dev, sweep_ours),
         },
     )
     sys.stdout.write(json.dumps(taken))

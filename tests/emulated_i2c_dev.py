@@ -1,4 +1,7 @@
-"""/dev/i2c-N at the boundary of system calls: what PureIO opens and asks the kernel for, onto a simulated wire.
+"""The one emulation of /dev/i2c-N: the system calls that PureIO makes on it, answered by a wire.
+
+Everything above the system calls is what runs on a real machine. The wire is a simulated one in this process, one in
+another process (`tests.reliability.remote_wire`), or one of constant values that the benchmarks time (`bench.bus`).
 
 Source: kernel documentation, i2c/dev-interface; include/uapi/linux/i2c.h and i2c-dev.h.
 """
@@ -7,36 +10,43 @@ from __future__ import annotations
 
 import errno
 import os
-from ctypes import POINTER, addressof, c_uint8, cast, memmove
-from typing import TYPE_CHECKING, Any
+from ctypes import memmove, string_at
+from typing import TYPE_CHECKING, Any, Protocol
 
 from Adafruit_PureIO import smbus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import pytest
 
-    from agent.simulate.wire import Message, Wire
+    from agent.simulate.wire import Message
 
 I2C_SLAVE = 0x0703
 I2C_RDWR = 0x0707
 I2C_M_RD = 0x0001
 
 
+class Transfers(Protocol):
+    """What a device file needs of a wire."""
+
+    def transfer(self, messages: Sequence[Message], /) -> None:
+        """Carry out one transaction; raise OSError if it fails."""
+
+
 class EmulatedI2CDev:
-    """The device files of some wires. A real file stands for each, so that real locks can be taken on it.
+    """The device files of some wires. A real file stands in for each, so that programs can lock it.
 
     Attributes:
         owned: addresses that a kernel driver has claimed: I2C_SLAVE refuses them, I2C_RDWR does not.
-        reads_once_and_last: whether the adapter takes one read a transfer only, at its end, as the Raspberry Pi's.
-        refusal: what opening a device file fails with, if anything.
+        reads_once_and_last: whether the adapter allows one read a transfer, at its end, as the Raspberry Pi's does.
+        refusal: the errno with which opening a device file fails, if any.
         is_gone: whether the adapter is unplugged; set by `unplug` and `plug`.
-        system_calls: how many ioctl, read and write there were.
+        system_calls: the number of ioctl, read and write calls so far.
     """
 
-    def __init__(self, wires: Mapping[Any, Wire], folder: Path) -> None:
+    def __init__(self, wires: Mapping[Any, Transfers], folder: Path) -> None:
         self.wires = wires
         self.folder = folder
         self.owned: set[int] = set()
@@ -47,7 +57,7 @@ class EmulatedI2CDev:
         self._files: dict[int, _DeviceFile] = {}
 
     def unplug(self) -> None:
-        """Take the adapter away: files opened before fail with ENODEV from now on, also when it is back."""
+        """Unplug the adapter: files that are open fail with ENODEV from now on, even after `plug`."""
         self.is_gone = True
         for file in self._files.values():
             file.is_dead = True
@@ -55,9 +65,8 @@ class EmulatedI2CDev:
     def plug(self) -> None:
         self.is_gone = False
 
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(smbus, "open", self._open, raising=False)
-        monkeypatch.setattr(smbus, "ioctl", self._ioctl)
+    def install(self, monkeypatch: pytest.MonkeyPatch | None = None) -> None:
+        """Take over the system calls: for a test, or without `monkeypatch` for the rest of the process."""
         really_open = os.open
 
         def os_open(path: Any, flags: int, mode: int = 0o777, **options: Any) -> int:
@@ -65,9 +74,18 @@ class EmulatedI2CDev:
                 return really_open(self.stand_in(str(path)), flags)
             return really_open(path, flags, mode, **options)
 
-        monkeypatch.setattr(os, "open", os_open)
+        for module, name, replacement in (
+            (smbus, "open", self._open),
+            (smbus, "ioctl", self.ioctl),
+            (os, "open", os_open),
+        ):
+            if monkeypatch is None:
+                setattr(module, name, replacement)
+            else:
+                monkeypatch.setattr(module, name, replacement, raising=False)
 
     def stand_in(self, path: str) -> Path:
+        """The real file that stands in for a device file."""
         number = int(path.removeprefix("/dev/i2c-"))
         code = errno.ENOENT if number not in self.wires or self.is_gone else self.refusal
         if code is not None:
@@ -82,7 +100,7 @@ class EmulatedI2CDev:
         self._files[file.fileno()] = file
         return file
 
-    def _ioctl(self, file_descriptor: int, request: int, argument: Any) -> int:
+    def ioctl(self, file_descriptor: int, request: int, argument: Any) -> int:
         file = self._files[file_descriptor]
         if request == I2C_SLAVE:
             self.system_calls += 1
@@ -91,17 +109,25 @@ class EmulatedI2CDev:
             file.address = argument
             return 0
         assert request == I2C_RDWR
-        described = [argument.msgs[index] for index in range(argument.nmsgs)]
-        buffers = [bytearray(_bytes_of(message)) for message in described]
+        described = argument.msgs[: argument.nmsgs]
         messages: list[Message] = [
-            (message.addr, bool(message.flags & I2C_M_RD), buffer)
-            for message, buffer in zip(described, buffers, strict=True)
+            (message.addr, bool(message.flags & I2C_M_RD), bytearray(string_at(message.buf, message.len)))
+            for message in described
         ]
         self.transfer(file, messages)
-        for message, (_, is_read, _), buffer in zip(described, messages, buffers, strict=True):
+        for message, (_, is_read, buffer) in zip(described, messages, strict=True):
             if is_read:
-                memmove(message.buf, (c_uint8 * len(buffer)).from_buffer(buffer), len(buffer))
+                memmove(message.buf, bytes(buffer), len(buffer))
         return len(messages)
+
+    def read(self, file: _DeviceFile, length: int) -> bytes:
+        buffer = bytearray(length)
+        self.transfer(file, [(file.address, True, buffer)])
+        return bytes(buffer)
+
+    def write(self, file: _DeviceFile, data: bytes) -> int:
+        self.transfer(file, [(file.address, False, bytes(data))])
+        return len(data)
 
     def transfer(self, file: _DeviceFile, messages: list[Message]) -> None:
         self.system_calls += 1
@@ -113,7 +139,7 @@ class EmulatedI2CDev:
 
 
 class _DeviceFile:
-    """What `open` gives: read and write go to the address that I2C_SLAVE set, a transfer each."""
+    """An open device file: read and write are a transfer each, with the address that I2C_SLAVE has set."""
 
     def __init__(self, dev: EmulatedI2CDev, path: str, stand_in: Path) -> None:
         self.name = path
@@ -127,21 +153,10 @@ class _DeviceFile:
         return self._file.fileno()
 
     def read(self, length: int) -> bytes:
-        buffer = bytearray(length)
-        self._dev.transfer(self, [(self.address, True, buffer)])
-        return bytes(buffer)
+        return self._dev.read(self, length)
 
     def write(self, data: bytes) -> int:
-        self._dev.transfer(self, [(self.address, False, bytes(data))])
-        return len(data)
+        return self._dev.write(self, data)
 
     def close(self) -> None:
         self._file.close()
-
-
-def _bytes_of(message: Any) -> bytes:
-    if not message.len:
-        return b""
-    array = cast(message.buf, POINTER(c_uint8 * message.len)).contents
-    assert addressof(array)
-    return bytes(array)

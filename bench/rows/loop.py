@@ -6,14 +6,14 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.bus import EmulatedBus, emulated_bus
 from bench.measure import Effort, Findings, Goal, Row, Samples, interleaved
 from bench.nodes import configuration
-from bench.processes import cpu_seconds_of, hardware, resident_bytes_of, start_python, stop
+from bench.processes import cpu_seconds_of, resident_bytes_of, start_python, stop
 from bench.servers import running_pushgateway
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Mapping
     from pathlib import Path
 
 SAMPLES_A_PUSH = 15
@@ -40,14 +40,14 @@ def measure(effort: Effort, folder: Path) -> Findings:
             ),
             encoding="utf-8",
         )
-        environment = hardware(folder)
+        bus = emulated_bus(folder)
         stock = ["-m", "bench.stock", f"127.0.0.1:{port}", str(sample_seconds), str(SAMPLES_A_PUSH)]
         ours = ["-m", "agent", "--config", str(config), "--log-level", "error"]
         taken = interleaved(
             effort.times(4, 1),
             {
-                "stock": _Watch(stock, environment, seconds),
-                "ours": _Watch(ours, environment, seconds),
+                "stock": _Watch(stock, bus, seconds),
+                "ours": _Watch(ours, bus, seconds),
             },
         )
     percent = {way: Samples(tuple(share * 100 / _FASTER for share in values[0]), "%") for way, values in taken.items()}
@@ -70,20 +70,23 @@ class _Watch:
     """Starts a process and, once it has settled, watches it for some seconds."""
 
     arguments: list[str]
-    environment: Mapping[str, str]
+    bus: EmulatedBus
     seconds: float
 
     def __call__(self) -> tuple[float, float]:
         """CPU seconds in a second, and bytes held in memory at the end."""
         clock = threading.Event()
-        process: subprocess.Popen[bytes] = start_python(self.arguments, self.environment)
+        process: subprocess.Popen[bytes] = start_python(self.arguments, self.bus.environment)
         try:
             clock.wait(_START_SECONDS)
-            before = cpu_seconds_of(process.pid)
+            before = self._cpu_seconds(process.pid)
             clock.wait(self.seconds)
-            used = cpu_seconds_of(process.pid) - before
+            used = self._cpu_seconds(process.pid) - before
             if process.poll() is not None:
                 raise RuntimeError(f"{' '.join(self.arguments)}: ended with exit code {process.returncode}")
             return used / self.seconds, resident_bytes_of(process.pid)
         finally:
             stop(process)
+
+    def _cpu_seconds(self, pid: int) -> float:
+        return cpu_seconds_of(pid) - self.bus.cpu_seconds()

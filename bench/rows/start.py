@@ -8,12 +8,13 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.bus import NO_BOARD, EmulatedBus, emulated_bus
 from bench.measure import Effort, Findings, Goal, Row, Samples, interleaved
 from bench.nodes import SHORT_CONVERSION, configuration
-from bench.processes import ROOT, hardware, run_for_cpu_seconds
+from bench.processes import ROOT, run_for_cpu_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 _FLOOR = ["-c", "import prometheus_client, tenacity, adafruit_ina260, adafruit_ina3221, adafruit_tca9548a"]
 _BARE = ["-c", "pass"]
@@ -28,17 +29,17 @@ def measure(effort: Effort, folder: Path) -> Findings:
     run = ["-m", "agent", "--config", str(config), "--once", "--dry-run", "--log-level", "error"]
     # Where PYTHONDONTWRITEBYTECODE is set, or after an edit, the first run would not leave what the next ones load.
     compileall.compile_dir(ROOT / "agent", quiet=1)
-    warm = hardware(folder)
-    cold = {**warm, **_without_compiled_packages(folder / "pycache", run, warm)}
+    bus = emulated_bus(folder)
+    cold = _without_compiled_packages(folder / "pycache", run, bus)
     taken = interleaved(
         effort.times(25, 5),
         {
-            "floor": _timed(_FLOOR, warm),
-            "ours": _timed(run, warm),
-            "bare": _timed(_BARE, warm),
+            "floor": lambda: _milliseconds(_FLOOR, NO_BOARD),
+            "ours": lambda: _milliseconds(run, bus.environment, bus),
+            "bare": lambda: _milliseconds(_BARE, NO_BOARD),
         },
     )
-    not_compiled = interleaved(effort.times(5, 2), {"ours": _timed(run, cold)})
+    not_compiled = interleaved(effort.times(5, 2), {"ours": lambda: _milliseconds(run, bus.environment | cold, bus)})
     floor, ours, bare = (Samples(taken[way][0], "ms") for way in ("floor", "ours", "bare"))
     return Findings(
         (
@@ -49,17 +50,19 @@ def measure(effort: Effort, folder: Path) -> Findings:
     )
 
 
-def _timed(arguments: list[str], environment: Mapping[str, str]) -> Callable[[], tuple[float]]:
-    return lambda: (run_for_cpu_seconds(arguments, environment) * 1e3,)
+def _milliseconds(arguments: list[str], environment: Mapping[str, str], bus: EmulatedBus | None = None) -> tuple[float]:
+    """The CPU time of a process, less that of the emulated bus."""
+    seconds = run_for_cpu_seconds(arguments, environment)
+    return ((seconds - (bus.cpu_seconds() if bus is not None else 0.0)) * 1e3,)
 
 
-def _without_compiled_packages(cache: Path, run: list[str], environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment that finds compiled files of Python's own library only, as after an install that leaves them out.
+def _without_compiled_packages(cache: Path, run: list[str], bus: EmulatedBus) -> dict[str, str]:
+    """An environment that finds only the compiled files of Python's own library, as some installers leave it.
 
-    They are kept in a folder of their own: a run fills it, then those of the packages and of the agent are taken out.
+    They are in a folder of their own: a run fills it, then those of the packages and of the agent are removed.
     """
     in_cache = {"PYTHONPYCACHEPREFIX": str(cache)}
-    run_for_cpu_seconds(run, {**environment, **in_cache, "PYTHONDONTWRITEBYTECODE": ""})
+    run_for_cpu_seconds(run, {**bus.environment, **in_cache, "PYTHONDONTWRITEBYTECODE": ""})
     for source in (Path(sysconfig.get_path("purelib")), ROOT):
         shutil.rmtree(cache / source.relative_to("/"), ignore_errors=True)
     return {**in_cache, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.measure import Effort, Findings, Goal, Row, Samples
-from bench.processes import hardware, run_for_json
+from bench.processes import run_for_json
 from bench.rows.bits import EIGHT_INA260_BITS
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ _BUS_HERTZ = 400_000
 
 def measure(effort: Effort, folder: Path) -> Findings:
     """Time sweeps of 8 INA260 in a process of their own; the time on the wire is not in it."""
-    arguments = [str(effort.times(21, 5)), str(effort.times(500, 200))]
-    taken = run_for_json(["-m", "bench.sweep_child", *arguments], hardware(folder))
+    arguments = [str(folder), str(effort.times(21, 5)), str(effort.times(500, 200))]
+    taken = run_for_json(["-m", "bench.sweep_child", *arguments], {})
     stock_seconds, stock_calls = taken["stock"]
     our_seconds, our_calls = taken["ours"]
     microseconds = {way: Samples(tuple(seconds * 1e6 for seconds in values[0]), "us") for way, values in taken.items()}

@@ -57,8 +57,13 @@ class SharedBus:
     def start(self, readings: int, *, with_lock: bool = True) -> tuple[multiprocessing.process.BaseProcess, Connection]:
         """Another process that reads in a tight loop."""
         ours, theirs = processes.Pipe(duplex=False)
-        arguments = (CONFIG, self.server.address, self.device_file if with_lock else None, self.truth, theirs, readings)
-        process = processes.Process(target=read_in_a_tight_loop, args=arguments, daemon=True)
+        arguments = (CONFIG, self.server.address, self.device_file if with_lock else None)
+        process = processes.Process(
+            target=read_in_a_tight_loop,
+            args=arguments,
+            kwargs={"truth": self.truth, "results": theirs, "readings": readings},
+            daemon=True,
+        )
         process.start()
         theirs.close()
         return process, ours
