@@ -1,6 +1,7 @@
-"""A bench for the hardware path: a configuration's text becomes a simulated node, its sweep and a clock turned by hand.
+"""The one maker of simulated nodes: settings, a clock, simulated chips and the sweep over them.
 
-Everything from the sweep down to the registers is real: the sweep, the bus, Adafruit's drivers, the simulated chips.
+`Bench.of` makes all of it from the text of a configuration; `sweep_of` makes a sweep for settings that a test has.
+The sweep, the bus and Adafruit's drivers are the real ones; the chips are simulated at register level.
 """
 
 from __future__ import annotations
@@ -11,30 +12,37 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Before any driver is imported: these need no GPIO library and know no board.
+# Set before any driver is imported, so that Blinka needs no GPIO library and looks for no board.
 os.environ["BLINKA_FORCEBOARD"] = "GENERIC_LINUX_PC"
 os.environ["BLINKA_FORCECHIP"] = "GENERIC_X86"
 
 from agent import chips
 from agent.chips import hwmon
 from agent.config import parse
+from agent.i2c.adapters import open_bus
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
 from agent.measure.readings import Converting, Failure, Outcome, Reading
 from agent.measure.sweep import Sweep
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
-from agent.simulate.world import build_world
+from agent.simulate.world import World, build_world
+from tests.emulated_i2c_dev import EmulatedI2CDev
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
+    import pytest
+
+    from agent.clock import Clock
     from agent.i2c.place import BusName
     from agent.settings import Settings
     from agent.simulate.chips import RegisterChip
     from agent.simulate.i2c import SimulatedI2C
     from agent.simulate.rails import Rail
     from agent.simulate.wire import Wire
+
+NO_FOLDER = Path("/nonexistent")
 
 NODE = """
 hostname = "node"
@@ -43,11 +51,11 @@ url = "http://localhost:9091"
 """
 
 FAST = 'averaging = { count = 4, voltage = "140us", current = "140us" }'
-"""A conversion of 1.12 ms, so that a chip just configured is read in the next sweep."""
+"""A conversion of 1.12 ms, so that the sweep after the configuration finds a result."""
 
 
 def ina260(name: str, place: str, address: int = 0x40, more: str = FAST) -> str:
-    """A device's table; `place` is such as `mux = "m0", channel = 3` or `bus = 1`, a comma between the keys."""
+    """The table of a device. `place` holds keys with commas between them: `mux = "m0", channel = 3`, or `bus = 1`."""
     keys = "\n".join(place.split(", "))
     return f'[[device]]\nname = "{name}"\nchip = "ina260"\n{keys}\naddress = {address}\n{more}\n'
 
@@ -62,11 +70,11 @@ SHORTEST = {
     "ina237": 'averaging = { count = 4, voltage = "84us", current = "84us" }',
     "ina238": 'averaging = { count = 4, voltage = "84us", current = "84us" }',
 }
-"""The chips with one input and a shunt on the board, each with a conversion about as short as with `FAST`."""
+"""The chips with one input and an external shunt, each with a conversion about as short as with `FAST`."""
 
 
 def with_shunt(chip: str, name: str, place: str, address: int = 0x40, more: str | None = None) -> str:
-    """A device's table with one of the chips of `SHORTEST`; `more` of None is its averaging there."""
+    """The table of a device with a chip of `SHORTEST`, and with the averaging that stands there unless `more` says."""
     averaging = SHORTEST[chip] if more is None else more
     return ina260(name, place, address, f"shunt_ohms = 0.1\n{averaging}").replace("ina260", chip)
 
@@ -76,15 +84,15 @@ def mux(name: str, address: int, place: str = "bus = 1") -> str:
     return f'[[mux]]\nname = "{name}"\nchip = "tca9548a"\naddress = {address}\n{keys}\n'
 
 
-@cache  # tests that break a node at each position build it again and again
+@cache  # tests that inject a fault at every position build the same node each time
 def settings_of(text: str, top: str = "") -> Settings:
     return parse(top + NODE + text, chips.options(), default_hostname="node", environ={"HOME": "/nowhere"})
 
 
-def distinct_rails(settings: Settings, clock: HandClock) -> dict[str, Rail]:
-    """A rail for each device that no other device, no wired AND of two and no zero can be taken for.
+def distinct_rails(settings: Settings, clock: Clock) -> dict[str, Rail]:
+    """A rail for each device that cannot be confused with another one, with the wired AND of two, or with zero.
 
-    Both values are whole numbers of LSBs of both kinds of chip: what is read is exact.
+    Both values are multiples of the LSBs of INA260 and INA3221, so that readings are exact.
     """
     rails: dict[str, Rail] = {}
     for number, device in enumerate(settings.devices):
@@ -92,12 +100,42 @@ def distinct_rails(settings: Settings, clock: HandClock) -> dict[str, Rail]:
     return rails
 
 
+def world_for(settings: Settings, clock: Clock, rails: Mapping[str, Rail] | None = None) -> World:
+    """The simulated chips, with 12 V and 0.5 A at every device that has no rail of its own."""
+    constant = {device.name: ConstantRail(12.0, 0.5, clock.monotonic) for device in settings.devices}
+    return build_world(settings, clock.monotonic, {**constant, **(rails or {})})
+
+
+def buses_of(
+    settings: Settings,
+    world: World,
+    clock: Clock,
+    opener: Callable[[BusName], OpenBus] | None = None,
+    sysfs: Path = NO_FOLDER,
+) -> dict[BusName, Bus]:
+    """The buses of a simulated node; `opener` opens one of them, or the simulated one by default."""
+
+    def open_simulated(name: BusName) -> OpenBus:
+        i2c = world.open(name)
+        return OpenBus(i2c, None, i2c.deinit)
+
+    return {
+        name: Bus(name, [mux for mux in settings.muxes if mux.bus == name], opener or open_simulated, clock, sysfs)
+        for name in world.wires
+    }
+
+
+def sweep_of(settings: Settings, world: World, clock: Clock, read_before: Container[str] = ()) -> Sweep:
+    """The sweep of a simulated node; the state file says which devices were read before in this boot."""
+    return Sweep(settings, list(buses_of(settings, world, clock).values()), clock, read_before=read_before)
+
+
 @dataclass
 class Bench:
-    """A node on the bench.
+    """A simulated node whose readings are compared with the truth.
 
     Attributes:
-        refusal: what opening a bus raises, while it is set.
+        refusal: raised when a bus is opened, while it is set.
         attempts: how often a bus was to be opened.
         opened: every bus object that was opened.
     """
@@ -105,11 +143,11 @@ class Bench:
     settings: Settings
     clock: HandClock = field(default_factory=HandClock)
     rails: Mapping[str, Rail] = field(default_factory=dict)
-    sysfs: Path = Path("/nonexistent")
+    sysfs: Path = NO_FOLDER
     refusal: Exception | None = None
     attempts: int = 0
     opened: list[SimulatedI2C] = field(default_factory=list)
-    hwmon_folder: Path = Path("/nonexistent")
+    hwmon_folder: Path = NO_FOLDER
 
     def __post_init__(self) -> None:
         self.rails = self.rails or distinct_rails(self.settings, self.clock)
@@ -127,17 +165,11 @@ class Bench:
         is_guest: bool = False,
         were_read: bool = False,
     ) -> Sweep:
-        """What another process, or this one started again, would make of the same node.
+        """The sweep of another process on the same node, or of this one after a restart.
 
-        With `were_read` the state says that all devices have been read since this boot.
+        With `were_read`, the state file says that all devices have been read since this boot.
         """
-        names: dict[BusName, None] = {d.place.bus: None for d in self.settings.devices if d.place is not None}
-        self.buses = {
-            name: Bus(
-                name, [m for m in self.settings.muxes if m.bus == name], opener or self._open, self.clock, self.sysfs
-            )
-            for name in names
-        }
+        self.buses = buses_of(self.settings, self.world, self.clock, opener or self._open, self.sysfs)
         return Sweep(
             self.settings,
             list(self.buses.values()),
@@ -163,7 +195,7 @@ class Bench:
         return self.world.chips[device]  # type: ignore[return-value] # every simulated chip is one
 
     def run(self) -> dict[str, Outcome]:
-        """One sweep; afterwards every lock is free, and every value that was reported is right."""
+        """One sweep; checks that every lock is free afterwards and that every reading is right."""
         outcomes = self.sweep.run()
         by_device = {outcome.device: outcome for outcome in outcomes}
         assert len(outcomes) == len(by_device) == len(self.settings.devices)
@@ -179,7 +211,7 @@ class Bench:
         return self.run()
 
     def run_until_read(self, sweeps: int = 5) -> dict[str, Outcome]:
-        """Sweeps until every device is read, as a loop makes them."""
+        """Sweep at the sample interval until every device is read."""
         outcomes = self.run()
         while sweeps and not self.all_read(outcomes):
             sweeps -= 1
@@ -206,6 +238,26 @@ class Bench:
     @staticmethod
     def kinds(outcomes: Mapping[str, Outcome]) -> dict[str, type[Outcome]]:
         return {device: type(outcome) for device, outcome in outcomes.items()}
+
+
+class LinuxBench:
+    """A bench whose sweep runs over an emulated /dev/i2c-1."""
+
+    def __init__(self, text: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.bench = Bench.of(text)
+        self.dev = EmulatedI2CDev(self.bench.world.wires, folder)
+        self.dev.install(monkeypatch)
+        self.bench.sweep = self.bench.new_sweep(open_bus)
+
+
+HOLD_THE_BUS = """
+import fcntl, sys
+file = open(sys.argv[1])
+fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+print("held", flush=True)
+sys.stdin.read()
+"""
+"""A program that holds the lock on a file until its standard input ends."""
 
 
 def failure(outcome: Outcome) -> str:

@@ -19,8 +19,7 @@ from agent.measure.readings import Reading
 from agent.simulate.ina260 import SimulatedINA260
 from agent.simulate.mux import SimulatedMux
 from agent.simulate.rails import ConstantRail
-from tests.bench import Bench, ina260, ina3221, mux, with_shunt
-from tests.linux_bench import HOLD_THE_BUS, LinuxBench
+from tests.bench import HOLD_THE_BUS, Bench, LinuxBench, ina260, ina3221, mux, with_shunt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

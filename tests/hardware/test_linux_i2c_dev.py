@@ -20,9 +20,8 @@ from agent.i2c.adapters import open_bus
 from agent.i2c.bus import LOCK_WAIT_SECONDS
 from agent.measure.readings import Converting, Failure, Reading
 from agent.run.assembly import RunOptions, make_sweep
-from tests.bench import Bench, failure, ina260, ina3221, mux
+from tests.bench import HOLD_THE_BUS, Bench, LinuxBench, failure, ina260, ina3221, mux
 from tests.emulated_i2c_dev import EmulatedI2CDev
-from tests.linux_bench import HOLD_THE_BUS, LinuxBench
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,8 +14,8 @@ from agent.run.agent import Node, Parts
 from agent.run.publisher import Publisher
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
-from tests.bench import ina260, mux, settings_of
-from tests.run.running import INFO, sweep_of
+from tests.bench import ina260, mux, settings_of, sweep_of
+from tests.run.running import INFO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +72,7 @@ def run_until_killed(folder: Path, boot: str, told: Connection, *, disk_is_full:
     state_file = StateFile(folder, "counters", boot)
     publisher = InlinePublisher(clock, lambda: None)
     node = Node(
-        Parts(settings, INFO, clock, sweep_of(settings, world, clock), TellingSink(told), publisher, state_file),  # type: ignore[arg-type] # a real clock
+        Parts(settings, INFO, clock, sweep_of(settings, world, clock), TellingSink(told), publisher, state_file),
         state_file.load(),
     )
     told.send((time.monotonic(), None))

@@ -12,7 +12,8 @@ from agent.settings import Averaging
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
-from tests.run.running import CPU, NOBODY, HandPublisher, HandWaiting, MemoryGateway, node_of, settings_for, world_for
+from tests.bench import world_for
+from tests.run.running import CPU, NOBODY, HandPublisher, HandWaiting, MemoryGateway, node_of, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

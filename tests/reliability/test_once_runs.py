@@ -13,6 +13,7 @@ from agent.energy.state import StateFile
 from agent.errors import ExitCode
 from agent.run.loop import run_once
 from agent.settings import Averaging
+from tests.bench import world_for
 from tests.run.running import (
     CPU,
     HandWaiting,
@@ -22,7 +23,6 @@ from tests.run.running import (
     program,
     run,
     settings_for,
-    world_for,
     write_config,
 )
 

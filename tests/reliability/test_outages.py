@@ -14,6 +14,7 @@ from agent.errors import GatewayUnreachableError
 from agent.run.loop import Loop
 from agent.settings import Averaging
 from agent.simulate.recordings import Recording
+from tests.bench import world_for
 from tests.prometheus_server import running_prometheus, scraped
 from tests.run.running import (
     CPU,
@@ -26,7 +27,6 @@ from tests.run.running import (
     program,
     settings_for,
     until,
-    world_for,
     write_config,
 )
 from tests.servers import free_port, running_pushgateway

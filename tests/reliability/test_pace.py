@@ -25,10 +25,9 @@ from agent.run.loop import Loop
 from agent.run.publisher import Publisher
 from agent.run.signals import Wakeups
 from agent.settings import Averaging, PushgatewaySettings
-from agent.simulate.rails import ConstantRail
-from agent.simulate.world import build_world
+from tests.bench import sweep_of, world_for
 from tests.pushgateway.pushing import addresses
-from tests.run.running import CPU, DISK, INFO, NOBODY, settings_for, sweep_of, until
+from tests.run.running import CPU, DISK, INFO, NOBODY, settings_for, until
 from tests.servers import (
     Server,
     answering,
@@ -104,11 +103,10 @@ def run_once_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[...
     settings = settings_for(
         *devices, sample_interval_seconds=SAMPLE_SECONDS, interval_seconds=PUSH_SECONDS, pushgateway=pushgateway
     )
-    rails = {device.name: ConstantRail(12.0, 0.5, clock.monotonic) for device in devices}
-    world = build_world(settings, clock.monotonic, rails)
+    world = world_for(settings, clock)
     resolver = {} if getaddrinfo is None else {"getaddrinfo": getaddrinfo}
     sink = Pushgateway(pushgateway, clock=clock, sleep=clock.sleep, environ={}, **resolver)  # type: ignore[arg-type] # a stand-in for it
-    sweep = sweep_of(settings, world, clock)  # type: ignore[arg-type] # a real clock
+    sweep = sweep_of(settings, world, clock)
     sweep.run()  # Adafruit's drivers are imported and the chips set up, which is no matter of the gateway
     with Wakeups() as waiting:
         publisher = Publisher(clock, waiting.wake)

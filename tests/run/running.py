@@ -19,29 +19,25 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent.build_info import AgentInfo
 from agent.energy.state import State
 from agent.i2c.adapters import prepare_blinka
-from agent.i2c.bus import Bus
 from agent.i2c.muxes import MUX_KINDS
 from agent.i2c.place import Mux, Place
-from agent.i2c.transfers import OpenBus
-from agent.measure.sweep import Sweep
 from agent.push.gateway import PushResult
 from agent.run.agent import Node, Parts
 from agent.run.publisher import Publisher
 from agent.run.systemd import Notifier
 from agent.settings import Device, PushgatewaySettings, Settings
-from agent.simulate.rails import ConstantRail
-from agent.simulate.world import World, build_world
+from tests import bench
 from tests.servers import get
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from agent.energy.state import StateFile
     from agent.metrics.groups import Group
     from agent.push.failures import PushError
     from agent.run.publisher import GroupResult, PushReport
     from agent.simulate.clock import HandClock
-    from agent.simulate.rails import Rail
+    from agent.simulate.world import World
 
 prepare_blinka(())
 
@@ -152,21 +148,7 @@ class MemoryGateway:
         pass
 
 
-def world_for(settings: Settings, clock: HandClock, rails: Mapping[str, Rail] | None = None) -> World:
-    """12 V and 0.5 A at every device, unless told otherwise."""
-    constant = {device.name: ConstantRail(12.0, 0.5, clock.monotonic) for device in settings.devices}
-    return build_world(settings, clock.monotonic, {**constant, **(rails or {})})
-
-
-def sweep_of(settings: Settings, world: World, clock: HandClock, read_before: Container[str] = ()) -> Sweep:
-    def open_bus(bus: Any) -> OpenBus:
-        return OpenBus(world.open(bus), None, lambda: None)
-
-    buses = [
-        Bus(name, [mux for mux in settings.muxes if mux.bus == name], open_bus, clock, Path("/nowhere"))
-        for name in world.wires
-    ]
-    return Sweep(settings, buses, clock, read_before=read_before)
+sweep_of, world_for = bench.sweep_of, bench.world_for
 
 
 def node_of(
