@@ -26,7 +26,7 @@ class MissingToolError(Exception):
 
 def start_python(arguments: list[str], environment: Mapping[str, str], **options: Any) -> subprocess.Popen[bytes]:
     """Start this Python with the project on its path."""
-    return subprocess.Popen(  # noqa: S603 - our own modules in our own interpreter
+    return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
         env={**os.environ, **environment},

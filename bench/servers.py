@@ -62,9 +62,7 @@ def running_pushgateway(*arguments: str, certificates: Certificates | None = Non
             encoding="utf-8",
         )
         command.append(f"--web.config.file={config}")
-    process = subprocess.Popen(  # noqa: S603 - a real server is what is measured
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for_port(port, process)
         yield port
@@ -77,7 +75,7 @@ def far_away(port: int, one_way_seconds: float) -> Iterator[int]:
     """A port at which the one given answers, from `one_way_seconds` away."""
     arguments = ["-m", "bench.delay_proxy", str(port), str(one_way_seconds)]
     process = start_python(arguments, {}, stdout=subprocess.PIPE)
-    assert process.stdout is not None  # noqa: S101 - asked for above
+    assert process.stdout is not None
     try:
         yield int(process.stdout.readline())
     finally:

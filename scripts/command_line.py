@@ -80,8 +80,8 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, tuple[str, argparse.Ar
     parser = build_parser()
     commands: dict[str, tuple[str, argparse.ArgumentParser]] = {}
     for action in _actions(parser):
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - argparse offers no other way to its commands
-            helps = {choice.dest: choice.help or "" for choice in action._get_subactions()}  # noqa: SLF001 - as above
+        if isinstance(action, argparse._SubParsersAction):
+            helps = {choice.dest: choice.help or "" for choice in action._get_subactions()}
             commands = {name: (helps[name], command) for name, command in action.choices.items()}
     for one in (parser, *(command for _, command in commands.values())):
         for action in _actions(one):
@@ -93,7 +93,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, tuple[str, argparse.Ar
 def bash_completion() -> str:
     text: str = shtab.complete(parsers()[0], "bash")
     ours = "complete -o bashdefault -F"
-    assert ours in text  # noqa: S101 - else shtab has changed, and so has to be what is done here
+    assert ours in text
     # Where it knows nothing better bash completes file names, so also behind --trace cpu=.
     return _trimmed(text.replace(ours, "complete -o bashdefault -o default -F"))
 
@@ -152,7 +152,7 @@ def _synopsis(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
     for action in _options(parser):
         if not {"--help", "--version"} & set(action.option_strings):
             argument = f" \\fI{_roff(_argument(action))}\\fP" if action.nargs != 0 else ""
-            dots = " ..." if isinstance(action, argparse._AppendAction) else ""  # noqa: SLF001 - argparse's own kind
+            dots = " ..." if isinstance(action, argparse._AppendAction) else ""
             yield f"[\\fB{_roff(action.option_strings[-1])}\\fP{argument}]{dots}"
 
 
@@ -179,7 +179,7 @@ def _options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def _actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    return parser._actions  # noqa: SLF001 - argparse offers no other way
+    return parser._actions
 
 
 def _roff(text: str) -> str:

@@ -222,7 +222,7 @@ def _shapes() -> str:
 def _paths(made: Sequence[Group], settings: Settings) -> list[str]:
     """Return the path of each group, as a dry run prints it."""
     printed: list[str] = []
-    assert settings.pushgateway is not None  # noqa: S101 - for mypy: CONFIGURATION has the table
+    assert settings.pushgateway is not None
     DryRun(settings.pushgateway, printed.append).push(made, 1.0)
     heads = [line for line in "".join(printed).splitlines() if line.startswith("# PUT ")]
     return [head.removeprefix("# PUT ") for head in heads]

@@ -80,7 +80,7 @@ class _ShiftedRail:
 
 def _bursts(load_number: int, seconds: float, source_ohms: float) -> Steps:
     """Bursts of 5 to 500 ms and 1 to 3 A, at random, with 0.8 s between them on average."""
-    chance = random.Random(load_number)  # noqa: S311 - a load that repeats, not a secret
+    chance = random.Random(load_number)
     load = Steps()
     at = 0.0
     while at < seconds:

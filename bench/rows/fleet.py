@@ -113,7 +113,7 @@ def _requests_of_nodes(nodes: int, group_by: str, *, has_extremes: bool) -> list
     """The requests of each node's push."""
     settings = settings_of(configuration(_DEVICES, pushgateway=f'group_by = "{group_by}"'))
     settings = replace(settings, metrics=MetricsSettings(extremes=has_extremes))
-    assert settings.pushgateway is not None  # noqa: S101 - the configuration has the section
+    assert settings.pushgateway is not None
     snapshots = [snapshot_of(settings, seed) for seed in range(min(nodes, _DISTINCT_PAYLOADS))]
     groups = [make_groups(snapshot, settings) for snapshot in snapshots]
     requests = []

@@ -123,13 +123,13 @@ class _Node:
         self._kept = self._sink()
 
     def _sink(self) -> Pushgateway:
-        assert self._settings.pushgateway is not None  # noqa: S101 - the configuration has the section
+        assert self._settings.pushgateway is not None
         clock = SystemClock()
         return Pushgateway(self._settings.pushgateway, clock=clock, sleep=clock.sleep, environ={})
 
     def requests(self) -> Sequence[Request]:
         """What our way sends."""
-        assert self._settings.pushgateway is not None  # noqa: S101 - the configuration has the section
+        assert self._settings.pushgateway is not None
         return put_requests(self._groups, self._settings.pushgateway)
 
     def push_stock(self) -> None:

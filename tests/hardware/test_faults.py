@@ -139,11 +139,11 @@ def test_any_exception_of_a_usb_adapter_fails_only_one_chip(wiring: str) -> None
 
             def transfer(messages: object, countdown: object = countdown, error: Exception = error) -> None:
                 if next(countdown, error) is error:  # type: ignore[call-overload] # an iterator
-                    bench.wire.transfer = transact  # type: ignore[method-assign] # fails once
+                    bench.wire.transfer = transact
                     raise error
                 transact(messages)  # type: ignore[arg-type] # handed through
 
-            bench.wire.transfer = transfer  # type: ignore[method-assign] # stands in for the adapter
+            bench.wire.transfer = transfer
             outcomes = bench.run_next()
             lost = [device for device, outcome in outcomes.items() if not isinstance(outcome, Reading)]
             assert devices_of_one_chip(bench, lost)
@@ -262,7 +262,7 @@ def test_time_outs_with_answers_between_them_are_no_stuck_bus() -> None:
         raise OSError(errno.ETIMEDOUT, f"{length} bytes did not come in time")
 
     for device in ("a0", "b0", "b1"):
-        bench.chip(device).read = time_out  # type: ignore[method-assign] # the chip holds the clock
+        bench.chip(device).read = time_out
     outcomes = bench.run_next()
     assert {device for device, outcome in outcomes.items() if isinstance(outcome, Failure)} == {"a0", "b0", "b1"}
     assert "INA260 at 0x40 behind mux m1 (0x71 on /dev/i2c-1) channel 5 does not answer: time-out" in failure(
@@ -323,10 +323,10 @@ def test_a_process_killed_at_any_transaction_does_not_affect_the_next(text: str)
                 raise Killed
             transact(messages)  # type: ignore[arg-type] # handed through
 
-        bench.wire.transfer = transfer  # type: ignore[method-assign] # stands in for the process' end
+        bench.wire.transfer = transfer
         with pytest.raises(Killed):
             bench.sweep.run()
-        bench.wire.transfer = transact  # type: ignore[method-assign] # the next process
+        bench.wire.transfer = transact
 
     for position in range(transactions_of_a_sweep(bench) - 1):
         bench.clock.sleep(1.0)

@@ -50,7 +50,7 @@ def before_transaction(wire: Wire, index: int, act: Callable[[], None]) -> None:
             act()
         transact(wire, messages)
 
-    wire.transfer = transfer  # type: ignore[method-assign, assignment] # the world goes on between transactions
+    wire.transfer = transfer  # type: ignore[assignment] # the world goes on between transactions
 
 
 def configuration_of(chip: RegisterChip) -> int:
@@ -290,7 +290,7 @@ def test_a_chip_that_does_not_keep_its_configuration_is_a_failure_and_not_a_wait
         bench.run_next()
     chip = bench.chip("cpu")
     keeps = chip._write_register
-    chip._write_register = lambda pointer, word: keeps(pointer, word & 0 | 0x6127)  # type: ignore[method-assign] # a faulty chip
+    chip._write_register = lambda pointer, word: keeps(pointer, word & 0 | 0x6127)
     chip.power_loss()
     sweeps = [bench.run_next() for _ in range(20)]
     assert isinstance(sweeps[0]["cpu"], Converting)
@@ -390,7 +390,7 @@ def test_a_chip_whose_conversion_never_ends_is_a_failure_with_a_clear_message_an
     bench.sweep = bench.new_sweep()
     chip = bench.chip("cpu")
     RegisterChip._write_register(chip, CONFIG, 0x6127)
-    chip._settle = lambda: None  # type: ignore[method-assign] # the converter is dead, old results stay
+    chip._settle = lambda: None
     began = bench.clock.seconds
     outcome = bench.run()["cpu"]
     while isinstance(outcome, Converting):
@@ -467,7 +467,7 @@ def test_a_bus_line_stuck_at_a_level_is_never_a_reading(text: str, stuck_at: int
         for _ in range(sweeps_before):
             bench.run_next()
         stuck_chip = bench.chip("cpu")
-        stuck_chip.read = lambda length: bytes([stuck_at & 0xFF] * length)  # type: ignore[method-assign] # for good
+        stuck_chip.read = lambda length: bytes([stuck_at & 0xFF] * length)
         for _ in range(5):
             outcome = bench.run_next()["cpu"]
             if "ina219" in text and stuck_at == 0 and isinstance(outcome, Converting):
@@ -551,7 +551,7 @@ def test_a_chip_that_keeps_no_mark_is_asked_for_its_configuration_in_every_sweep
     bench = Bench.of(text)
     chip = bench.chip("cpu")
     keeps = chip._write_register
-    chip._write_register = lambda pointer, word: keeps(pointer, word if pointer == CONFIG else 0)  # type: ignore[method-assign] # a clone
+    chip._write_register = lambda pointer, word: keeps(pointer, word if pointer == CONFIG else 0)
     bench.run_until_read()
     for _ in range(3):
         bench.wire.log = []
@@ -578,7 +578,7 @@ def test_a_process_that_is_held_up_between_a_reading_and_the_clock_does_not_take
     assert isinstance(outcome, Reading)
     assert not outcome.is_new
     last = bench.wire.transactions + (bench.wire.transactions - before)
-    bench.wire.transfer = read_and_be_held_up_after_the_last  # type: ignore[method-assign] # the real one, then a pause
+    bench.wire.transfer = read_and_be_held_up_after_the_last
     (outcome,) = bench.sweep.run()
     assert isinstance(outcome, Reading)
 

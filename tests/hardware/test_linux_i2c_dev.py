@@ -116,9 +116,9 @@ def test_an_adapter_replugged_during_a_sweep_costs_one_sweep(
             linux.dev.plug()
         transfer(file, messages)
 
-    linux.dev.transfer = unplug_half_way  # type: ignore[method-assign] # somebody at the plug
+    linux.dev.transfer = unplug_half_way
     assert {type(outcome) for outcome in bench.run_next().values()} == {Reading, Failure}
-    linux.dev.transfer = transfer  # type: ignore[method-assign] # and gone
+    linux.dev.transfer = transfer
     assert bench.all_read(bench.run_next())
 
 

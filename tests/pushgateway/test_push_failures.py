@@ -204,7 +204,7 @@ def test_retry_after_as_a_date_is_waited_for() -> None:
 
 def test_a_retry_after_beyond_the_budget_ends_the_attempts_at_once() -> None:
     clock = TurnedClock()
-    with Server(answering("503 Service Unavailable", b"later", "Retry-After: 120")) as server:  # noqa: SIM117 - clearer
+    with Server(answering("503 Service Unavailable", b"later", "Retry-After: 120")) as server:
         with sink_for(server.url, clock=clock) as sink:
             result = push_one(sink, budget_seconds=60)
     assert (result.attempts, clock.slept) == (1, [])

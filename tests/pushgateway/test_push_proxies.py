@@ -148,7 +148,7 @@ def test_a_proxy_that_hangs_ends_at_the_time_out() -> None:
     ],
 )
 def test_what_is_no_http_proxy_is_an_error_of_the_configuration_and_not_shown(value: str) -> None:
-    with pytest.raises(ConfigError, match="all_proxy is not the URL of an HTTP proxy") as caught:  # noqa: SIM117 - clearer
+    with pytest.raises(ConfigError, match="all_proxy is not the URL of an HTTP proxy") as caught:
         with sink_for("http://gateway.test", environ={"all_proxy": value}):
             pass
     assert "secret" not in str(caught.value)

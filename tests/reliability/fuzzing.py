@@ -188,7 +188,7 @@ def check_recording(data: bytes, folder: Path, chance: random.Random) -> tuple[i
 def _work(kind: str, seed: int, count: int, folder: Path) -> tuple[Counter[int | str], list[str]]:
     """Some of the files; in a process of its own. The exit codes, and what was wrong, each with the file's bytes."""
 
-    def hang(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal calls it
+    def hang(number: int, frame: FrameType | None) -> None:
         raise Hang(f"took longer than {TIME_LIMIT_SECONDS:g} s")
 
     signal.signal(signal.SIGALRM, hang)

@@ -36,14 +36,14 @@ class TellingSink:
 
     told: Connection
 
-    def push(self, groups: Sequence[Group], budget_seconds: float) -> Sequence[PushResult]:  # noqa: ARG002 - as a sink
+    def push(self, groups: Sequence[Group], budget_seconds: float) -> Sequence[PushResult]:
         counters = {
             s.name: s.value for f in groups[0].registry.collect() for s in f.samples if s.name.endswith("_total")
         }
         self.told.send((time.monotonic(), counters))
         return [PushResult(group.name, 1, None) for group in groups]
 
-    def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> Sequence[PushResult]:  # noqa: ARG002 - as above
+    def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> Sequence[PushResult]:
         raise AssertionError("nothing is deleted here")
 
     def stop(self) -> None:

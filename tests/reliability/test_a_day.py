@@ -291,7 +291,7 @@ def test_after_a_day_of_faults_nothing_has_grown_and_the_energy_is_right(
         truth.add(outcomes)
         return outcomes
 
-    node.parts.sweep.run = run  # type: ignore[method-assign, assignment] # the real one, watched
+    node.parts.sweep.run = run  # type: ignore[assignment] # the real one, watched
     waiting = HandWaiting(clock, begun_seconds + 2 * HOUR)
     loop = Loop(node, clock, waiting, NOBODY)
     with log_lines() as log, contextlib.closing(misfortune):

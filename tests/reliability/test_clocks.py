@@ -48,7 +48,7 @@ def whole_run(clock: SteppedClock, settings: Settings, steps: tuple[float, ...])
         swept.append(clock.seconds)
         return take_sweep()
 
-    node.take_sweep = noted  # type: ignore[method-assign, assignment] # the real one, noted
+    node.take_sweep = noted  # type: ignore[assignment] # the real one, noted
     waiting = HandWaiting(clock, clock.seconds)
     loop = Loop(node, clock, waiting, NOBODY)
     for step in (*steps, 0.0):

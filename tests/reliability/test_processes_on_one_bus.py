@@ -87,9 +87,9 @@ class SharedBus:
                 process.kill()
                 is_killed.set()
 
-        wire.transfer = kill_at_the_last  # type: ignore[method-assign] # the real one, and the end
+        wire.transfer = kill_at_the_last
         assert is_killed.wait(LONG_SECONDS)
-        wire.transfer = transfer  # type: ignore[method-assign] # as it was
+        wire.transfer = transfer
 
     def first_readings(self) -> dict[str, float]:
         """The first volts of every device that a run started now reads.

@@ -112,7 +112,7 @@ class MemoryGateway:
     def __init__(self) -> None:
         self.groups: dict[str, dict[str, float]] = {}
         self.history: list[dict[str, dict[str, float]]] = []
-        self.fail: Callable[[Group], PushError | None] = lambda group: None  # noqa: ARG005 - replaced by tests
+        self.fail: Callable[[Group], PushError | None] = lambda group: None
         self.delete_error: PushError | None = None
         self.deleted: list[str] = []
         self.deletions = 0

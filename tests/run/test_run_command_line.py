@@ -217,7 +217,7 @@ def test_a_scrape_is_told_the_last_interval_alone_and_a_push_all_that_never_arri
     rail = ConstantRail(10.0, 1.0, clock.monotonic)
     sink = MemoryGateway()
     away = GatewayUnreachableError("away")
-    sink.fail = lambda group: away  # noqa: ARG005 - whatever is pushed
+    sink.fail = lambda group: away
     node = node_of(settings, world_for(settings, clock, {"cpu": rail}), clock, sink)
     from agent.run.loop import Loop
 
@@ -230,7 +230,7 @@ def test_a_scrape_is_told_the_last_interval_alone_and_a_push_all_that_never_arri
     assert scraped.extremes is not None
     assert scraped.means.watts == pytest.approx(1.0)
     assert scraped.extremes.max_watts == pytest.approx(1.0)
-    sink.fail = lambda group: None  # noqa: ARG005 - as above
+    sink.fail = lambda group: None
     Loop(node, clock, HandWaiting(clock, clock.monotonic() + 12.5), NOBODY).run()
     pushed = sink.history[-2]["device cpu"]
     told = [groups["device cpu"]["wattpush_device_max_watts"] for groups in sink.history if "device cpu" in groups]
@@ -245,7 +245,7 @@ def test_a_push_ends_before_the_next_is_due_and_its_duration_is_told(clock: Hand
     assert node.budget_seconds <= 20.0
     node.take_sweep()
 
-    def slow(group: object) -> None:  # noqa: ARG001 - whatever is pushed
+    def slow(group: object) -> None:
         clock.sleep(1.5)
 
     sink.fail = slow

@@ -88,7 +88,7 @@ def test_the_loop_does_not_drift_in_100_000_sweeps(clock: HandClock) -> None:
         clock.sleep(0.013)  # as long as a sweep takes
         return []
 
-    run.node.parts.sweep.run = take_sweep  # type: ignore[method-assign,assignment]  # nothing but the ticks is of interest
+    run.node.parts.sweep.run = take_sweep  # type: ignore[assignment]  # nothing but the ticks is of interest
     run.until(1000.0 + 10_000.0 - 0.05)
     assert len(swept) == 100_000
     assert swept[-1] == pytest.approx(1000.0 + 99_999 * 0.1, abs=1e-6)
@@ -113,7 +113,7 @@ def test_a_sweep_that_takes_too_long_is_counted_and_does_not_shift_the_ticks(clo
             clock.sleep(3.5)
         return real()
 
-    run.node.parts.sweep.run = slow_third_sweep  # type: ignore[method-assign,assignment]  # the real one, later
+    run.node.parts.sweep.run = slow_third_sweep  # type: ignore[assignment]  # the real one, later
     run.until(1008.0)
     # The third begins at 2 and ends at 5.5: those of 3 and 4 are left out, the one of 5 is late, 6 is on time again.
     assert swept == [1000, 1001, 1002, 1005.5, 1006, 1007]
@@ -449,7 +449,7 @@ def test_a_new_configuration_without_a_gateway_still_cleans_the_old_one(clock: H
 def test_a_node_that_may_read_nothing_at_all_ends_with_permission_denied(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     denied = [Failure("cpu", PermissionDeniedError("/dev/i2c-1: permission denied"))]
-    run.node.parts.sweep.run = lambda _=None: denied  # type: ignore[method-assign,assignment,return-value]  # no such bus here
+    run.node.parts.sweep.run = lambda _=None: denied  # type: ignore[assignment,return-value]  # no such bus here
     with pytest.raises(PermissionDeniedError, match="/dev/i2c-1"):
         run.until(1010.0)
 

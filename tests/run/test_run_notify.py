@@ -101,7 +101,7 @@ def test_a_loop_that_is_stuck_does_not_say_that_it_is_alive(manager: Manager, me
             released.wait(60)
         return sweep()  # type: ignore[return-value] # handed through
 
-    node.take_sweep = stuck_at_the_third  # type: ignore[assignment,method-assign] # gets stuck, else is the real one
+    node.take_sweep = stuck_at_the_third  # type: ignore[assignment] # gets stuck, else is the real one
     waiting = HandWaiting(clock, clock.monotonic() + 5.5)
     notifier = Notifier(manager.environ(WATCHDOG_USEC="2000000"))
     loop = threading.Thread(target=Loop(node, clock, waiting, notifier).run, daemon=True)

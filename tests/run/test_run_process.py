@@ -419,7 +419,7 @@ def logging_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture
-def without(monkeypatch: pytest.MonkeyPatch, logging_as_it_was: None) -> Callable[[str], None]:  # noqa: ARG001 - main sets up logging
+def without(monkeypatch: pytest.MonkeyPatch, logging_as_it_was: None) -> Callable[[str], None]:
     """Unplug the chip of a device in every world that is built from now on."""
     real = simulated_world.build_world
 

@@ -171,7 +171,7 @@ def test_a_signal_during_a_scan_leaves_every_channel_closed(
             in_the_middle.set()
             go_on.wait(LONG_SECONDS)
 
-    machine.wire.transfer = stop_there  # type: ignore[method-assign] # a slow wire
+    machine.wire.transfer = stop_there
     with machine.start(*command.split(), "--config", str(config)) as process:
         assert in_the_middle.wait(LONG_SECONDS)
         process.send_signal(number)

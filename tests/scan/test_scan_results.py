@@ -421,7 +421,7 @@ def test_a_mux_that_does_not_close_ends_the_scan() -> None:
     node = ScannedNode()
     m0 = node.bench.world.muxes["m0"]
     write = m0.write
-    m0.write = lambda data: None if data == b"\0" else write(data)  # type: ignore[method-assign] # it has lost a wire
+    m0.write = lambda data: None if data == b"\0" else write(data)
     result = scan_bus(Bus(1, [], node.bench._open, node.bench.clock, node.sysfs), iter(("m0", "m1", "m2")))
     (error,) = result.errors
     assert "the mux at 0x70 on /dev/i2c-1 does not close" in str(error)
@@ -458,7 +458,7 @@ def test_an_interrupted_scan_closes_every_channel() -> None:
             first = False
             raise KeyboardInterrupt
 
-    node.wire.transfer = interrupted  # type: ignore[method-assign] # somebody at the keyboard
+    node.wire.transfer = interrupted
     with pytest.raises(KeyboardInterrupt):
         node.scan()  # sees that all muxes are closed
     assert not first
