@@ -24,6 +24,7 @@ from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
 from agent.measure.readings import Converting, Failure, Outcome, Reading
 from agent.measure.sweep import Sweep
+from agent.simulate.chips import RegisterChip
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import World, build_world
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.i2c.place import BusName
     from agent.settings import Settings
-    from agent.simulate.chips import RegisterChip
     from agent.simulate.i2c import SimulatedI2C
     from agent.simulate.rails import Rail
     from agent.simulate.wire import Wire
@@ -192,7 +192,9 @@ class Bench:
         return self.world.wires[1]
 
     def chip(self, device: str) -> RegisterChip:
-        return self.world.chips[device]  # type: ignore[return-value] # every simulated chip is one
+        chip = self.world.chips[device]
+        assert isinstance(chip, RegisterChip)
+        return chip
 
     def run(self) -> dict[str, Outcome]:
         """One sweep; checks that every lock is free afterwards and that every reading is right."""

@@ -1,4 +1,4 @@
-"""A real nginx with a site of ours, started as nobody's service: all its files are in a folder of the test."""
+"""A real nginx with our site, started by the test, with all its files in a folder of the test."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parents[1]
 
-# What Debian's nginx.conf does around /etc/nginx/conf.d, with all paths below one folder, and in the foreground. Where
-# root runs it, the workers stay root, as the folder of a test is nobody else's.
+# Debian's nginx.conf around /etc/nginx/conf.d, with all paths below one folder, in the foreground. Under root, the
+# workers stay root: no other user may enter the folder of a test.
 _MAIN = """\
 {user}
 daemon off;
@@ -42,7 +42,7 @@ http {{
 
 
 def nginx_binary() -> str:
-    """Its path; skips the test where it is not installed, but not in continuous integration."""
+    """The path of nginx. If it is missing, the test is skipped, or fails in CI."""
     path = os.pathsep.join((os.environ["PATH"], "/usr/sbin", str(PROJECT / ".cache/servers/usr/sbin")))
     binary = shutil.which("nginx", path=path)
     if binary is None:
@@ -54,7 +54,7 @@ def nginx_binary() -> str:
 
 
 def nginx_command(folder: Path, sites: Path) -> list[str]:
-    """What starts it, or with `-t` tests its configuration."""
+    """The command that starts nginx, or with `-t` tests its configuration."""
     folder.mkdir(exist_ok=True)
     main = folder / "nginx.conf"
     main.write_text(_MAIN.format(folder=folder, sites=sites, user="user root;" if os.getuid() == 0 else ""))
@@ -63,7 +63,7 @@ def nginx_command(folder: Path, sites: Path) -> list[str]:
 
 @contextlib.contextmanager
 def running_nginx(command: list[str], port: int) -> Iterator[list[str]]:
-    """Run it until it listens; what it complains of is gathered in the list."""
+    """Run nginx, wait until it listens, and collect its complaints in the list."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     complaints: list[str] = []
     stderr = process.stderr
@@ -74,7 +74,7 @@ def running_nginx(command: list[str], port: int) -> Iterator[list[str]]:
         wait_for_port(port, process)
         yield complaints
     finally:
-        process.terminate()  # at once, with its workers
+        process.terminate()  # stops at once, with its workers
         try:
             process.wait(START_SECONDS)
         except subprocess.TimeoutExpired:

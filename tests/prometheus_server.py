@@ -1,4 +1,4 @@
-"""A real Prometheus, or VictoriaMetrics in its place, and the HTTP API that both have."""
+"""A real Prometheus or VictoriaMetrics, and the HTTP API that both have."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def binary(name: str, package: str = "prometheus") -> str:
-    """Where a program is; skips the test where it is not, but not in continuous integration."""
+    """The path of a program. If it is missing, the test is skipped, or fails in CI."""
     found = shutil.which(name)
     if found is not None:
         return found
@@ -34,7 +34,7 @@ def binary(name: str, package: str = "prometheus") -> str:
 
 @contextlib.contextmanager
 def running_prometheus(folder: Path, target_url: str) -> Iterator[str]:
-    """Its URL, while it scrapes one target every second."""
+    """The URL of a Prometheus that scrapes one target every second."""
     config = folder / "prometheus.yml"
     config.write_text(
         "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
@@ -49,7 +49,7 @@ def running_prometheus(folder: Path, target_url: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def prometheus_of(config: Path) -> Iterator[str]:
-    """Its URL, while it does what `config` says; its data lie in a folder beside that."""
+    """The URL of a Prometheus with this configuration; its data is in a folder beside the file."""
     port = free_port()
     arguments = (
         f"--config.file={config}",
@@ -63,7 +63,7 @@ def prometheus_of(config: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def victoria_metrics_of(config: Path) -> Iterator[str]:
-    """The URL of a VictoriaMetrics that scrapes as Prometheus does with `config`, and whose vmalert has its rules."""
+    """The URL of a VictoriaMetrics with this Prometheus configuration, and with a vmalert for its rules."""
     package = "victoria-metrics"
     port, alert_port = free_port(), free_port()
     database = (
@@ -72,7 +72,7 @@ def victoria_metrics_of(config: Path) -> Iterator[str]:
         f"-storageDataPath={config.parent / 'victoria-metrics'}",
         f"-httpListenAddr=127.0.0.1:{port}",
         "-retentionPeriod=2",
-        "-search.latencyOffset=0s",  # else the last half minute is never shown, as it may still be arriving
+        "-search.latencyOffset=0s",  # show the last half minute, too, although samples of it may still arrive
         "-loggerLevel=ERROR",
     )
     with _serving(port, binary("victoria-metrics", package), *database) as url:
@@ -81,7 +81,7 @@ def victoria_metrics_of(config: Path) -> Iterator[str]:
             f"-datasource.url={url}",
             f"-remoteWrite.url={url}",
             "-remoteWrite.flushInterval=500ms",
-            "-notifier.url=http://127.0.0.1:9",  # required; nobody is to be told
+            "-notifier.url=http://127.0.0.1:9",  # required; no alert goes anywhere
             "-evaluationInterval=1s",
             f"-httpListenAddr=127.0.0.1:{alert_port}",
             "-loggerLevel=FATAL",
@@ -92,7 +92,7 @@ def victoria_metrics_of(config: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _serving(port: int, *command: str) -> Iterator[str]:
-    """The URL of a server on loopback, while it runs."""
+    """Run a server on loopback and give its URL."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
     reader = threading.Thread(target=process.stderr.read, daemon=True)
@@ -112,7 +112,7 @@ def _serving(port: int, *command: str) -> Iterator[str]:
 
 
 def ask(url: str, path: str, **parameters: str | float) -> Any:
-    """The data of an answer of its HTTP API; None while it is still starting."""
+    """The data of a response of the HTTP API; None while the server is starting."""
     connection = HTTPConnection(urlsplit(url).netloc, timeout=START_SECONDS)
     try:
         connection.request("GET", f"/api/v1/{path}?{urlencode(parameters)}")
@@ -120,7 +120,7 @@ def ask(url: str, path: str, **parameters: str | float) -> Any:
         text = answer.read()
     finally:
         connection.close()
-    if answer.status == 503:  # it is still starting, and says so in plain words
+    if answer.status == 503:  # still starting; the body is plain text
         return None
     body = json.loads(text)
     assert body["status"] == "success", (parameters, body)
@@ -128,7 +128,7 @@ def ask(url: str, path: str, **parameters: str | float) -> Any:
 
 
 def scraped(url: str, selector: str) -> dict[float, float]:
-    """Every sample that the one series of `selector` has: by the time of the scrape. Empty where there is none."""
+    """Every sample of the one series that `selector` matches, by scrape time; empty if there is no such series."""
     data = ask(url, "query", query=f"{selector}[1h]")
     series = [] if data is None else data["result"]
     assert len(series) <= 1, series

@@ -1,4 +1,4 @@
-"""Keeps docs/reliability.md: what each test marked `reliability` injected, and what it measured.
+"""Writes docs/reliability.md: the fault that each test marked `reliability` injects, and what the test measured.
 
 A row is what `reliability(order, fault, does)` says; all cases of a parametrised test, and tests that say the same,
 share one. A run of the quick tests and one of the long ones together fill the table: results are kept in .cache until
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
 PROJECT = Path(__file__).parents[1]
 PAGE = PROJECT / "docs" / "reliability.md"
@@ -40,7 +40,7 @@ _results = pytest.StashKey[dict[str, str | None]]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Note the row of every case that there is, before any of them is deselected."""
+    """Note the row of every case before pytest deselects some."""
     config.stash[_rows] = {
         item.nodeid: marker.args for item in items if (marker := item.get_closest_marker("reliability")) is not None
     }
@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Says what a test of this kind has measured, in words that are the same after every run."""
+    """Lets a test say what it measured, in words that do not change from run to run."""
 
     def note(text: str) -> None:
         request.node.stash[_measured] = text
@@ -57,20 +57,20 @@ def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Keep what became of a case: what it measured, or None if it did not pass.
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep the result of a case: what it measured, or None if it failed.
 
-    Yields:
-        to the others who make the report.
+        Yields:
+    to the hooks that make the report.
     """
-    report: pytest.TestReport = yield  # type: ignore[assignment] # what a hook wrapper is sent
+    report = yield
     if item.nodeid in item.config.stash.get(_rows, {}):
         results = item.config.stash.setdefault(_results, {})
         if not report.passed:
             results[item.nodeid] = None
         elif report.when == "call":
             results[item.nodeid] = item.stash.get(_measured, "")
-    return report  # type: ignore[return-value] # as above
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -87,7 +87,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def page(rows: Mapping[str, Row], passed: Mapping[str, str]) -> str:
-    """The page, from the row of each case and what it measured ("" where a case says nothing)."""
+    """The page, from the row of each case and what it measured ("" if it says nothing)."""
     cases: dict[Row, list[str]] = {}
     for case, row in sorted(rows.items()):
         cases.setdefault(row, []).append(passed[case])

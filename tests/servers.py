@@ -1,4 +1,4 @@
-"""Servers for tests, all with real sockets on loopback: a Pushgateway, servers that misbehave as told, a proxy."""
+"""Servers on real loopback sockets: a Pushgateway, servers that misbehave on request, a proxy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 START_SECONDS = 60
-"""How long a real server may take to accept connections on a busy machine, or to answer."""
+"""How long a real server may take to accept a connection, or to answer, on a busy machine."""
 
 
 def free_port() -> int:
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 
 def get(url: str) -> str:
-    """The body at `url`, asked for without any proxy."""
+    """The body at `url`, fetched without a proxy."""
     parts = urlsplit(url)
     connection = HTTPConnection(parts.netloc, timeout=START_SECONDS)
     try:
@@ -49,7 +49,7 @@ def get(url: str) -> str:
 
 @contextlib.contextmanager
 def running_pushgateway(*arguments: str, port: int | None = None, persistence_file: str = "") -> Iterator[str]:
-    """A real Pushgateway, and its URL; skips the test where it is not installed, but not in continuous integration."""
+    """The URL of a real Pushgateway. If it is not installed, the test is skipped, or fails in CI."""
     binary = shutil.which("prometheus-pushgateway") or shutil.which("pushgateway")
     if binary is None:
         message = "needs a real Pushgateway: apt-get install prometheus-pushgateway"
@@ -58,7 +58,7 @@ def running_pushgateway(*arguments: str, port: int | None = None, persistence_fi
         pytest.skip(message)
     port = free_port() if port is None else port
     process = subprocess.Popen(
-        # Debian's package keeps what was pushed in a file, and the next Pushgateway would start with it.
+        # Debian's package persists pushed groups by default, and the next Pushgateway would load them.
         [binary, f"--web.listen-address=127.0.0.1:{port}", f"--persistence.file={persistence_file}", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -66,7 +66,7 @@ def running_pushgateway(*arguments: str, port: int | None = None, persistence_fi
     )
     assert process.stderr is not None
     try:
-        # It logs that it listens, or why it cannot; then somebody has to go on reading what it logs.
+        # It logs that it listens, or why it cannot. Its log has to be read from then on, or it would block.
         for line in process.stderr:
             if b"listen" in line.lower():
                 break
@@ -80,7 +80,7 @@ def running_pushgateway(*arguments: str, port: int | None = None, persistence_fi
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Return when `process` accepts connections; each refusal is followed by a wait for the process to end."""
+    """Wait until `process` accepts connections; fail if it ends instead."""
     for _ in range(START_SECONDS * 20):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
@@ -107,7 +107,7 @@ class Client:
         self.file = sock.makefile("rb")
 
     def read_request(self) -> ReceivedRequest | None:
-        """The next request on this connection; None if the other side has closed it."""
+        """The next request on this connection; None if the client has closed it."""
         first = self.file.readline().decode("latin-1").split()
         if len(first) < 2:
             return None
@@ -128,7 +128,7 @@ class Client:
         self.send("\r\n".join([*lines, "", ""]).encode() + body)
 
     def hang(self) -> None:
-        """Say nothing until the test is over."""
+        """Send nothing until the test ends."""
         self.server.closing.wait()
 
     def reset(self) -> None:
@@ -137,7 +137,7 @@ class Client:
 
 
 class Server:
-    """Accepts connections and lets `behave` treat each in a thread of its own; counts and keeps what it was sent."""
+    """Accepts connections, runs `behave` on each in a thread, and keeps the requests."""
 
     def __init__(self, behave: Callable[[Client], None], tls: ssl.SSLContext | None = None) -> None:
         self.behave = behave
@@ -197,7 +197,7 @@ class Server:
 
 
 def answering(status: str, body: bytes = b"", *headers: str, delay_seconds: float = 0.0) -> Callable[[Client], None]:
-    """Answers every request of a kept-alive connection alike."""
+    """Gives every request on a kept-alive connection the same answer."""
 
     def behave(client: Client) -> None:
         while client.read_request() is not None:
@@ -209,7 +209,7 @@ def answering(status: str, body: bytes = b"", *headers: str, delay_seconds: floa
 
 
 def in_turn(*behaviours: Callable[[Client], None]) -> Callable[[Client], None]:
-    """Treats the first connection after the first behaviour, and so on; the last one stays in force."""
+    """Gives the first connection the first behaviour, and so on; the last one repeats."""
 
     def behave(client: Client) -> None:
         behaviours[min(client.number, len(behaviours)) - 1](client)
@@ -218,7 +218,7 @@ def in_turn(*behaviours: Callable[[Client], None]) -> Callable[[Client], None]:
 
 
 def hanging(client: Client) -> None:
-    """Takes the connection and then nothing."""
+    """Accepts the connection, then neither reads nor writes."""
     client.hang()
 
 
@@ -234,7 +234,7 @@ def resetting(client: Client) -> None:
 
 
 def raw(data: bytes) -> Callable[[Client], None]:
-    """Reads a request and answers with these bytes, whatever they are, then closes."""
+    """Reads a request, answers with these raw bytes, and closes."""
 
     def behave(client: Client) -> None:
         client.read_request()
@@ -244,7 +244,7 @@ def raw(data: bytes) -> Callable[[Client], None]:
 
 
 def trickling(start: bytes, drop: bytes = b"x", every_seconds: float = 0.05) -> Callable[[Client], None]:
-    """Answers with `start`, then one drop at a time for as long as somebody listens."""
+    """Answers with `start`, then one drop at a time until the client disconnects."""
 
     def behave(client: Client) -> None:
         client.read_request()
@@ -256,7 +256,7 @@ def trickling(start: bytes, drop: bytes = b"x", every_seconds: float = 0.05) -> 
 
 
 def proxying(authorization: str | None = None) -> Callable[[Client], None]:
-    """An HTTP proxy: CONNECT, and requests with an absolute URI; 407 unless it is given `authorization`."""
+    """An HTTP proxy: CONNECT, and requests with an absolute URI; 407 without `authorization`."""
 
     def behave(client: Client) -> None:
         request = client.read_request()
@@ -292,6 +292,6 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 def write_file(path: Path, content: str | bytes) -> str:
-    """The path as a setting, once `content` is there."""
+    """Write the file and give its path as a setting."""
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return str(path)

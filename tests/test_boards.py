@@ -1,4 +1,4 @@
-"""docs/boards.md: its addresses are those that the code accepts, and its commands can be typed."""
+"""docs/boards.md: the code accepts its addresses, and a shell its commands."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LEVELS = ("GND", "VS", "SDA", "SCL")
 
 
 def rows(head: str) -> list[list[str]]:
-    """The cells of the table with this head."""
+    """The cells of the table with this header."""
     table = PAGE[PAGE.index(head) :].split("\n\n", 1)[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 
 
-def test_the_straps_of_a_mux_count_in_binary_from_its_lowest_address() -> None:
+def test_mux_straps_count_in_binary_from_the_lowest_address() -> None:
     found = {int(address, 16): straps for *straps, address in rows("| A2 | A1 | A0 | address |")}
     assert list(found) == list(MUX_ADDRESSES)
     for address, straps in found.items():
@@ -30,20 +30,20 @@ def test_the_straps_of_a_mux_count_in_binary_from_its_lowest_address() -> None:
         assert address == MUX_ADDRESSES[0] + int(bits, 2)
 
 
-def test_the_straps_of_an_ina260_give_every_address_that_it_may_have() -> None:
+def test_ina260_straps_cover_every_address() -> None:
     table = rows("| A1 | A0 = GND |")
     assert [row[0] for row in table] == list(LEVELS)
     assert [int(cell, 16) for row in table for cell in row[1:]] == list(chips.options()["ina260"].addresses or ())
 
 
-def test_the_straps_of_an_ina3221_give_every_address_that_it_may_have() -> None:
+def test_ina3221_straps_cover_every_address() -> None:
     (line,) = re.findall(r"^An INA3221, by A0 .*: (.*)\.$", PAGE, re.MULTILINE)
     found = [part.split() for part in line.split(", ")]
     assert [level for level, _ in found] == list(LEVELS)
     assert [int(address, 16) for _, address in found] == list(chips.options()["ina3221"].addresses or ())
 
 
-def test_the_longest_pull_ups_follow_from_the_capacitance() -> None:
+def test_the_largest_pull_ups_follow_from_the_capacitance() -> None:
     """Rise time from 30 to 70 % is 0.8473 R C: 1000 ns at 100 kHz, 300 ns at 400 kHz (UM10204, 7.1)."""
     table = rows("| wire | about |")
     assert len(table) == 3
@@ -55,10 +55,10 @@ def test_the_longest_pull_ups_follow_from_the_capacitance() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_is_good_shell(command: str) -> None:
+def test_every_command_is_valid_shell(command: str) -> None:
     subprocess.run(["bash", "-n", "-c", command], check=True)
 
 
-def test_nobody_is_told_to_enable_a_service_that_there_is_not() -> None:
+def test_the_page_enables_only_services_that_exist() -> None:
     assert "sudo systemctl enable i2c" not in PAGE
     assert len(COMMANDS) >= 8

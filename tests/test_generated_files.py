@@ -1,4 +1,4 @@
-"""What is made from the code and committed: completions, the manual page, the picture of a watch."""
+"""Committed files that are generated from the code: completions, the manual page, the picture of `watch`."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def options_of(parser: argparse.ArgumentParser) -> set[str]:
     return {option for action in parser._actions for option in action.option_strings if option.startswith("--")}
 
 
-def test_completions_and_manual_page_are_those_of_the_parser(tmp_path: Path) -> None:
+def test_completions_and_manual_page_match_the_parser(tmp_path: Path) -> None:
     output_of(sys.executable, PROJECT / "scripts" / "command_line.py", tmp_path)
     for name in COMMAND_LINE_FILES:
         made = (tmp_path / name).read_text(encoding="utf-8")
         assert made == (PROJECT / "deploy" / name).read_text(encoding="utf-8"), f"{name}: run `make generated`"
 
 
-def test_the_picture_is_that_of_a_watch(tmp_path: Path) -> None:
+def test_the_picture_of_watch_is_up_to_date(tmp_path: Path) -> None:
     output_of(sys.executable, PROJECT / "scripts" / "watch_picture.py", tmp_path / "watch.svg")
     made = (tmp_path / "watch.svg").read_text(encoding="utf-8")
     assert "SIMULATED" in made
@@ -116,7 +116,7 @@ def test_the_manual_page_names_every_command_option_and_exit_code() -> None:
         assert f".B {int(code)}\n" in text
 
 
-def test_the_manual_page_names_every_variable_of_the_environment_that_the_code_reads() -> None:
+def test_the_manual_page_names_every_environment_variable() -> None:
     read = re.compile(r"environ(?:\.get\(|\[)\"([A-Z_]+)\"|getenv\(\"([A-Z_]+)\"")
     code = "\n".join(path.read_text(encoding="utf-8") for path in (PROJECT / "agent").rglob("*.py"))
     names = {first or second for first, second in read.findall(code)}
@@ -127,7 +127,7 @@ def test_the_manual_page_names_every_variable_of_the_environment_that_the_code_r
 
 
 @pytest.mark.parametrize("device", ["utf8", "ascii"])
-def test_the_manual_page_is_set_without_a_warning(device: str) -> None:
+def test_groff_renders_the_manual_page_without_warnings(device: str) -> None:
     groff = shutil.which("groff")
     if groff is None:
         pytest.skip("needs groff: apt-get install groff-base")

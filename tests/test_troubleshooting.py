@@ -20,28 +20,28 @@ VALUES = re.compile(
     r"|No such file or directory|No such device|No space left on device|Unauthorized|Moved Permanently"
     r"|Request Entity Too Large"
 )
-"""Examples of what a message is filled in with, in the quotations."""
+"""Values that messages contain, as the quotations give them."""
 
 SHORTEST_CUT = 8
-"""Fewer letters at the beginning or the end of a message may be in any other by chance."""
+"""Fewer characters at the start or end of a message may match another message by chance."""
 
 
 @cache
 def pieces() -> tuple[str, ...]:
-    """The words of every text in the agent's code, between the places where a value is filled in; longest first."""
+    """The literal parts of every text in the agent's code, between its placeholders; longest first."""
     found: set[str] = set()
     for path in (PROJECT / "agent").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
-                found.update(part.value for part in node.values if isinstance(part, ast.Constant))  # type: ignore[misc]  # text is all that is constant there
+                found.update(str(part.value) for part in node.values if isinstance(part, ast.Constant))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
                 found.update(re.split(r"%[sdr]|%\.\d?g", node.value))
     plain = {VALUES.sub("|", piece) for piece in found if len(piece) >= 4 and "\n" not in piece}
     return tuple(sorted(plain, key=len, reverse=True))
 
 
-def what_nobody_says(quoted: str) -> list[str]:
-    """The words of a quotation that stand in no message; an ellipsis at its ends stands for the rest of one."""
+def unknown_parts(quoted: str) -> list[str]:
+    """The parts of a quotation that are in no message; an ellipsis at its start or end stands for the rest."""
     text = VALUES.sub("|", quoted)
     if text.endswith(" ..."):
         text = text.removesuffix(" ...")
@@ -55,32 +55,32 @@ def what_nobody_says(quoted: str) -> list[str]:
 
 
 def _overlap(text: str, piece: str) -> int:
-    """How many characters at the beginning of a text are the end of a piece."""
+    """How many characters at the start of the text are the end of a piece."""
     return next((n for n in range(len(piece), SHORTEST_CUT - 1, -1) if text.startswith(piece[-n:])), 0)
 
 
 @pytest.mark.parametrize("quoted", QUOTED)
-def test_a_quoted_error_is_one_that_the_agent_writes(quoted: str) -> None:
-    assert what_nobody_says(quoted) == []
+def test_the_agent_writes_every_quoted_error(quoted: str) -> None:
+    assert unknown_parts(quoted) == []
 
 
-def test_an_error_that_the_agent_does_not_write_is_noticed() -> None:
+def test_an_unknown_error_is_detected() -> None:
     assert len(QUOTED) > 30
-    assert "root" in what_nobody_says("/dev/i2c-1: permission denied; run it as root")
-    assert "respond" in what_nobody_says("mux m0 (0x70 on /dev/i2c-1) does not respond: NACK")
-    assert what_nobody_says("127.0.0.1:9812: in use; stop what ...") == []
-    assert "whatever" in what_nobody_says("127.0.0.1:9812: in use; stop whatever ...")
-    assert what_nobody_says("... but the configuration has no [pushgateway] url") == []
-    assert "settings" in what_nobody_says("... but the settings have no [pushgateway] url")
+    assert "root" in unknown_parts("/dev/i2c-1: permission denied; run it as root")
+    assert "respond" in unknown_parts("mux m0 (0x70 on /dev/i2c-1) does not respond: NACK")
+    assert unknown_parts("127.0.0.1:9812: in use; stop what ...") == []
+    assert "whatever" in unknown_parts("127.0.0.1:9812: in use; stop whatever ...")
+    assert unknown_parts("... but the configuration has no [pushgateway] url") == []
+    assert "settings" in unknown_parts("... but the settings have no [pushgateway] url")
 
 
-def test_every_error_has_a_cause_and_a_cure() -> None:
+def test_every_error_has_a_cause_and_a_fix() -> None:
     for quoted, text in re.findall(r"^### `(.*)`\n\n(.*?)(?=^#|\Z)", PAGE, re.MULTILINE | re.DOTALL):
         assert len(text.split()) >= 5, quoted
     assert len(re.findall(r"^### ", PAGE, re.MULTILINE)) == len(QUOTED)
 
 
-def test_every_link_within_the_page_leads_to_a_heading() -> None:
+def test_every_link_within_the_page_resolves() -> None:
     headings = {
         re.sub(r"[^a-z -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^## (.*)", PAGE, re.MULTILINE)
     }

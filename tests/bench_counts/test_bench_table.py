@@ -1,4 +1,4 @@
-"""The page of the benchmarks: a row is called reached only when it is, and what people wrote around the table stays."""
+"""The page of the benchmarks: a row counts as reached only if it is, and hand-written text stays."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def test_a_row_is_reached_when_all_its_goals_are() -> None:
     assert not Row("one of two", seconds(4.0), seconds(2.0), (Goal(0.5, is_ratio=True), Goal(1.0, "s"))).is_reached
 
 
-def test_the_table_shows_medians_spread_ratios_and_what_is_not_reached() -> None:
+def test_the_table_shows_medians_spread_ratios_and_missed_goals() -> None:
     text = page.table([SLOWER, FASTER, RATE])
     assert "| slower | 1 s | 3 s | 3 | ≤ 2 x | **no** |" in text
     assert "| faster | 2 s ± 25 % | 1 s | 0.5 | ≤ 0.5 x, ≤ 1 s | yes |" in text
     assert "| rate |  | 300 sweeps/s |  | ≥ 250 sweeps/s | yes |" in text
 
 
-def test_ways_are_measured_in_turns() -> None:
+def test_ways_take_turns() -> None:
     order: list[str] = []
 
     def way(name: str) -> tuple[float, float]:
@@ -54,9 +54,7 @@ def test_the_plot_has_a_bar_for_each_goal() -> None:
     assert len(bars) == 4
 
 
-def test_writing_the_page_again_replaces_the_results_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_writing_the_page_replaces_only_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "benchmarks.md"
     monkeypatch.setattr(page, "_PAGE", file)
     monkeypatch.setattr(page, "_PLOT", tmp_path / "benchmarks.svg")
@@ -73,7 +71,7 @@ def test_writing_the_page_again_replaces_the_results_and_nothing_else(
     assert (tmp_path / "benchmarks.svg").exists()
 
 
-def test_a_page_without_its_marks_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_without_marks_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "benchmarks.md"
     monkeypatch.setattr(page, "_PAGE", file)
     monkeypatch.setattr(page, "_PLOT", tmp_path / "benchmarks.svg")

@@ -1,4 +1,4 @@
-"""Counts that the benchmarks rest on: they hold on every machine, so that they are tested and not only measured."""
+"""The counts behind the benchmarks: they are the same on every machine, so tests can check them."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def test_a_sweep_takes_33_system_calls_and_the_stock_drivers_240(tmp_path: Path)
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was counted while a process read 8 INA260 and printed them."""
+    """Counts of a process that read 8 INA260 and printed them."""
 
     modules: set[str]
     parsers: int
-    searches_for_garbage: int
+    garbage_collections: int
 
 
 @pytest.fixture(scope="module")
@@ -70,40 +70,40 @@ def dry_run(tmp_path_factory: pytest.TempPathFactory) -> Counts:
     return Counts(set(modules), parsers, searches)
 
 
-def test_a_dry_run_imports_nothing_that_only_pushing_serving_or_simulating_needs(dry_run: Counts) -> None:
+def test_a_dry_run_imports_nothing_for_pushing_serving_or_simulating(dry_run: Counts) -> None:
     assert "adafruit_ina260" in dry_run.modules
     assert not {"asyncio", "tenacity", "urllib3"} & dry_run.modules
     others = ("agent.simulate", "agent.serve.server", "agent.push.gateway")
     assert not [name for name in dry_run.modules if name.startswith(others)]
 
 
-def test_a_dry_run_imports_no_library_that_it_can_do_without(dry_run: Counts) -> None:
+def test_a_dry_run_imports_no_needless_library(dry_run: Counts) -> None:
     assert not {"board", "difflib", "importlib.metadata", "requests", "rich"} & dry_run.modules
 
 
-def test_a_run_imports_no_other_command_and_no_driver_of_a_chip_that_is_not_configured(dry_run: Counts) -> None:
+def test_a_run_imports_only_its_own_command_and_drivers(dry_run: Counts) -> None:
     commands = {name for name in dry_run.modules if name.startswith("agent.commands.")}
     assert commands == {"agent.commands.run"}
     assert {name for name in dry_run.modules if name.startswith("adafruit_ina")} == {"adafruit_ina260"}
 
 
-def test_a_run_builds_one_parser_and_not_those_of_all_commands(dry_run: Counts) -> None:
+def test_a_run_builds_only_its_own_parser(dry_run: Counts) -> None:
     assert dry_run.parsers == 1
 
 
-def test_a_start_hardly_looks_for_garbage(dry_run: Counts) -> None:
-    # By itself Python does so some 60 times.
-    assert dry_run.searches_for_garbage <= 15
+def test_a_start_collects_garbage_rarely(dry_run: Counts) -> None:
+    # Python's default thresholds collect some 60 times.
+    assert dry_run.garbage_collections <= 15
 
 
 @pytest.mark.parametrize(
     ("devices", "group_by", "requests", "connections"),
     [(8, "device", 9, 1), (64, "device", 65, 2), (64, "node", 1, 1)],
 )
-def test_a_push_over_tls_to_a_gateway_that_answers_at_once_costs_so_many_requests_and_handshakes_and_the_next_none(
+def test_a_push_over_tls_needs_few_handshakes_and_the_next_none(
     tmp_path: Path, devices: int, group_by: str, requests: int, connections: int
 ) -> None:
-    """On a clock that stands still no answer is slow; the stock way opens a connection a device at every push."""
+    """On a clock that stands still, no answer is slow. The stock way opens a connection for each device and push."""
     authority = trustme.CA()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)

@@ -1,4 +1,4 @@
-"""A small Debian with a systemd of its own, booted by systemd-nspawn from the tree that scripts/machine has made."""
+"""A small Debian with its own systemd, booted by systemd-nspawn from the tree that scripts/machine creates."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ COMMAND_SECONDS = 300.0
 _numbers = itertools.count(1)
 
 NOT_OURS = ("run", "tmp", "proc", "sys", "dev", "var/log", "var/tmp", "var/cache", "var/lib/systemd", "var/lib/dpkg")
-"""Folders in which a running system writes by itself."""
+"""Folders in which a running system writes on its own."""
 
 
 def why_not() -> str | None:
-    """What is missing to boot a machine; None if nothing is."""
+    """What is missing to boot a machine, or None."""
     if os.geteuid() != 0:
         return "booting a systemd takes root: sudo make test-systemd"
     if not (ROOT / ".complete").exists():
@@ -62,7 +62,7 @@ class Machine:
     def run(
         self, *command: str, environ: dict[str, str] | None = None, seconds: float = COMMAND_SECONDS
     ) -> subprocess.CompletedProcess[str]:
-        """A command in the machine, as root."""
+        """Run a command in the machine as root."""
         assignments = [f"{name}={value}" for name, value in (environ or {}).items()]
         inside = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *assignments]
         namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid"]
@@ -76,7 +76,7 @@ class Machine:
         )
 
     def do(self, *command: str, environ: dict[str, str] | None = None) -> str:
-        """A command in the machine that has to succeed: what it printed to stdout."""
+        """Run a command that must succeed; return its stdout."""
         done = self.run(*command, environ=environ)
         assert done.returncode == 0, (
             f"{' '.join(command)}: {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"
@@ -84,11 +84,11 @@ class Machine:
         return done.stdout
 
     def log(self) -> str:
-        """The end of its journal."""
+        """The end of the journal."""
         return self.run("journalctl", "--no-pager", "--lines=40", "--output=cat").stdout
 
     def show(self, unit: str, name: str) -> str:
-        """What systemd knows of a unit."""
+        """A property of a unit."""
         return self.do("systemctl", "show", "--property", name, "--value", unit).strip()
 
     def is_active(self, unit: str) -> bool:
@@ -104,12 +104,12 @@ class Machine:
         return (self.root / path.lstrip("/")).read_text(encoding="utf-8")
 
     def drop_in(self, unit: str, text: str, name: str = "test.conf") -> None:
-        """Change a unit, as its users do."""
+        """Change a unit with a drop-in, as users do."""
         self.write(f"/etc/systemd/system/{unit}.d/{name}", text)
         self.do("systemctl", "daemon-reload")
 
     def files(self) -> set[str]:
-        """Every file and folder, but those that a running system writes by itself."""
+        """Every file and folder, except those that a running system writes on its own."""
         found = set()
         for folder, folders, names in os.walk(self.root):
             place = Path(folder).relative_to(self.root)
@@ -118,7 +118,7 @@ class Machine:
         return found
 
     def samples(self) -> str:
-        """What the Pushgateway in the machine shows to Prometheus."""
+        """The exposition of the Pushgateway in the machine."""
         ask = (
             "import urllib.request as u; print(u.urlopen('http://localhost:9091/metrics', timeout=10).read().decode())"
         )
@@ -127,7 +127,7 @@ class Machine:
 
 @contextlib.contextmanager
 def booted(folder: Path) -> Iterator[Machine]:
-    """A fresh machine, its only network the loopback; the project is at /srv/wattpush, wheels are at /srv/wheels."""
+    """A fresh machine with a loopback network only; the project is at /srv/wattpush, the wheels at /srv/wheels."""
     reason = why_not()
     if reason is not None:
         if os.environ.get("CI") == "true":
@@ -140,7 +140,7 @@ def booted(folder: Path) -> Iterator[Machine]:
     (root / "etc" / "hosts").write_text("127.0.0.1 localhost node-17\n")
     log = folder / "nspawn.log"
     with contextlib.ExitStack() as stack:
-        # Hundreds of megabytes, which pytest would keep for three runs.
+        # Delete hundreds of megabytes, which pytest would keep for three runs.
         stack.callback(shutil.rmtree, root)
         cgroups = stack.enter_context(_own_cgroups(name))
         process = stack.enter_context(_started(name, root, log, cgroups))
@@ -157,7 +157,7 @@ def booted(folder: Path) -> Iterator[Machine]:
 
 @contextlib.contextmanager
 def _own_cgroups(name: str) -> Iterator[list[Path]]:
-    """Where no systemd gives one: cgroups to start nspawn in, which puts the machine below them."""
+    """The cgroups in which nspawn starts when no systemd provides them; the machine's are below."""
     if Path("/run/systemd/system").is_dir():
         yield []
         return
@@ -175,7 +175,7 @@ def _own_cgroups(name: str) -> Iterator[list[Path]]:
 
 
 def _is_removed(cgroup: Path) -> bool:
-    """Whether a cgroup could be removed, with those below it: not before the last of its processes has ended."""
+    """Whether a cgroup and those below it are removed, which takes until their last process has ended."""
     try:
         for below in sorted((path for path in cgroup.rglob("*") if path.is_dir()), reverse=True):
             below.rmdir()
@@ -188,7 +188,7 @@ def _is_removed(cgroup: Path) -> bool:
 
 
 def _cgroup_mounts() -> list[Path]:
-    """Where the hierarchies are mounted that systemd keeps its units in: cgroup2, and the named one of version 1."""
+    """Where the hierarchies for systemd's units are mounted: cgroup2, and the named one of version 1."""
     mounts = []
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         left, right = line.split(" - ")
@@ -212,7 +212,7 @@ def _started(name: str, root: Path, log: Path, cgroups: list[Path]) -> Iterator[
         "--link-journal=no",
         "--console=pipe",
         "--private-network",
-        # systemd keeps devices away from services by a BPF program.
+        # systemd uses a BPF program to deny devices to services.
         "--system-call-filter=bpf",
         f"--bind-ro={PROJECT}:/srv/wattpush",
         f"--bind-ro={MACHINE / 'wheels'}:/srv/wheels",
@@ -235,13 +235,13 @@ def _started(name: str, root: Path, log: Path, cgroups: list[Path]) -> Iterator[
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environ,
-            preexec_fn=enter_cgroups,  # noqa: PLW1509 - nothing else does it, and no other thread holds a lock here
+            preexec_fn=enter_cgroups,  # noqa: PLW1509 - subprocess has no other way, and no thread holds a lock here
             start_new_session=True,
         )
     try:
         yield process
     finally:
-        # First the machine's init, which takes everything in the machine with it.
+        # End the machine's init first: everything in the machine ends with it.
         leader = _child_of(process.pid)
         if leader is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -264,7 +264,7 @@ def _child_of(pid: int) -> int | None:
 
 
 def _leader_of(process: subprocess.Popen[bytes], log: Path) -> int | None:
-    """The machine's init, once it is one: the first process of a process namespace, and systemd."""
+    """The machine's init once it runs: systemd as the first process of a process namespace."""
     assert process.poll() is None, f"systemd-nspawn ended:\n{log.read_text()}"
     leader = _child_of(process.pid)
     if leader is None:
@@ -276,7 +276,7 @@ def _leader_of(process: subprocess.Popen[bytes], log: Path) -> int | None:
 
 
 def settled(machine: Machine, unit: str) -> str:
-    """The state of a unit once it is no longer on its way to another."""
+    """The state of a unit once it is settled."""
 
     def state() -> str | None:
         now = machine.show(unit, "SubState")

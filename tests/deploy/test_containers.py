@@ -1,4 +1,4 @@
-"""The container files, as far as they can be tried without a container engine: what they copy, mount and refer to."""
+"""The container files, as far as they can be tested without a container engine: copies, mounts, references."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ COMPOSE = load(DEPLOY / "compose.yml")
 
 
 def mounts(service: str) -> dict[str, str]:
-    """By place in the container: what is mounted there."""
+    """The mounts of a service, by path in the container."""
     return {mount.split(":")[1]: mount.split(":")[0] for mount in COMPOSE["services"][service]["volumes"]}
 
 
-def test_each_volume_that_a_service_mounts_is_declared_and_each_folder_of_ours_exists() -> None:
+def test_every_mounted_volume_and_folder_exists() -> None:
     for service in COMPOSE["services"].values():
         for mount in service["volumes"]:
             source = mount.split(":")[0]
@@ -37,7 +37,7 @@ def test_each_volume_that_a_service_mounts_is_declared_and_each_folder_of_ours_e
                 assert source in COMPOSE["volumes"], source
 
 
-def test_a_service_depends_only_on_services_that_are_started_with_it() -> None:
+def test_a_service_depends_only_on_services_that_exist() -> None:
     for service in COMPOSE["services"].values():
         for needed in service.get("depends_on", []):
             assert "profiles" not in COMPOSE["services"][needed]
@@ -49,19 +49,19 @@ def test_every_image_is_pinned_to_a_version() -> None:
     assert [image for image in images if not re.search(r":v?\d+\.\d+\.\d+$", image)] == []
 
 
-def test_the_gateway_is_newer_than_the_one_that_gives_no_reason_for_a_rejection() -> None:
+def test_the_gateway_is_new_enough_to_give_reasons_for_rejections() -> None:
     version = COMPOSE["services"]["pushgateway"]["image"].rpartition(":v")[2]
     assert tuple(map(int, version.split("."))) > (1, 11, 0)
 
 
-def test_prometheus_scrapes_the_gateway_by_the_name_that_it_has_here() -> None:
+def test_prometheus_scrapes_the_gateway_by_its_service_name() -> None:
     config = load(DEPLOY / "prometheus" / "prometheus.yml")
     (gateway,) = [job for job in config["scrape_configs"] if job.get("honor_labels")]
     assert gateway["static_configs"][0]["targets"] == ["pushgateway:9091"]
     assert "pushgateway" in COMPOSE["services"]
 
 
-def test_grafana_finds_prometheus_and_the_dashboards_where_they_are_mounted() -> None:
+def test_grafana_finds_prometheus_and_the_mounted_dashboards() -> None:
     (source,) = load(PROVISIONING / "datasources" / "prometheus.yml")["datasources"]
     assert source["url"] == "http://prometheus:9090"
     assert "prometheus" in COMPOSE["services"]
@@ -70,7 +70,7 @@ def test_grafana_finds_prometheus_and_the_dashboards_where_they_are_mounted() ->
     assert mounts("grafana")["/etc/grafana/provisioning"] == "./grafana/provisioning"
 
 
-def test_the_agent_gets_the_bus_and_nothing_more() -> None:
+def test_the_agent_gets_the_bus_and_nothing_else() -> None:
     agent = COMPOSE["services"]["wattpush"]
     assert agent["devices"] == ["/dev/i2c-1"]
     assert (agent["cap_drop"], agent["read_only"], agent["security_opt"]) == (["ALL"], True, ["no-new-privileges"])
@@ -84,13 +84,13 @@ INSTRUCTIONS = {
 
 
 def instructions() -> list[tuple[str, str]]:
-    """Of the Containerfile. Source: the Dockerfile reference, "Format": comments; a backslash continues a line."""
+    """The instructions of the Containerfile. Source: Dockerfile reference, "Format": comments, continued lines."""
     text = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
     lines = "\n".join(line for line in text.splitlines() if not line.startswith("#")).replace("\\\n", " ").splitlines()
     return [(line.split(" ", 1)[0], " ".join(line.split(" ", 1)[1].split())) for line in lines if line.strip()]
 
 
-def test_the_image_does_not_run_as_root_and_keeps_its_counters_in_a_volume() -> None:
+def test_the_image_runs_unprivileged_and_keeps_counters_in_a_volume() -> None:
     assert {name for name, _ in instructions()} <= INSTRUCTIONS
     last = dict(instructions())
     user, group = last["USER"].split(":")
@@ -112,6 +112,6 @@ def test_the_image_does_not_run_as_root_and_keeps_its_counters_in_a_volume() -> 
         "scripts/package_readme.py",
     ],
 )
-def test_what_the_image_is_built_from_is_let_through_to_it(name: str) -> None:
+def test_the_build_context_includes_all_that_the_image_copies(name: str) -> None:
     assert f"!{name}" in (PROJECT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert (PROJECT / name).exists()

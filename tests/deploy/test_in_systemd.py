@@ -1,4 +1,4 @@
-"""The service, the timer and the cron line where they run: in a Debian that has booted its own systemd."""
+"""The service, the timer and the cron line in a Debian that has booted its own systemd."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.deploy.machine import Machine
 
-# `make test` and whoever asks for "not long" leaves these out, `make test-systemd` runs them.
+# `make test` and "not long" deselect these; `make test-systemd` runs them.
 pytestmark = [pytest.mark.long, pytest.mark.systemd]
 
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/srv/wheels"}
@@ -28,19 +28,19 @@ SIMULATED = "[Service]\nExecStart=\nExecStart=/opt/wattpush/bin/wattpush --simul
 SIMULATED_ONCE = "[Service]\nExecStart=\nExecStart=/opt/wattpush/bin/wattpush --once --simulate\n"
 AS_SERVICE = ["setpriv", "--reuid=wattpush", "--regid=wattpush", "--init-groups"]
 SECONDS = 60.0
-"""How long a start, a restart or a push may take to be seen, on a busy machine."""
+"""How long a start, a restart or a push may take on a busy machine."""
 
 
 def configure(machine: Machine, hostname: str, url: str = GATEWAY, push: str = "", device: str = "") -> None:
     device = device or '[[device]]\nname = "cpu"\nchip = "ina260"\nbus = 1\naddress = 0x40\n'
     text = f'hostname = "{hostname}"\ninterval = "1s"\nsample_interval = "200ms"\nstate_dir = "/var/lib/wattpush"\n'
     text += f'[pushgateway]\nurl = "{url}"\n{push}\n'
-    # Written over, so that it keeps its owner and mode.
+    # Overwrite it, so that it keeps its owner and mode.
     (machine.root / "etc/wattpush/config.toml").write_text(text + device, encoding="utf-8")
 
 
 def pushed(machine: Machine, hostname: str, name: str) -> float | None:
-    """The value of a series of the device of a node, as it stands at the Pushgateway."""
+    """The value of a series of the node's device at the Pushgateway."""
     for labels, value in samples_of(machine.samples()).get(name, {}).items():
         if ("hostname", hostname) in labels and ("device", "cpu") in labels:
             return value
@@ -55,14 +55,14 @@ def arrives(machine: Machine, hostname: str) -> None:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     with booted(tmp_path_factory.mktemp("machine")) as machine:
         machine.do(INSTALL, environ=OFFLINE)
-        # As it was installed, before the tests write others.
+        # Check the installed one, before tests overwrite it.
         machine.do("cp", "/etc/wattpush/config.toml", "/srv/wattpush.toml")
         yield machine
 
 
 @pytest.fixture
 def machine(installed: Machine) -> Iterator[Machine]:
-    """With wattpush installed, its chips simulated and nothing running, before and after."""
+    """A machine with wattpush installed, simulated chips, and nothing running before or after."""
     installed.drop_in(SERVICE, SIMULATED)
     installed.drop_in(ONCE, SIMULATED_ONCE)
     yield installed
@@ -73,20 +73,20 @@ def machine(installed: Machine) -> Iterator[Machine]:
     installed.do("systemctl", "daemon-reload")
 
 
-def test_nothing_is_enabled_by_an_installation(machine: Machine) -> None:
+def test_an_installation_enables_nothing(machine: Machine) -> None:
     for unit in (SERVICE, TIMER):
         assert machine.run("systemctl", "is-enabled", unit).stdout.strip() == "disabled"
         assert not machine.is_active(unit)
 
 
-def test_the_units_have_nothing_that_this_systemd_does_not_know(machine: Machine) -> None:
+def test_this_systemd_knows_every_setting_of_the_units(machine: Machine) -> None:
     done = machine.run(
         "systemd-analyze", "verify", "--man=no", *(f"/etc/systemd/system/{unit}" for unit in (SERVICE, ONCE, TIMER))
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_service_is_active_once_it_has_said_so_and_pushes(machine: Machine) -> None:
+def test_the_service_becomes_active_when_ready_and_pushes(machine: Machine) -> None:
     configure(machine, "loop")
     machine.do("systemctl", "start", SERVICE)
     assert machine.show(SERVICE, "ActiveState") == "active"
@@ -94,13 +94,13 @@ def test_the_service_is_active_once_it_has_said_so_and_pushes(machine: Machine) 
     arrives(machine, "loop")
 
 
-def test_the_service_starts_where_there_is_no_network(machine: Machine) -> None:
+def test_the_service_starts_without_a_network(machine: Machine) -> None:
     configure(machine, "offline", "http://192.0.2.1:9091")
     machine.do("systemctl", "start", SERVICE)
     assert machine.show(SERVICE, "ActiveState") == "active"
 
 
-def test_the_service_has_no_privileges_and_fits_into_its_memory(machine: Machine) -> None:
+def test_the_service_has_no_privileges_and_fits_its_memory_limit(machine: Machine) -> None:
     configure(machine, "locked")
     machine.do("systemctl", "start", SERVICE)
     arrives(machine, "locked")
@@ -129,11 +129,11 @@ def test_a_stop_does_not_wait_for_a_gateway_that_hangs(machine: Machine) -> None
     machine.write("/srv/hang.py", HANG)
     machine.do("systemd-run", "--unit=hanging", "/usr/bin/python3", "/srv/hang.py")
     configure(machine, "stopped", "http://127.0.0.1:9099", push='timeout = "1h"')
-    # What is enabled is remembered after its end, and how it ended.
+    # systemd remembers the result of an enabled unit after its end.
     machine.do("systemctl", "enable", "--now", SERVICE)
     until((machine.root / "srv/asked").exists, "it pushes", SECONDS)
     machine.do("systemctl", "stop", SERVICE)
-    # Else it would be "timeout": the unit gives it five seconds.
+    # It would be "timeout" otherwise: the unit allows five seconds.
     assert machine.show(SERVICE, "Result") == "success"
     machine.do("systemctl", "stop", "hanging")
 
@@ -164,17 +164,17 @@ def test_an_agent_that_is_killed_is_restarted(machine: Machine) -> None:
     assert machine.show(SERVICE, "MainPID") != killed
 
 
-def test_a_bad_configuration_is_reported_and_not_tried_again(machine: Machine) -> None:
+def test_a_bad_configuration_is_reported_and_not_retried(machine: Machine) -> None:
     configure(machine, "bad", device='[[device]]\nname = "cpu"\nchip = "ina261"\n')
     assert machine.run("systemctl", "start", SERVICE).returncode != 0
-    # Between two tries it would be "auto-restart".
+    # Between two attempts it would be "auto-restart".
     assert settled(machine, SERVICE) == "failed"
     assert machine.show(SERVICE, "ExecMainStatus") == "78"
     assert machine.show(SERVICE, "NRestarts") == "0"
     assert "ina261" in machine.do("journalctl", "--no-pager", "--unit", SERVICE)
 
 
-def test_a_reload_reads_the_configuration_anew_within_the_sandbox(machine: Machine) -> None:
+def test_a_reload_works_within_the_sandbox(machine: Machine) -> None:
     configure(machine, "before")
     machine.do("systemctl", "start", SERVICE)
     process = machine.show(SERVICE, "MainPID")
@@ -184,7 +184,7 @@ def test_a_reload_reads_the_configuration_anew_within_the_sandbox(machine: Machi
     assert machine.show(SERVICE, "MainPID") == process
 
 
-def test_the_timer_takes_the_place_of_the_service_and_the_service_that_of_the_timer(machine: Machine) -> None:
+def test_timer_and_service_replace_each_other(machine: Machine) -> None:
     configure(machine, "either")
     machine.do("systemctl", "start", SERVICE)
     machine.do("systemctl", "start", TIMER)
@@ -194,9 +194,9 @@ def test_the_timer_takes_the_place_of_the_service_and_the_service_that_of_the_ti
     assert "cycle" not in machine.do("journalctl", "--no-pager", "--boot", "_PID=1")
 
 
-def test_the_timer_fires_and_each_time_one_reading_is_pushed(machine: Machine) -> None:
+def test_each_run_of_the_timer_pushes_one_reading(machine: Machine) -> None:
     configure(machine, "timed")
-    # Every 2 s instead of once a minute; the rest of the timer is as it is installed.
+    # Every 2 s instead of every minute; the rest of the timer is as installed.
     machine.drop_in(TIMER, "[Timer]\nOnCalendar=\nOnCalendar=*:*:0/2\nRandomizedDelaySec=0\n")
     machine.do("systemctl", "start", TIMER)
 
@@ -208,16 +208,16 @@ def test_the_timer_fires_and_each_time_one_reading_is_pushed(machine: Machine) -
     assert machine.run("systemctl", "is-failed", ONCE).returncode != 0
 
 
-def test_the_timer_as_it_is_installed_fires_within_two_minutes(machine: Machine) -> None:
+def test_the_installed_timer_fires_within_two_minutes(machine: Machine) -> None:
     machine.do("systemctl", "start", TIMER)
-    # None while a run is under way.
+    # None during a run.
     moment = until(lambda: machine.show(TIMER, "NextElapseUSecRealtime"), "the timer waits", SECONDS)
     next_seconds = int(machine.do("date", "+%s", "--date", moment))
     now_seconds = int(machine.do("date", "+%s"))
     assert now_seconds - 1 <= next_seconds <= now_seconds + 120
 
 
-def test_a_run_by_hand_beside_the_service_says_that_the_state_is_taken_and_disturbs_nothing(machine: Machine) -> None:
+def test_a_manual_run_beside_the_service_is_refused(machine: Machine) -> None:
     configure(machine, "beside")
     machine.do("systemctl", "start", SERVICE)
     assert machine.run("systemctl", "start", ONCE).returncode != 0
@@ -225,20 +225,20 @@ def test_a_run_by_hand_beside_the_service_says_that_the_state_is_taken_and_distu
     assert machine.is_active(SERVICE)
 
 
-def test_the_example_of_credentials_works_as_it_stands(machine: Machine) -> None:
+def test_the_example_of_credentials_works(machine: Machine) -> None:
     configure(machine, "secret", push='username = "node"\npassword_file = "password"')
     machine.write("/etc/wattpush/password", "hunter2\n", 0o600)
     example = (PROJECT / "deploy/systemd/examples/credentials.conf").read_text(encoding="utf-8")
     machine.drop_in(SERVICE, example, "credentials.conf")
     machine.do("systemctl", "start", SERVICE)
-    # It reads the file for every push; without it, nothing would be pushed.
+    # Every push reads the file; without it, no push would arrive.
     arrives(machine, "secret")
 
 
-def test_a_chip_of_the_kernel_is_read_within_the_sandbox(machine: Machine) -> None:
+def test_a_kernel_chip_is_read_within_the_sandbox(machine: Machine) -> None:
     for name, text in {"name": "ina3221", "in1_label": "VDD_IN", "in1_input": "5000", "curr1_input": "1200"}.items():
         machine.write(f"/srv/hwmon/hwmon0/{name}", f"{text}\n")
-    # This kernel has no such chip: a folder takes the place of the one in sysfs, below the same read-only /sys.
+    # This kernel has no such chip: a folder stands in for the one in sysfs, below the same read-only /sys.
     machine.drop_in(
         SERVICE,
         "[Service]\nExecStart=\nExecStart=/opt/wattpush/bin/wattpush\n"
@@ -261,13 +261,13 @@ for name in ("i2c-1", "other"):
 """
 
 
-def test_the_sandbox_lets_the_i2c_buses_through_and_no_other_device(machine: Machine) -> None:
-    """No kernel module makes buses here, so the way ends where a driver is looked for: ENXIO, after all permissions."""
+def test_the_sandbox_allows_i2c_buses_and_no_other_device(machine: Machine) -> None:
+    """No driver provides buses here, so opening one ends in ENXIO, which comes after all permission checks."""
     machine.write("/srv/devices", machine.do("cat", "/proc/devices").replace("\n\nBlock", "\n 89 i2c\n\nBlock"))
     machine.write("/srv/open.py", OPEN_DEVICES)
     machine.do("mount", "--bind", "/srv/devices", "/proc/devices")
     try:
-        # Of the same kind but for its number: nothing else than the sandbox tells them apart.
+        # The same kind of device with another number: only the sandbox distinguishes them.
         for name, major in (("i2c-1", "89"), ("other", "90")):
             machine.do("mknod", "--mode=660", f"/dev/{name}", "c", major, "1")
             machine.do("chgrp", "i2c", f"/dev/{name}")
@@ -284,7 +284,7 @@ LISTEN_AS_LIBUSB = "[Service]\nExecStart=\nExecStart=/usr/bin/python3 -c 'import
 """AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT: without it, libusb does not start."""
 
 
-def test_the_change_for_usb_adapters_lets_libusb_through_the_sandbox_and_nothing_else_does(machine: Machine) -> None:
+def test_only_the_usb_drop_in_lets_libusb_through_the_sandbox(machine: Machine) -> None:
     (change,) = re.findall(r"```systemd\n(.*?)```", (PROJECT / "docs/boards.md").read_text(encoding="utf-8"), re.DOTALL)
     machine.drop_in(ONCE, LISTEN_AS_LIBUSB)
     assert machine.run("systemctl", "start", ONCE).returncode != 0
@@ -292,7 +292,7 @@ def test_the_change_for_usb_adapters_lets_libusb_through_the_sandbox_and_nothing
     machine.do("systemctl", "start", ONCE)
 
 
-def test_there_is_one_set_of_counters_whoever_runs_it(machine: Machine) -> None:
+def test_every_user_shares_one_set_of_counters(machine: Machine) -> None:
     by_hand = ["/opt/wattpush/bin/wattpush", "--once", "--simulate"]
     assert 'state_dir = "/var/lib/wattpush"' in machine.read("/srv/wattpush.toml").splitlines()
     configure(machine, "hand")
@@ -307,7 +307,7 @@ def test_there_is_one_set_of_counters_whoever_runs_it(machine: Machine) -> None:
     machine.do("systemctl", "start", SERVICE)
 
 
-def test_an_upgrade_restarts_what_runs_and_keeps_configuration_and_counters(machine: Machine) -> None:
+def test_an_upgrade_restarts_the_service_and_keeps_its_counters(machine: Machine) -> None:
     configure(machine, "upgraded")
     machine.do("systemctl", "start", SERVICE)
     arrives(machine, "upgraded")
@@ -328,7 +328,7 @@ def test_an_upgrade_restarts_what_runs_and_keeps_configuration_and_counters(mach
     until(lambda: joules() > before, "the counter goes on", SECONDS)
 
 
-def test_an_upgrade_whose_version_refuses_the_configuration_leaves_the_old_one_running(machine: Machine) -> None:
+def test_an_upgrade_that_refuses_the_configuration_keeps_the_old_version(machine: Machine) -> None:
     configure(machine, "kept")
     machine.do("systemctl", "start", SERVICE)
     process, environment = machine.show(SERVICE, "MainPID"), machine.do("readlink", "/opt/wattpush/bin")
@@ -341,7 +341,7 @@ def test_an_upgrade_whose_version_refuses_the_configuration_leaves_the_old_one_r
 
 
 def cron_command() -> str:
-    """What cron hands to the shell."""
+    """The command that cron hands to the shell."""
     line: str
     (line,) = re.findall(
         r"^\* \* \* \* \* wattpush (.*)$", (PROJECT / "deploy/cron/wattpush").read_text(encoding="utf-8"), re.MULTILINE
@@ -359,21 +359,21 @@ def test_the_cron_line_does_nothing_where_systemd_runs(machine: Machine) -> None
     assert pushed(machine, "cron-beside", "wattpush_device_up") is None
 
 
-def test_the_cron_line_pushes_where_no_systemd_runs(machine: Machine) -> None:
+def test_the_cron_line_pushes_without_systemd(machine: Machine) -> None:
     configure(machine, "cron")
     without_systemd = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run/systemd && exec "$@"', "sh"]
     machine.do(*without_systemd, *AS_CRON, cron_command(), environ=CRON_ENVIRON)
     assert pushed(machine, "cron", "wattpush_device_up") == 1
 
 
-def test_every_command_of_the_installation_page_works_one_after_the_other(tmp_path: Path) -> None:
-    """Those in blocks of `sh`; blocks of `shell` need what is not here: pip's registry, pipx, Docker."""
+def test_the_commands_of_the_installation_page_work_in_order(tmp_path: Path) -> None:
+    """The blocks of `sh`; blocks of `shell` need more than this machine has: PyPI, pipx, Docker."""
     page = (PROJECT / "docs" / "install.md").read_text(encoding="utf-8")
     commands = "".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).splitlines()
     assert len(commands) > 10
     with booted(tmp_path) as machine:
         machine.write("/usr/local/bin/sudo", '#!/bin/sh\nexec "$@"\n', 0o755)
-        # No chips here: all that the page does not say.
+        # Simulated chips: the only thing that the page does not say.
         machine.drop_in(SERVICE, SIMULATED)
         machine.drop_in(ONCE, SIMULATED_ONCE)
         for command in commands:
@@ -381,7 +381,7 @@ def test_every_command_of_the_installation_page_works_one_after_the_other(tmp_pa
         assert not (machine.root / "opt/wattpush").exists()
 
 
-def test_an_uninstall_leaves_the_configuration_and_the_counters_and_a_purge_leaves_nothing(tmp_path: Path) -> None:
+def test_an_uninstall_keeps_configuration_and_counters_and_a_purge_nothing(tmp_path: Path) -> None:
     with booted(tmp_path) as machine:
         before = machine.files()
         machine.do(INSTALL, environ=OFFLINE)
@@ -403,7 +403,7 @@ def test_an_uninstall_leaves_the_configuration_and_the_counters_and_a_purge_leav
         assert "wattpush" not in machine.do("systemctl", "list-units", "--all", "wattpush*", "--no-legend")
 
 
-def test_the_debian_package_installs_without_a_network_runs_upgrades_and_leaves_nothing(tmp_path: Path) -> None:
+def test_the_debian_package_installs_offline_upgrades_and_purges(tmp_path: Path) -> None:
     inside = f"/srv/wattpush/dist/wattpush_{__version__}_all.deb"
     with booted(tmp_path) as machine:
         before = machine.files()

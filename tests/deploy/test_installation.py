@@ -1,4 +1,4 @@
-"""Installation without booting anything: what install.sh refuses, and what the Debian package is made of."""
+"""Installation without booting a machine: what install.sh refuses, and the contents of the Debian package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOBODY = 65534
 def install(*arguments: str, is_root: bool = True) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-s", "--", *arguments],
-        # Somebody else may not be let into the folder of the project, so the script comes through the pipe.
+        # Another user may not be able to enter the project's folder, so the script comes through a pipe.
         input=INSTALL.read_text(encoding="utf-8"),
         cwd="/",
         capture_output=True,
@@ -29,20 +29,20 @@ def install(*arguments: str, is_root: bool = True) -> subprocess.CompletedProces
     )
 
 
-def test_whoever_is_not_root_is_told_to_be() -> None:
+def test_installing_without_root_is_refused() -> None:
     done = install(is_root=False)
     assert done.returncode == 77
     assert "please run this as root: sudo" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--remove"], ["--purge"], ["somewhere"]], ids=lambda given: given[0])
-def test_an_argument_that_makes_no_sense_is_refused_before_anything_is_done(arguments: list[str]) -> None:
+def test_a_bad_argument_is_refused_before_any_change(arguments: list[str]) -> None:
     done = install(*arguments)
     assert done.returncode == 64
     assert arguments[0] in done.stderr
 
 
-def test_help_says_what_each_way_to_call_it_does() -> None:
+def test_help_describes_every_option() -> None:
     done = subprocess.run([INSTALL, "--help"], capture_output=True, text=True, timeout=60, check=True)
     assert "deploy/install.sh --uninstall --purge" in done.stdout
     assert "set -euo" not in done.stdout
@@ -59,7 +59,7 @@ def pure(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-build.txt"])
-def test_of_the_pinned_packages_only_the_compiled_one_is_left_out_and_every_other_keeps_its_hashes(name: str) -> None:
+def test_only_the_compiled_package_is_dropped_from_the_pins(name: str) -> None:
     before, after = (PROJECT / name).read_text(encoding="utf-8"), pure(name)
 
     def packages(text: str) -> dict[str, list[str]]:
@@ -70,11 +70,11 @@ def test_of_the_pinned_packages_only_the_compiled_one_is_left_out_and_every_othe
     expected.pop("sysv-ipc", None)
     assert packages(after) == expected
     assert all(packages(after).values())
-    # No marker is left: every Python gets every package.
+    # No marker remains: every Python gets every package.
     assert ";" not in after
 
 
-def test_nothing_of_the_agent_imports_the_package_that_is_left_out() -> None:
+def test_the_agent_never_imports_the_dropped_package() -> None:
     code = "import sys; sys.modules['sysv_ipc'] = None; from agent.__main__ import main; sys.exit(main())"
     config = PROJECT / "config.toml.example"
     command = ["-c", code, "--config", str(config), "--once", "--dry-run", "--simulate"]
@@ -102,7 +102,7 @@ SHELL_BLOCKS = re.findall(
 
 
 @pytest.mark.parametrize("block", SHELL_BLOCKS, ids=range(len(SHELL_BLOCKS)))
-def test_commands_in_the_installation_page_are_commands_and_name_files_that_exist(block: str) -> None:
+def test_documented_installation_commands_parse_and_their_files_exist(block: str) -> None:
     subprocess.run(["bash", "-n"], input=block, text=True, check=True, timeout=60)
     for file in re.findall(r"(?<![/\w])deploy/[\w./-]+", block):
         assert (PROJECT / file).exists(), file

@@ -1,4 +1,4 @@
-"""install.sh and the package's postinst as they are, in a folder that takes the place of the system."""
+"""install.sh and the package's postinst, unmodified, with a folder that stands in for the system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROJECT = Path(__file__).parents[2]
 
 PYTHON = """\
 #!/bin/sh
-# Makes environments that answer as real ones, without fetching anything.
+# Creates environments that behave like real ones and downloads nothing.
 echo "$0 $*" >>"$CALLS"
 case "$*" in
 -) cat >/dev/null ;;
@@ -29,7 +29,7 @@ esac
 """
 
 STAND_INS = {
-    # Root's rights are pretended, so that nothing here needs them; nor can anything here do harm if it has them.
+    # Pretend to be root: nothing here needs its rights, or can do harm with them.
     "id": "echo 0",
     "install": 'for word; do case $word in -o | -g | root | wattpush) ;; *) set -- "$@" "$word" ;; esac; shift; done\n'
     'exec "$REAL_INSTALL" "$@"',
@@ -40,11 +40,11 @@ STAND_INS = {
 }
 
 SCRIPTS = {"deploy/install.sh": [], "deploy/debian/postinst": ["configure", ""]}
-"""Both bring the example; with what dpkg hands to the second at a first installation."""
+"""Both install the example; the second with dpkg's arguments of a first installation."""
 
 
 class System:
-    """A folder in the place of /."""
+    """A folder that stands in for /."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -65,7 +65,7 @@ class System:
         return path
 
     def run(self, script: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        """A script of the project, with its absolute paths led into the folder."""
+        """Run a script of the project with its absolute paths moved into the folder."""
         project = self.root / "srv/wattpush"
         shutil.copytree(PROJECT / "deploy", project / "deploy", dirs_exist_ok=True)
         for name in ("config.toml.example", "requirements.txt", "requirements-build.txt"):
@@ -91,7 +91,7 @@ class System:
         )
 
     def install(self, **environ: str) -> str:
-        """What install.sh says while it succeeds."""
+        """The output of install.sh, which must succeed."""
         done = self.run("deploy/install.sh", **environ)
         assert done.returncode == 0, done.stderr
         return done.stderr
@@ -105,20 +105,20 @@ def system(tmp_path: Path) -> System:
     return System(tmp_path)
 
 
-def test_the_interpreter_that_is_named_is_taken_with_a_space_in_its_path_too(system: System) -> None:
+def test_the_named_interpreter_is_used_even_with_a_space_in_its_path(system: System) -> None:
     system.install()
     assert f"{system.python} -m venv {system.root}/opt/wattpush/a\n" in system.calls()
     assert (system.root / "opt/wattpush/bin").readlink() == Path("a/bin")
 
 
-def test_an_interpreter_that_is_named_and_cannot_be_used_is_not_replaced_by_another(system: System) -> None:
+def test_an_unusable_named_interpreter_is_not_replaced(system: System) -> None:
     done = system.run("deploy/install.sh", PYTHON="/nowhere/my python")
     assert done.returncode == 1
     assert "PYTHON=/nowhere/my python cannot be used\nwattpush: needs Python 3.10 or newer" in done.stderr
     assert not (system.root / "opt/wattpush").exists()
 
 
-def test_packages_that_are_listed_are_installed_again_at_every_upgrade(system: System) -> None:
+def test_every_upgrade_installs_the_listed_packages(system: System) -> None:
     system.install()
     assert "packages.txt" not in system.calls()
     listed = system.root / "etc/wattpush/packages.txt"
@@ -138,9 +138,7 @@ def test_a_system_without_a_configuration_gets_the_example(system: System, scrip
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_configuration_that_is_a_link_to_a_place_that_is_not_there_now_is_left_as_it_is(
-    system: System, script: str
-) -> None:
+def test_a_configuration_that_is_a_dangling_link_is_kept(system: System, script: str) -> None:
     system.config.parent.mkdir()
     system.config.symlink_to("/media/card/config.toml")
     done = system.run(script, *SCRIPTS[script])
@@ -151,7 +149,7 @@ def test_a_configuration_that_is_a_link_to_a_place_that_is_not_there_now_is_left
 
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize(("line", "told"), [("interval = '15s'", 1), ('state_dir = "/srv/counters"', 0)])
-def test_who_has_a_configuration_without_a_folder_for_the_counters_is_told_what_comes_of_it(
+def test_a_configuration_without_a_state_folder_is_warned_about(
     system: System, script: str, line: str, told: int
 ) -> None:
     system.config.parent.mkdir()
@@ -163,9 +161,7 @@ def test_who_has_a_configuration_without_a_folder_for_the_counters_is_told_what_
 
 
 @pytest.mark.parametrize(("enabled", "told"), [("nothing", 1), ("wattpush.service", 0), ("wattpush-once.timer", 0)])
-def test_who_has_enabled_neither_the_service_nor_the_timer_is_told_of_both(
-    system: System, enabled: str, told: int
-) -> None:
+def test_service_and_timer_are_offered_when_neither_is_enabled(system: System, enabled: str, told: int) -> None:
     assert system.install(ENABLED=enabled).count("no unit is enabled") == told
     assert "systemctl daemon-reload" in system.calls()
     assert "systemctl enable" not in system.calls()

@@ -1,4 +1,4 @@
-"""The units as files: what systemd's own tools say of them, and that they agree with each other."""
+"""The unit files: systemd's own tools accept them, and they agree with each other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parents[2]
 UNITS = PROJECT / "deploy" / "systemd"
 SERVICES = ("wattpush.service", "wattpush-once.service")
 MOST_EXPOSED = 1.3
-"""Of 10, as `systemd-analyze security` counts; it calls everything below 2 OK."""
+"""The exposure out of 10, by `systemd-analyze security`; it rates everything below 2 as OK."""
 
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -34,7 +34,7 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def unit(name: str) -> dict[str, dict[str, list[str]]]:
-    """Sections of a unit: each key's values, in their order."""
+    """The sections of a unit, with the values of each key in order."""
     sections: dict[str, dict[str, list[str]]] = {}
     section: dict[str, list[str]] = {}
     for line in (UNITS / name).read_text(encoding="utf-8").splitlines():
@@ -55,7 +55,7 @@ def test_the_sandbox_leaves_little_exposed(name: str) -> None:
 
 
 def test_systemd_understands_every_line_of_the_units(tmp_path: Path) -> None:
-    # Only the program is another one: where nothing is installed, there is none at its place.
+    # Only the program differs: without an installation, the real path does not exist.
     for path in (*UNITS.glob("*.service"), *UNITS.glob("*.timer")):
         text = path.read_text(encoding="utf-8").replace("/opt/wattpush/bin/wattpush", "/bin/true")
         (tmp_path / path.name).write_text(text, encoding="utf-8")
@@ -71,7 +71,7 @@ SYSTEMD_BLOCKS = [
 
 
 @pytest.mark.parametrize("block", SYSTEMD_BLOCKS, ids=range(len(SYSTEMD_BLOCKS)))
-def test_systemd_understands_every_change_of_a_unit_in_a_document(block: str, tmp_path: Path) -> None:
+def test_systemd_understands_every_documented_drop_in(block: str, tmp_path: Path) -> None:
     name = "wattpush-once.timer" if "[Timer]" in block else "wattpush.service"
     for path in (*UNITS.glob("*.service"), *UNITS.glob("*.timer")):
         text = path.read_text(encoding="utf-8").replace("/opt/wattpush/bin/wattpush", "/bin/true")
@@ -81,7 +81,7 @@ def test_systemd_understands_every_change_of_a_unit_in_a_document(block: str, tm
     (folder / "override.conf").write_text(block, encoding="utf-8")
     done = analyze("verify", "--man=no", tmp_path / name)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    # It is read at all: a key that does not exist is found in the same place.
+    # The drop-in is read: an unknown key in the same file is reported.
     (folder / "override.conf").write_text(block + "NoSuchKey=1\n", encoding="utf-8")
     assert "NoSuchKey" in analyze("verify", "--man=no", tmp_path / name).stderr
 
@@ -97,7 +97,7 @@ def test_the_one_shot_has_the_sandbox_of_the_service() -> None:
     }
 
 
-def test_nothing_waits_for_a_network_or_hides_the_buses() -> None:
+def test_no_unit_waits_for_a_network_or_hides_the_buses() -> None:
     for name in SERVICES:
         sections = unit(name)
         assert "network-online.target" not in str(sections)
@@ -112,7 +112,7 @@ CRON_LINE = next(
 
 @pytest.fixture
 def cron(tmp_path: Path) -> Callable[[], str]:
-    """Run what cron hands to the shell, with a folder in the place of /; what has run by then, and what was logged."""
+    """Run the cron line with a folder that stands in for /; the commands that it ran and what it logged."""
     for folder in ("bin", "opt/wattpush/bin", "run", "var/lib/wattpush"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "log").touch()
@@ -126,18 +126,18 @@ def cron(tmp_path: Path) -> Callable[[], str]:
         done = subprocess.run(
             ["sh", "-c", command], env=environ, capture_output=True, text=True, timeout=60, check=False
         )
-        # cron sends what is printed by mail, each minute.
+        # cron would mail any output, every minute.
         assert (done.stdout, done.stderr) == ("", "")
         return (tmp_path / "log").read_text()
 
     return run
 
 
-def test_the_cron_line_runs_once_with_a_splay_and_logs_what_is_said(cron: Callable[[], str]) -> None:
+def test_the_cron_line_runs_once_with_a_splay_and_logs_its_output(cron: Callable[[], str]) -> None:
     assert cron() == "wattpush --once --splay 45s\n"
 
 
-def test_the_cron_line_does_nothing_where_systemd_runs_or_the_program_is_gone(
+def test_the_cron_line_does_nothing_under_systemd_or_without_the_program(
     cron: Callable[[], str], tmp_path: Path
 ) -> None:
     (tmp_path / "run/systemd/system").mkdir(parents=True)
@@ -147,9 +147,7 @@ def test_the_cron_line_does_nothing_where_systemd_runs_or_the_program_is_gone(
     assert cron() == ""
 
 
-def test_the_cron_line_does_nothing_while_the_run_before_it_is_not_done(
-    cron: Callable[[], str], tmp_path: Path
-) -> None:
+def test_the_cron_line_does_nothing_while_the_previous_run_goes_on(cron: Callable[[], str], tmp_path: Path) -> None:
     with (tmp_path / "var/lib/wattpush/cron.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert cron() == ""
@@ -157,5 +155,5 @@ def test_the_cron_line_does_nothing_while_the_run_before_it_is_not_done(
 
 
 def test_the_cron_line_has_no_percent_sign() -> None:
-    # cron makes a new line of it.
+    # cron turns it into a newline.
     assert "%" not in CRON_LINE

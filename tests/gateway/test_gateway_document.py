@@ -1,4 +1,4 @@
-"""docs/gateway.md followed from start to end: its commands run, its files are used, by a real nginx and Pushgateway.
+"""Follows docs/gateway.md from start to end: runs its commands, uses its files, with a real nginx and Pushgateway.
 
 Only what would change this machine is kept from it: /etc and /var are folders of the test, ports are free ones, the
 gateway is called localhost, and packages, services and firewall are named but not touched.
@@ -63,7 +63,7 @@ def block(language: str) -> str:
 
 @dataclass
 class Site:
-    """What following the document has made.
+    """The site that results from following the document.
 
     Attributes:
         gateway_url: the Pushgateway itself, which only the machine of the gateway can reach.
@@ -104,7 +104,7 @@ class Site:
             yield sink
 
     def ask(self, method: str, target: str, *, password: str | None = None, body: bytes = b"") -> int:
-        """The status of one request, sent as it stands."""
+        """The status of one request, sent verbatim."""
         tls = ssl.create_default_context(cafile=str(self.root / "etc/wattpush/ca.pem"))
         connection = http.client.HTTPSConnection("localhost", self.port, timeout=20, context=tls)
         headers = {}
@@ -193,13 +193,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def _without_ipv6(text: str) -> str:
-    """Without the line for IPv6 where this machine has none."""
+    """The site without its line for IPv6 if this machine has no IPv6."""
     if Path("/proc/net/if_inet6").exists() and "lo" in Path("/proc/net/if_inet6").read_text():
         return text
     return re.sub(r".*\[::1\].*\n", "", text)
 
 
-def test_the_check_at_the_end_of_the_document_is_all_ok(site: Site) -> None:
+def test_the_check_at_the_end_of_the_document_passes(site: Site) -> None:
     lines = [line.split()[:2] for line in site.checked.splitlines()]
     assert lines == [
         ["ok", f"{site.config}:"],
@@ -211,7 +211,7 @@ def test_the_check_at_the_end_of_the_document_is_all_ok(site: Site) -> None:
     until(lambda: groups_of(site.gateway_url, "power") == {}, "nothing is left, once the deletion is done")
 
 
-def test_nothing_but_what_the_document_says_is_asked_of_the_machine(site: Site) -> None:
+def test_the_document_names_every_package_that_it_needs(site: Site) -> None:
     assert site.calls == [
         "apt-get install prometheus-pushgateway nginx openssl",
         "systemctl restart prometheus-pushgateway",
@@ -224,7 +224,7 @@ def test_nothing_but_what_the_document_says_is_asked_of_the_machine(site: Site) 
     ]
 
 
-def test_secrets_are_for_their_owners_only(site: Site) -> None:
+def test_only_owners_can_read_secrets(site: Site) -> None:
     modes = {
         file: (site.root / file).stat().st_mode & 0o777
         for file in ("password", "etc/wattpush/password", "etc/nginx/wattpush/htpasswd", "etc/nginx/wattpush/key.pem")
@@ -232,7 +232,7 @@ def test_secrets_are_for_their_owners_only(site: Site) -> None:
     assert modes == dict(zip(modes, (0o600, 0o600, 0o640, 0o600), strict=True))
 
 
-def test_the_real_agent_pushes_through_it(site: Site) -> None:
+def test_the_real_agent_pushes_through_the_site(site: Site) -> None:
     ended = run("--config", site.config, "--simulate", "--once", environ=site.environ | _state(site))
     assert ended.returncode == 0, ended.stderr
     found = groups_of(site.gateway_url, "power")
@@ -246,9 +246,7 @@ def _state(site: Site) -> dict[str, str]:
     return {"STATE_DIRECTORY": str(site.root / "state")}
 
 
-def test_with_a_wrong_password_the_agent_and_the_check_end_with_76_and_nothing_arrives(
-    site: Site, tmp_path: Path
-) -> None:
+def test_a_wrong_password_ends_in_76_and_delivers_nothing(site: Site, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("wrong\n")
     (tmp_path / "password").chmod(0o600)
     environ = {**site.environ, "CREDENTIALS_DIRECTORY": str(tmp_path), **_state(site)}
@@ -262,7 +260,7 @@ def test_with_a_wrong_password_the_agent_and_the_check_end_with_76_and_nothing_a
 
 
 @pytest.mark.parametrize("device", ["rack 1/left", "a b", "ä", "100%", "a+b?c#d", "a%2Fb", "@base64"])
-def test_a_device_name_arrives_as_it_is_however_odd(site: Site, device: str) -> None:
+def test_any_device_name_arrives_unchanged(site: Site, device: str) -> None:
     with site.sink(job="odd names") as sink:
         assert push_one(sink).error is None
         (result,) = sink.push([group(device)], PATIENT_SECONDS)
@@ -295,7 +293,7 @@ def test_a_device_name_arrives_as_it_is_however_odd(site: Site, device: str) -> 
         ("DELETE", "/push/metrics/job/allowed", 202),
     ],
 )
-def test_with_the_password_groups_can_be_pushed_and_deleted_and_nothing_else(
+def test_the_password_allows_pushing_and_deleting_groups_only(
     site: Site, method: str, target: str, status: int
 ) -> None:
     assert site.ask(method, target, password=site.password) == status
@@ -307,7 +305,7 @@ def test_a_body_larger_than_any_push_is_refused(site: Site) -> None:
     assert site.ask("PUT", "/push/metrics/job/large", password=site.password, body=bytes(2 * 2**20)) == 413
 
 
-def test_nodes_of_64_devices_behind_one_address_are_not_slowed_down(site: Site) -> None:
+def test_nodes_of_64_devices_behind_one_address_are_not_throttled(site: Site) -> None:
     with site.sink(job="many") as sink:
         for _ in range(4):
             results = sink.push(groups(64), PATIENT_SECONDS)
@@ -317,7 +315,7 @@ def test_nodes_of_64_devices_behind_one_address_are_not_slowed_down(site: Site) 
 
 @contextlib.contextmanager
 def changed(site: Site, folder: Path, *changes: tuple[str, str]) -> Iterator[Site]:
-    """The same site on a port of its own, by an nginx of its own, with some of its lines changed."""
+    """The same site with some lines changed, on another port of another nginx."""
     (folder / "sites").mkdir()
     port = free_port()
     text = (site.root / "etc/nginx/conf.d/wattpush.conf").read_text().replace(f":{site.port} ssl", f":{port} ssl")
@@ -329,17 +327,13 @@ def changed(site: Site, folder: Path, *changes: tuple[str, str]) -> Iterator[Sit
         yield replace(site, port=port, complaints=complaints)
 
 
-def test_who_asks_far_too_often_is_told_to_come_again_before_the_password_is_looked_at(
-    site: Site, tmp_path: Path
-) -> None:
+def test_excessive_requests_get_429_before_the_password_is_checked(site: Site, tmp_path: Path) -> None:
     with changed(site, tmp_path, ("rate=100r/s", "rate=1r/m"), ("burst=1000", "burst=5")) as strict:
         asked = [strict.ask("PUT", "/push/metrics/job/power", password="guessed") for _ in range(10)]
     assert asked == [401] * 6 + [429] * 4
 
 
-def test_while_the_pushgateway_is_away_a_push_is_tried_again_and_fails_only_for_the_moment(
-    site: Site, tmp_path: Path
-) -> None:
+def test_pushes_retry_while_the_pushgateway_is_down(site: Site, tmp_path: Path) -> None:
     nobody = (r"server 127\.0\.0\.1:\d+;", f"server 127.0.0.1:{free_port()};")
     with changed(site, tmp_path, nobody) as headless, headless.sink(clock=TurnedClock()) as sink:
         result = push_one(sink)
@@ -348,11 +342,11 @@ def test_while_the_pushgateway_is_away_a_push_is_tried_again_and_fails_only_for_
     assert "502 Bad Gateway" in message(result)
 
 
-def test_nginx_has_nothing_to_complain_of(site: Site) -> None:
+def test_nginx_logs_no_complaints(site: Site) -> None:
     assert [line for line in site.complaints if "[emerg]" in line or "[warn]" in line or "[alert]" in line] == []
 
 
-def test_the_drop_in_hands_the_password_on_under_the_name_that_the_configuration_uses() -> None:
+def test_drop_in_and_configuration_use_the_same_credential_name() -> None:
     unit = configparser.ConfigParser()
     unit.read_string(block("ini"))
     name, _, file = unit["Service"]["LoadCredential"].partition(":")
@@ -360,7 +354,7 @@ def test_the_drop_in_hands_the_password_on_under_the_name_that_the_configuration
     assert f"sudo install -m 600 password {file}" in DOCUMENT
 
 
-def test_prometheus_takes_its_configuration_and_keeps_the_labels(tmp_path: Path) -> None:
+def test_prometheus_accepts_the_configuration_and_keeps_the_labels(tmp_path: Path) -> None:
     (job,) = yaml.safe_load(block("yaml"))["scrape_configs"]
     assert job["honor_labels"] is True
     assert job["static_configs"] == [{"targets": ["127.0.0.1:9091"]}]

@@ -16,6 +16,6 @@ DATABASES = {"prometheus": prometheus_of, "victoria-metrics": victoria_metrics_o
 
 @pytest.fixture(scope="session", params=["prometheus", pytest.param("victoria-metrics", marks=pytest.mark.long)])
 def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """One for all tests of a database: it takes a quarter of a minute to be ready."""
+    """One fleet for all tests of a database: it takes a quarter of a minute to start."""
     with running_fleet(tmp_path_factory.mktemp("fleet"), DATABASES[request.param]) as running:
         yield running

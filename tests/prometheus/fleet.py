@@ -33,12 +33,12 @@ ALIVE = ("node-d", "node-n", "node-s")
 STALE_SECONDS = 8
 READY_SECONDS = 300.0
 Series = dict[tuple[tuple[str, str], ...], float]
-"""Values by labels, without the name of the metric."""
+"""Values by labels, without the metric name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What a database knew of it at one moment, at which all queries are evaluated.
+    """The state of the fleet in a database at one moment, at which all queries are evaluated.
 
     Attributes:
         url: of the database.
@@ -51,14 +51,14 @@ class Fleet:
     lived_seconds: float
 
     def query(self, expression: str) -> Series:
-        """What a table or a number shows."""
+        """The values that a table or a number shows."""
         data = ask(self.url, "query", query=expression, time=self.at_seconds)
         if data["resultType"] == "scalar":
             return {(): float(data["result"][1])}
         return {_labels(one["metric"]): float(one["value"][1]) for one in data["result"]}
 
     def last_of_range(self, expression: str) -> Series:
-        """The right end of what a time series shows: points one second apart, the last one at the moment."""
+        """The right end of a time series: points one second apart, the last one at this moment."""
         data = ask(self.url, "query_range", query=expression, start=self.at_seconds - 3, end=self.at_seconds, step=1)
         return {
             _labels(one["metric"]): float(one["values"][-1][1])
@@ -67,7 +67,7 @@ class Fleet:
         }
 
     def label_values(self, series: str, label: str) -> set[str]:
-        """What `label_values(series, label)` of a dashboard's variable gives."""
+        """The values of `label_values(series, label)`, as a dashboard variable gets them."""
         asked: dict[str, str | float] = {"match[]": series, "start": self.at_seconds - 60, "end": self.at_seconds}
         found = ask(self.url, "series", **asked)
         return {one[label] for one in found if label in one}
@@ -79,7 +79,7 @@ def _labels(metric: dict[str, str]) -> tuple[tuple[str, str], ...]:
 
 @contextlib.contextmanager
 def running_fleet(folder: Path, database_of: Callable[[Path], AbstractContextManager[str]]) -> Iterator[Fleet]:
-    """A fleet that has been running for long enough to be asked anything, and the database that scrapes it."""
+    """A fleet that has run long enough for every query, and the database that scrapes it."""
     begun_seconds = time.time()
     with contextlib.ExitStack() as stack:
         gateway = stack.enter_context(running_pushgateway())
@@ -127,7 +127,7 @@ def _traces(folder: Path) -> list[str]:
 
 
 def _prometheus_config(folder: Path, gateway: str, listen: str) -> Path:
-    """The files of deploy/, in a hurry: other targets, and seconds instead of minutes and days."""
+    """The files of deploy/, sped up: other targets, and seconds instead of minutes and days."""
     shutil.copytree(DEPLOYED / "rules", folder / "rules")
     config = folder / "prometheus.yml"
     config.write_text(
@@ -156,7 +156,7 @@ def _replaced(text: str, *changes: tuple[str, str]) -> str:
 
 
 _COUNTS = {
-    # Every device of the three that live, and no more.
+    # Every device of the three running nodes, and no others.
     "count(wattpush:device_watts:fresh)": 9,
     "count(wattpush:device_age:seconds)": 12,
     "count(wattpush:device_kwh:increase1d)": 12,
@@ -164,26 +164,26 @@ _COUNTS = {
     "count(wattpush:device_cost:increase30d)": 12,
     "count(wattpush:node_age:fresh)": 3,
     "count(wattpush:node_age:seconds)": 4,
-    # All targets answered the last scrape: of one that did not, the rules above may still hold what it said before.
+    # All targets answered the last scrape: the rules may still hold old values of one that did not.
     "count(wattpush_device_watts)": 12,
-    # Energy of more than the four seconds that tests go by, in what is counted and in what rules have made of it.
+    # More energy than in the four seconds that tests use, in the counters and in the recorded series.
     "count(increase(wattpush_device_measured_seconds_total[1h]) > 5)": 9,
     "count(wattpush:device_kwh:increase1d{device='disk'} * 3.6e6 > 5 * 6)": 3,
     "count(wattpush:device_kwh:increase30d{device='disk'} * 3.6e6 > 5 * 6)": 3,
-    # Enough of everything for the shortest window.
+    # Enough samples of everything for the shortest window.
     "count(rate(wattpush_device_measured_seconds_total[8s]) > 0)": 9,
     "count(rate(process_cpu_seconds_total{hostname!=''}[8s]))": 4,
     "count(rate(process_cpu_seconds_total{hostname=~'node-[dns]'}[8s]) > 0)": 3,
     "count(wattpush_agent_push_seconds)": 2,
     "count(ALERTS{alertname='WattpushSimulated', alertstate='firing'})": 3,
-    # Nothing but what came after the first seconds, when a rate may still be counted from its first sample.
+    # Only samples after the first seconds, in which a rate may still start at its first sample.
     "count(wattpush_device_measured_seconds_total offset 9s > 0)": 9,
 }
 
 
 def _ready(url: str) -> float | None:
-    """A moment at which everything is there; else None."""
-    # Of what is younger, something may still be on its way into the storage, and the same question be answered anew.
+    """A moment at which all data is complete, or None."""
+    # Younger samples may still be on their way into the storage, and change the answer.
     at_seconds = round(time.time() - 3, 3)
     for expression, count in _COUNTS.items():
         data: Any = ask(url, "query", query=expression, time=at_seconds)

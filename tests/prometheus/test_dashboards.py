@@ -1,4 +1,4 @@
-"""The dashboards of deploy/grafana: each query of each panel, asked of a real Prometheus about a real fleet."""
+"""The dashboards of deploy/grafana: every query of every panel on a real Prometheus with a real fleet."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RANGE_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Between:
-    """Equal to whatever lies between two values."""
+    """Equal to any number between two values."""
 
     low: float
     high: float
@@ -44,7 +44,7 @@ class Between:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is chosen in the variables at the top, and of whom that speaks."""
+    """The values of the dashboard's variables, and the nodes and devices that they select."""
 
     hostnames: tuple[str, ...]
     devices: tuple[str, ...]
@@ -81,7 +81,7 @@ class Chosen:
         return len(self.alive) * sum(WATTS[device] for device in self.devices)
 
     def kwh(self, watts: float) -> Between:
-        """What that power comes to within the life of the fleet: at least some seconds of it, at most all of it."""
+        """The energy of that power: of some seconds at least, of the fleet's whole life at most."""
         return Between(*sorted(max(0.0, watts) * seconds / 3.6e6 for seconds in (4.0, self.lived_seconds + 2)))
 
     def total_kwh(self, factor: float = 1.0) -> Between:
@@ -120,7 +120,7 @@ EXPECTED: dict[tuple[str, str, str], Callable[[Chosen], Mapping[Any, Any]]] = {
     ("fleet", "Cost, last 30 days", "A"): lambda of: {(("currency", "EUR"),): of.total_kwh(0.30)},
     ("fleet", "Nodes", "A"): lambda of: {(): len(of.alive)},
     ("fleet", "Nodes", "B"): lambda of: {(): len(of.hostnames) - len(of.alive)},
-    # Three simulated nodes; and the dead one, if the others took half a minute to come up.
+    # Three simulated nodes, and the stopped one if the others took half a minute to start.
     ("fleet", "Alerts firing", "A"): lambda _: {(): Between(3, 4)},
     ("fleet", "Power by node", "A"): lambda of: {
         (("hostname", name),): pytest.approx(sum(WATTS[device] for device in of.devices), rel=1e-3) for name in of.alive
@@ -150,11 +150,11 @@ EXPECTED: dict[tuple[str, str, str], Callable[[Chosen], Mapping[Any, Any]]] = {
     },
     ("node", "Errors", "A"): lambda of: of.all_devices(lambda *_: 0),
     ("node", "Errors", "B"): lambda of: of.all_devices(lambda *_: 0),
-    # A busy machine may miss some.
+    # A busy machine may miss a few.
     ("node", "Errors", "C"): lambda of: of.all_hosts(lambda _: Between(0, 1e3)),
     ("node", "Errors", "D"): lambda of: of.all_hosts(lambda _: Between(0, 1e3)),
     ("node", "Sweep and push duration", "A"): lambda of: of.all_hosts(lambda _: Between(1e-6, 10)),
-    # Who is only scraped pushes nothing.
+    # A node that is only scraped pushes nothing.
     ("node", "Sweep and push duration", "B"): lambda of: of.all_hosts(
         lambda _: Between(1e-6, 10), set(of.alive) - {"node-s"}
     ),
@@ -166,7 +166,7 @@ EXPECTED: dict[tuple[str, str, str], Callable[[Chosen], Mapping[Any, Any]]] = {
 
 
 def substituted(expression: str, variables: Mapping[str, str]) -> str:
-    """As Grafana does: at a scrape interval of 2 s $__rate_interval is four of them."""
+    """Fill in the variables as Grafana does: with a scrape interval of 2 s, $__rate_interval is 8 s."""
     built_in = {
         "__rate_interval": "8s",
         "__interval": f"{RANGE_SECONDS}s",
@@ -179,7 +179,7 @@ def substituted(expression: str, variables: Mapping[str, str]) -> str:
 
 
 def normalised(found: Series) -> Series:
-    """Without what only a scrape or one version of the agent has."""
+    """The labels without those that depend on the scrape or the agent's version."""
     drop = {"instance", "version", "python_version", "blinka_version", "machine"}
     short = {tuple(label for label in labels if label[0] not in drop): value for labels, value in found.items()}
     assert len(short) == len(found)
@@ -198,7 +198,7 @@ def choices(name: str, fleet: Fleet) -> list[Chosen]:
 
 
 def repeated(panel: Mapping[str, Any], chosen: Chosen) -> list[Chosen]:
-    """A repeated panel is there once for each device, and `$device` is that one in it."""
+    """A repeated panel appears once for each device, with that device as `$device`."""
     if "repeat" not in panel:
         return [chosen]
     assert panel["repeat"] == "device"
@@ -216,7 +216,7 @@ QUERIES = [(name, panel, target) for name, panel in PANELS for target in panel["
     QUERIES,
     ids=[f"{name}: {panel['title']} {target['refId']}" for name, panel, target in QUERIES],
 )
-def test_a_panel_shows_the_right_series_with_the_right_values_in_every_shape_of_groups(
+def test_a_panel_shows_the_right_values_in_every_grouping(
     name: str, panel: dict[str, Any], target: dict[str, Any], fleet: Fleet
 ) -> None:
     expected = EXPECTED[name, panel["title"], target["refId"]]
@@ -225,7 +225,7 @@ def test_a_panel_shows_the_right_series_with_the_right_values_in_every_shape_of_
         assert normalised(ask(substituted(target["expr"], chosen.variables))) == expected(chosen), chosen
 
 
-def test_a_node_that_has_died_is_shown_by_nothing_but_its_age_and_its_energy(fleet: Fleet) -> None:
+def test_a_stopped_node_shows_only_its_age_and_energy(fleet: Fleet) -> None:
     variables = {"job": ".+", "hostname": "node-x", "device": ".+"}
     shown = set()
     for name, panel, target in QUERIES:
@@ -233,7 +233,7 @@ def test_a_node_that_has_died_is_shown_by_nothing_but_its_age_and_its_energy(fle
         if any(("hostname", "node-x") in labels for labels in found):
             shown.add(panel["title"])
             assert name == "node" or panel["title"] == "Devices"
-    # Counters that stand still, and what a table says of where and who it was.
+    # Counters that stand still, and a table's columns about the node itself.
     assert shown == {
         "Devices", "Energy", "Coverage", "Energy per hour", "Errors", "Agent CPU",
         "Device wiring", "Agent",
@@ -241,7 +241,7 @@ def test_a_node_that_has_died_is_shown_by_nothing_but_its_age_and_its_energy(fle
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_the_variables_offer_what_there_is(name: str, fleet: Fleet) -> None:
+def test_the_variables_offer_the_existing_values(name: str, fleet: Fleet) -> None:
     offered = {}
     for variable in DASHBOARDS[name]["templating"]["list"]:
         if variable["type"] == "query":
@@ -253,8 +253,8 @@ def test_the_variables_offer_what_there_is(name: str, fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_what_is_chosen_alone_is_compared_as_it_is_and_what_may_be_several_as_a_pattern(name: str) -> None:
-    """Only of the second does Grafana escape what means something in a pattern, such as the dot in node-1.example."""
+def test_only_multi_value_variables_are_matched_as_patterns(name: str) -> None:
+    """Grafana escapes pattern characters, such as the dot in node-1.example, only in multi-value variables."""
     signs = {
         variable["name"]: '=~"' if variable.get("multi") else '="'
         for variable in DASHBOARDS[name]["templating"]["list"]
@@ -266,35 +266,33 @@ def test_what_is_chosen_alone_is_compared_as_it_is_and_what_may_be_several_as_a_
     assert {variable for _, variable in used} == set(signs)
 
 
-def test_every_expectation_here_is_of_a_query_that_exists() -> None:
+def test_every_expectation_belongs_to_an_existing_query() -> None:
     assert set(EXPECTED) == {(name, panel["title"], target["refId"]) for name, panel, target in QUERIES}
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="the SDK that makes the dashboards needs Python 3.11")
-def test_the_dashboards_are_what_the_script_makes(tmp_path: Path) -> None:
+def test_the_dashboards_are_up_to_date(tmp_path: Path) -> None:
     subprocess.run([sys.executable, PROJECT / "scripts" / "dashboards.py", tmp_path], check=True, timeout=60)
     made = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
     committed = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()}
-    assert made == committed, "make them anew: make generated"
+    assert made == committed, "run: make generated"
 
 
 @pytest.mark.parametrize(("name", "panel"), PANELS, ids=PANEL_IDS)
-def test_a_panel_says_what_it_shows_and_in_what_unit_and_fits_every_data_source(
-    name: str, panel: dict[str, Any]
-) -> None:
+def test_a_panel_has_a_description_a_unit_and_any_data_source(name: str, panel: dict[str, Any]) -> None:
     del name
     assert panel["description"].endswith(".")
     assert panel["fieldConfig"]["defaults"]["unit"]
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     for target in panel["targets"]:
         assert target["datasource"] == panel["datasource"]
-        # A fixed window has holes when it is zoomed out, and is empty where scrapes are rare.
+        # A fixed window leaves gaps when zoomed out and is empty where scrapes are rare.
         windows = re.findall(r"\[(.+?)\]", target["expr"])
         assert set(windows) <= {"$__rate_interval", "$__interval", "$__range"}
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_panels_do_not_lie_on_one_another(name: str) -> None:
+def test_panels_do_not_overlap(name: str) -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARDS[name]["panels"]:
         at = panel["gridPos"]

@@ -31,33 +31,33 @@ COMMANDS = [command for path in DOCUMENTS for command in commands_of(path) if co
 
 
 @pytest.mark.parametrize(("name", "query"), QUERIES, ids=[f"{name}: {query[:50]}" for name, query in QUERIES])
-def test_a_query_in_a_document_is_understood_and_answered(name: str, query: str, fleet: Fleet) -> None:
+def test_every_documented_query_has_an_answer(name: str, query: str, fleet: Fleet) -> None:
     found = fleet.query(query)
-    # What a runbook looks for is not there in a fleet without that trouble.
+    # A healthy fleet has nothing that a runbook looks for.
     assert found or name == "alerts.md"
 
 
 def test_there_are_queries_in_the_documents() -> None:
     assert {name for name, _ in QUERIES} >= {"alerts.md", "prometheus.md"}
-    assert len(ROWS) == MIGRATING.count("\n| ") - 1, "every row but the head has a query on each side"
+    assert len(ROWS) == MIGRATING.count("\n| ") - 1, "every row except the header has a query on each side"
     assert COMMANDS
 
 
 @pytest.mark.parametrize(("what", "old", "ours"), ROWS, ids=[what for what, _, _ in ROWS])
-def test_a_query_of_an_old_exporter_and_ours_are_both_answered(what: str, old: str, ours: str, fleet: Fleet) -> None:
+def test_old_exporter_queries_and_ours_both_have_answers(what: str, old: str, ours: str, fleet: Fleet) -> None:
     assert fleet.query(old)
     assert fleet.query(ours)
     if what in {"watts now", "volts now", "amperes now", "one machine", "sag"}:
         assert normalised(fleet.query(old)) == normalised(fleet.query(ours))
     if what == "mean power":
-        # Behind a gateway an old gauge keeps the dead, and ours do not count backwards.
+        # A gateway keeps the gauges of stopped nodes, and our counters do not decrease.
         live = {labels: watts for labels, watts in normalised(fleet.query(ours)).items() if watts > 0}
         theirs = normalised(fleet.query(old))
         assert live == {labels: pytest.approx(theirs[labels], rel=1e-3) for labels in live}
         assert len(live) == len(ALIVE) * 2
 
 
-def test_the_old_names_are_there_for_every_ina260_in_every_shape(fleet: Fleet) -> None:
+def test_old_names_exist_for_every_ina260_in_every_grouping(fleet: Fleet) -> None:
     for name, ours in (
         ("ina260_voltage_volts", "wattpush_device_volts"),
         ("ina260_current_amperes", "wattpush_device_amperes"),
@@ -68,11 +68,11 @@ def test_the_old_names_are_there_for_every_ina260_in_every_shape(fleet: Fleet) -
         assert {dict(labels)["hostname"] for labels in found} == set(JOBS)
         assert {dict(labels)["device"] for labels in found} == set(WATTS)
     for labels in fleet.query("ina260_power_watts"):
-        # As the page says of instance.
+        # The page says so about the label instance.
         assert ("instance" in dict(labels)) == (dict(labels)["hostname"] == "node-s")
 
 
-def test_the_set_up_followed_again_brings_new_rules_and_leaves_what_was_edited(tmp_path: Path) -> None:
+def test_repeating_the_set_up_updates_rules_and_keeps_edited_files(tmp_path: Path) -> None:
     page = PROJECT / "docs" / "prometheus.md"
     commands = [command for command in commands_of(page) if command.startswith("sudo ")]
     etc = tmp_path / "prometheus"
@@ -81,7 +81,7 @@ def test_the_set_up_followed_again_brings_new_rules_and_leaves_what_was_edited(t
     def follow() -> None:
         for command in commands:
             moved = command.removeprefix("sudo ").replace("/etc/prometheus", str(etc))
-            # It says by its status that it has left a file alone, in newer versions of it.
+            # Newer versions of cp report a skipped file in their exit status.
             done = subprocess.run(
                 shlex.split(moved), cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False
             )
@@ -99,5 +99,5 @@ def test_the_set_up_followed_again_brings_new_rules_and_leaves_what_was_edited(t
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_promtool_command_in_a_document_works_as_it_stands(command: str) -> None:
+def test_every_documented_promtool_command_works(command: str) -> None:
     promtool(*shlex.split(command)[1:])

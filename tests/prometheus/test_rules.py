@@ -1,4 +1,4 @@
-"""The files of deploy/prometheus, as promtool and Prometheus understand them."""
+"""The files of deploy/prometheus, checked by promtool and Prometheus."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ALERTS = {rule["alert"]: rule for rule in parsed(DEPLOYED / "rules" / "alerts.ym
 
 
 def promtool(*arguments: str | Path, folder: Path = PROJECT) -> str:
-    """What promtool says; it has to be content."""
+    """The output of promtool, which must succeed."""
     ended = subprocess.run(
         [binary("promtool"), *arguments],
         cwd=folder,
@@ -44,19 +44,19 @@ def promtool(*arguments: str | Path, folder: Path = PROJECT) -> str:
     return ended.stdout
 
 
-def test_prometheus_takes_the_configuration_with_all_its_rules() -> None:
+def test_prometheus_accepts_the_configuration_and_all_rules() -> None:
     said = promtool("check", "config", DEPLOYED / "prometheus.yml")
     assert f"{len(RULES)} rule files found" in said
     promtool("check", "rules", "--lint-fatal", *RULES)
 
 
 @pytest.mark.parametrize("path", TESTS, ids=[path.stem for path in TESTS])
-def test_the_rules_say_what_their_tests_expect(path: Path) -> None:
+def test_the_rules_pass_their_promtool_tests(path: Path) -> None:
     promtool("test", "rules", path)
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_every_alert_is_tried_both_firing_and_not_firing(alert: str) -> None:
+def test_every_alert_is_tested_firing_and_not_firing(alert: str) -> None:
     cases = [
         bool(case["exp_alerts"])
         for path in TESTS
@@ -67,12 +67,12 @@ def test_every_alert_is_tried_both_firing_and_not_firing(alert: str) -> None:
     assert set(cases) == {True, False}
 
 
-def test_every_recorded_series_is_tried() -> None:
+def test_every_recorded_series_is_tested() -> None:
     recorded = {rule["record"] for rule in rules_of("recordings")}
     asked = " ".join(
         case["expr"] for path in TESTS for test in parsed(path)["tests"] for case in test.get("promql_expr_test", ())
     )
-    # On these two stand others that are.
+    # Other recorded series that are tested build on these two.
     assert {name for name in recorded if name not in asked} == {
         "wattpush:device_age:fresh",
         "wattpush:device_joules:copy",
@@ -84,7 +84,7 @@ def rules_of(name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_an_alert_says_how_bad_it_is_what_it_means_and_where_its_runbook_is(alert: str) -> None:
+def test_an_alert_has_a_severity_a_description_and_a_runbook(alert: str) -> None:
     rule = ALERTS[alert]
     assert re.fullmatch(r"Wattpush([A-Z][a-z]+)+", alert)
     assert rule["labels"]["severity"] in {"warning", "critical"}
@@ -97,7 +97,7 @@ def test_an_alert_says_how_bad_it_is_what_it_means_and_where_its_runbook_is(aler
 
 
 def anchors(path: Path) -> list[str]:
-    """As GitHub and GitLab make them of headings."""
+    """The anchors of headings, as GitHub and GitLab make them."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return [re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings]
 
@@ -133,7 +133,7 @@ tests:
 """
 
 
-def test_the_rows_shown_in_the_table_of_limits_work_once_their_comment_signs_are_removed(tmp_path: Path) -> None:
+def test_the_commented_rows_of_the_limits_table_work(tmp_path: Path) -> None:
     text = (DEPLOYED / "rules" / "limits.yml").read_text(encoding="utf-8")
     (tmp_path / "limits.yml").write_text(re.sub(r"^( +)#(- |  )", r"\1\2", text, flags=re.MULTILINE))
     (tmp_path / "recordings.yml").write_bytes((DEPLOYED / "rules" / "recordings.yml").read_bytes())
@@ -142,8 +142,8 @@ def test_the_rows_shown_in_the_table_of_limits_work_once_their_comment_signs_are
 
 
 def test_recorded_series_stay_visible_between_two_evaluations() -> None:
-    """Prometheus looks back five minutes for the last value; the one before has to be there if one is missed."""
+    """Prometheus looks back five minutes, which must hold two evaluations in case one is missed."""
     for path in RULES:
         for group in parsed(path)["groups"]:
-            if group["name"] != "wattpush-copies":  # asked for windows only
+            if group["name"] != "wattpush-copies":  # queried over windows only
                 assert group.get("interval", "15s") in {"15s", "2m"}

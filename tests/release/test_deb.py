@@ -1,4 +1,4 @@
-"""The Debian package as a file; that it installs, runs and goes is shown by tests/deploy/test_in_systemd.py."""
+"""The Debian package as a file; tests/deploy/test_in_systemd.py installs, runs and purges it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def package(project: Path, *, umask: int = 0o022, **environ: str) -> Path:
     subprocess.run(
         ["scripts/deb", sys.prefix],
         cwd=project,
-        # No checkout, wherever the folders for tests are.
+        # Not a checkout, wherever the test's folders are.
         env={**os.environ, "SOURCE_DATE_EPOCH": EPOCH, "GIT_DIR": str(project / "none"), **environ},
         umask=umask,
         check=True,
@@ -46,18 +46,18 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return package(project)
 
 
-def test_another_folder_umask_and_time_zone_give_the_same_package(built: Path, tmp_path: Path) -> None:
+def test_the_package_does_not_depend_on_folder_umask_or_time_zone(built: Path, tmp_path: Path) -> None:
     project = copy_of_the_project(tmp_path / "by another name")
     again = package(project, umask=0o077, TZ="Pacific/Kiritimati", LC_ALL="C")
     assert again.read_bytes() == built.read_bytes()
 
 
-def test_a_package_of_another_version_does_not_stay_beside_it(built: Path) -> None:
-    """`apt-get install ./dist/wattpush_*_all.deb` would name both."""
+def test_a_build_removes_packages_of_other_versions(built: Path) -> None:
+    """`apt-get install ./dist/wattpush_*_all.deb` would match both."""
     assert list(built.parent.iterdir()) == [built]
 
 
-def test_nothing_in_it_is_for_one_processor_only(built: Path, tmp_path: Path) -> None:
+def test_the_package_holds_nothing_for_one_processor_only(built: Path, tmp_path: Path) -> None:
     with (tmp_path / "files.tar").open("wb") as file:
         subprocess.run(["dpkg-deb", "--fsys-tarfile", built], stdout=file, check=True)
     with tarfile.open(tmp_path / "files.tar") as archive:
@@ -67,7 +67,7 @@ def test_nothing_in_it_is_for_one_processor_only(built: Path, tmp_path: Path) ->
     assert compiled == []
 
 
-def test_it_says_who_answers_for_it_and_how_much_room_it_takes(built: Path) -> None:
+def test_the_package_names_its_maintainer_and_size(built: Path) -> None:
     fields = dict(
         line.split(": ", 1)
         for line in subprocess.run(
@@ -76,6 +76,6 @@ def test_it_says_who_answers_for_it_and_how_much_room_it_takes(built: Path) -> N
         if not line.startswith(" ")
     )
     assert (fields["Package"], fields["Version"], fields["Architecture"]) == ("wattpush", __version__, "all")
-    # This one was built outside of a checkout. In one it is who made the commit.
+    # Built outside a checkout; in one, it is the author of the commit.
     assert fields["Maintainer"] == "The wattpush authors <wattpush@localhost>"
     assert 5_000 < int(fields["Installed-Size"]) < 20_000

@@ -1,4 +1,4 @@
-"""What is released: the same bytes wherever it is built, with everything in it that belongs there and nothing else."""
+"""Released packages: the same bytes wherever they are built, complete, and with nothing else in them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WHEEL = f"{NAME}-py3-none-any.whl"
 SDIST = f"{NAME}.tar.gz"
 
 LEFT_BEHIND = (".git", ".venv*", ".cache", ".*_cache", ".hypothesis", "__pycache__", "build", "dist")
-"""What lies in a folder that is worked in, and is no part of it."""
+"""Entries of a working folder that are not part of the project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def copy_of_the_project(folder: Path) -> Path:
 
 
 def build(project: Path, output: Path, *, umask: int = 0o022, **environ: str) -> Built:
-    """Build as scripts/release.py does, but under another umask and environment."""
+    """Build as scripts/release.py does, with another umask and environment."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-d", str(output)],
         cwd=project,
@@ -71,18 +71,18 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 @pytest.fixture(scope="module")
 def unpacked(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sdist, as somebody who downloads it has it."""
+    """The unpacked sdist, as a user gets it."""
     folder = tmp_path_factory.mktemp("sdist")
     (folder / SDIST).write_bytes(built.sdist)
-    # As a person does it: Python's own way warns without a filter since 3.12, and knows none before 3.11.4.
+    # Use tar: Python's tarfile warns without a filter since 3.12 and has none before 3.11.4.
     release.run("tar", "--extract", "--file", SDIST, folder=folder)
     return folder / NAME
 
 
-def test_another_folder_umask_clock_and_time_zone_give_the_same_bytes(built: Built, tmp_path: Path) -> None:
+def test_builds_do_not_depend_on_folder_umask_clock_or_time_zone(built: Built, tmp_path: Path) -> None:
     project = copy_of_the_project(tmp_path / "elsewhere" / "by another name")
     for path in project.rglob("*"):
-        # A checkout under umask 077, of another day.
+        # A checkout with umask 077, on another day.
         is_executable = path.is_dir() or path.stat().st_mode & 0o100
         path.chmod(0o700 if is_executable else 0o600)
         os.utime(path, (86_400, 86_400))
@@ -109,14 +109,14 @@ def test_the_wheel_holds_the_agent_and_nothing_else(built: Built) -> None:
     assert built.wheel_files().keys() == sources | records | {f"{NAME}.dist-info/licenses/LICENSE"}
 
 
-def test_whoever_installs_the_wheel_gets_types_a_licence_and_a_command(built: Built) -> None:
+def test_the_wheel_brings_types_a_licence_and_a_command(built: Built) -> None:
     files = built.wheel_files()
     assert "agent/py.typed" in files
     assert files[f"{NAME}.dist-info/licenses/LICENSE"] == (PROJECT / "LICENSE").read_bytes()
     assert b"wattpush = agent.__main__:main" in files[f"{NAME}.dist-info/entry_points.txt"]
 
 
-def test_the_page_of_a_package_index_has_no_link_that_leads_nowhere(built: Built) -> None:
+def test_the_package_index_page_has_no_dead_links(built: Built) -> None:
     metadata = message_from_string(built.wheel_files()[f"{NAME}.dist-info/METADATA"].decode())
     assert metadata["Version"] == __version__
     assert metadata["License-Expression"] == "MIT"
@@ -127,7 +127,7 @@ def test_the_page_of_a_package_index_has_no_link_that_leads_nowhere(built: Built
     assert re.findall(r"\]\((?!https?://)[^)]*\)", readme) == []
 
 
-def test_a_link_to_a_file_becomes_words_and_the_place_of_the_file() -> None:
+def test_a_link_to_a_file_becomes_text_and_its_path() -> None:
     shown = without_links_to_files("[Rules](docs/a.md#b), [docs/a.md](docs/a.md), [there](https://example.org/a.md)")
     assert shown == "Rules (docs/a.md#b), docs/a.md, [there](https://example.org/a.md)"
     assert (
@@ -135,7 +135,7 @@ def test_a_link_to_a_file_becomes_words_and_the_place_of_the_file() -> None:
     )
 
 
-def test_the_source_distribution_holds_all_that_is_under_version_control_and_nothing_else(built: Built) -> None:
+def test_the_sdist_holds_exactly_the_versioned_files(built: Built) -> None:
     if not (PROJECT / ".git").exists():
         pytest.skip("needs a git checkout: this is an unpacked source distribution")
     listed = release.run("git", "ls-files", "--cached", "--others", "--exclude-standard", folder=PROJECT).splitlines()
@@ -143,7 +143,7 @@ def test_the_source_distribution_holds_all_that_is_under_version_control_and_not
     assert built.sdist_files().keys() == kept | {"PKG-INFO"}
 
 
-def test_scripts_in_the_source_distribution_can_be_run_and_belong_to_nobody(built: Built) -> None:
+def test_scripts_in_the_sdist_are_executable_and_have_no_owner(built: Built) -> None:
     files = built.sdist_files()
     for name, member in files.items():
         is_executable = (PROJECT / name).exists() and os.access(PROJECT / name, os.X_OK)
@@ -152,7 +152,7 @@ def test_scripts_in_the_source_distribution_can_be_run_and_belong_to_nobody(buil
     assert files["scripts/environment"].mode == 0o755
 
 
-def test_every_test_is_found_in_the_unpacked_source_distribution(unpacked: Path) -> None:
+def test_the_unpacked_sdist_collects_every_test(unpacked: Path) -> None:
     def collected(folder: Path) -> set[str]:
         said = release.run(
             *(sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"),

@@ -1,4 +1,4 @@
-"""What `make release` refuses, and what it puts beside the packages."""
+"""What `make release` refuses, and the files that it adds to the packages."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_release_is_made_of_a_commit_as_it_is(checkout: Path) -> None:
+def test_a_release_is_built_from_a_clean_commit(checkout: Path) -> None:
     (checkout / "dist").mkdir()
     (checkout / "dist" / "ignored").touch()
     assert list(release.problems_of_the_tree(checkout)) == []
 
 
-def test_a_file_beside_the_commit_is_named_and_stops_the_release(checkout: Path) -> None:
+def test_an_uncommitted_file_stops_the_release(checkout: Path) -> None:
     (checkout / "forgotten.py").touch()
     (problem,) = release.problems_of_the_tree(checkout)
     assert problem == "commit or remove these changes first:\n?? forgotten.py"
@@ -71,7 +71,7 @@ RELEASED = "# Changes\n\n## [1.2.0] - 2026-03-01\n\n- New.\n\n## [1.1.0] - 2026-
         ),
     ],
 )
-def test_a_version_that_the_changelog_does_not_tell_of_is_not_released(
+def test_a_version_without_a_changelog_section_is_not_released(
     tmp_path: Path, changes: str, problem: str | None
 ) -> None:
     (tmp_path / "CHANGELOG.md").write_text(changes, encoding="utf-8")
@@ -83,7 +83,7 @@ def test_a_version_that_the_changelog_does_not_tell_of_is_not_released(
         assert problem in found
 
 
-def test_the_changelog_of_this_tree_is_understood() -> None:
+def test_the_changelog_of_this_tree_parses() -> None:
     text = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.*)", text, re.MULTILINE)[0] in ("Unreleased", "[Unreleased]") or not list(
         release.problems_of_the_changelog(PROJECT, __version__)
@@ -95,7 +95,7 @@ def sbom() -> str:
     return release.make_sbom(PROJECT, "1.2.0", EPOCH)
 
 
-def test_the_sbom_is_the_same_bytes_whenever_it_is_made(sbom: str) -> None:
+def test_the_sbom_is_reproducible(sbom: str) -> None:
     assert release.make_sbom(PROJECT, "1.2.0", EPOCH) == sbom
 
 
@@ -110,7 +110,7 @@ def test_the_sbom_lists_every_pin_with_its_hashes(sbom: str) -> None:
         assert all(re.fullmatch(r"[0-9a-f]{64}", content) for content in hashes)
 
 
-def test_the_sbom_says_what_wattpush_itself_asks_for(sbom: str) -> None:
+def test_the_sbom_names_the_direct_dependencies(sbom: str) -> None:
     bill = json.loads(sbom)
     names = {part["bom-ref"]: part["name"] for part in bill["components"]}
     root = bill["metadata"]["component"]["bom-ref"]
@@ -119,7 +119,7 @@ def test_the_sbom_says_what_wattpush_itself_asks_for(sbom: str) -> None:
     assert "certifi" not in {names[reference] for reference in asked}
 
 
-def test_an_sbom_that_is_none_stops_the_release(sbom: str) -> None:
+def test_an_invalid_sbom_stops_the_release(sbom: str) -> None:
     broken = json.loads(sbom)
     broken["components"][0]["type"] = "gadget"
     with pytest.raises(SystemExit, match="not valid CycloneDX"):
@@ -134,7 +134,7 @@ PARTS = (
 )
 
 
-def test_the_checksums_are_what_sha256sum_checks_of_the_release_and_of_nothing_else(tmp_path: Path) -> None:
+def test_sha256sum_accepts_the_checksums_of_exactly_the_release(tmp_path: Path) -> None:
     for name in (*PARTS, "notes.txt"):
         (tmp_path / name).write_text(name)
     release.write_checksums(tmp_path)
@@ -147,7 +147,7 @@ def test_the_checksums_are_what_sha256sum_checks_of_the_release_and_of_nothing_e
         release.run("sha256sum", "--check", "SHA256SUMS", folder=tmp_path, environ=plain)
 
 
-def test_a_release_takes_the_place_of_the_one_before_and_leaves_what_else_lies_there(tmp_path: Path) -> None:
+def test_a_release_replaces_the_previous_one_and_nothing_else(tmp_path: Path) -> None:
     for name in (*PARTS, "wattpush-1.1.0.tar.gz", "SHA256SUMS", "notes.txt"):
         (tmp_path / name).touch()
     release.remove_release(tmp_path)
@@ -155,8 +155,8 @@ def test_a_release_takes_the_place_of_the_one_before_and_leaves_what_else_lies_t
     release.remove_release(tmp_path / "nowhere")
 
 
-def test_a_python_that_is_not_there_is_named_and_is_a_failure(tmp_path: Path) -> None:
-    """With nothing but the tools of the system in PATH and no pyenv, none of the four is there but perhaps its own."""
+def test_a_missing_python_version_is_named_and_fails_the_run(tmp_path: Path) -> None:
+    """With only basic tools in PATH and no pyenv, none of the four versions exists."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for tool in ("bash", "env", "dirname"):

@@ -17,7 +17,7 @@ INSTALL = "apt-get install python3 python3-venv"
 
 
 def run_without_python(folder: Path, *, user_id: int, environ: dict[str, str]) -> tuple[str, list[str]]:
-    """Run scripts/environment where there is no Python; what it says, and how it called apt-get."""
+    """Run scripts/environment without a Python: its stderr, and its calls of apt-get."""
     tools = folder / "bin"
     tools.mkdir()
     for tool in ("bash", "env", "dirname"):

@@ -1,4 +1,4 @@
-"""Files as accidents leave them, given to the real command line in worker processes, each with a time limit."""
+"""Damaged files, given to the real command line in worker processes, each with a time limit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Before any driver is imported: these need no GPIO library and know no board.
+# Set before any driver is imported, so that Blinka needs no GPIO library and looks for no board.
 os.environ["BLINKA_FORCEBOARD"] = "GENERIC_LINUX_PC"
 os.environ["BLINKA_FORCECHIP"] = "GENERIC_X86"
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parents[2]
 TIME_LIMIT_SECONDS = 60.0
-"""Beyond this a file has made the program hang, even on a busy machine."""
+"""A file that takes longer than this has made the program hang, even on a busy machine."""
 
 _PLAY_EVERY = 100
-"""Reading a recording is what can go wrong; playing it takes real time, so only each so manieth is."""
+"""Only one recording in this many is played: playing takes real time, and the risk lies in reading."""
 
 _TOKENS = (
     *(
@@ -75,11 +75,11 @@ averaging = { count = 1, voltage = "140us", current = "140us" }
 
 
 class Hang(BaseException):
-    """A file took longer than its time limit. No handler of the program's own catches this."""
+    """A file took longer than its time limit. No handler in the program catches this."""
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:
-    """The bytes after one to four accidents: flipped bits, lost, doubled, moved and foreign pieces."""
+    """The bytes after one to four mutations: flipped bits; lost, doubled, moved and foreign pieces."""
     changed = bytearray(data)
     for _ in range(chance.randint(1, 4)):
         here = chance.randrange(len(changed) + 1)
@@ -106,7 +106,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 
 
 def configurations() -> list[bytes]:
-    """The example, the same with all of it in force, and the small one from here."""
+    """The example, the example with every line in force, and the small one of this module."""
     lines = (PROJECT / "config.toml.example").read_text(encoding="utf-8").splitlines(keepends=True)
     keys = "".join(line for line in lines if not line.startswith(("# ", "\n")))
     in_force = "".join(line.removeprefix("#") for line in keys.splitlines(keepends=True))
@@ -114,20 +114,20 @@ def configurations() -> list[bytes]:
 
 
 def recordings() -> list[bytes]:
-    """Short ones: an accident is as likely in the header as in the rows."""
+    """Short ones, so that a mutation hits the header as often as the rows."""
     rows = [f"{number * 0.5},{5 + number % 7 * 0.008:.3f},{(number % 11 - 2) * 0.008:.3f}\n" for number in range(120)]
     return [("seconds,volts,amperes\n" + "".join(rows[:count])).encode() for count in (6, 20, 120)]
 
 
 def _answer(arguments: list[str]) -> tuple[int | str, str]:
-    """The exit code, or what came instead of one, and what was said on stderr."""
+    """The exit code, or the exception instead, and the text on stderr."""
     said = io.StringIO()
     limit = signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT_SECONDS)
     assert limit == (0.0, 0.0)
     try:
         with contextlib.redirect_stderr(said):
             return cli.main(arguments), said.getvalue()
-    except (Hang, Exception) as error:  # noqa: BLE001 - whatever gets out is what is looked for
+    except (Hang, Exception) as error:  # noqa: BLE001 - the test looks for exceptions of any kind
         return f"{type(error).__name__}: {error}", said.getvalue()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
@@ -139,18 +139,18 @@ def _complaint(answer: int | str, said: str) -> str | None:
     if "Traceback" in said:
         return f"a traceback: {said[-400:]}"
     if answer == 78 and not said.strip():
-        return "ended in 78 without a word"
+        return "ended in 78 without a message"
     return None
 
 
 def _simulate(settings: Settings) -> None:
-    """What `--simulate` would do first: a configuration that was found good can be wired and read."""
+    """What `--simulate` does first: a valid configuration can be built and read."""
     with contextlib.ExitStack() as stack:
         assert make_sweep(settings, RunOptions(is_simulated=True), SystemClock(), stack, State()).run()
 
 
 def check_configuration(data: bytes, folder: Path, chance: random.Random) -> tuple[int | str, str | None]:
-    """`wattpush check`; one that passes can be wired too."""
+    """`wattpush check`; a configuration that passes can be simulated, too."""
     file = folder / "fuzzed.toml"
     file.write_bytes(mutated(data, chance))
     answer, said = _answer(["check", "--config", str(file)])
@@ -158,13 +158,13 @@ def check_configuration(data: bytes, folder: Path, chance: random.Random) -> tup
     if complaint is None and answer == 0 and chance.random() < 0.2:
         try:
             _simulate(load_settings(cli.build_parser().parse_args(["check", "--config", str(file)])))
-        except Exception as error:  # noqa: BLE001 - as above
-            complaint = f"was found good and cannot be wired: {type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 - as in _answer
+            complaint = f"passed the check and cannot be simulated: {type(error).__name__}: {error}"
     return answer, complaint
 
 
 def check_recording(data: bytes, folder: Path, chance: random.Random) -> tuple[int | str, str | None]:
-    """`--trace`, of which each so manieth is played and the others are made to end in a problem after they are read."""
+    """`--trace`: some recordings are played; the others end in a usage error after they are read."""
     match chance.randrange(3):
         case 0:
             file, data = folder / "fuzzed.csv.gz", mutated(gzip.compress(data, 1), chance)
@@ -177,7 +177,7 @@ def check_recording(data: bytes, folder: Path, chance: random.Random) -> tuple[i
     if chance.randrange(_PLAY_EVERY) == 0:
         answer, said = _answer([*arguments, "--once", "--dry-run"])
         return answer, _complaint(answer, said)
-    # A second recording for a device that does not exist: 64 says that the first one was read and found good.
+    # The second recording is for a device that does not exist: 64 means that the first one was read and is valid.
     other = folder / "good.csv"
     answer, said = _answer([*arguments, "--once", "--dry-run", "--trace", f"nobody={other}"])
     if answer == 64 and "nobody: no such device" in said:
@@ -186,7 +186,7 @@ def check_recording(data: bytes, folder: Path, chance: random.Random) -> tuple[i
 
 
 def _work(kind: str, seed: int, count: int, folder: Path) -> tuple[Counter[int | str], list[str]]:
-    """Some of the files; in a process of its own. The exit codes, and what was wrong, each with the file's bytes."""
+    """Try some of the files in a process of its own: the exit codes, and the complaints with the files' bytes."""
 
     def hang(number: int, frame: FrameType | None) -> None:
         raise Hang(f"took longer than {TIME_LIMIT_SECONDS:g} s")
@@ -196,7 +196,7 @@ def _work(kind: str, seed: int, count: int, folder: Path) -> tuple[Counter[int |
     own.mkdir()
     (own / "config.toml").write_text(f'state_dir = "{own}"\n' + CONFIG)
     (own / "good.csv").write_bytes(recordings()[0])
-    # `--dry-run` writes to the file descriptor itself.
+    # `--dry-run` writes to the file descriptor, not to sys.stdout.
     stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     chance = random.Random(seed)
@@ -220,7 +220,7 @@ def _work(kind: str, seed: int, count: int, folder: Path) -> tuple[Counter[int |
 
 
 def fuzz(kind: str, count: int, folder: Path) -> tuple[Counter[int | str], list[str]]:
-    """Try `count` mutated files of a kind, in two processes; the exit codes, and what was wrong."""
+    """Try `count` mutated files of a kind in two processes: the exit codes, and the complaints."""
     chunks = 2 if count < 10_000 else 20
     processes = multiprocessing.get_context("forkserver")
     work: Callable[[int], tuple[Counter[int | str], list[str]]] = partial(

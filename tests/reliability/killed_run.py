@@ -1,4 +1,4 @@
-"""A run in a process of its own, to be killed at any moment; it is in a hurry, and tells what it pushes."""
+"""A fast run in a process of its own that reports what it pushes and can be killed at any moment."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SWEEPS_PER_PUSH = 5
 
 @dataclass(frozen=True, slots=True)
 class TellingSink:
-    """Accepts every push, and tells the counters of the device and when they were pushed."""
+    """Accepts every push and reports the counters of the device and the time."""
 
     told: Connection
 
@@ -44,7 +44,7 @@ class TellingSink:
         return [PushResult(group.name, 1, None) for group in groups]
 
     def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> Sequence[PushResult]:
-        raise AssertionError("nothing is deleted here")
+        raise AssertionError("this run deletes nothing")
 
     def stop(self) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Clocks that are stepped, and machines that sleep."""
+"""Clock steps, and suspend and resume."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from tests.bench import world_for
 from tests.run.running import CPU, NOBODY, HandPublisher, HandWaiting, MemoryGateway, node_of, settings_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
+    from agent.measure.readings import Outcome
     from agent.settings import Settings
 
 HOUR = 3600.0
@@ -27,7 +28,7 @@ WATTS = 6.0
 
 
 class SteppedClock(HandClock):
-    """Its Unix time can be stepped; its monotonic time cannot."""
+    """A clock whose Unix time can be stepped and whose monotonic time cannot."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,17 +39,17 @@ class SteppedClock(HandClock):
 
 
 def whole_run(clock: SteppedClock, settings: Settings, steps: tuple[float, ...]) -> tuple[MemoryGateway, list[float]]:
-    """Ten minutes with a step of the wall clock every 77.3 s: the gateway, and when each sweep was made."""
+    """Ten minutes with a wall-clock step every 77.3 s: the gateway, and the time of each sweep."""
     gateway = MemoryGateway()
     node = node_of(settings, world_for(settings, clock), clock, gateway, HandPublisher(clock))
     swept: list[float] = []
     take_sweep = node.take_sweep
 
-    def noted() -> object:
+    def noted(only: Container[str] | None = None) -> list[Outcome]:
         swept.append(clock.seconds)
-        return take_sweep()
+        return take_sweep(only)
 
-    node.take_sweep = noted  # type: ignore[assignment] # the real one, noted
+    node.take_sweep = noted
     waiting = HandWaiting(clock, clock.seconds)
     loop = Loop(node, clock, waiting, NOBODY)
     for step in (*steps, 0.0):
@@ -61,9 +62,9 @@ def whole_run(clock: SteppedClock, settings: Settings, steps: tuple[float, ...])
 
 
 @pytest.mark.reliability(
-    13, "the wall clock is stepped by hours, days and moments, both ways", "energy, ticks and intervals do not notice"
+    13, "the wall clock is stepped by seconds, hours and a year, both ways", "energy, ticks and intervals do not change"
 )
-def test_a_stepped_wall_clock_moves_nothing_but_the_time_stamps(measured: Callable[[str], None]) -> None:
+def test_a_wall_clock_step_changes_only_time_stamps(measured: Callable[[str], None]) -> None:
     settings = settings_for(QUICK_CPU)
     steady, swept_steadily = whole_run(SteppedClock(), settings, (0.0,) * len(STEPS))
     stepped, swept = whole_run(SteppedClock(), settings, STEPS)
@@ -80,15 +81,13 @@ def test_a_stepped_wall_clock_moves_nothing_but_the_time_stamps(measured: Callab
     assert pushed["wattpush_device_joules_total"] == pytest.approx(
         WATTS * pushed["wattpush_device_measured_seconds_total"]
     )
-    measured(f"{len(STEPS)} steps from 0.7 s to a year: {len(swept)} sweeps at the same moments, the same counters")
+    measured(f"{len(STEPS)} steps from 0.7 s to a year: {len(swept)} sweeps at the same times, the same counters")
 
 
-@pytest.mark.reliability(
-    13, "suspend and resume", "the time asleep is not counted as measured; the readings go on where they were"
-)
+@pytest.mark.reliability(13, "suspend and resume", "suspended time does not count as measured; readings resume")
 @pytest.mark.parametrize("asleep_seconds", [30.0, 8 * HOUR])
-def test_a_machine_that_was_suspended_counts_no_energy_for_the_time_asleep(asleep_seconds: float) -> None:
-    """The world goes on and draws less; the monotonic clock of the machine stands still."""
+def test_a_suspended_machine_counts_no_energy_for_that_time(asleep_seconds: float) -> None:
+    """The load goes on and draws less; the machine's monotonic clock stands still."""
     clock = SteppedClock()
 
     def world_seconds() -> float:

@@ -1,4 +1,4 @@
-"""Damaged files, thousands of them, through the command line: a problem that is named, or none at all."""
+"""Thousands of damaged files through the command line: each is refused with its problem, or works."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ LONG = 10_000
 
 
 @FILES
-@pytest.mark.reliability(18, "damaged configuration files", "each ends in 78 with its problems, or in 0; none hangs")
-def test_no_damaged_configuration_makes_a_traceback_or_a_hang(
+@pytest.mark.reliability(18, "damaged configuration files", "exit code 78 with all problems, or 0; none hangs")
+def test_no_damaged_configuration_causes_a_traceback_or_a_hang(
     count: int, tmp_path: Path, measured: Callable[[str], None]
 ) -> None:
     assert_refused_or_used("configuration", count, tmp_path, measured)
 
 
 @FILES
-@pytest.mark.reliability(18, "damaged recordings, plain and compressed", "each ends in 78 with its line, or is played")
-def test_no_damaged_recording_makes_a_traceback_or_a_hang(
+@pytest.mark.reliability(
+    18, "damaged recordings, plain and compressed", "exit code 78 with the line number, or it plays"
+)
+def test_no_damaged_recording_causes_a_traceback_or_a_hang(
     count: int, tmp_path: Path, measured: Callable[[str], None]
 ) -> None:
     assert_refused_or_used("recording", count, tmp_path, measured)

@@ -1,4 +1,4 @@
-"""Counters as they are pushed, over processes that are killed and disks that forget."""
+"""Pushed counters across killed processes and disks that lose writes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Push:
 
 
 def live_and_be_killed(life: int, folder: Path, boot: str, chance: random.Random) -> list[Push]:
-    """The pushes of a run that is killed within moments of one of its first ten."""
+    """The pushes of a run that is killed shortly after one of its first ten."""
     disk_is_full = chance.random() < 0.1
     ours, theirs = processes.Pipe(duplex=False)
     process = processes.Process(
@@ -61,7 +61,7 @@ def live_and_be_killed(life: int, folder: Path, boot: str, chance: random.Random
 
 
 def forget(chance: random.Random, folder: Path, older: Path, boot: str) -> tuple[str, str]:
-    """What becomes of the disk, and of the boot, between two lives."""
+    """What happens to the disk, and to the boot, between two runs."""
     file = folder / "counters.json"
     fate = chance.choices(
         ["nothing", "power cut", "power cut, writes lost", "power cut, file cut short", "file damaged"],
@@ -81,7 +81,7 @@ def forget(chance: random.Random, folder: Path, older: Path, boot: str) -> tuple
 
 
 def increase(values: list[float]) -> float:
-    """What Prometheus makes of a counter: a fall is a restart from zero, and its new value has been added since."""
+    """What Prometheus adds up: a lower value is a counter reset, and all of it counts."""
     total = 0.0
     for earlier, later in pairwise(values):
         total += later - earlier if later >= earlier else later
@@ -92,9 +92,9 @@ def increase(values: list[float]) -> float:
 @pytest.mark.reliability(
     12,
     "`kill -9`, power cuts, lost writes, a full disk, damaged state files",
-    "counters carry on from at least what was pushed, or start from zero",
+    "counters continue from at least the pushed value, or start from zero",
 )
-def test_no_kill_and_no_disk_makes_phantom_energy(tmp_path: Path, measured: Callable[[str], None]) -> None:
+def test_no_kill_and_no_disk_fault_creates_phantom_energy(tmp_path: Path, measured: Callable[[str], None]) -> None:
     chance = random.Random(1)
     kills = 500
     folder, older, boot = tmp_path / "state", tmp_path / "older.json", "boot"
@@ -120,4 +120,4 @@ def test_no_kill_and_no_disk_makes_phantom_energy(tmp_path: Path, measured: Call
         truth = rate * (pushes[-1].at_seconds - pushes[0].life_began_seconds)
         assert increase([0.0, *(push.counters[name] for push in pushes)]) <= truth * TOLERANCE
     assert falls > 0, "no fate made a counter start from zero: this test shows nothing"
-    measured(f"{kills} kills, two in five with a disk fault or a power cut: no rise beyond the truth + 0.5 %")
+    measured(f"{kills} kills, two in five with a disk fault or a power cut: no rise above the true energy + 0.5 %")

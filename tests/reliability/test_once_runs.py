@@ -1,4 +1,4 @@
-"""`--once` from a timer: what is counted between two runs, and what is not."""
+"""`--once` from a timer: which energy between two runs counts, and which does not."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WATTS = 6.0
 QUICK_CPU = replace(CPU, averaging=Averaging(1, 140e-6, 140e-6))
 
 
-@pytest.mark.reliability(14, "six `--once` runs at the same moment", "they wait for each other; no energy counts twice")
+@pytest.mark.reliability(14, "six `--once` runs at the same time", "they wait for each other; no energy counts twice")
 def test_overlapping_runs_count_no_energy_twice(
     tmp_path: Path, pushgateway_url: str, measured: Callable[[str], None]
 ) -> None:
@@ -63,15 +63,15 @@ def test_overlapping_runs_count_no_energy_twice(
     assert cpu["wattpush_device_joules_total"] == pytest.approx(
         WATTS * cpu["wattpush_device_measured_seconds_total"], rel=0.005
     )
-    measured("the joules are those of the time from the first reading to the last")
+    measured("the joules match the time from the first reading to the last")
 
 
 @pytest.mark.reliability(
     14,
     "`--once` after a pause shorter or longer than `max_gap`, and after a reboot",
-    "what flowed since the run before is counted up to `max_gap`, and never across a reboot",
+    "energy since the previous run counts up to `max_gap`, and never across a reboot",
 )
-def test_energy_between_runs_is_counted_where_the_gap_can_be_vouched_for(
+def test_energy_between_runs_counts_up_to_max_gap_and_within_a_boot(
     clock: HandClock, tmp_path: Path, measured: Callable[[str], None]
 ) -> None:
     settings = settings_for(QUICK_CPU, max_gap_seconds=100.0)
@@ -94,12 +94,10 @@ def test_energy_between_runs_is_counted_where_the_gap_can_be_vouched_for(
     assert measured_seconds_after(60, "b") == pytest.approx(180, abs=0.1)
     # A kernel that names no boot cannot tell: nothing is counted either.
     assert measured_seconds_after(60, "") == pytest.approx(180, abs=0.1)
-    measured("60 s counted of 60 s; none of 101 s with `max_gap` at 100 s; none across a reboot")
+    measured("60 of 60 s count; with `max_gap` at 100 s, none of 101 s; none across a reboot")
 
 
-def test_a_monotonic_clock_that_began_anew_counts_nothing_even_if_the_boot_looks_the_same(
-    clock: HandClock, tmp_path: Path
-) -> None:
+def test_a_restarted_monotonic_clock_counts_nothing(clock: HandClock, tmp_path: Path) -> None:
     settings = settings_for(QUICK_CPU)
     gateway = MemoryGateway()
     for _ in range(2):

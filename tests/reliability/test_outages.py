@@ -1,4 +1,4 @@
-"""A gateway that is away for a while: the energy of the outage arrives with the first push after it."""
+"""Gateway outages: the energy of an outage arrives with the first push after it."""
 
 from __future__ import annotations
 
@@ -45,13 +45,11 @@ AWAY = GatewayUnreachableError("gateway.invalid: no answer")
 
 @pytest.mark.reliability(
     10,
-    "the gateway is killed and comes back with an empty memory",
-    "the counters go on, and what flowed meanwhile arrives with the next push",
+    "the gateway is killed and restarts empty",
+    "counters continue, and the energy of the outage arrives with the next push",
 )
-def test_the_energy_of_an_outage_is_whole_as_prometheus_scrapes_it(
-    tmp_path: Path, measured: Callable[[str], None]
-) -> None:
-    """Real: the program, a Pushgateway that is killed and started again, and a Prometheus that scrapes it."""
+def test_prometheus_sees_all_energy_of_an_outage(tmp_path: Path, measured: Callable[[str], None]) -> None:
+    """With the real program, a Pushgateway that is killed and restarted, and a Prometheus that scrapes it."""
     port = free_port()
     url, job = f"http://127.0.0.1:{port}", "outage"
     recording = tmp_path / "rail.csv"
@@ -98,11 +96,11 @@ def failed_scrapes(prometheus: str) -> int:
 @pytest.mark.reliability(
     10,
     "an outage of a minute, an hour, a day",
-    "readings are counted all the while, and means and extremes cover the whole outage",
+    "readings keep counting, and averages and extremes cover the whole outage",
 )
 @pytest.mark.parametrize("outage_seconds", [60, 3600, 86_400])
-def test_the_energy_of_an_outage_is_whole_however_long_it_lasts(clock: HandClock, outage_seconds: int) -> None:
-    # It steps half-way between two readings, where the one before and the one after stand for half the time each.
+def test_no_energy_is_lost_however_long_an_outage_lasts(clock: HandClock, outage_seconds: int) -> None:
+    # The load steps half-way between two readings, each of which stands for half of the time between them.
     rows = [(10.0 * number + 1.0, 12.0, 0.25 * (1 + number % 5)) for number in range(outage_seconds // 10 + 60)]
     recording = Recording(rows)
     settings = settings_for(

@@ -1,6 +1,6 @@
 """Sampling keeps its pace whatever the gateway does: the real loop, thread and sink on the real clock.
 
-That not one sample is missed is shown on a clock that is turned by hand, in tests/run/test_run_loop.py.
+On a simulated clock, tests/run/test_run_loop.py shows that not one sample is missed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
@@ -62,7 +62,7 @@ QUICK = Averaging(1, 140e-6, 140e-6)
 
 
 class Watched(Node):
-    """Counts its sweeps, and keeps the errors of its pushes."""
+    """Counts its sweeps and keeps the errors of its pushes."""
 
     push_errors: list[AgentError]
     push_count: int
@@ -82,8 +82,8 @@ class Watched(Node):
         return errors
 
 
-def run_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[..., object] | None = None) -> Watched:
-    """The node after SWEEPS sweeps and PUSHES pushes, of a run in which the machine did not stand still itself."""
+def run_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[..., list[Any]] | None = None) -> Watched:
+    """The node after SWEEPS sweeps and PUSHES pushes; tries again if the machine itself paused."""
     node = run_once_against(pushgateway, getaddrinfo)
     for _ in range(RUNS - 1):
         if keeps_pace(node):
@@ -93,21 +93,22 @@ def run_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[..., obj
 
 
 def keeps_pace(node: Watched) -> bool:
-    """A sampling that waited for a push that times out would miss nine samples of ten, in each run."""
+    """A loop that waited for a push to time out would miss nine samples in ten, in every run."""
     return node.counters.missed_samples < 5 * node.sweep_count
 
 
-def run_once_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[..., object] | None) -> Watched:
+def run_once_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[..., list[Any]] | None) -> Watched:
     clock = SystemClock()
     devices = replace(CPU, averaging=QUICK), replace(DISK, averaging=QUICK)
     settings = settings_for(
         *devices, sample_interval_seconds=SAMPLE_SECONDS, interval_seconds=PUSH_SECONDS, pushgateway=pushgateway
     )
     world = world_for(settings, clock)
-    resolver = {} if getaddrinfo is None else {"getaddrinfo": getaddrinfo}
-    sink = Pushgateway(pushgateway, clock=clock, sleep=clock.sleep, environ={}, **resolver)  # type: ignore[arg-type] # a stand-in for it
+    sink = Pushgateway(
+        pushgateway, clock=clock, sleep=clock.sleep, environ={}, getaddrinfo=getaddrinfo or socket.getaddrinfo
+    )
     sweep = sweep_of(settings, world, clock)
-    sweep.run()  # Adafruit's drivers are imported and the chips set up, which is no matter of the gateway
+    sweep.run()  # import Adafruit's drivers and configure the chips first: that has nothing to do with the gateway
     with Wakeups() as waiting:
         publisher = Publisher(clock, waiting.wake)
         node = Watched(Parts(settings, INFO, clock, sweep, sink, publisher, None), State())
@@ -132,12 +133,12 @@ def run_once_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[...
 def assert_pace(node: Watched) -> None:
     assert keeps_pace(node), node.counters
     for account in node.account.devices.values():
-        # The first may find the chip converting.
+        # The first sweep may find the chip settling.
         assert account.saved.counters.readings in (node.sweep_count - 1, node.sweep_count)
         assert account.saved.counters.read_errors == 0
 
 
-# What each does, and what the exit code would be of what went wrong.
+# What each gateway does, and the exit code for that error.
 AWAY, REFUSED, WELL = ExitCode.UNAVAILABLE, ExitCode.PROTOCOL, ExitCode.OK
 MISBEHAVING: dict[str, tuple[Callable[[Client], None], ExitCode]] = {
     "hangs": (hanging, AWAY),
@@ -158,15 +159,15 @@ MISBEHAVING: dict[str, tuple[Callable[[Client], None], ExitCode]] = {
 
 PACE = pytest.mark.reliability(
     9,
-    "a gateway that is down, hangs, trickles, resets, talks garbage, refuses, redirects, has a bad certificate, "
-    "no name or no time",
-    "sampling keeps its pace; what was not pushed goes with the next push",
+    "a gateway that is down, hangs, trickles, resets, sends garbage, refuses, redirects, has a bad certificate, "
+    "or whose name does not resolve",
+    "sampling keeps its pace; the next push carries what the failed one did not deliver",
 )
 
 
 @PACE
 @pytest.mark.parametrize("behaviour", MISBEHAVING)
-def test_samples_keep_their_pace_while_the_gateway(behaviour: str) -> None:
+def test_sampling_keeps_its_pace_while_the_gateway(behaviour: str) -> None:
     behave, kind = MISBEHAVING[behaviour]
     with Server(behave) as server:
         timeout_seconds = TIMEOUT_SECONDS if kind is AWAY else 60
@@ -177,14 +178,14 @@ def test_samples_keep_their_pace_while_the_gateway(behaviour: str) -> None:
 
 
 @PACE
-def test_samples_keep_their_pace_while_nobody_listens() -> None:
+def test_sampling_keeps_its_pace_while_no_gateway_listens() -> None:
     node = run_against(PushgatewaySettings(f"http://127.0.0.1:{free_port()}", timeout_seconds=TIMEOUT_SECONDS))
     assert_pace(node)
     assert exit_code(node.push_errors) is AWAY
 
 
 @PACE
-def test_samples_keep_their_pace_while_the_gateway_is_restarted() -> None:
+def test_sampling_keeps_its_pace_while_the_gateway_restarts() -> None:
     port = free_port()
     up = contextlib.ExitStack()
     up.enter_context(running_pushgateway(port=port))
@@ -205,7 +206,7 @@ def test_samples_keep_their_pace_while_the_gateway_is_restarted() -> None:
 
 @pytest.fixture
 def tls(tmp_path: Path) -> Callable[..., tuple[ssl.SSLContext, str]]:
-    """A server's TLS for a name, by an authority whose certificate is in the file."""
+    """TLS of a server with this name, and the file with its authority's certificate."""
 
     def make(name: str, not_after: dt.datetime | None = None) -> tuple[ssl.SSLContext, str]:
         ca = trustme.CA()
@@ -218,7 +219,7 @@ def tls(tmp_path: Path) -> Callable[..., tuple[ssl.SSLContext, str]]:
 
 @PACE
 @pytest.mark.parametrize("fault", ["expired", "another name"])
-def test_samples_keep_their_pace_while_the_certificate_is_for_another_time_or_name(
+def test_sampling_keeps_its_pace_while_the_certificate_is_invalid(
     fault: str, tls: Callable[..., tuple[ssl.SSLContext, str]]
 ) -> None:
     yesterday = dt.datetime.now(dt.timezone.utc) - dt.timedelta(days=1)
@@ -233,7 +234,7 @@ def test_samples_keep_their_pace_while_the_certificate_is_for_another_time_or_na
 
 
 @pytest.fixture
-def silent_names() -> Iterator[Callable[..., object]]:
+def silent_names() -> Iterator[Callable[..., list[Any]]]:
     over = threading.Event()
 
     def resolve(*_: object, **__: object) -> list[object]:
@@ -245,14 +246,14 @@ def silent_names() -> Iterator[Callable[..., object]]:
 
 
 @PACE
-def test_samples_keep_their_pace_while_names_are_not_answered(silent_names: Callable[..., object]) -> None:
+def test_sampling_keeps_its_pace_while_dns_does_not_answer(silent_names: Callable[..., list[Any]]) -> None:
     node = run_against(PushgatewaySettings("http://gateway.test", timeout_seconds=TIMEOUT_SECONDS), silent_names)
     assert_pace(node)
     assert exit_code(node.push_errors) is AWAY
 
 
 @PACE
-def test_samples_keep_their_pace_while_there_is_no_such_name(measured: Callable[[str], None]) -> None:
+def test_sampling_keeps_its_pace_while_the_name_does_not_resolve(measured: Callable[[str], None]) -> None:
     def resolve(*_: object, **__: object) -> list[object]:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
@@ -260,4 +261,4 @@ def test_samples_keep_their_pace_while_there_is_no_such_name(measured: Callable[
     assert_pace(node)
     assert exit_code(node.push_errors) is AWAY
     cases = len(MISBEHAVING) + 6
-    measured(f"{cases} ways of misbehaving: at 20 sweeps a second no push keeps a sweep waiting")
+    measured(f"{cases} kinds of misbehaviour at 20 sweeps a second: no sweep waits for a push")

@@ -1,4 +1,4 @@
-"""Several processes on one bus, and processes that are killed in the middle of it."""
+"""Several processes on one bus, and processes that are killed in the middle of a sweep."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ CONFIG = mux("m0", 0x70) + mux("m1", 0x71)
 CONFIG += "".join(ina260(f"a{n}", f'mux = "m0", channel = {n}') for n in CHANNELS)
 CONFIG += "".join(ina260(f"b{n}", f'mux = "m1", channel = {n}') for n in CHANNELS)
 
-# Processes are forked from a clean one that has everything imported: quick, and without the threads of this one.
+# Fork from a clean process that has everything imported: fast, and without the threads of this one.
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["tests.reliability.remote_wire", "adafruit_ina260", "adafruit_tca9548a"])
 
 
 class SharedBus:
-    """A simulated node with eight chips of equal addresses behind two muxes, open to other processes."""
+    """A simulated node with eight chips at the same address behind two muxes, open to other processes."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = SystemClock()
@@ -55,7 +55,7 @@ class SharedBus:
         self.open_files: list[int] = []
 
     def start(self, readings: int, *, with_lock: bool = True) -> tuple[multiprocessing.process.BaseProcess, Connection]:
-        """Another process that reads in a tight loop."""
+        """Start another process that reads in a tight loop."""
         ours, theirs = processes.Pipe(duplex=False)
         arguments = (CONFIG, self.server.address, self.device_file if with_lock else None)
         process = processes.Process(
@@ -77,7 +77,7 @@ class SharedBus:
         )
 
     def kill_after(self, transfers: int, process: multiprocessing.process.BaseProcess) -> None:
-        """Let the only process that reads do so many more transfers on the bus, and kill it at the next."""
+        """Kill the process after this many more transfers; no other may use the bus."""
         wire, left = self.world.wires[1], iter(range(transfers))
         transfer, is_killed = wire.transfer, threading.Event()
 
@@ -92,9 +92,9 @@ class SharedBus:
         wire.transfer = transfer
 
     def first_readings(self) -> dict[str, float]:
-        """The first volts of every device that a run started now reads.
+        """The first voltage of every device in a run that starts now.
 
-        A conversion whose flag the killed process read last is no longer known to be over: its chip waits for the next.
+        Reading the conversion-ready flag clears it: if the killed process read it last, the chip converts once more.
         """
         sweep = self.sweep()
         readings: dict[str, float] = {}
@@ -121,9 +121,7 @@ def bus(tmp_path: Path) -> Iterator[SharedBus]:
     shared.close()
 
 
-@pytest.mark.reliability(
-    5, "two agents on one bus, in tight loops", "each holds a lock on the device file for a whole sweep"
-)
+@pytest.mark.reliability(5, "two agents on one bus, in tight loops", "each locks the device file for a whole sweep")
 def test_two_processes_on_one_bus_never_read_each_others_rails(bus: SharedBus, measured: Callable[[str], None]) -> None:
     running = [bus.start(10_000) for _ in range(2)]
     for process, results in running:
@@ -136,18 +134,18 @@ def test_two_processes_on_one_bus_never_read_each_others_rails(bus: SharedBus, m
         assert process.exitcode == 0
         assert wrong == 0
         assert right + failed >= 10_000
-        # On a busy machine one may wait in vain for a second now and then: a missing number, not a wrong one.
+        # On a busy machine a process may time out waiting for the lock: a missing reading, not a wrong one.
         assert right > failed
     measured("0 wrong of 20,000 readings")
 
 
-def test_without_the_lock_the_same_two_processes_do_read_each_others_rails(bus: SharedBus) -> None:
+def test_without_the_lock_two_processes_do_read_each_others_rails(bus: SharedBus) -> None:
     running = [bus.start(1_000_000, with_lock=False) for _ in range(2)]
     connections = [results for _, results in running]
     is_wrong = False
     while not is_wrong:
         told = wait(connections, LONG_SECONDS)
-        assert told, "the two do without the lock and never meet: the test with the lock shows nothing"
+        assert told, "two processes without the lock never collide, so the test with the lock proves nothing"
         is_wrong = any(results.recv()[1] for results in connections if results in told)
     for process, results in running:
         process.kill()
@@ -156,7 +154,7 @@ def test_without_the_lock_the_same_two_processes_do_read_each_others_rails(bus: 
 
 
 @pytest.mark.reliability(
-    4, "`kill -9` in the middle of a sweep, a channel left open", "every mux is closed before anything else is read"
+    4, "`kill -9` in the middle of a sweep leaves a channel open", "every mux is closed before the next read"
 )
 def test_after_every_kill_the_next_reading_is_right(bus: SharedBus, measured: Callable[[str], None]) -> None:
     chance = random.Random(20_260)
@@ -173,5 +171,5 @@ def test_after_every_kill_the_next_reading_is_right(bus: SharedBus, measured: Ca
         left_open += any(simulated.control for simulated in bus.world.muxes.values())
         assert bus.first_readings() == bus.truth
         assert not any(simulated.control for simulated in bus.world.muxes.values())
-    assert left_open > kills / 4, "the kills hardly ever met an open channel: this test shows nothing"
-    measured(f"{kills} kills, then {kills} sweeps of 8 chips at equal addresses: all right")
+    assert left_open > kills / 4, "too few kills hit an open channel, so this test proves nothing"
+    measured(f"{kills} kills, each followed by a sweep of 8 chips at the same address: all readings right")

@@ -7,11 +7,12 @@ import signal
 import statistics
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.run.running import groups_of, program, until, write_config
+from tests.run.running import groups_of, has_grown, program, until, write_config
 from tests.servers import Server, hanging
 
 if TYPE_CHECKING:
@@ -32,14 +33,14 @@ MANY = 60
                 pytest.mark.long,
                 pytest.mark.reliability(
                     15,
-                    "SIGTERM at any moment of start and run, with a gateway that answers and with one that hangs",
-                    "a clean end, state saved, within 2 s",
+                    "SIGTERM at any moment from the start on, with a gateway that answers and one that hangs",
+                    "a clean exit within 2 s, state saved",
                 ),
             ],
         ),
     ],
 )
-def test_a_stop_at_any_moment_is_clean_and_waits_for_no_gateway(
+def test_a_stop_is_clean_at_any_moment_and_waits_for_no_gateway(
     stops: int, tmp_path: Path, pushgateway_url: str, measured: Callable[[str], None]
 ) -> None:
     chance = random.Random(15)
@@ -50,7 +51,7 @@ def test_a_stop_at_any_moment_is_clean_and_waits_for_no_gateway(
         for number in range(stops):
             folder = tmp_path / str(number)
             folder.mkdir()
-            # Each third stop comes while a push hangs, the others at any moment of start and run.
+            # Every third stop comes while a push hangs, the others at any moment.
             is_while_hanging = number % 3 == 0
             url = hung.url if is_while_hanging else chance.choice([pushgateway_url, hung.url])
             # A stop that waited for the gateway would take an hour.
@@ -58,7 +59,7 @@ def test_a_stop_at_any_moment_is_clean_and_waits_for_no_gateway(
             begun_seconds, connections = time.monotonic(), hung.connections
             with program("--config", config, "--simulate") as running:
                 if is_while_hanging:
-                    until(lambda before=connections: hung.connections > before, "a push")  # type: ignore[misc] # as it was
+                    until(partial(has_grown, lambda: hung.connections, connections), "a push")
                     start_seconds = time.monotonic() - begun_seconds
                 else:
                     pause.wait(chance.uniform(0, 2 * start_seconds))
@@ -71,15 +72,15 @@ def test_a_stop_at_any_moment_is_clean_and_waits_for_no_gateway(
             if is_caught and state.exists():
                 assert '"ended_well": true' in state.read_text()
     if stops == MANY:
-        # A busy machine may hold up some of them, a program that takes longer does so every time.
+        # A busy machine may delay some of them; a program that takes longer does so every time.
         assert statistics.median(hung_seconds) < 2
-    measured(f"{stops} stops from the start on: exit 0 wherever a handler can be, also while a push hangs")
+    measured(f"{stops} stops: exit 0 as soon as the handler is installed, even while a push hangs")
 
 
 @pytest.mark.reliability(
     15,
     "a storm of SIGHUPs: good files, bad files, devices added, removed and renamed",
-    "a bad file changes nothing; a device that is kept loses nothing; the group of one that is gone is deleted",
+    "a bad file changes nothing; a device that stays loses nothing; the group of a removed device is deleted",
 )
 def test_a_storm_of_reloads_loses_nothing(
     tmp_path: Path, pushgateway_url: str, measured: Callable[[str], None]
@@ -115,9 +116,9 @@ def test_a_storm_of_reloads_loses_nothing(
             so_far = answers()
             for _ in range(chance.choice([1, 1, 5])):
                 running.process.send_signal(signal.SIGHUP)
-            if number % 3 == 0:  # some are waited for, others come while one is under way
-                until(lambda so_far=so_far: answers() > so_far, "an answer to SIGHUP")  # type: ignore[misc] # as it was
-        write("cpu", "last")  # as no storm before it had it: these groups are those of the last configuration
+            if number % 3 == 0:  # wait for some; others arrive during a reload
+                until(partial(has_grown, answers, so_far), "an answer to SIGHUP")
+        write("cpu", "last")  # a device that no storm had: its group marks the last configuration
         running.process.send_signal(signal.SIGHUP)
         until(lambda: groups_of(pushgateway_url, job).keys() == {"cpu", "last", ""}, "the last configuration")
         assert running.end(signal.SIGTERM)[0] == 0
@@ -134,4 +135,4 @@ def test_a_storm_of_reloads_loses_nothing(
         before["wattpush_device_measured_seconds_total"] + cpu[name] - before[name], abs=0.01
     )
     assert cpu["wattpush_device_read_errors_total"] == 0
-    measured(f"{storms} storms: the device that was kept all along is counted from its first reading to its last")
+    measured(f"{storms} storms: the device that stays counts from its first reading to its last")

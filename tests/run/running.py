@@ -177,6 +177,10 @@ def until(condition: Callable[[], Any], what: str, seconds: float = LONG_SECONDS
     pytest.fail(f"did not happen within {seconds:g} s: {what}")
 
 
+def has_grown(count: Callable[[], int], before: int) -> bool:
+    return count() > before
+
+
 def groups_of(url: str, job: str) -> dict[str, dict[str, float]]:
     """What a real Pushgateway holds of a job: by device ("" for the node's own), then by metric name."""
     found: dict[str, dict[str, float]] = {}
