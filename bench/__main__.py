@@ -1,4 +1,4 @@
-"""Everything side by side in one run: python -m bench [--quick] [ROW ...]."""
+"""Run all benchmarks in one run, both ways taking turns: python -m bench [--quick] [ROW ...]."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-# Before any driver is imported: these need no GPIO library and know no board.
+# Set before any driver is imported, so that Blinka needs no GPIO library and looks for no board.
 os.environ["BLINKA_FORCEBOARD"] = "GENERIC_LINUX_PC"
 os.environ["BLINKA_FORCECHIP"] = "GENERIC_X86"
 
@@ -20,10 +20,10 @@ from bench.rows import ALL
 
 
 def main() -> int:
-    """Run what is asked for, print it, and write the page if it was everything in full."""
+    """Run the benchmarks and print the results; a full run of all of them also writes the page."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"only these, without writing a page: {', '.join(ALL)}")
-    parser.add_argument("--quick", action="store_true", help="a rough run, without writing a page")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"run only these and write no page: {', '.join(ALL)}")
+    parser.add_argument("--quick", action="store_true", help="a rough run that writes no page")
     options = parser.parse_args()
     unknown = [name for name in options.rows if name not in ALL]
     if unknown:

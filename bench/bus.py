@@ -1,6 +1,6 @@
-"""A bus of 64 INA260 on /dev/i2c-1 for processes that are measured: emulated, and its CPU time known.
+"""An emulated bus of 64 INA260 on /dev/i2c-1 for processes that are measured.
 
-The emulation runs in the process that is measured. It counts its own CPU time, so that this can be subtracted.
+The emulation runs in the measured process and counts its own CPU time, so that the benchmarks can subtract it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ NO_BOARD = {
 
 
 def _registers(number: int) -> dict[int, int]:
-    """What an INA260 holds after power-on (SBOS656, section 7.6); each chip has values of its own."""
+    """The registers of an INA260 after power-on (SBOS656, section 7.6); each chip has different results."""
     current, voltage = 800 + 10 * number, 4000 + number  # in 1.25 mA and 1.25 mV
     return {
         _CONFIGURATION: _POWER_ON_CONFIGURATION,
         0x01: current,
         0x02: voltage,
         0x03: current * voltage // 6400,  # in 10 mW
-        0x06: 1 << 3,  # a conversion is always ready
+        0x06: 1 << 3,  # conversion ready
         _ALERT_LIMIT: 0,
         0xFE: 0x5449,
         0xFF: 0x2270,
@@ -88,7 +88,7 @@ class ConstantWire:
             self._open_channels[mux] = buffer[-1]
 
     def _connected_chip(self) -> int | None:
-        """The chip behind the one open channel; None if there is no such channel, or more than one."""
+        """The chip behind the only open channel; None if no channel is open, or several."""
         all_channels = int.from_bytes(bytes(self._open_channels), "little")
         return all_channels.bit_length() - 1 if all_channels and not all_channels & (all_channels - 1) else None
 

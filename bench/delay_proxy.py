@@ -1,8 +1,7 @@
-"""A TCP proxy that stands for a long way: python -m bench.delay_proxy PORT ONE_WAY_SECONDS; prints its own port.
+"""A TCP proxy that adds latency: python -m bench.delay_proxy PORT ONE_WAY_SECONDS; prints its own port.
 
-Whatever arrives is passed on ONE_WAY_SECONDS later, in both directions. The handshake of TCP, which the kernel answers
-at once here, takes its round trip too: the first bytes of a client are kept back by as much, and nothing else differs
-for a protocol in which the client speaks first.
+It forwards all data ONE_WAY_SECONDS later, in both directions. The kernel answers the TCP handshake at once; instead,
+the proxy delays the first bytes of a client by another round trip, which is equivalent if the client speaks first.
 """
 
 from __future__ import annotations

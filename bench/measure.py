@@ -1,4 +1,4 @@
-"""What is measured: samples, their median and spread, and the goals that a row of the table is held against."""
+"""Measurements: samples, their median and spread, and the goals of a row of the table."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The same quantity measured again and again, in `unit`."""
+    """One quantity measured repeatedly, in `unit`."""
 
     values: tuple[float, ...]
     unit: str
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median value."""
         return statistics.median(self.values)
 
     @property
@@ -37,7 +37,7 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is to be reached: the ratio to the stock way, or the value itself, at most or at least `limit`."""
+    """A limit for the value, or for its ratio to the stock way: at most `limit`, or at least."""
 
     limit: float
     unit: str = ""
@@ -49,7 +49,7 @@ class Goal:
         return f"{'≥' if self.at_least else '≤'} {self.limit:,g} {unit}".rstrip()
 
     def share_used(self, measured: float) -> float:
-        """How much of what the goal allows is used up: reached up to 1."""
+        """The share of the goal's allowance that is used: up to 1, the goal is reached."""
         return self.limit / measured if self.at_least else measured / self.limit
 
 
@@ -59,7 +59,7 @@ class Row:
 
     Attributes:
         stock: the stock way, or the floor that nothing can be below.
-        goals: empty where a number is shown for what it tells about another.
+        goals: empty for a row that only explains another.
     """
 
     what: str
@@ -69,26 +69,26 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Our median to that of the stock way."""
+        """Our median divided by the stock way's."""
         return self.ours.median / self.stock.median if self.stock is not None and self.stock.median else None
 
     def share_used(self, goal: Goal) -> float:
-        """See `Goal.share_used`. Raises ValueError for a ratio to nothing."""
+        """See `Goal.share_used`. Raises ValueError for a ratio without a stock way."""
         if not goal.is_ratio:
             return goal.share_used(self.ours.median)
         if self.ratio is None:
-            raise ValueError(f"{self.what}: there is no stock way to take a ratio to")
+            raise ValueError(f"{self.what}: a ratio needs a stock way")
         return goal.share_used(self.ratio)
 
     @property
     def is_reached(self) -> bool:
-        """Whether every goal is."""
+        """Whether every goal is reached."""
         return all(self.share_used(goal) <= 1.0 for goal in self.goals)
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a benchmark brings: rows of the table, and text of its own below it (Markdown)."""
+    """The results of a benchmark: rows of the table, and Markdown text below it."""
 
     rows: tuple[Row, ...]
     text: str = ""
@@ -96,7 +96,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to measure: `full` for the page, a tenth of it to see where things stand."""
+    """How long to measure: in full for the page, or a tenth of it for a rough picture."""
 
     is_quick: bool
 
@@ -108,7 +108,7 @@ class Effort:
 def interleaved(
     repetitions: int, ways: Mapping[str, Callable[[], Sequence[float]]]
 ) -> dict[str, list[tuple[float, ...]]]:
-    """Measure several ways in turns, so that what else the machine does hits all alike.
+    """Measure several ways in turns, so that other load on the machine affects all alike.
 
     Returns:
         For each way, one tuple for each quantity that it measures, with a value for each repetition.

@@ -1,4 +1,4 @@
-"""The nodes that are measured: configurations as a user writes them, and what such a node pushes."""
+"""The measured nodes: configurations as users write them, and the pushed data of such a node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agent.metrics.catalogue import Snapshot
 if TYPE_CHECKING:
     from agent.settings import Settings
 
-# A conversion of 1.12 ms instead of one of the whole sample interval: nobody need wait a second for a first reading.
+# A conversion of 1.12 ms instead of one of the whole sample interval: the first reading takes no second.
 SHORT_CONVERSION = 'averaging = { count = 4, voltage = "140us", current = "140us" }'
 
 
@@ -43,12 +43,12 @@ def configuration(
 
 
 def settings_of(text: str) -> Settings:
-    """The configuration as the agent reads it."""
+    """The settings, as the agent parses them."""
     return parse(text, chips.options(), default_hostname="node-0", environ={"HOME": "/nonexistent"})
 
 
 def snapshot_of(settings: Settings, seed: int = 0) -> Snapshot:
-    """What a node has to say after a minute of readings; another seed gives other values."""
+    """The data of a node after a minute of readings; another seed gives other values."""
     account = Account((device.name for device in settings.devices), 600.0, {})
     for second in range(60):
         for number, device in enumerate(settings.devices):

@@ -1,4 +1,4 @@
-"""The table, and docs/benchmarks.md with it: what was measured stands between two marks, all else is left alone."""
+"""The table and docs/benchmarks.md: a run replaces only the text between the page's two marks."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _END = "<!-- to here -->"
 
 
 def table(rows: Sequence[Row]) -> str:
-    """All rows, in Markdown."""
-    lines = ["| what | stock | wattpush | ratio | reach | reached |", "|---|---:|---:|---:|---:|---|"]
+    """All rows as a Markdown table."""
+    lines = ["| what | stock | wattpush | ratio | goal | reached |", "|---|---:|---:|---:|---:|---|"]
     for row in rows:
         ratio = "" if row.ratio is None else number(row.ratio)
         goals = ", ".join(str(goal) for goal in row.goals)
@@ -34,23 +34,23 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def machine(seconds: float) -> str:
-    """What it ran on, without a name, and how long it took."""
+    """The machine, without its name, and the duration of the run."""
     return (
         f"Measured in {seconds / 60:.0f} minutes on {os.cpu_count()} cores of {_processor()}, "
         f"Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}; "
-        "± is half the distance between the quartiles."
+        "± is half of the interquartile range."
     )
 
 
 def write_page(findings: Sequence[Findings], seconds: float) -> None:
-    """Put the new results in place of the old ones. Raises ValueError if the page has lost its marks."""
+    """Replace the old results on the page. Raises ValueError if the page has lost its marks."""
     rows = [row for one in findings for row in one.rows]
-    plotted = f"![how much of each goal's allowance is used]({_PLOT.name})"
+    plotted = f"![share of each goal's allowance that is used]({_PLOT.name})"
     measured = [table(rows), plotted, *(one.text for one in findings if one.text), machine(seconds)]
     before, begin, rest = _PAGE.read_text(encoding="utf-8").partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not (begin and end):
-        raise ValueError(f"{_PAGE}: the marks {_BEGIN} and {_END} are not there")
+        raise ValueError(f"{_PAGE}: the marks {_BEGIN} and {_END} are missing")
     _PLOT.write_text(plot(rows), encoding="utf-8")
     _PAGE.write_text("\n\n".join([before + begin, *measured, end + after]), encoding="utf-8")
 

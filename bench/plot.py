@@ -1,4 +1,4 @@
-"""A bar for each goal, drawn in SVG: how much of what the goal allows is used up, on a logarithmic scale."""
+"""A bar for each goal in SVG: the share of its allowance that is used, on a logarithmic scale."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _REACHED, _MISSED = "#2a7f4f", "#c0392b"
 
 
 def plot(rows: Sequence[Row]) -> str:
-    """The picture: bars that end left of the line at 1 have reached their goal; the figures stand in a column."""
+    """The picture: a bar that ends left of the line at 1 has reached its goal; a column gives the figures."""
     bars = [(f"{row.what} ({goal})", row.share_used(goal)) for row in rows for goal in row.goals]
     right = _LEFT + _WIDTH + _RIGHT
     height = _TOP + _LINE * len(bars) + 14
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right} {height}" role="img">',
-        "<title>How much of what each goal allows is used</title>",
+        "<title>Share of each goal's allowance that is used</title>",
         "<style>text { font: 12px sans-serif; fill: #222 } .head { font-weight: bold }</style>",
         '<rect width="100%" height="100%" fill="white"/>',
-        f'<text class="head" x="{_LEFT}" y="20">How much of what the goal allows is used (logarithmic)</text>',
+        f'<text class="head" x="{_LEFT}" y="20">Share of the allowance that is used (logarithmic)</text>',
         f'<text class="head" x="{_LEFT - 8}" y="{_TOP - 14}" text-anchor="end">what (goal)</text>',
     ]
     for tick in _TICKS:
@@ -42,7 +42,7 @@ def plot(rows: Sequence[Row]) -> str:
             f'<rect x="{_LEFT}" y="{y + 3}" width="{_x(share) - _LEFT:.1f}" height="{_LINE - 8}" fill="{colour}"/>',
             f'<text x="{right - 12}" y="{y + 13}" text-anchor="end" style="{style}">{share:.2f}</text>',
         ]
-    # Over the bars: which of them end before it, and which after, is what the picture is for.
+    # The line at 1 comes last, over the bars.
     return "\n".join([*parts, _line(1.0, height, "#222", 2), "</svg>\n"])
 
 

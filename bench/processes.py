@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# POSIX leaves the numbers to the system; Linux: ~pid in the upper bits, 2 for the CPU time of the whole process.
+# POSIX leaves clock IDs to the system. Linux: ~pid in the upper bits, 2 for the CPU time of the whole process.
 # Source: Linux, include/linux/posix-timers.h (make_process_cpuclock, CPUCLOCK_SCHED).
 _CPU_CLOCK_OF_PROCESS = 2
 
@@ -55,12 +55,12 @@ def run_for_cpu_seconds(arguments: list[str], environment: Mapping[str, str]) ->
 
 
 def cpu_seconds_of(pid: int) -> float:
-    """User and system CPU time of a running process so far, ended threads included, to the nanosecond."""
+    """User and system CPU time of a running process so far, including ended threads, to the nanosecond."""
     return time.clock_gettime((~pid << 3) | _CPU_CLOCK_OF_PROCESS)
 
 
 def resident_bytes_of(pid: int) -> int:
-    """Memory that a running process holds now (proc(5), VmRSS)."""
+    """The resident memory of a running process (proc(5), VmRSS)."""
     for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""Real Pushgateways on loopback, with and without TLS, near by and far away."""
+"""Real Pushgateways on loopback, with and without TLS, with and without latency."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _START_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """Files in PEM: the authority, and a certificate with its key that both server and client use."""
+    """PEM files: the authority, and a certificate with its key for both server and client."""
 
     ca_file: str
     cert_file: str
@@ -43,7 +43,7 @@ class Certificates:
 
 @contextlib.contextmanager
 def running_pushgateway(*arguments: str, certificates: Certificates | None = None, folder: Path) -> Iterator[int]:
-    """A real Pushgateway on loopback, and its port.
+    """Run a real Pushgateway on loopback and give its port.
 
     Raises:
         MissingToolError: it is not installed.
@@ -72,7 +72,7 @@ def running_pushgateway(*arguments: str, certificates: Certificates | None = Non
 
 @contextlib.contextmanager
 def far_away(port: int, one_way_seconds: float) -> Iterator[int]:
-    """A port at which the one given answers, from `one_way_seconds` away."""
+    """A port that forwards to the given one with a latency of `one_way_seconds`."""
     arguments = ["-m", "bench.delay_proxy", str(port), str(one_way_seconds)]
     process = start_python(arguments, {}, stdout=subprocess.PIPE)
     assert process.stdout is not None

@@ -1,7 +1,7 @@
 """The stock way: what a user writes with Adafruit's drivers and prometheus_client after reading their examples.
 
-Stock driver properties through the stock mux channel, a gauge for each quantity, a push a device, a plain loop. Run as
-a program it is such an exporter: python -m bench.stock GATEWAY SAMPLE_SECONDS SAMPLES_A_PUSH
+Stock driver properties through the stock mux channel, a gauge for each quantity, a push for each device, a plain loop.
+As a program, it is such an exporter: python -m bench.stock GATEWAY SAMPLE_SECONDS SAMPLES_A_PUSH
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class NumberedI2C(busio.I2C):  # type: ignore[misc] # Blinka publishes no types
-    """`busio.I2C` on /dev/i2c-N, as Adafruit's extended bus library makes it: this machine's board has no I2C pins."""
+    """`busio.I2C` on /dev/i2c-N, as Adafruit's extended bus library does it: this machine has no I2C pins."""
 
     def __init__(self, number: int) -> None:
         self._i2c = LinuxI2C(number, mode=LinuxI2C.MASTER)
@@ -33,18 +33,18 @@ class NumberedI2C(busio.I2C):  # type: ignore[misc] # Blinka publishes no types
 
 
 def open_sensors(i2c: Any, count: int = 8) -> list[INA260]:
-    """INA260 at 0x40 behind one mux after the other, eight behind each."""
+    """INA260 at 0x40, eight behind each mux."""
     muxes = [adafruit_tca9548a.TCA9548A(i2c, 0x70 + mux) for mux in range((count + 7) // 8)]
     return [adafruit_ina260.INA260(muxes[number // 8][number % 8], 0x40) for number in range(count)]
 
 
 def sweep(sensors: Sequence[INA260]) -> list[tuple[float, float, float]]:
-    """Volts, amperes and watts of each sensor: the properties are in volts, milliamperes and milliwatts."""
+    """Volts, amperes and watts of each sensor; the properties are in volts, milliamperes and milliwatts."""
     return [(sensor.voltage, sensor.current / 1000, sensor.power / 1000) for sensor in sensors]
 
 
 def main() -> None:
-    """Sample and push for ever."""
+    """Sample and push forever."""
     gateway, sample_seconds, samples_a_push = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
     sensors = open_sensors(NumberedI2C(1))
     registries = []

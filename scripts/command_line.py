@@ -86,7 +86,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, tuple[str, argparse.Ar
     for one in (parser, *(command for _, command in commands.values())):
         for action in _actions(one):
             if action.metavar == "FILE":
-                action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab's own attribute
+                vars(action)["complete"] = shtab.FILE
     return parser, commands
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks, one subject a file, by the name under which `python -m bench NAME` runs it."""
+"""The benchmarks, one file for each subject, by their name in `python -m bench NAME`."""
 
 from __future__ import annotations
 

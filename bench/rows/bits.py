@@ -1,4 +1,4 @@
-"""What a sweep costs on the wire, counted: START, repeated START and STOP one bit each, a byte nine."""
+"""The bits of a sweep on the wire: one each for START, repeated START and STOP, nine for each byte."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SETTLING_SWEEPS = 3
 
 
 def measure(_effort: Effort, _folder: Path) -> Findings:
-    """Count the bits of one sweep, the check for a lost power supply included."""
+    """Count the bits of one sweep, including the check for a power loss."""
     rows = [
         _row("bus bits: 8 INA260 behind one mux", configuration(8, each=SHORT_CONVERSION), _stock_ina260s(8), 1332),
         _row(
@@ -40,7 +40,7 @@ def measure(_effort: Effort, _folder: Path) -> Findings:
         _bits_of_ours(settings_of(configuration(8 * muxes, each=SHORT_CONVERSION))) / (8 * muxes) for muxes in (1, 4, 8)
     ]
     growth = Row(
-        "bus bits a device, 64 behind 8 muxes to 8 behind one",
+        "bus bits for each device: 64 behind 8 muxes to 8 behind one",
         Samples((by_muxes[0],), "bits"),
         Samples((by_muxes[-1],), "bits"),
         (Goal(1.03, is_ratio=True),),
@@ -59,7 +59,7 @@ def _row(what: str, text: str, stock_sweep: Callable[[World], None], limit: int)
 
 
 def _bits_of_ours(settings: Settings) -> int:
-    """A sweep like all others: after those in which chips are identified, configured and waited for."""
+    """A steady sweep, after those that identify the chips, configure them and wait for them."""
     clock = HandClock()
     world = build_world(settings, clock.monotonic)
     bus = Bus(1, settings.muxes, lambda name: OpenBus(world.open(name), None, lambda: None), clock)
@@ -70,7 +70,7 @@ def _bits_of_ours(settings: Settings) -> int:
     before = world.wires[1].bits
     outcomes = sweep.run()
     if not all(isinstance(outcome, Reading) for outcome in outcomes):
-        raise RuntimeError(f"not everything was read: {outcomes}")
+        raise RuntimeError(f"some devices were not read: {outcomes}")
     return world.wires[1].bits - before
 
 

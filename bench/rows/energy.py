@@ -1,4 +1,4 @@
-"""The energy of a bursty load: counted by the whole chain on simulated chips, against the sum of stock snapshots."""
+"""The energy of a bursty load: the whole chain on simulated chips against the sum of stock snapshots."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SAGGING_OHMS = 0.09  # a cable and a cheap supply
 
 
 def measure(effort: Effort, _folder: Path) -> Findings:
-    """The worst error of 20 phases of each of some loads, on a stiff supply and on one that sags."""
+    """The worst error over 20 phases of each load, on a stiff supply and on one that sags."""
     load_seconds = _LOAD_SECONDS / effort.times(1, 5)
     loads = range(effort.times(3, 1))
     rows = []
@@ -41,7 +41,7 @@ def measure(effort: Effort, _folder: Path) -> Findings:
         errors = [_worst_errors(load, sample_seconds, load_seconds, source_ohms=0.0) for load in loads]
         rows.append(
             _row(
-                f"energy of a bursty load, sampled each {sample_seconds:g} s: worst error of {_PHASES} phases of "
+                f"energy of a bursty load, sampled every {sample_seconds:g} s: worst error of {_PHASES} phases of "
                 f"{len(loads)} loads",
                 errors,
                 (Goal(0.2, is_ratio=True), Goal(most_percent, "%")),
@@ -49,7 +49,7 @@ def measure(effort: Effort, _folder: Path) -> Findings:
         )
     for sample_seconds in (1.0, 10.0):
         errors = [_worst_errors(0, sample_seconds, load_seconds, source_ohms=_SAGGING_OHMS)]
-        what = f"the same each {sample_seconds:g} s, one load, behind a supply that sags ({_SAGGING_OHMS} ohm)"
+        what = f"the same every {sample_seconds:g} s, one load, behind a supply that sags ({_SAGGING_OHMS} ohm)"
         rows.append(_row(what, errors))
     return Findings(tuple(rows))
 
@@ -60,7 +60,7 @@ def _row(what: str, errors: Sequence[tuple[float, float]], goals: tuple[Goal, ..
 
 
 class _ShiftedRail:
-    """A load that begins at some moment of the clock."""
+    """A load that begins at a given time."""
 
     def __init__(self, load: Steps, begins_seconds: float) -> None:
         self._load = load
@@ -71,7 +71,7 @@ class _ShiftedRail:
         return self._load.segments(start_seconds, end_seconds, self._begins_seconds)
 
     def joules(self, start_seconds: float, end_seconds: float) -> float:
-        """What really flowed between two moments."""
+        """The true energy between two times."""
         return sum(
             segment.volts * segment.amperes * (segment.end - segment.start)
             for segment in self.segments(start_seconds, end_seconds)
@@ -79,7 +79,7 @@ class _ShiftedRail:
 
 
 def _bursts(load_number: int, seconds: float, source_ohms: float) -> Steps:
-    """Bursts of 5 to 500 ms and 1 to 3 A, at random, with 0.8 s between them on average."""
+    """Random bursts of 5 to 500 ms and 1 to 3 A, with pauses of 0.8 s on average."""
     chance = random.Random(load_number)
     load = Steps()
     at = 0.0
@@ -95,7 +95,7 @@ def _bursts(load_number: int, seconds: float, source_ohms: float) -> Steps:
 def _worst_errors(
     load_number: int, sample_seconds: float, load_seconds: float, source_ohms: float
 ) -> tuple[float, float]:
-    """The worst error of the stock way and of ours, in percent of the true energy.
+    """The worst errors of the stock way and of ours, in percent of the true energy.
 
     Each phase is a device of its own on the same load, which begins a little later for it.
     """
@@ -110,7 +110,7 @@ def _worst_errors(
     world = build_world(settings, clock.monotonic, rails)
     bus = Bus(1, settings.muxes, lambda name: OpenBus(world.open(name), None, lambda: None), clock)
     sweep = Sweep(settings, [bus], clock)
-    # The same loads once more, on chips that nobody configures.
+    # The same loads on another set of chips, in their power-on configuration.
     stock_sensors = stock.open_sensors(build_world(settings, clock.monotonic, rails).open(1), _PHASES)
     begins_seconds = clock.seconds + _SETTLING_SECONDS
     while clock.seconds < begins_seconds:
@@ -121,7 +121,7 @@ def _worst_errors(
     begins_seconds = clock.seconds
     outcomes = sweep.run()
     if not all(isinstance(outcome, Reading) for outcome in outcomes):
-        raise RuntimeError(f"not everything was read: {outcomes}")
+        raise RuntimeError(f"some devices were not read: {outcomes}")
     account.add(outcomes)
     while clock.seconds < begins_seconds + load_seconds:
         for phase, (_, _, watts) in enumerate(stock.sweep(stock_sensors)):

@@ -1,4 +1,4 @@
-"""How many nodes one Pushgateway holds: real payloads of this agent, from as many simulated nodes of 8 devices."""
+"""How many nodes one Pushgateway holds: real payloads of simulated nodes with 8 devices each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _DEVICES = 8
 _CONNECTIONS = 4
-_DISTINCT_PAYLOADS = 10  # values do not matter to the gateway: nodes share them in turns
+_DISTINCT_PAYLOADS = 10  # the gateway ignores values, so nodes share payloads
 _INTERVAL_SECONDS = 15.0
 _REQUEST_TIMEOUT_SECONDS = 60.0
 
@@ -45,10 +45,10 @@ class _Kind:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """What a gateway that knows `nodes` nodes can take.
+    """The capacity of a gateway that knows `nodes` nodes.
 
     Attributes:
-        scrape_seconds: how long one GET of all that it holds takes.
+        scrape_seconds: the duration of one GET of everything that it holds.
     """
 
     nodes: int
@@ -62,7 +62,7 @@ class _Cell:
 
 
 def measure(effort: Effort, folder: Path) -> Findings:
-    """Fill a gateway with each number of nodes, then push as fast as it takes it for some seconds."""
+    """Fill a gateway with each number of nodes, then push for some seconds as fast as it accepts."""
     sizes = (10, 100) if effort.is_quick else (10, 100, 300, 1000)
     seconds = effort.times(3, 1)
     cells: dict[_Kind, list[_Cell]] = {}
@@ -97,15 +97,15 @@ def measure(effort: Effort, folder: Path) -> Findings:
 def _measured_where_it_ends(
     cells: dict[_Kind, list[_Cell]], group_by: str, effort: Effort, folder: Path
 ) -> tuple[float]:
-    """How many nodes the checking gateway holds at 15 s, measured with just as many as the coarse sizes lead to expect.
+    """How many nodes the checking gateway holds at 15 s, measured with the number that the coarse sizes predict.
 
-    On a line in logarithms between sizes that lie wide apart it would be wrong by a quarter.
+    Interpolated between sizes so far apart, the number would be wrong by a quarter.
     """
     kind = _Kind(group_by, has_extremes=True, is_checked=True)
     expected = round(_nodes_held(cells[kind], _INTERVAL_SECONDS))
     requests = _requests_of_nodes(expected, group_by, has_extremes=True)
     cell = _measured(requests, _filled(requests, folder), effort.times(8, 2), is_checked=True)
-    # What a push costs grows with the nodes, and so the interval with their square.
+    # The cost of a push grows with the number of nodes, so the interval grows with its square.
     return (expected * math.sqrt(_INTERVAL_SECONDS / cell.shortest_interval_seconds),)
 
 
@@ -127,7 +127,7 @@ def _requests_of_nodes(nodes: int, group_by: str, *, has_extremes: bool) -> list
 
 
 def _filled(requests: Sequence[Sequence[Request]], folder: Path) -> Path:
-    """The file of a gateway that knows all nodes: unchecked, or it would take hours for many."""
+    """The persistence file of a gateway that knows all nodes; filled without the check, which would take hours."""
     filled = folder / "gateway.data"
     filled.unlink(missing_ok=True)
     arguments = (f"--persistence.file={filled}", "--push.disable-consistency-check")
@@ -137,7 +137,7 @@ def _filled(requests: Sequence[Sequence[Request]], folder: Path) -> Path:
 
 
 def _measured(requests: Sequence[Sequence[Request]], filled: Path, seconds: float, *, is_checked: bool) -> _Cell:
-    # A copy, as the gateway writes to its file when it ends.
+    # Use a copy: the gateway writes to its file when it ends.
     copy = filled.with_suffix(".copy")
     copy.write_bytes(filled.read_bytes())
     unchecked = () if is_checked else ("--push.disable-consistency-check",)
@@ -154,10 +154,10 @@ def _measured(requests: Sequence[Sequence[Request]], filled: Path, seconds: floa
 
 
 def _push_all(port: int, requests: Iterator[Request]) -> int:
-    """Push over a few kept connections until there is nothing more; return how many were accepted.
+    """Push all requests over a few kept connections; return how many were accepted.
 
     Raises:
-        RuntimeError: one was not.
+        RuntimeError: the gateway did not accept one.
     """
     turn = threading.Lock()
     accepted = [0] * _CONNECTIONS
@@ -173,7 +173,7 @@ def _push_all(port: int, requests: Iterator[Request]) -> int:
                     return
                 _put(connection, request)
                 accepted[worker] += 1
-        except Exception as error:  # noqa: BLE001 - raised in the thread that waits
+        except Exception as error:  # noqa: BLE001 - the waiting thread raises it
             errors.append(error)
         finally:
             connection.close()
@@ -206,17 +206,17 @@ def _get_metrics(port: int) -> None:
 
 
 def _nodes_held(cells: Sequence[_Cell], interval_seconds: float) -> float:
-    """How many nodes can push at this interval: between two sizes, or beyond the last, on a line in logarithms."""
+    """How many nodes can push at this interval, by log-log interpolation, or extrapolation beyond the last size."""
     points = [(math.log(cell.nodes), math.log(cell.shortest_interval_seconds)) for cell in cells]
     goal = math.log(interval_seconds)
     pairs = list(itertools.pairwise(points))
     (x0, y0), (x1, y1) = next((pair for pair in pairs if goal <= pair[1][1]), pairs[-1])
-    slope = max((y1 - y0) / (x1 - x0), 1.0)  # twice the nodes never need less than twice the time
+    slope = max((y1 - y0) / (x1 - x0), 1.0)  # twice the nodes need at least twice the time
     return math.exp(x1 + (goal - y1) / slope) if goal > y1 else math.exp(x0 + (goal - y0) / slope)
 
 
 def _row_of_speeds(cells: dict[_Kind, list[_Cell]], nodes: int, *, is_checked: bool) -> Row:
-    """How often nodes can push while the gateway knows so many; nothing here lies beyond what was measured."""
+    """How often nodes can push to a gateway that knows so many: measured values only."""
     by_device, by_node = (
         next(
             cell.node_pushes_a_second
@@ -238,10 +238,10 @@ def _text(cells: dict[_Kind, list[_Cell]], sizes: Sequence[int]) -> str:
     lines = [
         "### One gateway and its fleet",
         "",
-        "Pushes of a whole node (8 devices) that the gateway accepts in a second while it knows so many nodes, and in",
-        "parentheses the shortest push interval at which it keeps up with them; then how many nodes it holds at three",
-        "intervals (between the measured sizes on a line in logarithms). All of it on one machine, the pushing side",
-        f"included, over {_CONNECTIONS} connections.",
+        "How many pushes of a whole node (8 devices) the gateway accepts in a second while it knows this many",
+        "nodes, and in parentheses the shortest push interval at which it keeps up with them; then how many nodes it",
+        "holds at three intervals (interpolated log-log between the measured sizes). Gateway and pushing side share",
+        f"one machine and use {_CONNECTIONS} connections.",
         "",
         f"| gateway | {' | '.join(f'{size:,} nodes' for size in sizes)} | at 15 s | at 60 s | at 5 min |",
         f"|---|{'---:|' * (len(sizes) + 3)}",
@@ -252,7 +252,7 @@ def _text(cells: dict[_Kind, list[_Cell]], sizes: Sequence[int]) -> str:
         ]
         held = [_held(measured, interval_seconds) for interval_seconds in (15.0, 60.0, 300.0)]
         lines.append(f"| {kind} | {' | '.join([*speeds, *held])} |")
-    lines += ["", "One scrape of everything that the gateway holds takes, with the extremes:", ""]
+    lines += ["", "One scrape of everything that the gateway holds, with extremes, takes:", ""]
     for group_by in ("device", "node"):
         measured = cells[_Kind(group_by, has_extremes=True, is_checked=True)]
         times = ", ".join(f"{cell.nodes:,} nodes {number(cell.scrape_seconds)} s" for cell in measured)
@@ -261,6 +261,6 @@ def _text(cells: dict[_Kind, list[_Cell]], sizes: Sequence[int]) -> str:
 
 
 def _held(cells: Sequence[_Cell], interval_seconds: float) -> str:
-    """Two digits, as more would pretend; and nothing of what is far beyond the measured."""
+    """Two significant digits, and no value far beyond the measured sizes."""
     nodes, most = _nodes_held(cells, interval_seconds), cells[-1].nodes
     return f"> {most:,}" if nodes > most else f"{int(float(f'{nodes:.2g}')):,}"

@@ -1,4 +1,4 @@
-"""The running loop: the CPU time and memory of the real program beside those of the stock script."""
+"""The running loop: CPU time and memory of the real program and of the stock script."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 SAMPLES_A_PUSH = 15
 
 _FASTER = 20
-"""How much faster than at 1 s and 15 s the loops turn: both do per sample and per push what they always do, 20 times
-as often, and what they use in a second is what they would use in 20."""
+"""The speed-up over loops at 1 s and 15 s: the work for each sample and each push stays the same and comes 20 times
+as often, so that the CPU time of one second is that of 20."""
 
 _START_SECONDS = 2.0
 
 
 def measure(effort: Effort, folder: Path) -> Findings:
-    """Let both run against one Pushgateway, each with its own emulated bus, one after the other and again."""
+    """Run both against one Pushgateway, each with its own emulated bus, taking turns."""
     seconds = effort.times(9, 3)
     with running_pushgateway(folder=folder) as port:
         config = folder / "loop.toml"
@@ -55,7 +55,7 @@ def measure(effort: Effort, folder: Path) -> Findings:
     return Findings(
         (
             Row(
-                "loop, 8 INA260 at 1 s, push each 15 s: CPU of one core",
+                "loop, 8 INA260 at 1 s, push every 15 s: CPU of one core",
                 percent["stock"],
                 percent["ours"],
                 (Goal(0.5, is_ratio=True),),
@@ -67,14 +67,14 @@ def measure(effort: Effort, folder: Path) -> Findings:
 
 @dataclass(frozen=True, slots=True)
 class _Watch:
-    """Starts a process and, once it has settled, watches it for some seconds."""
+    """Starts a process and measures it for some seconds after its start."""
 
     arguments: list[str]
     bus: EmulatedBus
     seconds: float
 
     def __call__(self) -> tuple[float, float]:
-        """CPU seconds in a second, and bytes held in memory at the end."""
+        """CPU seconds per second, and resident bytes at the end."""
         clock = threading.Event()
         process: subprocess.Popen[bytes] = start_python(self.arguments, self.bus.environment)
         try:

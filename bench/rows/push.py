@@ -1,4 +1,4 @@
-"""64 groups pushed to a real Pushgateway over TLS: near by, and 40 ms away."""
+"""64 groups pushed to a real Pushgateway over TLS, without latency and with a 40 ms round trip."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _BUDGET_SECONDS = 60.0
 
 
 def measure(effort: Effort, folder: Path) -> Findings:
-    """Push the same 64 groups both ways, ours with new connections each time and with kept ones."""
+    """Push the same 64 groups both ways, ours over new connections and over kept ones."""
     certificates = Certificates.made_in(folder)
     near = _near(certificates, effort, folder)
-    # The gateway checks all that it holds at every push, one push after the other: without that it is out of the way.
+    # The gateway checks everything that it holds at every push, one push at a time. This takes the check away.
     unchecked = _near(certificates, effort, folder, "--push.disable-consistency-check")
     far = _far(certificates, effort, folder)
     wall, cpu = near
@@ -65,7 +65,7 @@ def measure(effort: Effort, folder: Path) -> Findings:
 def _near(
     certificates: Certificates, effort: Effort, folder: Path, *arguments: str
 ) -> tuple[dict[str, Samples], dict[str, Samples]]:
-    """Wall and CPU seconds of each way, each at a gateway of its own: it holds nothing but the 64 groups."""
+    """Wall and CPU seconds of each way, each with a gateway that holds only its 64 groups."""
     with (
         running_pushgateway(*arguments, certificates=certificates, folder=folder) as port_of_stock,
         running_pushgateway(*arguments, certificates=certificates, folder=folder) as port,
@@ -113,7 +113,7 @@ class _Node:
         self._snapshot: Snapshot = snapshot_of(self._settings)
         self._groups: Sequence[Group] = make_groups(self._snapshot, self._settings)[:_DEVICES]
         self._address = f"https://127.0.0.1:{port}"
-        # The stock handler wants a client's certificate whenever it is told of an authority.
+        # The stock handler requires a client certificate whenever it is given an authority.
         self._handler = partial(
             tls_auth_handler,
             certfile=certificates.cert_file,
@@ -128,25 +128,25 @@ class _Node:
         return Pushgateway(self._settings.pushgateway, clock=clock, sleep=clock.sleep, environ={})
 
     def requests(self) -> Sequence[Request]:
-        """What our way sends."""
+        """The requests of our way."""
         assert self._settings.pushgateway is not None
         return put_requests(self._groups, self._settings.pushgateway)
 
     def push_stock(self) -> None:
-        """A push a group."""
+        """Push each group on its own."""
         for group in self._groups:
             push_to_gateway(
                 self._address, "stock", group.registry, dict(group.grouping_key), timeout=30, handler=self._handler
             )
 
     def push_anew(self) -> None:
-        """As `--once` does: from the readings' sums to the answers, with connections opened for it."""
+        """Push as `--once` does: from the sums of the readings to the answers, over new connections."""
         sink = self._sink()
         self._push(sink)
         sink.close()
 
     def push_again(self) -> None:
-        """As a loop does: on connections that the last push has left."""
+        """Push as a loop does, over the connections of the previous push."""
         self._push(self._kept)
 
     def _push(self, sink: Pushgateway) -> None:
@@ -156,12 +156,12 @@ class _Node:
             raise errors[0]
 
     def close(self) -> None:
-        """Close what is kept."""
+        """Close the kept connections."""
         self._kept.close()
 
 
 class _Floor:
-    """What nobody can be faster than: bytes made beforehand, on one connection, answers hardly looked at."""
+    """The floor: prepared bytes over one connection, and answers that are barely parsed."""
 
     def __init__(self, node: _Node, certificates: Certificates) -> None:
         self._port = node.port
@@ -181,7 +181,7 @@ class _Floor:
         ]
 
     def push(self) -> None:
-        """Raises RuntimeError if the gateway does not accept."""
+        """Push. Raises RuntimeError if the gateway does not accept."""
         with (
             socket.create_connection(("127.0.0.1", self._port), timeout=_BUDGET_SECONDS) as plain,
             self._tls.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
@@ -190,7 +190,7 @@ class _Floor:
             for request in self._requests:
                 connection.sendall(request)
                 answer = b""
-                while not answer.endswith(b"\r\n\r\n"):  # an accepted push is answered without a body
+                while not answer.endswith(b"\r\n\r\n"):  # the answer to an accepted push has no body
                     answer += connection.recv(4096)
                 if not answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 202")):
                     raise RuntimeError(answer)
@@ -198,7 +198,7 @@ class _Floor:
 
 def _settings(port: int, certificates: Certificates, group_by: str) -> Settings:
     keys = f'ca_file = "{certificates.ca_file}"\ngroup_by = "{group_by}"\n'
-    # A job of its own: the gateway refuses the same series from two groups.
+    # A separate job: the gateway refuses the same series from two groups.
     keys += f'job = "{group_by}"\n'
     return settings_of(configuration(_DEVICES, url=f"https://127.0.0.1:{port}", pushgateway=keys + 'timeout = "10s"'))
 
@@ -212,5 +212,5 @@ def _timed(push: Callable[[], None]) -> Callable[[], tuple[float, float]]:
         push()
         return time.perf_counter() - wall, time.process_time() - cpu
 
-    push()  # the first one imports
+    push()  # the first one imports modules
     return measured

@@ -1,4 +1,4 @@
-"""The CPU time of a sweep over the real /dev/i2c-N code, and the highest steady rate that it leaves room for."""
+"""The CPU time of a sweep through the real /dev/i2c-N code, and the highest steady rate that it allows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BUS_HERTZ = 400_000
 
 
 def measure(effort: Effort, folder: Path) -> Findings:
-    """Time sweeps of 8 INA260 in a process of their own; the time on the wire is not in it."""
+    """Time sweeps of 8 INA260 in another process, without the time on the wire."""
     arguments = [str(folder), str(effort.times(21, 5)), str(effort.times(500, 200))]
     taken = run_for_json(["-m", "bench.sweep_child", *arguments], {})
     stock_seconds, stock_calls = taken["stock"]
@@ -25,14 +25,14 @@ def measure(effort: Effort, folder: Path) -> Findings:
     return Findings(
         (
             Row(
-                "CPU of a sweep of 8 through /dev/i2c-N, readings made and accounted",
+                "CPU of a sweep of 8 through /dev/i2c-N, with the energy meter",
                 microseconds["stock"],
                 microseconds["ours"],
                 (Goal(0.15, is_ratio=True),),
             ),
-            Row("the same, not accounted", microseconds["stock"], microseconds["ours, not accounted"]),
+            Row("the same without the energy meter", microseconds["stock"], microseconds["ours, not accounted"]),
             Row(
-                "the same as a loop does it, each sweep after a sleep",
+                "the same as in a loop, each sweep after a sleep",
                 microseconds["stock, after sleeps"],
                 microseconds["ours, after sleeps"],
             ),
