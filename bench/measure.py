@@ -58,7 +58,7 @@ class Row:
     """One line of the table.
 
     Attributes:
-        stock: the stock way, or the floor that nothing can be below.
+        stock: the stock way, or the floor.
         goals: empty for a row that only explains another.
     """
 

@@ -27,7 +27,7 @@ def configuration(
     Args:
         devices: how many; up to 64.
         top: more keys of the file.
-        url: where it pushes to.
+        url: of the Pushgateway.
         pushgateway: more keys of that section.
         each: more keys of every device.
     """

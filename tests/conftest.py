@@ -32,8 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def untouched_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail if the tests write into the home directory.
 
-    Tests run with an empty HOME, which has to stay empty. A program that is not handed HOME takes the home directory
-    from the user database; it is compared in CI only, where no other program writes to it meanwhile.
+    Tests run with an empty HOME, which must stay empty. A program without HOME in its environment looks up the home
+    directory in the user database. That one is compared in CI only, since other programs may use it elsewhere.
     """
     home = tmp_path_factory.mktemp("home")
     real_home = Path(pwd.getpwuid(os.getuid()).pw_dir)

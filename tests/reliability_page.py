@@ -1,8 +1,8 @@
 """Writes docs/reliability.md: the fault that each test marked `reliability` injects, and what the test measured.
 
-A row is what `reliability(order, fault, does)` says; all cases of a parametrised test, and tests that say the same,
-share one. A run of the quick tests and one of the long ones together fill the table: results are kept in .cache until
-every case of every row has passed, and then the page is written.
+A marker `reliability(order, fault, does)` is a row; the cases of a parametrised test, and tests with the same marker,
+share it. It takes a whole run of the fast tests and one of the long tests: .cache/reliability.json keeps the results,
+and the run in which the last case of all rows passes writes the page.
 """
 
 from __future__ import annotations

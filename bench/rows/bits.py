@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 import adafruit_ina3221
 import adafruit_tca9548a
 
-from agent.i2c.bus import Bus
-from agent.i2c.transfers import OpenBus
 from agent.measure.readings import Reading
-from agent.measure.sweep import Sweep
 from agent.simulate.clock import HandClock
 from agent.simulate.world import World, build_world
 from bench import stock
 from bench.measure import Effort, Findings, Goal, Row, Samples
 from bench.nodes import SHORT_CONVERSION, configuration, settings_of
+from tests.bench import sweep_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,8 +60,7 @@ def _bits_of_ours(settings: Settings) -> int:
     """A steady sweep, after those that identify the chips, configure them and wait for them."""
     clock = HandClock()
     world = build_world(settings, clock.monotonic)
-    bus = Bus(1, settings.muxes, lambda name: OpenBus(world.open(name), None, lambda: None), clock)
-    sweep = Sweep(settings, [bus], clock)
+    sweep = sweep_of(settings, world, clock)
     for _ in range(_SETTLING_SWEEPS):
         sweep.run()
         clock.sleep(1.0)

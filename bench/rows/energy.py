@@ -6,16 +6,14 @@ import random
 from typing import TYPE_CHECKING
 
 from agent.energy.meter import Account
-from agent.i2c.bus import Bus
-from agent.i2c.transfers import OpenBus
 from agent.measure.readings import Reading
-from agent.measure.sweep import Sweep
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import Segment, Steps
 from agent.simulate.world import build_world
 from bench import stock
 from bench.measure import Effort, Findings, Goal, Row, Samples
 from bench.nodes import configuration, settings_of
+from tests.bench import sweep_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -97,7 +95,7 @@ def _worst_errors(
 ) -> tuple[float, float]:
     """The worst errors of the stock way and of ours, in percent of the true energy.
 
-    Each phase is a device of its own on the same load, which begins a little later for it.
+    Each phase is a separate device on the same load, which begins a little later there.
     """
     top = f"sample_interval = {sample_seconds}\ninterval = 60\n"
     settings = settings_of(configuration(_PHASES, top=top))
@@ -108,8 +106,7 @@ def _worst_errors(
         for phase, device in enumerate(settings.devices)
     }
     world = build_world(settings, clock.monotonic, rails)
-    bus = Bus(1, settings.muxes, lambda name: OpenBus(world.open(name), None, lambda: None), clock)
-    sweep = Sweep(settings, [bus], clock)
+    sweep = sweep_of(settings, world, clock)
     # The same loads on another set of chips, in their power-on configuration.
     stock_sensors = stock.open_sensors(build_world(settings, clock.monotonic, rails).open(1), _PHASES)
     begins_seconds = clock.seconds + _SETTLING_SECONDS

@@ -75,8 +75,8 @@ def _near(
             effort.times(11, 3),
             {
                 "stock": _timed(stock.push_stock),
-                "ours": _timed(node.push_anew),
-                "kept": _timed(node.push_again),
+                "ours": _timed(node.push_over_new_connections),
+                "kept": _timed(node.push_over_kept_connections),
                 "floor": _timed(_Floor(node, certificates).push),
             },
         )
@@ -95,9 +95,9 @@ def _far(certificates: Certificates, effort: Effort, folder: Path) -> dict[str, 
             effort.times(3, 1),
             {
                 "stock": _timed(node.push_stock),
-                "ours": _timed(node.push_anew),
-                "kept": _timed(node.push_again),
-                "node": _timed(node_in_one.push_anew),
+                "ours": _timed(node.push_over_new_connections),
+                "kept": _timed(node.push_over_kept_connections),
+                "node": _timed(node_in_one.push_over_new_connections),
             },
         )
         node.close()
@@ -139,13 +139,13 @@ class _Node:
                 self._address, "stock", group.registry, dict(group.grouping_key), timeout=30, handler=self._handler
             )
 
-    def push_anew(self) -> None:
+    def push_over_new_connections(self) -> None:
         """Push as `--once` does: from the sums of the readings to the answers, over new connections."""
         sink = self._sink()
         self._push(sink)
         sink.close()
 
-    def push_again(self) -> None:
+    def push_over_kept_connections(self) -> None:
         """Push as a loop does, over the connections of the previous push."""
         self._push(self._kept)
 

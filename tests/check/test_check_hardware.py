@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +23,6 @@ from tests.bench import HOLD_THE_BUS, Bench, LinuxBench, ina260, ina3221, mux, w
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from agent.simulate.part import Part
 
@@ -346,8 +345,7 @@ def test_a_bus_that_another_process_holds_is_waited_for_and_the_process_is_named
 
 def _locks_are_shown(file: Path) -> bool:
     """Whether this kernel lists the locks of other processes: some containers' do not."""
-    with open("/proc/locks", encoding="ascii") as locks:  # noqa: PTH123 - as short as it gets
-        return f":{os.stat(file).st_ino} " in locks.read()  # noqa: PTH116 - as above
+    return f":{file.stat().st_ino} " in Path("/proc/locks").read_text(encoding="ascii")
 
 
 def test_an_error_at_any_transaction_ends_in_a_finding_and_closed_muxes() -> None:

@@ -1,7 +1,7 @@
 """Follows docs/gateway.md from start to end: runs its commands, uses its files, with a real nginx and Pushgateway.
 
-Only what would change this machine is kept from it: /etc and /var are folders of the test, ports are free ones, the
-gateway is called localhost, and packages, services and firewall are named but not touched.
+Nothing on this machine changes: /etc and /var are folders of the test, ports are free ones, the gateway's name is
+localhost, and commands for packages, services and the firewall are recorded instead of run.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class Site:
 
     Attributes:
         gateway_url: the Pushgateway itself, which only the machine of the gateway can reach.
-        checked: what `wattpush check --gateway` said, near the end of the document.
-        calls: what was asked of the machine and kept from it.
-        complaints: what nginx logged.
+        checked: the output of `wattpush check --gateway`, near the end of the document.
+        calls: the recorded commands.
+        complaints: the log of nginx.
     """
 
     root: Path
@@ -334,8 +334,8 @@ def test_excessive_requests_get_429_before_the_password_is_checked(site: Site, t
 
 
 def test_pushes_retry_while_the_pushgateway_is_down(site: Site, tmp_path: Path) -> None:
-    nobody = (r"server 127\.0\.0\.1:\d+;", f"server 127.0.0.1:{free_port()};")
-    with changed(site, tmp_path, nobody) as headless, headless.sink(clock=TurnedClock()) as sink:
+    closed_port = (r"server 127\.0\.0\.1:\d+;", f"server 127.0.0.1:{free_port()};")
+    with changed(site, tmp_path, closed_port) as headless, headless.sink(clock=TurnedClock()) as sink:
         result = push_one(sink)
     assert result.attempts > 1
     assert isinstance(result.error, GatewayUnreachableError)

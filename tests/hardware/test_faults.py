@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -137,11 +137,11 @@ def test_any_exception_of_a_usb_adapter_fails_only_one_chip(wiring: str) -> None
         for position in range(transactions_of_a_sweep(bench)):
             countdown = iter([None] * position)
 
-            def transfer(messages: object, countdown: object = countdown, error: Exception = error) -> None:
-                if next(countdown, error) is error:  # type: ignore[call-overload] # an iterator
+            def transfer(messages: Any, countdown: Any = countdown, error: Exception = error) -> None:
+                if next(countdown, error) is error:
                     bench.wire.transfer = transact
                     raise error
-                transact(messages)  # type: ignore[arg-type] # handed through
+                transact(messages)
 
             bench.wire.transfer = transfer
             outcomes = bench.run_next()
@@ -317,11 +317,11 @@ def test_a_process_killed_at_any_transaction_does_not_affect_the_next(text: str)
         """The transaction happens and no later one does: a killed process does not clean up."""
         transact, seen = bench.wire.transfer, iter(range(1000))
 
-        def transfer(messages: object) -> None:
+        def transfer(messages: Any) -> None:
             at = next(seen)
             if at > position:
                 raise Killed
-            transact(messages)  # type: ignore[arg-type] # handed through
+            transact(messages)
 
         bench.wire.transfer = transfer
         with pytest.raises(Killed):

@@ -44,13 +44,13 @@ def before_transaction(wire: Wire, index: int, act: Callable[[], None]) -> None:
     """Let something happen to the node right before a transaction."""
     transact = type(wire).transfer
 
-    def transfer(messages: list[Message]) -> None:
+    def transfer(messages: Sequence[Message]) -> None:
         if wire.transactions == index:
             del wire.transfer
             act()
         transact(wire, messages)
 
-    wire.transfer = transfer  # type: ignore[assignment] # the world goes on between transactions
+    wire.transfer = transfer
 
 
 def configuration_of(chip: RegisterChip) -> int:

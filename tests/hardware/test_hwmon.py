@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def chip(folder: Path, sensor: str = "ina3221", **keys: object) -> hwmon.Chip:
-    return hwmon.Chip(Device("module", "hwmon", sensor=sensor, **keys), folder)  # type: ignore[arg-type] # label, input
+def chip(folder: Path, sensor: str = "ina3221", **keys: Any) -> hwmon.Chip:
+    return hwmon.Chip(Device("module", "hwmon", sensor=sensor, **keys), folder)
 
 
 def write(folder: Path, name: str, inputs: dict[int, tuple[str | None, int, int]]) -> Path:
@@ -144,7 +144,7 @@ def test_a_chip_of_the_kernel_fails_and_heals_like_any_other_and_harms_no_other(
         for name, label in (("module", "VDD_IN"), ("soc", "VDD_SOC"))
     )
     bench = Bench(settings_of(text, 'sample_interval = "1s"\n'), hwmon_folder=orin)
-    bench.rails = {"module": None, "soc": None}  # type: ignore[dict-item] # the files say what is right
+    bench.rails = {}  # the files say what is right
     assert bench.kinds(bench.run()) == {"module": Reading, "soc": Reading}
     file = orin / "hwmon1/in1_input"
     file.rename(orin / "away")
@@ -183,8 +183,8 @@ def nano(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def legacy_chip(drivers: Path, sensor: str = "ina3221x", **keys: object) -> hwmon.Chip:
-    device = Device("module", "hwmon", sensor=sensor, **keys)  # type: ignore[arg-type] # label, input
+def legacy_chip(drivers: Path, sensor: str = "ina3221x", **keys: Any) -> hwmon.Chip:
+    device = Device("module", "hwmon", sensor=sensor, **keys)
     return hwmon.Chip(device, drivers / "no hwmon", drivers)
 
 

@@ -1,7 +1,7 @@
 """A fleet in miniature: real agents on simulated chips, a Pushgateway, and a Prometheus with the rules of deploy/.
 
-Every shape is there: node-d pushes a group a device, node-n one group for all, node-s is scraped, and node-x pushed
-once and then died. Each has the same three devices, with power that is known.
+It has every kind of node: node-d pushes a group for each device, node-n one group for all, node-s is scraped, and
+node-x pushed once and then stopped. All have the same three devices, whose power is known.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Fleet:
     Attributes:
         url: of the database.
         at_seconds: the moment, as Unix time.
-        lived_seconds: how long it had been running then, at most.
+        lived_seconds: an upper bound of how long it had been running by then.
     """
 
     url: str

@@ -179,8 +179,8 @@ def check_recording(data: bytes, folder: Path, chance: random.Random) -> tuple[i
         return answer, _complaint(answer, said)
     # The second recording is for a device that does not exist: 64 means that the first one was read and is valid.
     other = folder / "good.csv"
-    answer, said = _answer([*arguments, "--once", "--dry-run", "--trace", f"nobody={other}"])
-    if answer == 64 and "nobody: no such device" in said:
+    answer, said = _answer([*arguments, "--once", "--dry-run", "--trace", f"unknown={other}"])
+    if answer == 64 and "unknown: no such device" in said:
         return 0, None
     return answer, _complaint(answer, said)
 

@@ -13,8 +13,7 @@ from agent.push.gateway import PushResult
 from agent.run.agent import Node, Parts
 from agent.run.publisher import Publisher
 from agent.simulate.rails import ConstantRail
-from agent.simulate.world import build_world
-from tests.bench import ina260, mux, settings_of, sweep_of
+from tests.bench import ina260, mux, settings_of, sweep_of, world_for
 from tests.run.running import INFO
 
 if TYPE_CHECKING:
@@ -68,7 +67,8 @@ def run_until_killed(folder: Path, boot: str, told: Connection, *, disk_is_full:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     clock = SystemClock()
     settings = settings_of(CONFIG, 'sample_interval = "10ms"\n')
-    world = build_world(settings, clock.monotonic, {"cpu": ConstantRail(VOLTS, AMPERES, clock.monotonic)})
+    rails = {"cpu": ConstantRail(VOLTS, AMPERES, clock.monotonic)}
+    world = world_for(settings, clock, rails)
     state_file = StateFile(folder, "counters", boot)
     publisher = InlinePublisher(clock, lambda: None)
     node = Node(

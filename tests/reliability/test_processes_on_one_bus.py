@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.clock import SystemClock
-from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
 from agent.measure.readings import Converting, Failure, Reading
 from agent.measure.sweep import Sweep
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
-from tests.bench import ina260, mux, settings_of
+from tests.bench import buses_of, ina260, mux, settings_of
 from tests.reliability.remote_wire import WireServer, read_in_a_tight_loop
 from tests.run.running import LONG_SECONDS
 
@@ -72,9 +71,8 @@ class SharedBus:
         """A sweep in this process."""
         self.open_files.append(os.open(self.device_file, os.O_RDWR))
         opened = OpenBus(self.world.open(1), self.open_files[-1], lambda: None)
-        return Sweep(
-            self.settings, [Bus(1, self.settings.muxes, lambda _: opened, self.clock, self.device_file)], self.clock
-        )
+        buses = buses_of(self.settings, self.world, self.clock, lambda _: opened)
+        return Sweep(self.settings, list(buses.values()), self.clock)
 
     def kill_after(self, transfers: int, process: multiprocessing.process.BaseProcess) -> None:
         """Kill the process after this many more transfers; no other may use the bus."""

@@ -91,7 +91,7 @@ def test_a_storm_of_reloads_loses_nothing(
     recording.write_text(f"seconds,volts,amperes\n0,12,{WATTS / 12}\n")
 
     def write(*devices: str) -> Path:
-        # A chip is built anew with every reload of a simulated run, and then converts for 9 ms.
+        # Every reload of a simulated run creates new chips, whose first conversion takes 9 ms.
         return write_config(
             tmp_path, pushgateway_url, job, devices=devices, top='interval = "100ms"\nsample_interval = "20ms"'
         )

@@ -14,6 +14,7 @@ from agent.push.dry_run import DryRun
 from agent.run.loop import Loop, Ticker, run_once
 from agent.settings import Averaging, PushgatewaySettings, ServeSettings
 from agent.simulate.rails import ConstantRail
+from tests.bench import constant
 from tests.run.running import (
     CPU,
     DISK,
@@ -28,8 +29,10 @@ from tests.run.running import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from pathlib import Path
 
+    from agent.measure.readings import Outcome
     from agent.run.agent import Node
     from agent.settings import Device, Settings
     from agent.simulate.clock import HandClock
@@ -83,12 +86,12 @@ def test_the_loop_does_not_drift_in_100_000_sweeps(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU, sample_interval_seconds=0.1, interval_seconds=1000.0), clock)
     swept: list[float] = []
 
-    def take_sweep() -> list[Failure]:
+    def take_sweep(only: Container[str] | None = None) -> list[Outcome]:
         swept.append(clock.seconds)
         clock.sleep(0.013)  # as long as a sweep takes
         return []
 
-    run.node.parts.sweep.run = take_sweep  # type: ignore[assignment]  # nothing but the ticks is of interest
+    run.node.parts.sweep.run = take_sweep
     run.until(1000.0 + 10_000.0 - 0.05)
     assert len(swept) == 100_000
     assert swept[-1] == pytest.approx(1000.0 + 99_999 * 0.1, abs=1e-6)
@@ -107,13 +110,13 @@ def test_a_sweep_that_takes_too_long_is_counted_and_does_not_shift_the_ticks(clo
     swept: list[float] = []
     real = run.node.parts.sweep.run
 
-    def slow_third_sweep() -> object:
+    def slow_third_sweep(only: Container[str] | None = None) -> list[Outcome]:
         swept.append(clock.seconds)
         if len(swept) == 3:
             clock.sleep(3.5)
         return real()
 
-    run.node.parts.sweep.run = slow_third_sweep  # type: ignore[assignment]  # the real one, later
+    run.node.parts.sweep.run = slow_third_sweep
     run.until(1008.0)
     # The third begins at 2 and ends at 5.5: those of 3 and 4 are left out, the one of 5 is late, 6 is on time again.
     assert swept == [1000, 1001, 1002, 1005.5, 1006, 1007]
@@ -173,12 +176,12 @@ def test_sampling_keeps_its_pace_while_a_push_hangs_and_nothing_of_it_is_lost(cl
 
 def test_means_and_extremes_cover_the_time_of_failed_pushes_too(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU, interval_seconds=5.0), clock)
-    rail = run.world.rails["cpu"]
+    rail = constant(run.world.rails["cpu"])
     run.until(1001.5)
     run.gateway.fail = lambda _group: AWAY
-    rail.amperes = 2.0  # type: ignore[attr-defined]  # a constant rail
+    rail.amperes = 2.0
     run.until(1008.5)
-    rail.amperes = 1.0  # type: ignore[attr-defined]  # a constant rail
+    rail.amperes = 1.0
     run.gateway.fail = lambda _group: None
     run.until(1011.5)
     assert run.of("cpu", "max_amperes") == 2.0
@@ -198,7 +201,7 @@ def test_one_group_that_is_refused_does_not_cost_the_others_their_interval(clock
     run.gateway.fail = lambda group: GatewayRejectedError("no") if group.name == "device disk" else None
     run.until(1001.5)
     for name in ("cpu", "disk"):
-        run.world.rails[name].amperes = 2.0  # type: ignore[attr-defined]  # constant rails
+        constant(run.world.rails[name]).amperes = 2.0
     run.gateway.fail = lambda _group: None
     run.until(1006.5)
     assert run.of("cpu", "min_amperes") == 2.0
@@ -448,8 +451,8 @@ def test_a_new_configuration_without_a_gateway_still_cleans_the_old_one(clock: H
 
 def test_a_node_that_may_read_nothing_at_all_ends_with_permission_denied(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
-    denied = [Failure("cpu", PermissionDeniedError("/dev/i2c-1: permission denied"))]
-    run.node.parts.sweep.run = lambda _=None: denied  # type: ignore[assignment,return-value]  # no such bus here
+    denied: list[Outcome] = [Failure("cpu", PermissionDeniedError("/dev/i2c-1: permission denied"))]
+    run.node.parts.sweep.run = lambda only=None: denied
     with pytest.raises(PermissionDeniedError, match="/dev/i2c-1"):
         run.until(1010.0)
 
@@ -561,13 +564,13 @@ def test_once_counts_nothing_between_readings_of_two_chips(clock: HandClock, tmp
     rails = {"cpu": ConstantRail(12.0, 0.5, clock.monotonic), "disk": ConstantRail(12.0, 3.0, clock.monotonic)}
     world, gateway = world_for(settings_for(left, right), clock, rails), MemoryGateway()
 
-    def once(*devices: Device) -> list[tuple[float, float, float]]:
+    def once(*devices: Device) -> list[tuple[float, ...]]:
         node = node_of(settings_for(*devices), world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
         assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
         clock.sleep(60)
         names = ("joules_total", "measured_seconds_total", "resets_total")
         groups = [gateway.groups[f"device {name}"] for name in ("cpu", "disk")]
-        return [tuple(round(group[f"wattpush_device_{name}"], -1) for name in names) for group in groups]  # type: ignore[misc]
+        return [tuple(round(group[f"wattpush_device_{name}"], -1) for name in names) for group in groups]
 
     once(left, right)
     assert once(left, right) == [(360, 60, 0), (2160, 60, 0)]

@@ -20,6 +20,7 @@ from agent.metrics.catalogue import Snapshot
 from agent.metrics.groups import grouping_keys, make_groups, scrape_registry
 from agent.settings import Device, MetricsSettings, PushgatewaySettings, Settings
 from agent.simulate.clock import HandClock
+from tests.bench import constant
 from tests.run.running import CPU, GOLDEN, MODEM, RADIO, MemoryGateway, node_of, settings_for, world_for
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def simulated_snapshot() -> Snapshot:
     node = node_of(NODE, world, clock, gateway)
     for second in range(21):
         for name, rail in world.rails.items():
-            rail.amperes = {"cpu": 1.0, "radio": 0.25, "modem": -0.5, "fan": 0.0}[name] * (1 + second % 3)  # type: ignore[attr-defined]  # constant rails
+            amperes = {"cpu": 1.0, "radio": 0.25, "modem": -0.5, "fan": 0.0}[name]
+            constant(rail).amperes = amperes * (1 + second % 3)
         clock.sleep(1.0)
         node.take_sweep()
     node.begin_push()

@@ -25,8 +25,10 @@ from tests.run.running import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
     from pathlib import Path
+
+    from agent.measure.readings import Outcome
 
 
 class Manager:
@@ -94,14 +96,14 @@ def test_a_loop_that_is_stuck_does_not_say_that_it_is_alive(manager: Manager, me
     reached, released = threading.Event(), threading.Event()
     sweep, sweeps = node.take_sweep, []
 
-    def stuck_at_the_third() -> list[object]:
+    def stuck_at_the_third(only: Container[str] | None = None) -> list[Outcome]:
         sweeps.append(1)
         if len(sweeps) == 3:
             reached.set()
             released.wait(60)
-        return sweep()  # type: ignore[return-value] # handed through
+        return sweep()
 
-    node.take_sweep = stuck_at_the_third  # type: ignore[assignment] # gets stuck, else is the real one
+    node.take_sweep = stuck_at_the_third
     waiting = HandWaiting(clock, clock.monotonic() + 5.5)
     notifier = Notifier(manager.environ(WATCHDOG_USEC="2000000"))
     loop = threading.Thread(target=Loop(node, clock, waiting, notifier).run, daemon=True)

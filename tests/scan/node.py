@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.i2c.bus import Bus
 from agent.scan import scan_bus
@@ -14,6 +14,7 @@ from tests.scan.parts import INA226, Foreign, IdChip
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from agent.i2c.place import Place
     from agent.scan import Progress
     from agent.scan.results import BusScan, FoundChip
     from agent.simulate.wire import Transaction
@@ -68,7 +69,7 @@ class ScannedNode:
 
     def assert_right(self, chips: Iterable[FoundChip]) -> int:
         """Check that every measurement is that of the rail at its place; return how many there are."""
-        rails = {device.place: {} for device in self.bench.settings.devices}  # type: ignore[var-annotated] # filled below
+        rails: dict[Place | None, dict[int | None, Any]] = {device.place: {} for device in self.bench.settings.devices}
         for device in self.bench.settings.devices:
             rails[device.place][device.input] = self.bench.rails[device.name]
         seen = 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,8 +27,6 @@ from tests.scan import parts
 from tests.scan.node import ScannedNode, sysfs_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from agent.settings import Settings
 
 
@@ -154,7 +152,7 @@ def test_a_denied_permission_has_its_exit_code_and_a_command(linux: Linux, capsy
 
 
 def test_a_device_file_owned_by_root_hints_at_i2c_tools() -> None:
-    if os.stat("/").st_gid != 0:  # noqa: PTH116 - as the code under test
+    if Path("/").stat().st_gid != 0:
         pytest.skip("needs a file that belongs to the group root")
     assert "sudo apt install i2c-tools" in hints.of_denied_permission("/")
 

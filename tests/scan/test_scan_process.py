@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent import chips
+from agent.clock import SystemClock
 from agent.config import parse
 from agent.errors import ExitCode
 from agent.simulate.rails import ConstantRail
@@ -34,23 +35,14 @@ if TYPE_CHECKING:
     Completed = subprocess.CompletedProcess[str]
 
 
-class RealTime:
-    """The clock of the simulated rails in real time."""
-
-    def __init__(self) -> None:
-        from time import monotonic
-
-        self.monotonic = monotonic
-
-
 class Machine:
     """A machine with one bus, for programs in processes of their own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        clock = RealTime()
+        clock = SystemClock()
         self.settings = settings_of(NODE, 'sample_interval = "1s"\n')
-        self.rails = distinct_rails(self.settings, clock)  # type: ignore[arg-type] # all it needs of a clock
+        self.rails = distinct_rails(self.settings, clock)
         self.world = build_world(self.settings, clock.monotonic, self.rails)
         self.wire = self.world.wires[1]
         self.log: list[Transaction] = []
@@ -165,8 +157,8 @@ def test_a_signal_during_a_scan_leaves_every_channel_closed(
     in_the_middle, go_on = threading.Event(), threading.Event()
     transfer = machine.wire.transfer
 
-    def stop_there(messages: object) -> None:
-        transfer(messages)  # type: ignore[arg-type] # handed on
+    def stop_there(messages: Any) -> None:
+        transfer(messages)
         if machine.world.muxes["m0"].open_channels:
             in_the_middle.set()
             go_on.wait(LONG_SECONDS)

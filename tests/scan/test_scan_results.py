@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from agent.i2c.place import BusName
     from agent.simulate.part import Part
+    from agent.simulate.wire import Transaction
 
 EMPTY = mux("m0", 0x70) + ina260("away", 'mux = "m0", channel = 0')
 
@@ -357,8 +358,8 @@ def test_a_fault_at_any_transaction_does_not_change_the_result(code: int, *, aft
 def test_a_mux_that_stops_answering_is_reported_and_given_up() -> None:
     node = ScannedNode()
 
-    def is_selected(transaction: object) -> int | None:
-        (message, *_) = transaction.messages  # type: ignore[attr-defined] # a Transaction
+    def is_selected(transaction: Transaction) -> int | None:
+        (message, *_) = transaction.messages
         return errno.EREMOTEIO if (message.address, message.data) == (0x70, b"\x20") else None
 
     node.wire.faults.fail_when(is_selected)
@@ -451,9 +452,9 @@ def test_an_interrupted_scan_closes_every_channel() -> None:
     node = ScannedNode(NODE)
     transfer, first = node.wire.transfer, True
 
-    def interrupted(messages: object) -> None:
+    def interrupted(messages: Any) -> None:
         nonlocal first
-        transfer(messages)  # type: ignore[arg-type] # handed on
+        transfer(messages)
         if first and node.bench.world.muxes["m0"].control == 0x08:
             first = False
             raise KeyboardInterrupt
