@@ -55,11 +55,11 @@ class Terminal:
 
     def start(self, script: str, width: int, height: int, environ: Mapping[str, str] = UTF8) -> None:
         """Run a script of bash that finds the interpreter of these tests as $python."""
-        # Without these, an interactive bash would read and write the files of the user who runs the tests.
-        home = {"HOME": self._environ["HOME"], "HISTFILE": ""}
-        names = {"PATH": os.environ["PATH"], "python": sys.executable, **home, **environ}
+        names = {"PATH": os.environ["PATH"], "python": sys.executable, **environ}
         if "CI" in os.environ:
             names["CI"] = os.environ["CI"]
+        # Keep an interactive bash away from the files of the user who runs the tests.
+        names |= {"HOME": self._environ["HOME"], "HISTFILE": ""}
         clean = shlex.join(["exec", "env", "-i", *(f"{name}={value}" for name, value in names.items())])
         command = f"{clean} bash -c {shlex.quote(script)}"
         self._tmux("new-session", "-d", "-x", str(width), "-y", str(height), command)
