@@ -124,7 +124,7 @@ class Bench:
         self,
         opener: Callable[[BusName], OpenBus] | None = None,
         *,
-        is_guest: bool = False,
+        is_observer: bool = False,
         were_read: bool = False,
     ) -> Sweep:
         """What another process, or this one started again, would make of the same node.
@@ -144,7 +144,7 @@ class Bench:
             self.clock,
             lambda device: hwmon.Chip(device, self.hwmon_folder),
             read_before=[device.name for device in self.settings.devices] if were_read else (),
-            is_guest=is_guest,
+            is_observer=is_observer,
         )
 
     def _open(self, name: BusName) -> OpenBus:

@@ -329,13 +329,28 @@ def test_what_a_chip_holds_from_before_is_not_read_when_the_run_that_configured_
     assert isinstance(bench.run_next()["cpu"], Reading)
 
 
-def test_zeros_after_a_power_loss_that_a_guest_saw_first_are_not_read() -> None:
+def test_results_from_before_its_configuration_are_not_read_after_a_failure() -> None:
+    slow = 'averaging = { count = 256, voltage = "4.156ms", current = "8.244ms" }'  # 3.17 s a result
+    bench = set_up(mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 3', more=slow))
+    bench.chip("cpu").write(b"\x00\x60\x27")  # another program
+    while not isinstance(bench.run_next()["cpu"], Failure):
+        pass
+    assert isinstance(bench.run_next()["cpu"], Converting)
+    rail = bench.rails["cpu"]
+    assert isinstance(rail, ConstantRail)
+    rail.amperes = 1.0
+    bench.wire.faults.fail_at(bench.wire.transactions, errno.EIO)
+    assert isinstance(bench.run_next()["cpu"], Failure)
+    bench.run_until_read(8)  # checks what is reported
+
+
+def test_zeros_after_a_power_loss_that_an_observer_saw_first_are_not_read() -> None:
     bench = set_up(ina260("cpu", "bus = 1", more='averaging = "auto"'))
     run = bench.sweep
     bench.run_next()
-    guest = bench.new_sweep(is_guest=True)
+    observer = bench.new_sweep(is_observer=True)
     bench.chip("cpu").power_loss()
-    guest.run()
+    observer.run()
     bench.clock.sleep(0.01)
     bench.sweep = run
     sweeps = [bench.run()] + [bench.run_next() for _ in range(4)]  # each checks what is reported
@@ -343,10 +358,10 @@ def test_zeros_after_a_power_loss_that_a_guest_saw_first_are_not_read() -> None:
     assert isinstance(sweeps[-1]["cpu"], Reading)
 
 
-def test_a_guest_leaves_a_power_loss_of_a_chip_that_cannot_be_marked_to_the_run() -> None:
+def test_an_observer_leaves_a_power_loss_of_a_chip_that_cannot_be_marked_to_the_run() -> None:
     text = '[[device]]\nname = "cpu"\nchip = "ina219"\nbus = 1\naddress = 64\nshunt_ohms = 0.1\n'
     bench = set_up(text)
-    run, bench.sweep = bench.sweep, bench.new_sweep(is_guest=True)
+    run, bench.sweep = bench.sweep, bench.new_sweep(is_observer=True)
     bench.run_until_read()
     bench.chip("cpu").power_loss()
     assert "left to the run" in failure(bench.run_next()["cpu"])
@@ -619,10 +634,10 @@ def test_a_result_that_was_read_before_is_said_not_to_be_new() -> None:
     assert all(isinstance(reading, Reading) for reading in readings)
 
 
-def test_a_guest_leaves_the_flags_to_the_run_beside_it() -> None:
+def test_an_observer_leaves_the_flags_to_the_run_beside_it() -> None:
     bench = Bench.of(ina260("cpu", "bus = 1") + ina3221("radio", "bus = 1", 2, 0x41))
     bench.run_until_read()
-    run, bench.sweep = bench.sweep, bench.new_sweep(is_guest=True)
+    run, bench.sweep = bench.sweep, bench.new_sweep(is_observer=True)
     bench.run_until_read()
     for _ in range(5):
         bench.wire.log = []
@@ -633,12 +648,12 @@ def test_a_guest_leaves_the_flags_to_the_run_beside_it() -> None:
 
 
 @pytest.mark.parametrize("text", [ina260("cpu", "bus = 1"), ina3221("cpu", "bus = 1", 2, 0x40)])
-def test_a_power_loss_that_a_guest_saw_first_is_noticed_by_the_run_all_the_same(text: str) -> None:
+def test_a_power_loss_that_an_observer_saw_first_is_noticed_by_the_run_all_the_same(text: str) -> None:
     bench = set_up(text)
     run = bench.sweep
     bench.run_next()
     bench.chip("cpu").power_loss()
-    bench.sweep = bench.new_sweep(is_guest=True)
+    bench.sweep = bench.new_sweep(is_observer=True)
     bench.run_until_read()
     bench.sweep = run
     sweeps = [bench.run_next() for _ in range(4)]
@@ -648,11 +663,26 @@ def test_a_power_loss_that_a_guest_saw_first_is_noticed_by_the_run_all_the_same(
     assert power_losses([bench.run_next() for _ in range(4)], "cpu") == 1
 
 
+def test_a_power_loss_that_an_observer_saw_first_is_counted_despite_any_error() -> None:
+    text = ina260("cpu", "bus = 1")
+    for position in range(15):
+        bench = set_up(text)
+        bench.run_next()
+        run, bench.sweep = bench.sweep, bench.new_sweep(is_observer=True)
+        bench.chip("cpu").power_loss()
+        bench.run_until_read()
+        bench.sweep = run
+        bench.wire.faults.fail_at(bench.wire.transactions + position, errno.EREMOTEIO, after_effect=True)
+        sweeps = [bench.run_next() for _ in range(6)]
+        assert power_losses(sweeps, "cpu") == 1, position
+        assert isinstance(sweeps[-1]["cpu"], Reading)
+
+
 @pytest.mark.parametrize("text", [ina260("cpu", "bus = 1"), ina3221("cpu", "bus = 1", 2, 0x40)])
-def test_a_power_loss_between_two_runs_that_a_guest_saw_first_is_noticed_by_the_second(text: str) -> None:
+def test_a_power_loss_between_two_runs_that_an_observer_saw_first_is_noticed_by_the_second(text: str) -> None:
     bench = set_up(text)
     bench.chip("cpu").power_loss()
-    bench.sweep = bench.new_sweep(is_guest=True)
+    bench.sweep = bench.new_sweep(is_observer=True)
     bench.run_until_read()
     for expected in (1, 0):
         bench.sweep = bench.new_sweep(were_read=True)
@@ -678,9 +708,9 @@ def test_a_chip_that_keeps_no_mark_has_lost_no_power_between_two_runs(
 
 
 @pytest.mark.parametrize("text", [ina260("cpu", "bus = 1"), ina3221("cpu", "bus = 1", 2, 0x40)])
-def test_a_run_marks_a_chip_that_a_guest_configured(text: str) -> None:
+def test_a_run_marks_a_chip_that_an_observer_configured(text: str) -> None:
     bench = Bench.of(text)
-    bench.sweep = bench.new_sweep(is_guest=True)
+    bench.sweep = bench.new_sweep(is_observer=True)
     bench.run_until_read()
     bench.sweep = bench.new_sweep()
     bench.run_until_read()
