@@ -20,7 +20,7 @@ from agent.chips import hwmon
 from agent.config import parse
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
-from agent.measure.readings import Converting, Failure, Outcome, Reading
+from agent.measure.readings import Failure, Outcome, Reading, Settling
 from agent.measure.sweep import Sweep
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
@@ -215,4 +215,4 @@ def failure(outcome: Outcome) -> str:
 
 def power_losses(sweeps: Sequence[Mapping[str, Outcome]], device: str) -> int:
     outcomes = [outcomes[device] for outcomes in sweeps]
-    return sum(isinstance(outcome, Converting) and outcome.power_lost for outcome in outcomes)
+    return sum(isinstance(outcome, Settling) and outcome.power_lost for outcome in outcomes)

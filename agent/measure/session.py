@@ -32,7 +32,7 @@ from agent.chips import ExpectedBits
 from agent.errors import AgentError, BusError, SensorError
 from agent.i2c.bus import describe
 from agent.measure.back_off import NO_BACK_OFF
-from agent.measure.readings import Converting, Failure, Outcome, Reading
+from agent.measure.readings import Failure, Outcome, Reading, Settling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -343,7 +343,7 @@ class RunSession(Session):
 
     def _settle(self, settling: _Settling, *, power_lost: bool = False) -> list[Outcome]:
         self._state = settling
-        return [Converting(device.name, settling.ready_at_seconds, power_lost) for device in self.devices]
+        return [Settling(device.name, settling.ready_at_seconds, power_lost) for device in self.devices]
 
     def _await_first_result(self, settling: _Settling) -> list[Outcome]:
         """Measure once the first conversion since opening is over."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import BusError
-from agent.measure.readings import Converting, Failure, Reading
+from agent.measure.readings import Failure, Reading, Settling
 from agent.simulate.chips import CONFIG, Register, RegisterChip
 from agent.simulate.rails import ConstantRail
 from tests.bench import FAST, SHORTEST, Bench, failure, ina260, ina3221, mux, power_losses, with_shunt
@@ -109,7 +109,7 @@ def test_the_first_failure_costs_one_sweep_and_a_lasting_one_leaves_the_bus_in_p
     bench.chip("cpu").unplug()
     assert isinstance(bench.run_next()["cpu"], Failure)
     bench.chip("cpu").plug()
-    assert isinstance(bench.run_next()["cpu"], Converting)
+    assert isinstance(bench.run_next()["cpu"], Settling)
     assert isinstance(bench.run_next()["cpu"], Reading)
     bench.chip("cpu").unplug()
     outcomes = [bench.run_next()["cpu"] for _ in range(60)]
@@ -293,7 +293,7 @@ def test_a_chip_that_does_not_keep_its_configuration_is_a_failure_and_not_a_wait
     chip._write_register = lambda pointer, word: keeps(pointer, word & 0 | 0x6127)  # type: ignore[method-assign] # a faulty chip
     chip.power_loss()
     sweeps = [bench.run_next() for _ in range(20)]
-    assert isinstance(sweeps[0]["cpu"], Converting)
+    assert isinstance(sweeps[0]["cpu"], Settling)
     assert "configuration register reads 0x6127 instead of" in failure(sweeps[1]["cpu"])
     assert power_losses(sweeps, "cpu") == (1 if sweeps_before else 0)
     assert not any(isinstance(outcomes["cpu"], Reading) for outcomes in sweeps)
@@ -319,13 +319,13 @@ def test_what_a_chip_holds_from_before_is_not_read_when_the_run_that_configured_
     bench.chip("cpu").write(b"\x00\x60\x27")  # another program, whose results are in the registers
     bench.clock.sleep(1.0)
     bench.sweep = bench.new_sweep()
-    assert isinstance(bench.run()["cpu"], Converting)
+    assert isinstance(bench.run()["cpu"], Settling)
     rail = bench.rails["cpu"]
     assert isinstance(rail, ConstantRail)
     rail.amperes = 1.0
     bench.clock.sleep(0.2)
     bench.sweep = bench.new_sweep()
-    assert isinstance(bench.run()["cpu"], Converting)
+    assert isinstance(bench.run()["cpu"], Settling)
     assert isinstance(bench.run_next()["cpu"], Reading)
 
 
@@ -335,7 +335,7 @@ def test_results_from_before_its_configuration_are_not_read_after_a_failure() ->
     bench.chip("cpu").write(b"\x00\x60\x27")  # another program
     while not isinstance(bench.run_next()["cpu"], Failure):
         pass
-    assert isinstance(bench.run_next()["cpu"], Converting)
+    assert isinstance(bench.run_next()["cpu"], Settling)
     rail = bench.rails["cpu"]
     assert isinstance(rail, ConstantRail)
     rail.amperes = 1.0
@@ -383,7 +383,7 @@ def test_an_input_that_an_earlier_run_switched_on_a_moment_ago_is_waited_for_whi
     bench.clock.sleep(2.0)
     chip.write(b"\x00" + ours.to_bytes(2, "big"))
     bench.sweep = bench.new_sweep()
-    assert bench.kinds(bench.run()) == {"in1": Converting, "in3": Converting}
+    assert bench.kinds(bench.run()) == {"in1": Settling, "in3": Settling}
     bench.run_until_read(2)
 
 
@@ -393,7 +393,7 @@ def test_a_chip_just_configured_is_waited_for_no_longer_than_its_conversion_and_
     began = bench.clock.seconds
     outcomes = bench.run()
     while not bench.all_read(outcomes):  # as `--once` does
-        ready = [outcome.ready_at_seconds for outcome in outcomes.values() if isinstance(outcome, Converting)]
+        ready = [outcome.ready_at_seconds for outcome in outcomes.values() if isinstance(outcome, Settling)]
         bench.clock.seconds = max(bench.clock.seconds, min(ready))
         outcomes = bench.run()
     longest = max(outcome.window_seconds for outcome in outcomes.values() if isinstance(outcome, Reading))
@@ -408,7 +408,7 @@ def test_a_chip_whose_conversion_never_ends_is_a_failure_with_a_clear_message_an
     chip._settle = lambda: None  # type: ignore[method-assign] # the converter is dead, old results stay
     began = bench.clock.seconds
     outcome = bench.run()["cpu"]
-    while isinstance(outcome, Converting):
+    while isinstance(outcome, Settling):
         bench.clock.seconds = max(bench.clock.seconds, outcome.ready_at_seconds)
         outcome = bench.run()["cpu"]
     assert bench.clock.seconds - began <= 0.6
@@ -485,7 +485,7 @@ def test_a_bus_line_stuck_at_a_level_is_never_a_reading(text: str, stuck_at: int
         stuck_chip.read = lambda length: bytes([stuck_at & 0xFF] * length)  # type: ignore[method-assign] # for good
         for _ in range(5):
             outcome = bench.run_next()["cpu"]
-            if "ina219" in text and stuck_at == 0 and isinstance(outcome, Converting):
+            if "ina219" in text and stuck_at == 0 and isinstance(outcome, Settling):
                 continue  # without an ID, it may be one whose converter was switched off; no result will come
             said = failure(outcome)
             assert f"0x{stuck_at:04x}" in said or str(stuck_at) in said or "no conversion finished" in said
@@ -555,7 +555,7 @@ def test_a_configuration_that_somebody_else_wrote_is_a_failure_within_a_minute_a
         sweeps.append(bench.run_next())
     assert len(sweeps) <= 3
     assert "does another program use this chip" in failure(sweeps[-1]["cpu"])
-    assert isinstance(bench.run_next()["cpu"], Converting)
+    assert isinstance(bench.run_next()["cpu"], Settling)
     assert isinstance(bench.run_next()["cpu"], Reading)
     assert configuration_of(bench.chip("cpu")) == ours
     assert power_losses([bench.run_next()], "cpu") == 0
@@ -605,7 +605,7 @@ def test_a_chip_that_stops_converting_is_not_read_for_ever_but_configured_anew(t
     chip._finished = 10**9
     sweeps = [bench.run_next() for _ in range(4)]
     kinds = [type(outcomes["cpu"]) for outcomes in sweeps]
-    assert kinds == [Failure, Converting, Reading, Reading]
+    assert kinds == [Failure, Settling, Reading, Reading]
     assert "has stopped converting" in failure(sweeps[0]["cpu"])
 
 
