@@ -92,7 +92,7 @@ def test_a_chip_in_its_power_on_state_is_read_but_not_set_up() -> None:
     found = findings(bench)
     assert str(found["cpu"]) == (
         "cpu: INA260 at 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 3: 2.000 V, in its power-on state; "
-        "will be configured at the start"
+        "a run will configure it"
     )
     assert findings(bench)["cpu"] == found["cpu"]
 
@@ -104,7 +104,7 @@ def test_beside_a_running_service_values_are_shown_and_the_service_notices_nothi
     for device in DEVICES:
         rail = bench.rails[device]
         assert isinstance(rail, ConstantRail)
-        assert f": {rail.volts:.3f} V, {rail.amperes:.3f} A, configured as a run does" in str(found[device])
+        assert f": {rail.volts:.3f} V, {rail.amperes:.3f} A, configured for a run" in str(found[device])
     assert bench.all_read(bench.run_next())
 
 
@@ -114,14 +114,14 @@ def test_the_values_of_a_chip_that_somebody_else_configured_are_not_vouched_for(
     bench.chip("cpu").stop()
     finding = findings(bench)["cpu"]
     assert finding.status is Status.OK
-    assert "channel 3: holds configuration 0x6000 (register 0x00); 0x6207 will be" in finding.said
+    assert "channel 3: holds configuration 0x6000 (register 0x00); a run will write 0x6207" in finding.said
 
 
 def test_of_several_registers_that_somebody_else_wrote_the_one_that_differs_is_shown() -> None:
     bench = Bench.of(with_shunt("ina238", "cpu", "bus = 1"))
     bench.wire.transfer([(0x40, False, b"\x01\xfb\x6b")])
     told = str(findings(bench)["cpu"])
-    assert "holds configuration 0xfb6b (register 0x01); 0xb269 will be written at the start" in told
+    assert "holds configuration 0xfb6b (register 0x01); a run will write 0xb269" in told
 
 
 def test_a_rail_without_voltage_is_a_warning() -> None:
@@ -166,7 +166,7 @@ def test_behind_a_mux_that_is_absent_nothing_is_looked_at_and_the_mux_says_why(g
         {"mux m0", "mux inner", "cpu", "gpu", "radio", "modem"} if gone == "m0" else {"mux inner", "gpu"}
     )
     assert "does not answer: NACK" in str(found[f"mux {gone}"])
-    assert str(found["gpu"]) == f"gpu: not looked at: it is behind mux {gone}, see there"
+    assert str(found["gpu"]) == f"gpu: skipped: mux {gone}, which it is behind, failed (see above)"
 
 
 def test_a_mux_with_four_channels_in_place_of_one_with_eight_is_told() -> None:
@@ -261,7 +261,7 @@ def test_a_chip_that_the_kernel_owns_is_left_alone_and_both_ways_out_are_shown(t
     assert failures(found) == {"radio", "modem"}
     said = str(found["radio"])
     assert "belongs to the kernel driver ina3221" in said
-    assert 'sensor = "/sys/bus/i2c/devices/1-0041" names it to chip = "hwmon"' in said
+    assert 'for chip = "hwmon", set sensor = "/sys/bus/i2c/devices/1-0041"' in said
     assert "echo 1-0041 | sudo tee /sys/bus/i2c/devices/1-0041/driver/unbind" in said
     assert not any(m.address == 0x41 for transaction in bench.wire.log or () for m in transaction.messages)
     assert str(found["bus"]) == "bus: /dev/i2c-1 opened and locked, bcm2835 (i2c@7e804000)"
