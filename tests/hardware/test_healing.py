@@ -15,6 +15,7 @@ from tests.bench import FAST, SHORTEST, Bench, failure, ina260, ina3221, mux, po
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from agent.simulate.wire import Message, Wire
 
@@ -32,6 +33,9 @@ ON_ONE_BUS = [
 ]
 DEFAULT = 'averaging = { count = 1, voltage = "1.1ms", current = "1.1ms" }'
 """With it an INA260, or an INA3221 with all its inputs in use, is configured as it is at power-on."""
+
+SLOW = 'averaging = { count = 256, voltage = "4.156ms", current = "8.244ms" }'
+"""A conversion of an INA260 then takes 3.17 s, several sweeps."""
 
 
 def set_up(text: str) -> Bench:
@@ -295,6 +299,20 @@ def test_a_chip_that_does_not_keep_its_configuration_fails(
     assert not any(isinstance(outcomes["cpu"], Reading) for outcomes in sweeps)
 
 
+@pytest.mark.parametrize("sweeps_before", [0, 3])
+def test_a_chip_that_keeps_only_its_canary_bit_fails(sweeps_before: int) -> None:
+    bench = Bench.of(ina260("cpu", "bus = 1"))
+    for _ in range(sweeps_before):
+        bench.run_next()
+    chip = bench.chip("cpu")
+    keeps = chip._write_register
+    chip._write_register = lambda pointer, word: keeps(pointer, 0x6127 if pointer == CONFIG else word)  # type: ignore[method-assign] # a faulty chip
+    chip.power_loss()
+    sweeps = [bench.run_next() for _ in range(20)]
+    assert "configuration register reads 0x6127 instead of" in failure(sweeps[1]["cpu"])
+    assert not any(isinstance(outcomes["cpu"], Reading) for outcomes in sweeps)
+
+
 # Waiting for conversions
 
 
@@ -326,11 +344,12 @@ def test_results_from_before_its_configuration_are_not_read_after_a_kill() -> No
 
 
 def test_results_from_before_its_configuration_are_not_read_after_a_failure() -> None:
-    slow = 'averaging = { count = 256, voltage = "4.156ms", current = "8.244ms" }'  # 3.17 s a result
-    bench = set_up(mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 3', more=slow))
+    bench = set_up(mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 3', more=SLOW))
     bench.chip("cpu").write(b"\x00\x60\x27")  # another program
-    while not isinstance(bench.run_next()["cpu"], Failure):
-        pass
+    kinds = [type(bench.run_next()["cpu"])]
+    while kinds[-1] is not Failure and len(kinds) < 61:
+        kinds.append(type(bench.run_next()["cpu"]))
+    assert kinds[-1] is Failure
     assert isinstance(bench.run_next()["cpu"], Settling)
     rail = bench.rails["cpu"]
     assert isinstance(rail, ConstantRail)
@@ -404,11 +423,43 @@ def test_a_chip_that_never_finishes_a_conversion_keeps_failing() -> None:
     outcome = bench.run()["cpu"]
     while isinstance(outcome, Settling):
         bench.clock.seconds = max(bench.clock.seconds, outcome.ready_at_seconds)
+        assert bench.clock.seconds - began <= 0.6
         outcome = bench.run()["cpu"]
-    assert bench.clock.seconds - began <= 0.6
     assert "INA260 at 0x40 on /dev/i2c-1: no conversion finished in time (0.00112 s)" in failure(outcome)
     later = [bench.run_next()["cpu"] for _ in range(30)]
     assert not any(isinstance(outcome, Reading) for outcome in later)
+
+
+def test_a_stopped_chip_that_is_found_configured_is_configured_again() -> None:
+    bench = set_up(ina260("cpu", "bus = 1"))
+    bench.sweep = bench.new_sweep()
+    RegisterChip._write_register(bench.chip("cpu"), CONFIG, configuration_of(bench.chip("cpu")))  # clears its flag
+    bench.chip("cpu")._finished = 10**9
+    sweeps = [bench.run()] + [bench.run_next() for _ in range(4)]
+    kinds = [type(outcomes["cpu"]) for outcomes in sweeps]
+    assert kinds == [Settling, Failure, Settling, Reading, Reading]
+    assert "no conversion finished in time" in failure(sweeps[1]["cpu"])
+
+
+def test_an_observer_reads_a_chip_at_once_although_the_run_cleared_its_flag() -> None:
+    bench = set_up(ina260("cpu", "bus = 1", more=SLOW))
+    bench.sweep = bench.new_sweep(is_observer=True)
+    assert bench.all_read(bench.run())
+
+
+def test_a_run_awaits_a_second_result_if_an_observer_cleared_the_first_flag() -> None:
+    bench = set_up(ina260("cpu", "bus = 1", more=SLOW))
+    run, observer = bench.sweep, bench.new_sweep(is_observer=True)
+    bench.chip("cpu").power_loss()
+    sweeps = []
+    for _ in range(12):
+        bench.sweep = observer
+        bench.run_next()
+        bench.sweep = run
+        sweeps.append(bench.run())
+    assert power_losses(sweeps, "cpu") == 1
+    assert not any(isinstance(outcomes["cpu"], Failure) for outcomes in sweeps)
+    assert isinstance(sweeps[-1]["cpu"], Reading)
 
 
 # Wrong chips and wrong words
@@ -618,8 +669,7 @@ def test_another_program_that_clears_the_flags_costs_no_reading() -> None:
 
 
 def test_a_result_read_twice_is_not_new() -> None:
-    text = ina260("cpu", "bus = 1", more='averaging = { count = 256, voltage = "4.156ms", current = "8.244ms" }')
-    bench = Bench.of(text)  # 3.17 s a result
+    bench = Bench.of(ina260("cpu", "bus = 1", more=SLOW))
     bench.run_until_read()
     readings = [bench.run_next()["cpu"] for _ in range(19)]
     assert sum(isinstance(reading, Reading) and reading.is_new for reading in readings) == 6
@@ -740,3 +790,22 @@ def test_an_interrupted_sweep_closes_its_muxes_and_releases_the_lock() -> None:
     assert bench.opened[-1].try_lock()
     bench.opened[-1].unlock()
     bench.run_until_read(2)
+
+
+def test_a_kernel_owned_chip_backs_off_only_while_it_fails(tmp_path: Path) -> None:
+    text = '[[device]]\nname = "module"\nchip = "hwmon"\nsensor = "ina3221"\ninput = 1\n'
+    bench = Bench(Bench.of(text).settings, hwmon_folder=tmp_path)
+    (tmp_path / "hwmon0").mkdir()
+
+    def show(*, plugged: bool) -> None:
+        for file, content in {"name": "ina3221", "in1_input": "2000", "curr1_input": "60"}.items():
+            (tmp_path / "hwmon0" / file).write_text(content if plugged else "")
+
+    for _ in range(3):
+        show(plugged=False)
+        assert isinstance(bench.run_next()["module"], Failure)
+        show(plugged=True)
+        assert isinstance(bench.run_next()["module"], Reading)
+    show(plugged=False)
+    outcomes = [bench.run_next()["module"] for _ in range(3)]
+    assert [isinstance(outcome, Failure) and outcome.tried for outcome in outcomes] == [True, True, False]
