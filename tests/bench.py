@@ -22,7 +22,7 @@ from agent.config import parse
 from agent.i2c.adapters import open_bus
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
-from agent.measure.readings import Converting, Failure, Outcome, Reading
+from agent.measure.readings import Failure, Outcome, Reading, Settling
 from agent.measure.sweep import Sweep
 from agent.simulate.chips import RegisterChip
 from agent.simulate.clock import HandClock
@@ -168,7 +168,7 @@ class Bench:
         self,
         opener: Callable[[BusName], OpenBus] | None = None,
         *,
-        is_guest: bool = False,
+        is_observer: bool = False,
         were_read: bool = False,
     ) -> Sweep:
         """The sweep of another process on the same node, or of this one after a restart.
@@ -182,7 +182,7 @@ class Bench:
             self.clock,
             lambda device: hwmon.Chip(device, self.hwmon_folder),
             read_before=[device.name for device in self.settings.devices] if were_read else (),
-            is_guest=is_guest,
+            is_observer=is_observer,
         )
 
     def _open(self, name: BusName) -> OpenBus:
@@ -275,4 +275,4 @@ def failure(outcome: Outcome) -> str:
 
 def power_losses(sweeps: Sequence[Mapping[str, Outcome]], device: str) -> int:
     outcomes = [outcomes[device] for outcomes in sweeps]
-    return sum(isinstance(outcome, Converting) and outcome.power_lost for outcome in outcomes)
+    return sum(isinstance(outcome, Settling) and outcome.power_lost for outcome in outcomes)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Status(Enum):
-    """How good a finding is. A note is what no check can see and a person has to."""
+    """How good a finding is. A note says what a person has to check, because no program can."""
 
     OK = "ok"
     NOTE = "note"
@@ -30,33 +30,33 @@ class Finding:
     """One line of `wattpush check`.
 
     Attributes:
-        what: what was looked at: a bus, a mux, a device, a step on the way to the gateway.
+        what: what was checked: a bus, a mux, a device, a step towards the gateway.
         said: what was found.
-        cure: what mends it, a command where there is one; errors often carry theirs in `said`.
-        exit_code: what the program ends with, if this is the worst.
+        hint: how to fix it, as a command where there is one; errors often carry theirs in `said`.
+        exit_code: the exit code of the program, if this finding is the worst.
     """
 
     status: Status
     what: str
     said: str
-    cure: str = ""
+    hint: str = ""
     exit_code: ExitCode = ExitCode.OK
 
     def __str__(self) -> str:
         """All but the status, in one line."""
-        return " ".join(f"{self.what}: {self.said}{'; ' if self.cure else ''}{self.cure}".split())
+        return " ".join(f"{self.what}: {self.said}{'; ' if self.hint else ''}{self.hint}".split())
 
 
 def ok(what: str, said: str) -> Finding:
-    """All is well."""
+    """It works."""
     return Finding(Status.OK, what, said)
 
 
-def warning(what: str, said: str, cure: str) -> Finding:
+def warning(what: str, said: str, hint: str) -> Finding:
     """It works, but not as well as it should, or not for long."""
-    return Finding(Status.WARNING, what, said, cure)
+    return Finding(Status.WARNING, what, said, hint)
 
 
-def failed(what: str, error: AgentError, cure: str = "") -> Finding:
-    """It does not work: what a run would fail with."""
-    return Finding(Status.FAILED, what, str(error), cure, error.exit_code)
+def failed(what: str, error: AgentError, hint: str = "") -> Finding:
+    """It does not work; a run would fail with the same error."""
+    return Finding(Status.FAILED, what, str(error), hint, error.exit_code)

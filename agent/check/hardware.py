@@ -1,7 +1,7 @@
-"""Whether every mux, chip and kernel-owned sensor of the configuration is there, and alone at its address.
+"""Checks that every mux, chip and kernel-owned sensor of the configuration is there, and alone at its address.
 
-Nothing is configured: muxes are switched, which a run leaves closed as well, and registers are read. Each chip has a
-session of its own on the bus, so that a service that runs beside this keeps its turn.
+Nothing is configured: muxes are switched, and closed again as a run does, and registers are read. The bus is released
+after each chip, so that a running service keeps its turn.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from agent.i2c import hints
 from agent.i2c.bus import describe, is_time_out
 from agent.i2c.muxes import CLOSED, MUX_ADDRESSES, MUX_KINDS
 from agent.i2c.place import TRUNK, Hop, bus_path, describe_segment
+from agent.measure.session import identify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,10 +37,10 @@ def check_hardware(
     open_kernel_chip: Callable[[Device], KernelChip],
     sysfs: Path = Path("/sys"),
 ) -> Iterator[Finding]:
-    """Look at everything that the configuration names: a finding for each bus, mux and device.
+    """Check everything that the configuration names: a finding for each bus, mux and device.
 
     Args:
-        settings: what is to be there.
+        settings: what should be there.
         buses: those that its devices are on; they are left closed.
         open_kernel_chip: makes the reader of a chip that the kernel owns.
         sysfs: where the kernel names its adapters.
@@ -54,7 +55,7 @@ def check_hardware(
     names = [bus.name for bus in buses]
     for mux in settings.muxes:
         if mux.bus not in names:
-            yield warning(f"mux {mux.name}", "not looked at: no device is on its bus", "take it out, or add a device")
+            yield warning(f"mux {mux.name}", "skipped: no device is on its bus", "remove it, or add a device")
     read_by: dict[str, str] = {}
     for device in settings.devices:
         if device.place is None:
@@ -143,11 +144,10 @@ def _check_chip(
             try:
                 bus.refuse_kernel_owned(place.address)
             except BusError as error:
-                return [failed(device.name, error, _kernel_cure(place)) for device in devices]
+                return [failed(device.name, error, _kernel_hint(place)) for device in devices]
             _refuse_double(bus, place)
             chip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
-            found = _identify(bus, chip, name)
-            bus.select(place.path)
+            found = identify(bus, chip, name)
             results = chip.decode(bus.read(place.address, chip.results))
     except AgentError as error:
         return [failed(device.name, error, _holder(bus.name, error)) for device in devices]
@@ -155,28 +155,6 @@ def _check_chip(
         silent = SensorError(f"{name} does not answer: {describe(error)}; is it powered?")
         return [failed(device.name, silent) for device in devices]
     return [_finding(device.name, name, chip, found, result) for device, result in zip(devices, results, strict=True)]
-
-
-def _identify(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
-    """What the registers of its configuration hold now; SensorError if it is not this chip.
-
-    The status is left alone, here and elsewhere: reading it would hide a result from the service beside this.
-    """
-    place = chip.place
-    bus.select(place.path)
-    try:
-        # Asked first because the drivers' probes forget why there was no answer.
-        bus.read(place.address, tuple(kept.register for kept in chip.configuration))
-    except BusError:
-        raise
-    except OSError as error:
-        raise SensorError(f"no {name}: {describe(error)}; is it powered?") from error
-    try:
-        return chip.identify(bus.driver_port(place.path))
-    except (AgentError, OSError):
-        raise
-    except Exception as error:  # a driver is not ours: it may fail to import, or stumble over what it reads
-        raise SensorError(f"{name}: its driver failed ({type(error).__name__}: {error})") from error
 
 
 def _refuse_double(bus: Bus, place: Place) -> None:
@@ -231,7 +209,7 @@ def _reads(port: I2C, address: int) -> int | None:
 def _finding(
     device: str, name: str, chip: I2CChip, found: tuple[int, ...], result: Measurement | SensorError
 ) -> Finding:
-    """Numbers only as far as the chip's present configuration vouches for them."""
+    """Show only the numbers that the chip's present configuration makes valid."""
     if isinstance(result, SensorError):
         return failed(device, result)
     if all(map(ExpectedBits.is_written, chip.configuration, found)):
@@ -239,14 +217,16 @@ def _finding(
             return warning(
                 device, f"{name}: reads 0 V", "is the rail on, and the chip's bus voltage pin on the load's side?"
             )
-        return ok(device, f"{name}: {_shown(result)}, configured as a run does")
+        return ok(device, f"{name}: {_shown(result)}, configured for a run")
     if all(map(ExpectedBits.is_power_on, chip.configuration, found)):
-        return ok(device, f"{name}: {result.volts:.3f} V, in its power-on state; will be configured at the start")
-    kept, word = next(pair for pair in zip(chip.configuration, found, strict=True) if not pair[0].is_written(pair[1]))
+        return ok(device, f"{name}: {result.volts:.3f} V, in its power-on state; a run will configure it")
+    expected, word = next(
+        pair for pair in zip(chip.configuration, found, strict=True) if not pair[0].is_written(pair[1])
+    )
     return ok(
         device,
-        f"{name}: holds configuration 0x{word:04x} (register 0x{kept.register.number:02x}); "
-        f"0x{kept.written:04x} will be written at the start",
+        f"{name}: holds configuration 0x{word:04x} (register 0x{expected.register.number:02x}); "
+        f"a run will write 0x{expected.written:04x}",
     )
 
 
@@ -257,7 +237,7 @@ def _shown(result: Measurement) -> str:
 def _check_kernel_chip(
     device: Device, open_kernel_chip: Callable[[Device], KernelChip], read_by: dict[str, str]
 ) -> Finding:
-    """Read it; `read_by` says what the devices before it read: a label and a number may mean the same input."""
+    """Read the chip. `read_by` holds the inputs of earlier devices: a label and a number may mean the same input."""
     try:
         chip = open_kernel_chip(device)
         result = chip.read()
@@ -267,29 +247,29 @@ def _check_kernel_chip(
     files = where.removesuffix(f" ({device.label})")
     other = read_by.setdefault(files, device.name)
     if other != device.name:
-        return failed(device.name, ConfigError((f"{files}: already read by {other}; take one of them out",)))
+        return failed(device.name, ConfigError((f"{files}: already read by {other}; remove one of them",)))
     return ok(device.name, f"{where}: {_shown(result)}")
 
 
 def _behind(what: str, mux: Mux) -> Finding:
-    """Exit code and cure are those of the mux, which has a line of its own."""
-    return failed(what, SensorError(f"not looked at: it is behind mux {mux.name}, see there"))
+    """The exit code is that of the mux; how to fix it stands in the line of the mux."""
+    return failed(what, SensorError(f"skipped: mux {mux.name}, which it is behind, failed (see above)"))
 
 
-def _kernel_cure(place: Place) -> str:
-    """How to let the kernel read the chip, or to take it away from the kernel."""
+def _kernel_hint(place: Place) -> str:
+    """How to read the chip through the kernel, or to take it from the kernel."""
     if place.bus == "board":
         return ""
     chip = f"/sys/bus/i2c/devices/{place.bus}-{place.address:04x}"
     return (
-        f'sensor = "{chip}" names it to chip = "hwmon"; '
-        f"to unbind (not the chips of a Jetson module, which limits its own current by them): "
+        f'for chip = "hwmon", set sensor = "{chip}"; '
+        f"to unbind it (never on a Jetson module, which uses its chips to limit its own current): "
         f"echo {place.bus}-{place.address:04x} | sudo tee {chip}/driver/unbind"
     )
 
 
 def _adapter(bus: BusName, sysfs: Path) -> str:
-    """What the kernel calls the adapter, as far as it can be known."""
+    """The kernel's name of the adapter, if it can be read."""
     try:
         return f", {(sysfs / 'bus/i2c/devices' / f'i2c-{bus}' / 'name').read_text(encoding='utf-8').strip()}"
     except (OSError, UnicodeDecodeError):
@@ -297,7 +277,7 @@ def _adapter(bus: BusName, sysfs: Path) -> str:
 
 
 def _holder(bus: BusName, error: AgentError) -> str:
-    """If another process holds the bus: which one, as far as /proc/locks tells.
+    """The process that holds the bus, if another one does and /proc/locks names it.
 
     Source: proc(5). A line is `1: FLOCK ADVISORY WRITE 1234 00:05:678 0 EOF`: the process, then the file as
     major:minor:inode, the first two in hexadecimal.
@@ -318,5 +298,5 @@ def _holder(bus: BusName, error: AgentError) -> str:
                 name = Path("/proc", process, "comm").read_text(encoding="utf-8", errors="replace").strip()
                 return f"held by {name}, process {process}; "
     except (OSError, ValueError):
-        pass  # the error has been said; this would only have been more
+        pass  # the error itself is reported anyway
     return ""

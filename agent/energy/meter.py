@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from agent.energy.accumulators import flow_between
 from agent.energy.counters import Counters, LastReading, Saved
 from agent.energy.interval import Extremes, Interval, Means
-from agent.measure.readings import Converting, Failure, Reading
+from agent.measure.readings import Failure, Reading, Settling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -83,12 +83,12 @@ class DeviceAccount:
             case Failure(tried=True):
                 self.is_up = False
                 self._count(read_errors=self.saved.counters.read_errors + 1)
-            case Converting(power_lost=True):
+            case Settling(power_lost=True):
                 # Nobody knows what the rail did while the chip had no power: nothing is counted across it.
                 self.is_up = False
                 self._count(resets=self.saved.counters.resets + 1)
                 self.saved = replace(self.saved, last=None)
-            case Converting():
+            case Settling():
                 # It had to be configured anew: what it added up until then may have been measured in other steps.
                 if self.saved.last is not None and self.saved.last.energy_word is not None:
                     self.saved = replace(self.saved, last=replace(self.saved.last, energy_word=None, charge_word=None))

@@ -1,4 +1,4 @@
-"""What a sweep brings back: for every device a reading, a failure, or word that its chip is still converting."""
+"""What a sweep returns for every device: a reading, a failure, or that its chip is settling."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ class Reading:
     Attributes:
         power_watts: positive towards the load, negative when it flows back.
         at_seconds: when it was read, on the monotonic clock.
-        unix_seconds: when it was read, for people.
-        window_seconds: how much time the chip has averaged over; its last conversion ended some time before
-            `at_seconds`, by less than this.
-        is_new: whether that conversion ended since the chip was read last; otherwise the same is said again.
-        accumulated: what the chip has added up by itself, where it does.
+        unix_seconds: when it was read, as Unix time.
+        window_seconds: the time that the chip averaged over. It ended before `at_seconds`, by less than this.
+        is_new: whether that conversion ended since the last reading; otherwise this is the same result again.
+        accumulated: the chip's hardware energy counter, if it has one.
     """
 
     device: str
@@ -37,7 +36,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A device could not be read. With `tried` False nobody asked it: its chip rests after earlier failures."""
+    """A device could not be read. With `tried` False its chip was left alone, because of earlier failures."""
 
     device: str
     error: AgentError
@@ -45,10 +44,10 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Converting:
-    """A chip was configured a moment ago and its first result is not there before `ready_at_seconds` (monotonic).
+class Settling:
+    """A chip has just been opened, and has no result before `ready_at_seconds` (monotonic).
 
-    `power_lost` says why it had to be configured: it had fallen back to its power-on state while it was in use.
+    With `power_lost`, it had lost its power while it was in use, and was configured again.
     """
 
     device: str
@@ -56,4 +55,4 @@ class Converting:
     power_lost: bool = False
 
 
-Outcome = Reading | Failure | Converting
+Outcome = Reading | Failure | Settling

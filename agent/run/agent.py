@@ -10,7 +10,7 @@ from agent.energy.meter import Account
 from agent.energy.state import State
 from agent.errors import GatewayUnreachableError
 from agent.log import TroubleLog
-from agent.measure.readings import Converting, Failure, Reading
+from agent.measure.readings import Failure, Reading, Settling
 from agent.metrics.catalogue import Snapshot
 from agent.metrics.groups import grouping_keys, make_groups, name_of, scrape_registry
 from agent.run.stale_groups import StaleGroups, gateway_of
@@ -97,7 +97,7 @@ class Node:
                     self._sensor_trouble.worked(device)
                 case Failure(device=device, error=error, tried=True):
                     self._sensor_trouble.failed(device, f"{device}: {error}")
-                case Converting(device=device, power_lost=True):
+                case Settling(device=device, power_lost=True):
                     log.warning("%s: its chip lost its power and was configured again", device)
                     self.save(ended_well=False)  # the next run would not see it, nor know that nothing may be counted
         return outcomes

@@ -130,14 +130,14 @@ def make_sweep(  # noqa: PLR0913 - what it is made of, and for whom
     stack: ExitStack,
     state: State,
     *,
-    is_guest: bool = False,
+    is_observer: bool = False,
 ) -> Sweep:
     """The sensors of a configuration; their device files are given back when `stack` is closed."""
     hardware = Hardware(settings, options, clock, stack)
     buses = make_buses(settings, hardware, clock)
     # A chip that was read before and is not configured any more has lost its power; a simulated one is new each time.
     read_before = frozenset[str]() if options.is_simulated else state.devices_read_in_this_boot()
-    sweep = Sweep(settings, buses, clock, hardware.open_kernel_chip, read_before=read_before, is_guest=is_guest)
+    sweep = Sweep(settings, buses, clock, hardware.open_kernel_chip, read_before=read_before, is_observer=is_observer)
     stack.callback(sweep.close)
     return sweep
 
@@ -147,7 +147,7 @@ def make_watched_sweep(settings: Settings, options: RunOptions, clock: Clock, st
 
     The energy that is shown begins at zero, so there is nothing that a loss of power before the start could spoil.
     """
-    return make_sweep(settings, options, clock, stack, State(), is_guest=True)
+    return make_sweep(settings, options, clock, stack, State(), is_observer=True)
 
 
 def make_sink(settings: Settings, options: RunOptions, surroundings: Surroundings) -> Sink | None:
@@ -196,7 +196,7 @@ def make_node(
     if sink is not None:
         stack.callback(sink.close)
     # A dry run changes nothing, also for the service that may be running beside it.
-    sweep = make_sweep(settings, options, clock, stack, state, is_guest=options.is_dry_run)
+    sweep = make_sweep(settings, options, clock, stack, state, is_observer=options.is_dry_run)
     node = Node(Parts(settings, surroundings.agent, clock, sweep, sink, surroundings.publisher, state_file), state)
     if settings.serve is not None and not (options.is_once or options.is_dry_run):
         from agent.serve.server import ScrapeServer

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Protocol
 
 from agent.errors import ExitCode, PermissionDeniedError, SensorError, exit_code
-from agent.measure.readings import Converting, Failure
+from agent.measure.readings import Failure, Settling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -175,7 +175,7 @@ def run_once(node: Node, clock: Clock, waiting: Waiting) -> ExitCode:
         match outcome:
             case Failure(error=error):
                 errors.append(error)
-            case Converting(device=device) if not waiting.stop_requested:
+            case Settling(device=device) if not waiting.stop_requested:
                 error = SensorError(f"{device}: no conversion ends; does its chip keep losing its power?")
                 log.error("%s", error)
                 errors.append(error)
@@ -223,9 +223,9 @@ def _sweep_until_converted(node: Node, clock: Clock, waiting: Waiting) -> list[O
     return list(last.values())
 
 
-def _converting(outcomes: Iterable[Outcome]) -> list[Converting]:
+def _converting(outcomes: Iterable[Outcome]) -> list[Settling]:
     """The devices whose chips are still converting."""
-    return [outcome for outcome in outcomes if isinstance(outcome, Converting)]
+    return [outcome for outcome in outcomes if isinstance(outcome, Settling)]
 
 
 def refuse_to_run_without_permission(outcomes: Sequence[Outcome]) -> None:

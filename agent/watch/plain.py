@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.log import quoted
-from agent.measure.readings import Converting, Failure, Reading
+from agent.measure.readings import Failure, Reading, Settling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ def line(outcome: Outcome, joules: float, unix_seconds: float, *, is_simulated: 
             said = f"volts={volts:.4f} amperes={amperes:.6f} watts={watts:.6f} joules={joules:.3f}"
         case Failure(error=error):
             said = f"error={quoted(str(error))}"
-        case Converting(power_lost=True):
+        case Settling(power_lost=True):
             said = 'error="its chip lost its power and was configured again"'
         case _:
             said = "converting=true"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from agent.measure.readings import Converting, Failure, Reading
+from agent.measure.readings import Failure, Reading, Settling
 from agent.watch import figures
 from agent.watch.history import TRACE_SLOTS
 from agent.watch.strokes import bar, sparkline
@@ -164,9 +164,9 @@ def _row(row: Row, view: View, columns: _Columns, width: int, strokes: Strokes) 
             )
         case Failure(error=error):
             text, meaning = _on_one_line(str(error)), "bad"
-        case Converting(power_lost=True):
+        case Settling(power_lost=True):
             text, meaning = "its chip lost its power and was configured again", "bad"
-        case Converting(ready_at_seconds=ready_at_seconds):
+        case Settling(ready_at_seconds=ready_at_seconds):
             wait_seconds = max(0.0, ready_at_seconds - view.now_seconds)
             text, meaning = f"converting, first result in {wait_seconds:.1f} s", "notice"
         case _:

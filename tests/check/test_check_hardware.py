@@ -75,7 +75,7 @@ def another_ina260(bench: Bench, address: int = 0x40) -> SimulatedINA260:
     return SimulatedINA260(address, ConstantRail(1.0, 1.0, bench.clock.monotonic), bench.clock.monotonic)
 
 
-def test_a_node_that_is_well_has_a_line_for_its_bus_and_each_mux_and_device() -> None:
+def test_every_bus_mux_and_device_has_a_line() -> None:
     bench = Bench.of(NODE)
     bench.clock.sleep(1.0)
     found = findings(bench)
@@ -85,42 +85,42 @@ def test_a_node_that_is_well_has_a_line_for_its_bus_and_each_mux_and_device() ->
     assert bench.all_muxes_are_closed()
 
 
-def test_a_chip_in_its_power_on_state_is_read_but_not_set_up() -> None:
+def test_a_chip_in_its_power_on_state_is_not_configured() -> None:
     bench = Bench.of(NODE)
     bench.clock.sleep(1.0)
     found = findings(bench)
     assert str(found["cpu"]) == (
         "cpu: INA260 at 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 3: 2.000 V, in its power-on state; "
-        "will be configured at the start"
+        "a run will configure it"
     )
     assert findings(bench)["cpu"] == found["cpu"]
 
 
-def test_beside_a_running_service_values_are_shown_and_the_service_notices_nothing() -> None:
+def test_values_are_shown_without_disturbing_a_running_service() -> None:
     bench = Bench.of(NODE)
     bench.run_until_read()
     found = findings(bench)
     for device in DEVICES:
         rail = bench.rails[device]
         assert isinstance(rail, ConstantRail)
-        assert f": {rail.volts:.3f} V, {rail.amperes:.3f} A, configured as a run does" in str(found[device])
+        assert f": {rail.volts:.3f} V, {rail.amperes:.3f} A, configured for a run" in str(found[device])
     assert bench.all_read(bench.run_next())
 
 
-def test_the_values_of_a_chip_that_somebody_else_configured_are_not_vouched_for() -> None:
+def test_values_under_a_foreign_configuration_are_not_shown() -> None:
     bench = Bench.of(NODE)
     bench.chip("cpu").write(bytes((0x00, 0x60, 0x00)))  # shut down: what it holds is old
     bench.chip("cpu").stop()
     finding = findings(bench)["cpu"]
     assert finding.status is Status.OK
-    assert "channel 3: holds configuration 0x6000 (register 0x00); 0x6207 will be" in finding.said
+    assert "channel 3: holds configuration 0x6000 (register 0x00); a run will write 0x6207" in finding.said
 
 
-def test_of_several_registers_that_somebody_else_wrote_the_one_that_differs_is_shown() -> None:
+def test_the_configuration_register_that_differs_is_shown() -> None:
     bench = Bench.of(with_shunt("ina238", "cpu", "bus = 1"))
     bench.wire.transfer([(0x40, False, b"\x01\xfb\x6b")])
     told = str(findings(bench)["cpu"])
-    assert "holds configuration 0xfb6b (register 0x01); 0xb269 will be written at the start" in told
+    assert "holds configuration 0xfb6b (register 0x01); a run will write 0xb269" in told
 
 
 def test_a_rail_without_voltage_is_a_warning() -> None:
@@ -133,7 +133,7 @@ def test_a_rail_without_voltage_is_a_warning() -> None:
     assert "reads 0 V; is the rail on" in str(finding)
 
 
-def test_a_chip_that_is_absent_is_one_line_and_all_others_are_still_looked_at() -> None:
+def test_a_missing_chip_is_one_line_and_the_others_are_checked() -> None:
     bench = Bench.of(NODE)
     bench.clock.sleep(1.0)
     bench.chip("cpu").unplug()
@@ -145,7 +145,7 @@ def test_a_chip_that_is_absent_is_one_line_and_all_others_are_still_looked_at() 
     )
 
 
-def test_another_chip_than_configured_is_named_by_its_numbers() -> None:
+def test_a_chip_of_another_kind_is_refused() -> None:
     bench = Bench.of(NODE + ina260("fan", "bus = 1", 0x43))
     bench.chip("fan").unplug()
     twin = Bench.of(ina3221("x", "bus = 1", 1, 0x43)).chip("x")
@@ -156,7 +156,7 @@ def test_another_chip_than_configured_is_named_by_its_numbers() -> None:
 
 
 @pytest.mark.parametrize("gone", ["m0", "inner"])
-def test_behind_a_mux_that_is_absent_nothing_is_looked_at_and_the_mux_says_why(gone: str) -> None:
+def test_devices_behind_a_missing_mux_are_skipped(gone: str) -> None:
     bench = Bench.of(NODE)
     bench.clock.sleep(1.0)
     bench.world.muxes[gone].unplug()
@@ -165,10 +165,10 @@ def test_behind_a_mux_that_is_absent_nothing_is_looked_at_and_the_mux_says_why(g
         {"mux m0", "mux inner", "cpu", "gpu", "radio", "modem"} if gone == "m0" else {"mux inner", "gpu"}
     )
     assert "does not answer: NACK" in str(found[f"mux {gone}"])
-    assert str(found["gpu"]) == f"gpu: not looked at: it is behind mux {gone}, see there"
+    assert str(found["gpu"]) == f"gpu: skipped: mux {gone}, which it is behind, failed (see above)"
 
 
-def test_a_mux_with_four_channels_in_place_of_one_with_eight_is_told() -> None:
+def test_a_mux_with_too_few_channels_is_a_failure() -> None:
     bench = Bench.of(
         mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 1') + ina260("gpu", 'mux = "m0", channel = 5')
     )
@@ -179,7 +179,7 @@ def test_a_mux_with_four_channels_in_place_of_one_with_eight_is_told() -> None:
     assert "0x20 was written, 0x00 is read; does it have only 4 channels, like a pca9546a?" in str(finding)
 
 
-def test_a_channel_that_takes_the_whole_bus_down_is_named() -> None:
+def test_a_channel_that_takes_the_bus_down_is_named() -> None:
     bench = Bench.of(NODE)
     m0 = bench.world.muxes["m0"]
     bench.wire.faults.fail_when(lambda _: errno.ETIMEDOUT if 4 in m0.open_channels else None)
@@ -187,7 +187,7 @@ def test_a_channel_that_takes_the_whole_bus_down_is_named() -> None:
     assert "time-out since channel 4 was opened; is a chip behind it holding SDA or SCL low" in told
 
 
-def test_a_mux_that_keeps_a_channel_open_is_told() -> None:
+def test_a_mux_that_keeps_a_channel_open_is_a_failure() -> None:
     class Stuck(SimulatedMux):
         def write(self, data: bytes) -> None:
             super().write(bytes(byte | 0x01 for byte in data))
@@ -206,9 +206,7 @@ def test_a_mux_that_keeps_a_channel_open_is_told() -> None:
         ("gpu", "m0", "behind mux m0 (0x70 on /dev/i2c-1) channel 6"),
     ],
 )
-def test_a_second_part_at_a_chips_address_nearer_to_the_trunk_is_told_with_both_places(
-    device: str, where: str, answers: str
-) -> None:
+def test_a_second_part_at_the_address_is_reported_with_both_places(device: str, where: str, answers: str) -> None:
     bench = Bench.of(NODE)
     bench.clock.sleep(1.0)
     second: Part = another_ina260(bench)
@@ -224,7 +222,7 @@ def test_a_second_part_at_a_chips_address_nearer_to_the_trunk_is_told_with_both_
     assert "strap one of them to another address" in str(finding)
 
 
-def test_a_mux_that_nobody_configured_and_that_was_left_open_is_found_behind_a_second_part() -> None:
+def test_an_open_mux_that_is_not_configured_is_found() -> None:
     bench = Bench.of(NODE)
     bench.clock.sleep(1.0)
     unknown = SimulatedMux(0x74)
@@ -237,7 +235,7 @@ def test_a_mux_that_nobody_configured_and_that_was_left_open_is_found_behind_a_s
     assert "add it as a [[mux]]" in said
 
 
-def test_equal_addresses_behind_other_channels_are_no_trouble() -> None:
+def test_equal_addresses_behind_other_channels_are_accepted() -> None:
     bench = Bench.of(NODE)
     bench.clock.sleep(1.0)
     bench.world.muxes["m0"].attach(0, another_ina260(bench))
@@ -245,7 +243,7 @@ def test_equal_addresses_behind_other_channels_are_no_trouble() -> None:
     assert failures(findings(bench)) == set()
 
 
-def test_a_chip_that_the_kernel_owns_is_left_alone_and_both_ways_out_are_shown(tmp_path: Path) -> None:
+def test_a_kernel_owned_chip_is_left_alone_with_two_hints(tmp_path: Path) -> None:
     driver = tmp_path / "bus/i2c/drivers/ina3221"
     driver.mkdir(parents=True)
     client = tmp_path / "bus/i2c/devices/1-0041"
@@ -260,7 +258,7 @@ def test_a_chip_that_the_kernel_owns_is_left_alone_and_both_ways_out_are_shown(t
     assert failures(found) == {"radio", "modem"}
     said = str(found["radio"])
     assert "belongs to the kernel driver ina3221" in said
-    assert 'sensor = "/sys/bus/i2c/devices/1-0041" names it to chip = "hwmon"' in said
+    assert 'for chip = "hwmon", set sensor = "/sys/bus/i2c/devices/1-0041"' in said
     assert "echo 1-0041 | sudo tee /sys/bus/i2c/devices/1-0041/driver/unbind" in said
     assert not any(m.address == 0x41 for transaction in bench.wire.log or () for m in transaction.messages)
     assert str(found["bus"]) == "bus: /dev/i2c-1 opened and locked, bcm2835 (i2c@7e804000)"
@@ -269,7 +267,7 @@ def test_a_chip_that_the_kernel_owns_is_left_alone_and_both_ways_out_are_shown(t
 HWMON = '[[device]]\nname = "module"\nchip = "hwmon"\nsensor = "ina3221"\nlabel = "VDD_IN"\n'
 
 
-def test_a_sensor_of_the_kernel_is_read_and_its_files_are_named(tmp_path: Path) -> None:
+def test_a_kernel_sensor_is_read_and_its_files_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "hwmon3"
     folder.mkdir()
     for file, text in {"name": "ina3221", "in2_label": "VDD_IN", "in2_input": "5072", "curr2_input": "-250"}.items():
@@ -296,9 +294,7 @@ def linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LinuxBenc
 
 
 @pytest.mark.parametrize("refuses_zero_length", [False, True])
-def test_through_the_device_file_of_a_real_run_it_finds_the_same(
-    linux: LinuxBench, *, refuses_zero_length: bool
-) -> None:
+def test_the_findings_through_a_device_file_are_the_same(linux: LinuxBench, *, refuses_zero_length: bool) -> None:
     linux.bench.wire.refuses_zero_length = refuses_zero_length
     linux.dev.reads_once_and_last = refuses_zero_length
     simulated = Bench.of(NODE)
@@ -310,7 +306,7 @@ def test_through_the_device_file_of_a_real_run_it_finds_the_same(
     assert linux.dev.system_calls > 100
 
 
-def test_a_bus_that_is_not_there_is_one_line_for_all_of_its_devices(linux: LinuxBench) -> None:
+def test_a_missing_bus_is_one_line_for_all_of_its_devices(linux: LinuxBench) -> None:
     linux.dev.unplug()
     found = findings(linux.bench)
     assert [*found] == ["bus"]
@@ -319,16 +315,14 @@ def test_a_bus_that_is_not_there_is_one_line_for_all_of_its_devices(linux: Linux
     assert "its 5 devices could not be looked at" in str(found["bus"])
 
 
-def test_a_device_file_that_may_not_be_opened_names_the_group(linux: LinuxBench) -> None:
+def test_permission_denied_names_the_group_of_the_device_file(linux: LinuxBench) -> None:
     linux.dev.refusal = errno.EACCES
     finding = findings(linux.bench)["bus"]
     assert finding.exit_code == ExitCode.NOPERM
     assert "sudo usermod -aG i2c $USER" in str(finding)
 
 
-def test_a_bus_that_another_process_holds_is_waited_for_and_the_process_is_named(
-    linux: LinuxBench, tmp_path: Path
-) -> None:
+def test_the_process_that_holds_the_bus_is_named(linux: LinuxBench, tmp_path: Path) -> None:
     linux.dev.stand_in("/dev/i2c-1")
     command = [sys.executable, "-c", HOLD_THE_BUS, str(tmp_path / "i2c-1")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -348,7 +342,7 @@ def _locks_are_shown(file: Path) -> bool:
     return f":{file.stat().st_ino} " in Path("/proc/locks").read_text(encoding="ascii")
 
 
-def test_an_error_at_any_transaction_ends_in_a_finding_and_closed_muxes() -> None:
+def test_an_error_at_any_transaction_leaves_all_findings_and_closed_muxes() -> None:
     bench = Bench.of(NODE)
     bench.run_until_read()
     before = bench.wire.transactions

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent import chips
 from agent.chips import ina219, ina228, ina237, ina238
 from agent.i2c.place import Place
-from agent.measure.readings import Converting, Failure, Reading
+from agent.measure.readings import Failure, Reading, Settling
 from agent.settings import Device
 from agent.simulate import ina23x
 from agent.simulate.chips import CONFIG
@@ -267,7 +267,7 @@ def test_a_chip_just_configured_is_said_to_be_so_even_if_its_result_is_there_at_
     """The account goes by it: what an INA228 added up before may have been measured in other steps."""
     bench = Bench(settings_of(with_shunt("ina228", "cpu", "bus = 1")), BusyMachine())
     kinds = [type(bench.run()["cpu"]) for _ in range(3)]
-    assert kinds == [Converting, Reading, Reading]
+    assert kinds == [Settling, Reading, Reading]
 
 
 # Other chips in their place

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.measure.readings import Converting, Failure, Reading
+from agent.measure.readings import Failure, Reading, Settling
 from tests.bench import Bench, failure, ina260, ina3221, mux
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def test_any_error_in_a_sweep_costs_one_reading_of_one_chip(
         assert bench.all_muxes_are_closed(), position
         healed = bench.run_next()
         if not bench.all_read(healed):  # opened again just after the conversion flag was read
-            assert all(type(o) in (Reading, Converting) for o in healed.values()), (position, healed)
+            assert all(type(o) in (Reading, Settling) for o in healed.values()), (position, healed)
             healed = bench.run_next()
         assert bench.all_read(healed), (position, healed)
         assert bench.all_muxes_are_closed()
@@ -116,7 +116,7 @@ def test_any_error_while_opening_chips_affects_only_one_chip(
         bench = Bench.of(WIRINGS[wiring])
         faulty(bench, position, code, after_effect=after_effect)
         outcomes = bench.run()
-        lost = [device for device, outcome in outcomes.items() if not isinstance(outcome, Converting)]
+        lost = [device for device, outcome in outcomes.items() if not isinstance(outcome, Settling)]
         assert devices_of_one_chip(bench, lost), (position, lost)
         assert bench.all_muxes_are_closed(), position
         outcomes = bench.run_next()

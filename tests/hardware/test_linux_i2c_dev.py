@@ -18,7 +18,7 @@ from agent.energy.state import State
 from agent.errors import BusError, BusyError, PermissionDeniedError
 from agent.i2c.adapters import open_bus
 from agent.i2c.bus import LOCK_WAIT_SECONDS
-from agent.measure.readings import Converting, Failure, Reading
+from agent.measure.readings import Failure, Reading, Settling
 from agent.run.assembly import RunOptions, make_sweep
 from tests.bench import HOLD_THE_BUS, Bench, LinuxBench, failure, ina260, ina3221, mux
 from tests.emulated_i2c_dev import EmulatedI2CDev
@@ -290,4 +290,4 @@ def test_the_state_tells_which_chips_lost_power_between_runs(linux: LinuxBench, 
     state = State({device.name: Saved(last=last) for device in bench.settings.devices})
     with ExitStack() as stack:
         outcomes = make_sweep(bench.settings, RunOptions(), bench.clock, stack, state).run()
-    assert [outcome.power_lost for outcome in outcomes if isinstance(outcome, Converting)] == [was_read_before] * 5
+    assert [outcome.power_lost for outcome in outcomes if isinstance(outcome, Settling)] == [was_read_before] * 5

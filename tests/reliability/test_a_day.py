@@ -19,7 +19,7 @@ import pytest
 
 from agent.energy.state import StateFile
 from agent.errors import GatewayRejectedError, GatewayUnreachableError
-from agent.measure.readings import Converting, Reading
+from agent.measure.readings import Reading, Settling
 from agent.run.loop import Loop
 from agent.run.publisher import Publisher
 from agent.simulate.clock import HandClock
@@ -98,7 +98,7 @@ class Truth:
             match outcome:
                 case Reading():
                     self._add_reading(outcome)
-                case Converting(device=device, power_lost=True):
+                case Settling(device=device, power_lost=True):
                     self.last.pop(device, None)
 
     def _add_reading(self, reading: Reading) -> None:

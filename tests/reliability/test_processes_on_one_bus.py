@@ -14,7 +14,7 @@ import pytest
 
 from agent.clock import SystemClock
 from agent.i2c.transfers import OpenBus
-from agent.measure.readings import Converting, Failure, Reading
+from agent.measure.readings import Failure, Reading, Settling
 from agent.measure.sweep import Sweep
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
@@ -103,7 +103,7 @@ class SharedBus:
                     raise outcome.error
                 if isinstance(outcome, Reading):
                     readings.setdefault(outcome.device, round(outcome.volts, 6))
-            if not any(isinstance(outcome, Converting) for outcome in outcomes):
+            if not any(isinstance(outcome, Settling) for outcome in outcomes):
                 return readings
 
     def close(self) -> None:

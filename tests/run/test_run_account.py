@@ -12,7 +12,7 @@ from agent.energy.counters import Counters, Saved
 from agent.energy.interval import Extremes, Means
 from agent.energy.meter import Account, DeviceAccount
 from agent.errors import SensorError
-from agent.measure.readings import Converting, Failure, Reading
+from agent.measure.readings import Failure, Reading, Settling
 
 DIED = Failure("cpu", SensorError("gone"))
 
@@ -24,7 +24,7 @@ def reading(
     return Reading("cpu", volts, watts / volts, watts, at_seconds, unix_seconds, window_seconds, is_new)
 
 
-def account(*outcomes: Reading | Failure | Converting, max_gap_seconds: float = 600.0) -> DeviceAccount:
+def account(*outcomes: Reading | Failure | Settling, max_gap_seconds: float = 600.0) -> DeviceAccount:
     made = DeviceAccount("cpu", max_gap_seconds)
     for outcome in outcomes:
         made.add(outcome)
@@ -148,7 +148,7 @@ def test_energy_that_flows_back_is_counted_apart_as_a_positive_number() -> None:
 
 
 def test_nothing_is_counted_across_a_power_loss() -> None:
-    lost = Converting("cpu", ready_at_seconds=1.5, power_lost=True)
+    lost = Settling("cpu", ready_at_seconds=1.5, power_lost=True)
     counted = account(reading(0, 5), lost, reading(2, 5), reading(3, 5)).saved.counters
     assert (counted.joules, counted.measured_seconds, counted.resets) == (5, 1, 1)
 

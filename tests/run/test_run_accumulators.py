@@ -16,7 +16,7 @@ from agent.energy.meter import DeviceAccount
 from agent.energy.state import State, StateFile
 from agent.errors import ExitCode
 from agent.i2c.place import Place
-from agent.measure.readings import Converting, Reading
+from agent.measure.readings import Reading, Settling
 from agent.run.loop import run_once
 from agent.settings import Averaging, Device
 from agent.simulate.rails import LoadRail
@@ -120,7 +120,7 @@ def reading(at_seconds: float, watts: float, joules: float, coulombs: float, *, 
     return Reading("cpu", 10.0, watts / 10, watts, at_seconds, 1e9 + at_seconds, 1.0, is_new, chip)
 
 
-def account(*outcomes: Reading | Converting, max_gap_seconds: float = 600.0) -> DeviceAccount:
+def account(*outcomes: Reading | Settling, max_gap_seconds: float = 600.0) -> DeviceAccount:
     made = DeviceAccount("cpu", max_gap_seconds)
     for outcome in outcomes:
         made.add(outcome)
@@ -156,11 +156,11 @@ def test_accumulators_that_cannot_be_right_leave_a_short_gap_to_the_readings_and
 def test_a_chip_that_lost_its_power_or_was_configured_anew_does_not_bridge() -> None:
     assert (
         account(
-            reading(0, 5, 0, 0), Converting("cpu", 999, power_lost=True), reading(1000, 5, 700, 70)
+            reading(0, 5, 0, 0), Settling("cpu", 999, power_lost=True), reading(1000, 5, 700, 70)
         ).saved.counters.joules
         == 0
     )
-    made = account(reading(0, 5, 0, 0), Converting("cpu", 99), reading(100, 5, 700, 70))
+    made = account(reading(0, 5, 0, 0), Settling("cpu", 99), reading(100, 5, 700, 70))
     assert made.saved.counters.joules == pytest.approx(500)
 
 

@@ -127,7 +127,7 @@ def main(scene: str) -> None:
         strokes = strokes_for(sys.stdout.encoding, os.environ)
         watch(
             sample_interval_seconds=1.0,
-            sweeper=HandSweeper(bench.new_sweep(is_guest=True), staging.wake),
+            sweeper=HandSweeper(bench.new_sweep(is_observer=True), staging.wake),
             history=history,
             face=LiveTable(output, console, history, strokes, bench.clock),
             clock=bench.clock,

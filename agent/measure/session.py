@@ -1,0 +1,527 @@
+"""The session with one chip: identify it, configure it, await its first result, then read it in every sweep.
+
+     +--------+                    +----------+                +-----------+  a reading
+---->| Closed |  configured, or    | Settling |  first result  | Measuring |  in every sweep
+     |        |------------------->|          |--------------->|           |--+
+     +--------+  found configured  +----------+                +-----------+<-+
+       ^    ^                        |      ^                    |       |
+       |    |      any failure,      |      |     power lost:    |       |
+       |    +------ no result -------+      +- configured again -+       |
+       |            in time                                              |
+       |                                                                 |
+       +--- any failure, stopped converting, or another program wrote ---+
+
+Each step returns the outcome of its devices: `Settling` in the first two states, readings in the third, a failure on
+each arrow back to `Closed`. A failure closes the session, so that another chip in its place is noticed. Results from
+before the chip was configured, or from before its power failed, are never reported.
+
+Two things show that a chip lost its power: its configuration is back at the power-on values, or the canary bit is
+gone. The canary bit is one that the run sets in the status register and that does nothing else. It is read together
+with the flag of a new result, so that checking it costs nothing; the configuration is read once a minute.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, TypeVar
+
+from agent import chips
+from agent.chips import ExpectedBits
+from agent.errors import AgentError, BusError, SensorError
+from agent.i2c.bus import describe
+from agent.measure.back_off import NO_BACK_OFF
+from agent.measure.readings import Failure, Outcome, Reading, Settling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.chips import I2CChip, KernelChip, Measurement
+    from agent.clock import Clock
+    from agent.i2c.bus import Bus
+    from agent.i2c.transfers import I2C, Register
+    from agent.settings import Device
+
+_T = TypeVar("_T")
+
+# The datasheets allow a conversion 10 % more than its typical time.
+_CONVERSION_TOLERANCE = 1.1
+_CONVERSION_GRACE_SECONDS = 0.5
+
+# A chip without a new result for this many conversions has stopped, unless another program clears its flag.
+_MISSED_CONVERSIONS = 10
+
+CONFIGURATION_CHECK_SECONDS = 60.0
+"""How often to look whether another program wrote to a chip. A power loss shows in every sweep."""
+
+
+def identify(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
+    """Make sure that the chip at a place is the configured one; return what its configuration registers hold.
+
+    Nothing is written to the chip, and its status is not read: that would clear the flag of a new result, which
+    another process may be waiting for. The path to the chip is selected afterwards.
+
+    Args:
+        bus: in a session.
+        chip: the one that is expected.
+        name: what errors call it, such as "INA260 at 0x40 on /dev/i2c-1".
+
+    Raises:
+        SensorError: no chip answers, or another one does.
+        BusError: the bus or a mux fails.
+        OSError: any other failed transaction.
+    """
+    place = chip.place
+    bus.select(place.path)
+    try:
+        # Before the driver, which hides why there is no answer, and may wait for a second time-out.
+        bus.read(place.address, tuple(expected.register for expected in chip.configuration))
+    except BusError:
+        raise
+    except OSError as error:
+        raise SensorError(f"no {name}: {describe(error)}; is it powered?") from error
+    return _through_driver(bus, chip, name, chip.identify)
+
+
+def _through_driver(bus: Bus, chip: I2CChip, name: str, act: Callable[[I2C], _T]) -> _T:
+    """Let the chip's driver act, which selects and deselects the channel itself; select the path again afterwards."""
+    place = chip.place
+    try:
+        result = act(bus.driver_port(place.path))
+    except (AgentError, OSError):
+        raise
+    except Exception as error:  # a driver is foreign code: it may fail to import, or to parse what it reads
+        raise SensorError(f"{name}: its driver failed ({type(error).__name__}: {error})") from error
+    bus.select(place.path)
+    return result
+
+
+class _Canary(Enum):
+    """What is known of the canary bit."""
+
+    UNKNOWN = "an earlier run may have set it"
+    SET = "set, and not seen since: some clones do not keep it"
+    SEEN = "read together with the last results"
+    UNUSED = "the chip has none or does not keep it, or it is the run's: the configuration is read in every sweep"
+
+
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    """Not opened yet, or closed by a failure.
+
+    Attributes:
+        power_lost: the chip lost its power, which no outcome has told yet; then `must_configure` is set too.
+        must_configure: configure the chip whatever its registers hold: it stopped converting, or a failure
+            interrupted its configuration.
+        results_are_old: the chip may still hold results from before its configuration, so that only the flag shows
+            that there is a new one.
+    """
+
+    power_lost: bool = False
+    must_configure: bool = False
+    results_are_old: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Settling:
+    """Configured, or found configured; its first result is awaited.
+
+    Attributes:
+        ready_at_seconds: when to look for the result.
+        overdue_at_seconds: without a result after this, the chip does not convert.
+        may_be_there: another process may have read the result, which clears its flag; then any results that are not
+            zero are it.
+        canary: what is known of the canary bit.
+        check_at_seconds: when to read the configuration again.
+    """
+
+    ready_at_seconds: float
+    overdue_at_seconds: float
+    may_be_there: bool
+    canary: _Canary
+    check_at_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Measuring:
+    """Read in every sweep.
+
+    Attributes:
+        canary: what is known of the canary bit.
+        check_at_seconds: when to read the configuration again.
+        last_results: what the results read last; empty before the first.
+        new_at_seconds: when they were new.
+    """
+
+    canary: _Canary
+    check_at_seconds: float
+    last_results: tuple[int, ...]
+    new_at_seconds: float
+
+
+_State = _Closed | _Settling | _Measuring
+
+
+class Session(ABC):
+    """The session with one chip, whoever reads it."""
+
+    def __init__(self, devices: Sequence[Device], clock: Clock, sample_interval_seconds: float) -> None:
+        self.devices = tuple(devices)
+        self._clock = clock
+        self._sample_interval_seconds = sample_interval_seconds
+        self._back_off = NO_BACK_OFF
+
+    def backing_off(self) -> list[Outcome] | None:
+        """The outcomes while the chip is left alone after a failure; None when it is to be read."""
+        reason = self._back_off.reason(self._clock.monotonic())
+        return None if reason is None else self._failures(reason, tried=False)
+
+    @abstractmethod
+    def step(self) -> list[Outcome]:
+        """Read the chip: one outcome for each device. Raises nothing that an adapter, a chip or a driver raises."""
+
+    def fail(self, error: AgentError) -> list[Outcome]:
+        """Note a failure, and leave the chip alone for a while."""
+        self._back_off = self._back_off.after(error, self._clock.monotonic(), self._sample_interval_seconds)
+        return self._failures(error)
+
+    def _failures(self, error: AgentError, *, tried: bool = True) -> list[Outcome]:
+        return [Failure(device.name, error, tried) for device in self.devices]
+
+    def _readings(
+        self, measurements: Sequence[Measurement | SensorError], *, window_seconds: float, is_new: bool
+    ) -> list[Outcome]:
+        at_seconds, unix_seconds = self._clock.monotonic(), self._clock.time()
+        return [
+            Failure(device.name, measurement)
+            if isinstance(measurement, SensorError)
+            else Reading(
+                device.name,
+                measurement.volts,
+                measurement.amperes,
+                measurement.volts * measurement.amperes,
+                at_seconds,
+                unix_seconds,
+                window_seconds,
+                is_new,
+                measurement.accumulated,
+            )
+            for device, measurement in zip(self.devices, measurements, strict=True)
+        ]
+
+
+class KernelSession(Session):
+    """With a chip that the kernel reads: there is nothing to open or to configure."""
+
+    def __init__(self, device: Device, chip: KernelChip, clock: Clock, sample_interval_seconds: float) -> None:
+        super().__init__((device,), clock, sample_interval_seconds)
+        self._chip = chip
+
+    def step(self) -> list[Outcome]:
+        """See `Session.step`."""
+        try:
+            measurement = self._chip.read()
+        except AgentError as error:
+            return self.fail(error)
+        self._back_off = NO_BACK_OFF
+        return self._readings((measurement,), window_seconds=0.0, is_new=True)
+
+
+class RunSession(Session):
+    """With a chip on a bus that the run configures and whose power losses it counts."""
+
+    _uses_canary = True
+
+    def __init__(
+        self,
+        devices: Sequence[Device],
+        bus: Bus,
+        clock: Clock,
+        sample_interval_seconds: float,
+        *,
+        was_read_before: bool,
+    ) -> None:
+        """Prepare; nothing is read yet. `was_read_before`: by an earlier run since this boot."""
+        super().__init__(devices, clock, sample_interval_seconds)
+        self._bus = bus
+        self._chip: I2CChip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
+        self.place = self._chip.place
+        self._path = self.place.path
+        self._name = f"{devices[0].chip.upper()} at {self.place}"
+        self._configuration = tuple(expected.register for expected in self._chip.configuration)
+        self._measured = (*self._chip.results, *self._chip.accumulators)
+        self._result_count = len(self._chip.results)
+        status = self._chip.status
+        self._canary_at_start = _Canary.UNKNOWN if status is not None and self._uses_canary else _Canary.UNUSED
+        self._measured_and_status = self._measured if status is None else (*self._measured, status.register)
+        self._state: _State = _Closed()
+        # In this boot: then it was configured once, and stays so while it has power.
+        self._has_been_read = was_read_before
+
+    def step(self) -> list[Outcome]:
+        """See `Session.step`."""
+        try:
+            self._bus.select(self._path)
+            match self._state:
+                case _Closed() as closed:
+                    return self._open(closed)
+                case _Settling() as settling:
+                    return self._await_first_result(settling)
+                case measuring:
+                    return self._measure(measuring, self._clock.monotonic())
+        except AgentError as error:
+            return self.fail(error)
+        except OSError as error:
+            return self.fail(SensorError(f"{self._name} does not answer: {describe(error)}; is it powered?"))
+
+    def fail(self, error: AgentError) -> list[Outcome]:
+        """Close the session: identify the chip and read its configuration before trusting it again."""
+        match self._state:
+            case _Settling(may_be_there=may_be_there):
+                self._state = _Closed(results_are_old=not may_be_there)
+            case _Measuring():
+                self._state = _Closed()
+        return super().fail(error)
+
+    # Closed
+
+    def _open(self, closed: _Closed) -> list[Outcome]:
+        """Identify the chip, and configure it if it needs to be."""
+        chip = self._chip
+        self._bus.refuse_kernel_owned(self.place.address)
+        found = identify(self._bus, chip, self._name)
+        is_configured, is_power_on = self._is_configured(found), self._is_power_on(found)
+        if is_configured and is_power_on and chip.status is not None:
+            # The configuration is the power-on one, so that only the canary bit tells.
+            is_configured = chip.status.is_written(self._read_register(chip.status.register))
+        power_lost = closed.power_lost
+        if self._has_been_read and is_power_on and not is_configured:
+            power_lost = True  # perhaps while it did not answer
+            self._has_been_read = False
+        if closed.must_configure or not is_configured:
+            return self._configure(power_lost=power_lost)
+        now = self._clock.monotonic()
+        return self._await_first_result(
+            _Settling(
+                ready_at_seconds=now,
+                overdue_at_seconds=now + _longest_seconds(chip.conversion_seconds),
+                may_be_there=self._may_be_there(closed),
+                canary=self._canary_at_start,
+                check_at_seconds=now + CONFIGURATION_CHECK_SECONDS,
+            )
+        )
+
+    def _may_be_there(self, closed: _Closed) -> bool:
+        """Whether a chip that is found configured may have a first result without a flag.
+
+        Not if it has not been read yet: whoever configured it may have been killed before there was a result.
+        """
+        return self._has_been_read and not closed.results_are_old
+
+    def _configure(self, *, power_lost: bool) -> list[Outcome]:
+        """Configure the chip just identified, which starts a conversion."""
+        # Noted first: a write that fails may have arrived all the same.
+        self._state = _Closed(power_lost=power_lost, must_configure=True)
+        canary = self._canary_at_start
+        if canary is not _Canary.UNUSED:
+            self._through_driver(lambda _: self._chip.set_canary())
+            canary = _Canary.SET
+        self._through_driver(lambda _: self._chip.configure())
+        now = self._clock.monotonic()
+        settling = _Settling(
+            ready_at_seconds=now + self._chip.conversion_seconds,
+            overdue_at_seconds=now + _longest_seconds(self._chip.conversion_seconds),
+            may_be_there=False,
+            canary=canary,
+            # A chip may keep the canary bit but not its configuration: read that with the first result.
+            check_at_seconds=now,
+        )
+        return self._settle(settling, power_lost=power_lost)
+
+    # Settling
+
+    def _settle(self, settling: _Settling, *, power_lost: bool = False) -> list[Outcome]:
+        self._state = settling
+        return [Settling(device.name, settling.ready_at_seconds, power_lost) for device in self.devices]
+
+    def _await_first_result(self, settling: _Settling) -> list[Outcome]:
+        """Measure once the first conversion since opening is over."""
+        self._state = settling
+        now = self._clock.monotonic()
+        if now < settling.ready_at_seconds:
+            return self._settle(settling)
+        if self._chip.is_converted(self._read_register) or (settling.may_be_there and self._has_results()):
+            # No last results: what is read next is new.
+            return self._measure(_Measuring(settling.canary, settling.check_at_seconds, (), now), now)
+        if now > settling.overdue_at_seconds:
+            self._state = _Closed(must_configure=True)
+            raise SensorError(
+                f"{self._name}: no conversion finished in time ({self._chip.conversion_seconds:.3g} s); "
+                "is the chip faulty, or does its power keep failing?"
+            )
+        return self._settle(replace(settling, ready_at_seconds=now + min(self._chip.conversion_seconds / 16, 0.05)))
+
+    def _has_results(self) -> bool:
+        """Whether no result reads zero, as all do before the first conversion ends; true zeros wait for the flag."""
+        return all(self._bus.read(self.place.address, self._chip.results))
+
+    # Measuring
+
+    def _measure(self, measuring: _Measuring, now: float) -> list[Outcome]:
+        self._state = measuring
+        status = self._chip.status
+        if status is None or measuring.canary is _Canary.UNUSED:
+            results = self._bus.read(self.place.address, self._measured)
+            found = self._read_configuration()
+            return self._report(results) if self._is_configured(found) else self._reopen(found)
+        words = self._bus.read(self.place.address, self._measured_and_status)
+        results, status_word = words[:-1], words[-1]
+        has_canary = status.is_written(status_word)
+        if has_canary and now < measuring.check_at_seconds:
+            return self._report_conversion(measuring, results, status_word, now)
+        found = self._read_configuration()
+        is_configured = self._is_configured(found)
+        if is_configured and has_canary:
+            check_at_seconds = self._clock.monotonic() + CONFIGURATION_CHECK_SECONDS
+            checked = replace(measuring, check_at_seconds=check_at_seconds)
+            return self._report_conversion(checked, results, status_word, now)
+        if is_configured and not self._is_power_on(found):
+            return self._replace_canary(measuring, results, status)
+        return self._reopen(found)
+
+    def _report_conversion(
+        self, measuring: _Measuring, results: tuple[int, ...], status_word: int, read_at_seconds: float
+    ) -> list[Outcome]:
+        """Report results that were read together with the canary bit and the flag of a new result.
+
+        The flag shows that they are new, unless another program cleared it; results that differ are new in any case.
+        """
+        last_results, new_at_seconds = results[: self._result_count], read_at_seconds
+        is_new = bool(status_word & self._chip.new_result) or last_results != measuring.last_results
+        if not is_new:
+            # Use the read time, not now: the process may have been descheduled since.
+            longest_seconds = self._chip.conversion_seconds * _MISSED_CONVERSIONS + _CONVERSION_GRACE_SECONDS
+            if read_at_seconds - measuring.new_at_seconds > longest_seconds:
+                raise self._stopped()
+            last_results, new_at_seconds = measuring.last_results, measuring.new_at_seconds
+        self._state = _Measuring(_Canary.SEEN, measuring.check_at_seconds, last_results, new_at_seconds)
+        return self._report(results, is_new=is_new)
+
+    def _report(self, results: tuple[int, ...], *, is_new: bool = True) -> list[Outcome]:
+        measurements = self._chip.decode(results)
+        errors = [measured for measured in measurements if isinstance(measured, SensorError)]
+        if len(errors) == len(measurements):
+            self.fail(errors[0])
+        else:
+            self._back_off = NO_BACK_OFF
+            self._has_been_read = True
+        return self._readings(measurements, window_seconds=self._chip.conversion_seconds, is_new=is_new)
+
+    def _replace_canary(self, measuring: _Measuring, results: tuple[int, ...], status: ExpectedBits) -> list[Outcome]:
+        """Set the canary bit of a chip that is configured but lacks it.
+
+        Either the chip does not keep it, or an observer configured the chip: at its first start, or after it lost its
+        power.
+        """
+        if measuring.canary is _Canary.SET:
+            self._state = replace(measuring, canary=_Canary.UNUSED)
+            return self._report(results)
+        power_lost = measuring.canary is _Canary.SEEN
+        if power_lost:  # noted first: a write that fails may have arrived all the same
+            self._state = _Closed(power_lost=True, must_configure=True)
+        self._through_driver(self._chip.identify)  # a driver is good for one bus session
+        self._through_driver(lambda _: self._chip.set_canary())
+        # An earlier run that read the chip set the bit too, if the chip is one that keeps it.
+        if not power_lost and self._has_been_read:
+            power_lost = status.is_written(self._read_register(status.register))
+        if not power_lost:
+            self._state = replace(measuring, canary=_Canary.SET)
+            return self._report(results)
+        # The observer may have configured it just now, and may read the first result, which clears its flag.
+        now = self._clock.monotonic()
+        settling = _Settling(
+            ready_at_seconds=now,
+            overdue_at_seconds=now + _longest_seconds(2 * self._chip.conversion_seconds),
+            may_be_there=False,
+            canary=_Canary.SET,
+            check_at_seconds=measuring.check_at_seconds,
+        )
+        return self._settle(settling, power_lost=True)
+
+    def _reopen(self, found: Sequence[int]) -> list[Outcome]:
+        """A chip in its power-on state lost its power; any other value means that another program wrote it.
+
+        Raises:
+            SensorError: another program wrote it. Or it lost its power before it was ever read: else a chip that
+                never keeps its configuration would be awaited for ever.
+        """
+        if not self._is_power_on(found) or not self._has_been_read:
+            raise self._foreign_configuration(found)
+        return self._open(_Closed())
+
+    def _stopped(self) -> SensorError:
+        """The failure of a chip that stopped converting, or of another program that wrote to it, if that is why."""
+        found = self._read_configuration()
+        if not self._is_configured(found):
+            return self._foreign_configuration(found)
+        self._state = _Closed(must_configure=True)
+        return SensorError(f"{self._name}: has stopped converting; it will be configured again")
+
+    def _foreign_configuration(self, found: Sequence[int]) -> SensorError:
+        pairs = list(zip(self._chip.configuration, found, strict=True))
+        expected, word = next((pair for pair in pairs if not pair[0].is_written(pair[1])), pairs[0])
+        return SensorError(
+            f"{self._name}: configuration register reads 0x{word:04x} instead of "
+            f"0x{expected.written:04x}; does another program use this chip, or is the bus disturbed?"
+        )
+
+    # Registers
+
+    def _is_configured(self, found: Sequence[int]) -> bool:
+        return all(map(ExpectedBits.is_written, self._chip.configuration, found))
+
+    def _is_power_on(self, found: Sequence[int]) -> bool:
+        return all(map(ExpectedBits.is_power_on, self._chip.configuration, found))
+
+    def _read_configuration(self) -> tuple[int, ...]:
+        return self._bus.read(self.place.address, self._configuration)
+
+    def _read_register(self, register: Register) -> int:
+        (word,) = self._bus.read(self.place.address, (register,))
+        return word
+
+    def _through_driver(self, act: Callable[[I2C], object]) -> None:
+        _through_driver(self._bus, self._chip, self._name, act)
+
+
+class ObserverSession(RunSession):
+    """With a chip that a run beside this process may be reading: all that an observer does differently is here.
+
+    It configures a chip that is not configured, as no run can be measuring with it, and leaves the run everything
+    that tells it of power losses and of new results.
+    """
+
+    # Only the run sets the canary bit, and reading it would clear the flag of a new result.
+    _uses_canary = False
+
+    def _may_be_there(self, closed: _Closed) -> bool:
+        """Always: the run beside this process may have read the result."""
+        del closed
+        return True
+
+    def _configure(self, *, power_lost: bool) -> list[Outcome]:
+        """See `RunSession._configure`.
+
+        Raises:
+            SensorError: the chip lost its power and has no canary bit: the run only sees that by its configuration,
+                so that it gets the time of one back-off.
+        """
+        if power_lost and self._chip.status is None:
+            raise SensorError(f"{self._name}: lost its power; left to the run beside this observer, which counts it")
+        return super()._configure(power_lost=power_lost)
+
+
+def _longest_seconds(typical_seconds: float) -> float:
+    """How long a result may take that typically takes so long."""
+    return typical_seconds * _CONVERSION_TOLERANCE + _CONVERSION_GRACE_SECONDS
