@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from agent.settings import Averaging, AveragingChoices
+from agent.settings import AveragingChoices
 
-# Shared by the INA219's successors: INA226, INA260 and INA3221 (SBOS656 table 5, SBOS576 tables 8 and 9).
+if TYPE_CHECKING:
+    from agent.settings import Averaging
+
 COUNTS = (1, 4, 16, 64, 128, 256, 512, 1024)
-CONVERSION_SECONDS = (140e-6, 204e-6, 332e-6, 588e-6, 1.1e-3, 2.116e-3, 4.156e-3, 8.244e-3)
+
+CHOICES = AveragingChoices(COUNTS, (140e-6, 204e-6, 332e-6, 588e-6, 1.1e-3, 2.116e-3, 4.156e-3, 8.244e-3))
+"""Those of INA226, INA260 and INA3221 (SBOS547; SBOS656 table 5; SBOS576 tables 8 and 9)."""
 
 # A result may take this much longer than the sample interval: some results are then read twice, none is missed.
 _LONGEST_OVERHANG = 1.1

@@ -9,7 +9,7 @@ from agent.i2c.place import Place
 
 if TYPE_CHECKING:
     from agent.chips import Measurement
-    from agent.chips._signatures import Identity
+    from agent.chips._signatures import Signature
     from agent.errors import AgentError
     from agent.i2c.place import BusName, Mux
     from agent.scan.muxes import MuxKind
@@ -51,7 +51,7 @@ class FoundChip:
     """A power monitor; without `inputs` where wattpush cannot read it."""
 
     place: Place
-    identity: Identity
+    identity: Signature
     inputs: tuple[FoundInput, ...] = ()
     has_external_shunt: bool = False
 

@@ -12,9 +12,9 @@ import pytest
 WITHOUT_GPIO = "import sys; sys.modules.update(dict.fromkeys(('gpiod', 'RPi', 'RPi.GPIO', 'lgpio', 'Jetson')))\n"
 PREPARE = "from agent.i2c.adapters import prepare_blinka; prepare_blinka((1,))\n"
 IMPORT_DRIVERS = """
-from agent.chips import ina260, ina3221
-ina260._driver(), ina3221._driver()
+import adafruit_ina260
 import adafruit_tca9548a
+from adafruit_bus_device.i2c_device import I2CDevice
 from adafruit_blinka.microcontroller.generic_linux.i2c import I2C
 """
 SEE_NO_BOARD = """

@@ -695,10 +695,10 @@ def test_a_run_marks_a_chip_that_a_guest_configured(text: str) -> None:
 def test_a_driver_that_cannot_be_imported_is_a_failure_of_its_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     from agent.chips import ina3221 as module
 
-    def stumble() -> object:
+    def stumble(*_: object) -> object:
         raise ImportError("No module named 'gpiod'")
 
-    monkeypatch.setattr(module, "_driver", stumble)
+    monkeypatch.setattr(module.Chip, "open_device", stumble)
     bench = Bench.of(NODE)
     bench.run()
     outcomes = bench.run_next()
