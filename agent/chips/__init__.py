@@ -32,6 +32,7 @@ __all__ = [
     "i2c_chip",
     "names",
     "options",
+    "parts",
 ]
 
 
@@ -43,6 +44,12 @@ def names() -> tuple[str, ...]:
 def options() -> dict[str, ChipOptions]:
     """What the configuration may say of each chip."""
     return {name: import_module(f"{__name__}.{name}").OPTIONS for name in names()}
+
+
+def parts() -> str:
+    """All chips on I2C by the names of their datasheets: `INA219, INA228 and INA260`."""
+    *parts, last = (name.upper() for name, of_chip in options().items() if of_chip.addresses is not None)
+    return f"{', '.join(parts)} and {last}"
 
 
 def i2c_chip(name: str) -> type[I2CChip]:
