@@ -60,7 +60,7 @@ def bench_with(volts: float, amperes: float) -> Bench:
 
 @pytest.mark.usefixtures("added")
 @pytest.mark.parametrize("amperes", [0.5, -0.5])
-def test_the_chip_of_the_page_is_read_from_its_twin(amperes: float) -> None:
+def test_the_page_s_chip_is_read_from_its_twin(amperes: float) -> None:
     bench = bench_with(12.0, amperes)
     bench.run_next()
     outcome = bench.run_next()["radio"]
@@ -70,7 +70,7 @@ def test_the_chip_of_the_page_is_read_from_its_twin(amperes: float) -> None:
 
 
 @pytest.mark.usefixtures("added")
-def test_the_chip_of_the_page_notices_that_it_lost_its_power() -> None:
+def test_the_page_s_chip_notices_a_power_loss() -> None:
     bench = bench_with(12.0, 0.5)
     bench.run_next()
     assert isinstance(bench.run_next()["radio"], Reading)
@@ -81,7 +81,7 @@ def test_the_chip_of_the_page_notices_that_it_lost_its_power() -> None:
 
 
 @pytest.mark.usefixtures("added")
-def test_the_chip_of_the_page_refuses_more_than_its_range() -> None:
+def test_the_page_s_chip_refuses_the_end_of_its_range() -> None:
     bench = bench_with(12.0, 2.0)
     bench.run_next()
     outcome = bench.run_next()["radio"]
@@ -90,7 +90,7 @@ def test_the_chip_of_the_page_refuses_more_than_its_range() -> None:
 
 
 @pytest.mark.parametrize("name", [SENSOR, TWIN])
-def test_the_files_of_the_page_follow_the_rules_of_the_house(name: str) -> None:
+def test_the_page_s_files_pass_lint(name: str) -> None:
     for arguments in (["check"], ["format", "--check"]):
         checked = subprocess.run(
             [sys.executable, "-m", "ruff", *arguments, "--no-cache", "--stdin-filename", name, "-"],
