@@ -60,7 +60,7 @@ def test_a_node_of_three_muxes_and_eleven_chips_is_found_as_it_is_and_no_chip_is
         f"INA3221 0x41 {m0} 4",
         f"INA260 0x40 {m1} 0",
         f"INA260 0x45 {m1} 0",
-        f"INA226 0x44 {m1} 2",
+        f"INA3221 0x44 {m1} 2",
         f"INA260 0x40 {m1} 7",
         f"INA260 0x40 behind mux m2 (0x72 {m0} 6) channel 3",
     ]
