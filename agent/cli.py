@@ -8,10 +8,11 @@ import io
 import logging
 import os
 import sys
+import textwrap
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
-from agent import __version__
+from agent import __version__, chips
 from agent.commands import run
 from agent.errors import AgentError, ConfigError, ExitCode, UsageError
 from agent.log import FORMATS, LEVELS, print_error, set_up
@@ -23,11 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("agent")
 
 _DESCRIPTION = """\
-Measures power with the chips INA219, INA228, INA237, INA238, INA260 and
-INA3221, also behind TCA9548A multiplexers, and with those that the kernel
-reads; pushes volts, amperes, watts and joules to a Prometheus Pushgateway.
-Without a command it samples and pushes until SIGTERM; SIGHUP reads the
-configuration anew."""
+Measures power with the chips {chips}, also behind TCA9548A multiplexers, and with those that the kernel reads; pushes
+volts, amperes, watts and joules to a Prometheus Pushgateway. Without a command it samples and pushes until SIGTERM;
+SIGHUP reads the configuration anew."""
 
 _EXIT_CODES = """\
 exit codes:
@@ -73,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = _Parser(
         prog="wattpush",
-        description=_DESCRIPTION,
+        description=textwrap.fill(_DESCRIPTION.format(chips=chips.parts()), 78),
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -1,24 +1,27 @@
-"""Choosing what a chip averages, so that its result covers the whole time between two readings."""
+"""Averaging: how a chip averages, so that its result covers the whole time between two readings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.settings import AveragingChoices
+
 if TYPE_CHECKING:
-    from agent.settings import Averaging, AveragingChoices
+    from agent.settings import Averaging
 
-# Shared by the INA219's successors: INA226, INA260 and INA3221 (SBOS656 table 5, SBOS576 tables 8 and 9).
 COUNTS = (1, 4, 16, 64, 128, 256, 512, 1024)
-CONVERSION_SECONDS = (140e-6, 204e-6, 332e-6, 588e-6, 1.1e-3, 2.116e-3, 4.156e-3, 8.244e-3)
 
-# A result may take this much longer than the sample interval: some results are then read twice, none is missed.
+CHOICES = AveragingChoices(COUNTS, (140e-6, 204e-6, 332e-6, 588e-6, 1.1e-3, 2.116e-3, 4.156e-3, 8.244e-3))
+"""Those of INA226, INA260 and INA3221 (SBOS547; SBOS656 table 5; SBOS576 tables 8 and 9)."""
+
+# A result may take this much longer than the sample interval: some results are then read twice, but none is missed.
 _LONGEST_OVERHANG = 1.1
 
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """Register codes of an averaging, and how long one result takes with it."""
+    """The register codes of an averaging, and the time that one result takes."""
 
     count: int
     voltage: int
@@ -29,12 +32,12 @@ class Codes:
 def codes(
     choices: AveragingChoices, chosen: Averaging | None, sample_interval_seconds: float, inputs: int = 1
 ) -> Codes:
-    """The codes of what the user chose, or, for "auto", of what covers the sample interval best.
+    """The codes of the averaging that the user chose, or for "auto" of the one that covers the sample interval best.
 
-    The chip looks at current and voltage in turns, and a burst of the load shows in the current. So of all settings
-    whose result takes at least one sample interval and hardly longer, the one that looks at the current for the
-    largest share of the time wins; where none is that close, the shortest that covers the interval; where none covers
-    it, the longest there is.
+    The chip measures current and voltage in turn, and a burst of the load shows in the current. "auto" therefore takes,
+    of all settings whose result takes one sample interval or slightly longer, the one that measures the current for the
+    largest share of the time. If none is that close, it takes the shortest that covers the interval, and if none covers
+    it, the longest of all.
     """
     if chosen is not None:
         count = choices.counts.index(chosen.count)

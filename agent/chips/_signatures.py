@@ -1,13 +1,16 @@
-"""How power monitors are told apart without configuring any: a row for each, also for those that wattpush cannot read.
+"""Signatures of power monitors: how a scan recognises one without configuring it, even one that has no file here.
 
-A register is read by writing its number, which some other chip at these addresses may take for a command: 0xFE resets
-a Si7021 at 0x40. So what tells most comes first, and the next register is read only if the one before it fits.
+Reading a register means writing its number, which another chip at these addresses may take for a command: 0xFE resets a
+Si7021 at 0x40. So the most telling register comes first, and the next one is read only if the one before matches.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from agent.chips import ina228, ina237, ina238, ina3221
+from agent.chips._base import TEXAS_INSTRUMENTS, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -16,30 +19,21 @@ if TYPE_CHECKING:
     """Reads a register of two bytes by its number; None if the chip does not acknowledge it. Raises OSError."""
 
 ADDRESSES = range(0x40, 0x50)
-"""Where all of them sit: the straps A0 and A1 select one of these, of four on an INA3221."""
+"""Of all power monitors here: the straps A0 and A1 select one of them, one of four on an INA3221."""
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """What the bits under a mask of a register are."""
-
-    register: int
-    value: int
-    mask: int = 0xFFFF
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A kind of power monitor.
+class Signature:
+    """How a kind of power monitor is recognised.
 
     Attributes:
-        part: its name in the datasheet; several, where nothing in them differs.
-        chip: what its file in this folder is called, or will be.
-        words: what its registers hold; all have to fit, and they are read in this order.
-        proof: what that rests on.
-        is_sure: whether it can hardly be anything else.
-        measuring: for each input, what the registers hold while the results of `decode` are measured over and over: a
-            chip that is switched off goes on showing its last result. Empty where nobody decodes it yet.
+        part: its name in the datasheet; several names where no register differs.
+        chip: the name of its file in this folder, which need not exist yet.
+        words: what its registers hold; they are read in this order, and all have to match.
+        proof: what the match is based on.
+        is_sure: False if another chip may well match too.
+        measuring: for each input, what the registers hold while the chip converts continuously. A chip that is switched
+            off keeps its last result. Empty where that is not known.
     """
 
     part: str
@@ -54,51 +48,53 @@ _BY_ID = "manufacturer and die ID"
 _BY_POWER_ON = "no ID; its configuration is that of power-on"
 _BY_OUR_SETUP = "no ID; its configuration is one that wattpush writes"
 
-# Die ID (0xFF): bits 15-4 device, 3-0 revision; manufacturer ID (0xFE): "TI" (SBOS656 and SBOS547, section "Register
-# maps"; SBOS576, section 8.6.2). Device ID (0x3F) and manufacturer ID (0x3E) of the newer ones: SLYS021 (INA228),
-# SLYS024 (INA237), SLYS025 (INA238).
-_OLDER_MAKER = Word(0xFE, 0x5449)
-_NEWER_MAKER = Word(0x3E, 0x5449)
+# Manufacturer ID (0xFE) and die ID (0xFF), whose bits 3-0 are the revision (SBOS656 and SBOS547, section "Register
+# maps"). Adafruit's driver identifies an INA260, and an INA226 has no file yet; the other chips declare their IDs.
+_INA226_IDS = (Word(0xFE, TEXAS_INSTRUMENTS), Word(0xFF, 0x2260, 0xFFF0))
+_INA260_IDS = (Word(0xFE, TEXAS_INSTRUMENTS), Word(0xFF, 0x2270, 0xFFF0))
 
 # MODE, bits 2-0 of the configuration (0x00): 111 = current and bus voltage, continuously. In an INA3221 bits 14-12
 # switch inputs 1-3 on.
-_CONTINUOUSLY = Word(0x00, 0b111, 0b111)
+_CONTINUOUSLY = ((Word(0x00, 0b111, 0b111),),)
+_CONTINUOUSLY_BY_INPUT = tuple((Word(0x00, on | 0b111, on | 0b111),) for on in (1 << 14, 1 << 13, 1 << 12))
 # MODE, bits 15-12 of the ADC configuration (0x01): 1x11 = bus and shunt voltage, continuously; with ADCRANGE, bit 4 of
 # the configuration (0x00), at its power-on value of +-163.84 mV.
-_NEWER_CONTINUOUSLY = (Word(0x01, 0xB000, 0xB000), Word(0x00, 0, 1 << 4))
+_NEWER_CONTINUOUSLY = ((Word(0x01, 0xB000, 0xB000), Word(0x00, 0, 1 << 4)),)
 
-# What ina219.py writes, whatever it averages: bits 15-14 zero, BRNG and PGA at their widest, bits 10 and 6 of averages.
-_SET_UP_INA219 = Word(0x00, 0x3C47, 0xFC47)
 
-IDENTITIES = (
-    Identity("INA260", "ina260", (Word(0xFF, 0x2270, 0xFFF0), _OLDER_MAKER), _BY_ID, True, ((_CONTINUOUSLY,),)),
-    Identity(
-        "INA3221",
-        "ina3221",
-        (Word(0xFF, 0x3220), _OLDER_MAKER),
-        _BY_ID,
-        True,
-        tuple((Word(0x00, enabled | 0b111, enabled | 0b111),) for enabled in (1 << 14, 1 << 13, 1 << 12)),
-    ),
-    Identity("INA226", "ina226", (Word(0xFF, 0x2260, 0xFFF0), _OLDER_MAKER), _BY_ID, True, ((_CONTINUOUSLY,),)),
-    Identity("INA228", "ina228", (Word(0x3F, 0x2280, 0xFFF0), _NEWER_MAKER), _BY_ID, True, (_NEWER_CONTINUOUSLY,)),
-    Identity("INA237", "ina237", (Word(0x3F, 0x2370, 0xFFF0), _NEWER_MAKER), _BY_ID, True, (_NEWER_CONTINUOUSLY,)),
-    Identity("INA238", "ina238", (Word(0x3F, 0x2380, 0xFFF0), _NEWER_MAKER), _BY_ID, True, (_NEWER_CONTINUOUSLY,)),
-    # These do not say what they are (SBOS448 INA219; SBOS644 INA231; SBOS601 leaves the die ID of an INA230 open).
-    Identity("INA219 or INA220", "ina219", (Word(0x00, 0x399F),), _BY_POWER_ON, False, ((_CONTINUOUSLY,),)),
-    Identity("INA219 or INA220", "ina219", (_SET_UP_INA219,), _BY_OUR_SETUP, False, ((_CONTINUOUSLY,),)),
-    Identity("INA230 or INA231", "ina230", (Word(0x00, 0x4127),), _BY_POWER_ON, False, ((_CONTINUOUSLY,),)),
+def _by_id(part: str, ids: tuple[Word, ...], measuring: tuple[tuple[Word, ...], ...]) -> Signature:
+    """The die ID comes before the manufacturer ID, which many other chips share."""
+    return Signature(part, part.lower(), ids[::-1], _BY_ID, is_sure=True, measuring=measuring)
+
+
+def _by_configuration(part: str, chip: str, configuration: Word, proof: str) -> Signature:
+    """A chip without an ID; any other chip may happen to hold the same word."""
+    return Signature(part, chip, (configuration,), proof, is_sure=False, measuring=_CONTINUOUSLY)
+
+
+SIGNATURES = (
+    _by_id("INA260", _INA260_IDS, _CONTINUOUSLY),
+    _by_id("INA3221", ina3221.Chip.ids, _CONTINUOUSLY_BY_INPUT),
+    _by_id("INA226", _INA226_IDS, _CONTINUOUSLY),
+    _by_id("INA228", ina228.Chip.ids, _NEWER_CONTINUOUSLY),
+    _by_id("INA237", ina237.Chip.ids, _NEWER_CONTINUOUSLY),
+    _by_id("INA238", ina238.Chip.ids, _NEWER_CONTINUOUSLY),
+    # These have no ID (SBOS448 INA219; SBOS644 INA231; SBOS601 leaves the die ID of an INA230 open).
+    _by_configuration("INA219 or INA220", "ina219", Word(0x00, 0x399F), _BY_POWER_ON),
+    # What ina219.py writes, whatever it averages: bits 15-14 zero, BRNG and PGA at their widest, bits 10 and 6 set.
+    _by_configuration("INA219 or INA220", "ina219", Word(0x00, 0x3C47, 0xFC47), _BY_OUR_SETUP),
+    _by_configuration("INA230 or INA231", "ina230", Word(0x00, 0x4127), _BY_POWER_ON),
 )
 
 
-def identify(read: ReadWord, identities: Iterable[Identity] = IDENTITIES) -> Identity | None:
+def identify(read: ReadWord, signatures: Iterable[Signature] = SIGNATURES) -> Signature | None:
     """What answers at an address of `ADDRESSES`; None for something else. Raises what `read` raises."""
     words: dict[int, int | None] = {}
 
-    def fits(word: Word) -> bool:
+    def matches(word: Word) -> bool:
         if word.register not in words:
             words[word.register] = read(word.register)
         found = words[word.register]
-        return found is not None and found & word.mask == word.value
+        return found is not None and word.matches(found)
 
-    return next((identity for identity in identities if all(map(fits, identity.words))), None)
+    return next((signature for signature in signatures if all(map(matches, signature.words))), None)

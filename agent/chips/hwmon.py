@@ -1,7 +1,7 @@
-"""Chips that the kernel owns: on-module INA3221 of Jetson boards, `ina2xx` overlays. Read from sysfs, never written.
+"""Chips that the kernel owns: the INA3221 on Jetson modules, `ina2xx` overlays. Read from sysfs, never written.
 
-Source: kernel documentation, hwmon/sysfs-interface: in*_input in millivolts, curr*_input in milliamperes. Older kernels
-of NVIDIA (L4T 32, JetPack 4) have a driver ina3221x instead, which shows itself under IIO and counts inputs from zero:
+Source: kernel documentation, hwmon/sysfs-interface: in*_input in millivolts, curr*_input in milliamperes. The older
+kernels of NVIDIA (L4T 32, JetPack 4) have a driver ina3221x instead, which uses IIO and counts inputs from zero:
 in_voltage*_input in millivolts, in_current*_input in milliamperes, and the label in rail_name_*.
 """
 
@@ -33,13 +33,13 @@ _BUS_VOLTAGES = range(1, 4)
 
 @dataclass(frozen=True, slots=True)
 class PowerInput:
-    """An input that the kernel measures volts and amperes at.
+    """An input whose volts and amperes the kernel measures.
 
     Attributes:
-        name: the name that hwmon gives the chip, or IIO.
-        folder: the folder of the chip in sysfs that stays the same at every boot, or else that of its hwmon.
+        name: the name of the chip in hwmon or IIO.
+        folder: the stable folder of the chip in sysfs, or that of its hwmon where there is none.
         number: N of inN_input and currN_input.
-        label: what the board calls the input, if it does, and so that a configuration can say it.
+        label: the board's name for the input; None without one, or if a configuration cannot hold it.
     """
 
     name: str
@@ -50,7 +50,7 @@ class PowerInput:
 
 @dataclass(frozen=True, slots=True)
 class _Input:
-    """An input in sysfs, and the files that it is read from."""
+    """An input in sysfs, and its files."""
 
     number: int
     label: str | None
@@ -59,9 +59,9 @@ class _Input:
 
 
 def power_inputs(class_folder: Path = CLASS_FOLDER, drivers_folder: Path = DRIVERS_FOLDER) -> tuple[PowerInput, ...]:
-    """The inputs of all power monitors of TI that a kernel driver has, in the order of their folders.
+    """The inputs of all power monitors of TI with a kernel driver, in the order of their folders.
 
-    Other chips have voltages and currents as well, but only a power monitor measures both at one place.
+    Other chips have voltages and currents too, but only a power monitor measures both of one rail.
     """
     power_inputs = []
     by_hwmon = sorted(class_folder.glob("*"), key=lambda folder: (len(folder.name), folder.name))
@@ -69,9 +69,11 @@ def power_inputs(class_folder: Path = CLASS_FOLDER, drivers_folder: Path = DRIVE
         name = _read_text(folder / "name")
         if name is None or not name.startswith("ina"):
             continue
-        lasting = _lasting(folder)
+        stable_folder = _stable(folder)
         power_inputs += [
-            PowerInput(name, lasting, found.number, found.label if found.label and found.label.isprintable() else None)
+            PowerInput(
+                name, stable_folder, found.number, found.label if found.label and found.label.isprintable() else None
+            )
             for found in _inputs(folder)
             if found.number in _BUS_VOLTAGES and found.volts_file.exists() and found.amperes_file.exists()
         ]
@@ -93,7 +95,7 @@ class Chip:
         self._files: tuple[Path, Path] | None = None
 
     def read(self) -> Measurement:
-        """Read the device; it is looked for again after a failure, as hwmon numbers change with every boot and module.
+        """Read the device. A failure starts a new search, because hwmon numbers change with boots and modules.
 
         Raises:
             SensorError: no such chip or input, or the kernel cannot read it.
@@ -101,17 +103,17 @@ class Chip:
         """
         try:
             files = self._files or self._find()
-            self._files = None  # until both are read
+            self._files = None  # until both have been read
             volts, amperes = (_read_thousandths(file) for file in files)
         except AgentError:
             raise
-        except OSError as error:  # a folder that may not be looked into
+        except OSError as error:  # a folder without read permission
             raise SensorError(f"hwmon {self._sensor}: {error}; may this user read sysfs?") from error
         self._files = files
         return Measurement(volts, amperes)
 
     def where(self) -> str:
-        """The files that were read last, in words."""
+        """The files of the last reading."""
         if self._files is None:
             return f"hwmon {self._sensor}"
         volts_file, amperes_file = self._files
@@ -126,8 +128,8 @@ class Chip:
         if len(meant) == 1:
             return meant[0].volts_file, meant[0].amperes_file
         if meant:
-            # Which of them comes first may be another one at the next boot.
-            places = " and ".join(f"{_lasting(found.volts_file.parent)} input {found.number}" for found in meant)
+            # Their order may change at the next boot.
+            places = " and ".join(f"{_stable(found.volts_file.parent)} input {found.number}" for found in meant)
             raise SensorError(
                 f"hwmon {self._sensor}: {len(meant)} inputs are {wanted}: {places}; name one by its folder as sensor, "
                 "and by its input"
@@ -139,7 +141,7 @@ class Chip:
     def _is_meant(self, found: _Input) -> bool:
         if self._label is None:
             return found.number == self._input
-        # A label without a current beside it is a voltage alone, such as the INA3221 driver's "sum of shunt voltages".
+        # A label without a current is a voltage alone, such as the "sum of shunt voltages" of the INA3221 driver.
         return found.label == self._label and found.amperes_file.exists()
 
     def _folders(self) -> list[Path]:
@@ -147,13 +149,13 @@ class Chip:
             folder = Path(self._sensor)
             if not folder.is_dir():
                 raise SensorError(f"hwmon {self._sensor}: no such folder; is its kernel driver loaded?")
-            # The folder of the chip itself stays the same at every boot; that of its hwmon lies within.
+            # The stable folder of a chip contains the folder of its hwmon.
             return sorted(folder.glob("hwmon/hwmon*")) or sorted(folder.glob(_IIO_FOLDERS)) or [folder]
         found = [
             folder for folder in sorted(self._class_folder.glob("*")) if _read_text(folder / "name") == self._sensor
         ]
         if not found:
-            # By the name of its driver, which on some kernels is not the one that its hwmon has.
+            # By the name of its driver, which on some kernels differs from the name of the hwmon.
             chips = sorted((self._drivers_folder / self._sensor).glob("*-*"))
             found = [
                 folder
@@ -168,8 +170,8 @@ class Chip:
         return found
 
 
-def _lasting(folder: Path) -> Path:
-    """The folder of the chip itself, which stays the same at every boot, where there is one."""
+def _stable(folder: Path) -> Path:
+    """The folder of the chip itself, which is the same after every boot, or this one where there is none."""
     device = folder.parent if _is_iio(folder) else folder / "device"
     return device.resolve() if device.exists() else folder
 
@@ -179,7 +181,7 @@ def _is_iio(folder: Path) -> bool:
 
 
 def _inputs(folder: Path) -> list[_Input]:
-    """The inputs of a chip, by their numbers, counted from one."""
+    """The inputs of a chip in numerical order, counted from one."""
     if _is_iio(folder):
         return [
             _Input(number + 1, _read_text(folder / f"rail_name_{number}"), file, folder / f"in_current{number}_input")

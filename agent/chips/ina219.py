@@ -1,16 +1,16 @@
 """TI INA219 (and INA220): one input with a shunt on the board, 0-26 V. Datasheet: SBOS448.
 
-Current is the shunt voltage over the shunt's resistance; the chip's own current register, which a calibration would
-have to be written for, is left alone.
+Current is the shunt voltage divided by the resistance of the shunt; the chip's own current register, which needs a
+calibration, is not used.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from agent.chips import ExpectedBits, I2CChip, Measurement, _signatures, place_of, probe_failure
 from agent.chips import _averaging as averaging
+from agent.chips import _signatures as signatures
+from agent.chips._base import ExpectedBits, I2CChip, Measurement, signed
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
 from agent.settings import AveragingChoices, ChipOptions
@@ -18,91 +18,60 @@ from agent.settings import AveragingChoices, ChipOptions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.chips import ReadRegister
+    from agent.chips._base import ReadRegister
     from agent.i2c.transfers import I2C
-    from agent.settings import Device
 
-_CONFIGURATION = 0x00
-_SHUNT_VOLTAGE = 0x01
-_BUS_VOLTAGE = 0x02
-
-# Configuration register 0x00 (section 8.6.2.1), power-on 0x399F:
-#   15    14   13   12  11   10   9   8   7    6   5   4   3    2   1   0
-# +-----+----+----+--------+----------------+----------------+------------+
-# | RST | 0  |BRNG|  PGA   |      BADC      |      SADC      |    MODE    |
-# +-----+----+----+--------+----------------+----------------+------------+
-# BRNG 1: up to 32 V. PGA 11: +-320 mV. MODE 111: shunt and bus voltage, continuously. BADC, SADC 1nnn: 12 bits, the
-# mean of 2^n samples of 532 us. At power-on they are 0011, a single sample: what we write is never what power-on holds.
-_WIDEST_RANGES_CONTINUOUSLY = 0x3807
-_AVERAGED = 0b1000
-_POWER_ON_CONFIGURATION = 0x399F
-_NEVER_SET = 0xC000  # RST clears itself
-
-_CONVERSION_READY = 1 << 1
-_VOLTS_PER_LSB = 4e-3
-_SHUNT_VOLTS_PER_LSB = 10e-6
-_HIGHEST_VOLTS = 32.0
-_END_OF_SHUNT_RANGE = 32000  # 320 mV
-
-_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
-_AVERAGING = AveragingChoices(_COUNTS, conversion_seconds=(532e-6,))
-
-_WITH_AN_ID = tuple(identity for identity in _signatures.IDENTITIES if identity.is_sure)
+_BUS_VOLTAGE = Register(0x02)
+_SHUNT_VOLTAGE = Register(0x01)
+_WITH_AN_ID = tuple(signature for signature in signatures.SIGNATURES if signature.is_sure)
 
 OPTIONS = ChipOptions(
     chip="ina219",
     addresses=range(0x40, 0x50),
     external_shunt=True,
-    averaging=_AVERAGING,
+    averaging=AveragingChoices((1, 2, 4, 8, 16, 32, 64, 128), conversion_seconds=(532e-6,)),
 )
 
 
 class Chip(I2CChip):
-    """One INA219, opened by Adafruit's driver without its constructor.
+    """One INA219. It has no register for a canary bit: a power loss shows in its configuration, read in every sweep."""
 
-    It has no register that could carry a mark: a power loss shows in its configuration, which is read in every sweep.
-    """
+    options = OPTIONS
+    results = (_BUS_VOLTAGE, _SHUNT_VOLTAGE)
 
-    def __init__(self, devices: Sequence[Device], sample_interval_seconds: float) -> None:
-        (device,) = devices
-        self.place = place_of(devices)
-        self._shunt_ohms = device.shunt_ohms or 0.0
-        codes = averaging.codes(_AVERAGING, device.averaging, sample_interval_seconds)
-        self.conversion_seconds = codes.conversion_seconds
-        samples = _AVERAGED | codes.count
-        configuration = _WIDEST_RANGES_CONTINUOUSLY | samples << 7 | samples << 3
-        self.results = (Register(_BUS_VOLTAGE), Register(_SHUNT_VOLTAGE))
-        self.configuration = (ExpectedBits(Register(_CONFIGURATION), configuration, _POWER_ON_CONFIGURATION),)
+    def configuration_words(self, codes: averaging.Codes) -> tuple[ExpectedBits, ...]:
+        """See `I2CChip.configuration_words`."""
+        # Configuration register 0x00 (section 8.6.2.1), power-on 0x399F:
+        #   15    14   13   12  11   10   9   8   7    6   5   4   3    2   1   0
+        # +-----+----+----+--------+----------------+----------------+------------+
+        # | RST | 0  |BRNG|  PGA   |      BADC      |      SADC      |    MODE    |
+        # +-----+----+----+--------+----------------+----------------+------------+
+        # BRNG 1: up to 32 V. PGA 11: +-320 mV. MODE 111: shunt and bus voltage, continuously. BADC, SADC 1nnn: 12 bits,
+        # the mean of 2^n samples of 532 us. Power-on is 0011, a single sample: we never write the power-on value.
+        samples = 0b1000 | codes.count
+        return (ExpectedBits(Register(0x00), 0x3807 | samples << 7 | samples << 3, power_on=0x399F),)
 
     def identify(self, port: I2C) -> tuple[int, ...]:
         """See `I2CChip.identify`.
 
-        An INA219 does not say what it is. Refused is what has a bit set that an INA219 never shows, and every power
-        monitor that has an ID; what is left may still be something else.
+        An INA219 has no ID. This refuses every power monitor that has one, and a configuration that an INA219 never
+        shows; any other chip may still pass for an INA219.
         """
-        try:
-            self._driver = _driver()(port, self.place.address)
-        except ValueError as error:
-            raise SensorError(f"no INA219 at {self.place}: {probe_failure(error)}; is it powered?") from error
-        configuration: int = self._driver.configuration
-        identity = _signatures.identify(self._driver.word, _WITH_AN_ID)
-        if identity is not None:
-            raise SensorError(f"not an INA219 at {self.place}: it says that it is an {identity.part}")
-        if configuration & _NEVER_SET:
+        (configuration,) = super().identify(port)
+        signature = signatures.identify(self.read_word, _WITH_AN_ID)
+        if signature is not None:
+            raise SensorError(f"not an {self}: it says that it is an {signature.part}")
+        if configuration & 0xC000:  # bit 14 is always 0, and RST clears itself
             raise SensorError(
-                f"not an INA219 at {self.place}: configuration register reads 0x{configuration:04x}, with bits that an "
-                "INA219 never shows"
+                f"not an {self}: configuration register reads 0x{configuration:04x}, with bits that an INA219 never "
+                "shows"
             )
         return (configuration,)
 
-    def configure(self) -> None:
-        """See `I2CChip.configure`."""
-        self._driver.configuration = self.configuration[0].written
-
     def is_converted(self, read: ReadRegister) -> bool:
         """See `I2CChip.is_converted`."""
-        # Writing the configuration clears it, and reading the power register, which nobody does.
-        return bool(read(Register(_BUS_VOLTAGE)) & _CONVERSION_READY)
+        # CNVR is cleared by writing the configuration, and by reading the power register, which we never do.
+        return bool(read(_BUS_VOLTAGE) & 1 << 1)
 
     def decode(self, words: Sequence[int]) -> tuple[Measurement, ...]:
         """See `I2CChip.decode`."""
@@ -117,39 +86,15 @@ class Chip(I2CChip):
         # | +- |                    15 bits                      |
         # +----+-------------------------------------------------+
         voltage_word, shunt_word = words
-        volts = (voltage_word >> 3) * _VOLTS_PER_LSB
-        if volts >= _HIGHEST_VOLTS:
+        volts = (voltage_word >> 3) * 4e-3
+        if volts >= 32.0:
             raise SensorError(
-                f"INA219 at {self.place}: bus voltage register reads 0x{voltage_word:04x}, 32 V or more; "
-                "is the bus disturbed?"
+                f"{self}: bus voltage register reads 0x{voltage_word:04x}, 32 V or more; is the bus disturbed?"
             )
-        steps = shunt_word - ((shunt_word & 0x8000) << 1)
-        if abs(steps) >= _END_OF_SHUNT_RANGE:
+        steps = signed(shunt_word)
+        if abs(steps) >= 32000:
             raise SensorError(
-                f"INA219 at {self.place}: shunt voltage register reads 0x{shunt_word:04x}, the end of its range "
-                "(320 mV); overload, or a shunt too large?"
+                f"{self}: shunt voltage register reads 0x{shunt_word:04x}, the end of its range (320 mV); overload, or "
+                "a shunt too large?"
             )
-        return (Measurement(volts, steps * _SHUNT_VOLTS_PER_LSB / self._shunt_ohms),)
-
-
-@cache
-def _driver() -> Any:
-    from adafruit_bus_device.i2c_device import I2CDevice
-    from adafruit_ina219 import INA219
-    from adafruit_register.i2c_struct import UnaryStruct
-
-    class INA219Driver(INA219):  # type: ignore[misc] # Adafruit publishes no types
-        """Adafruit's driver without its constructor, which writes to whatever sits at the address, field by field."""
-
-        configuration = UnaryStruct(_CONFIGURATION, ">H")
-
-        def __init__(self, port: I2C, address: int) -> None:
-            self.i2c_device = I2CDevice(port, address)
-
-        def word(self, register: int) -> int:
-            result = bytearray(2)
-            with self.i2c_device:
-                self.i2c_device.write_then_readinto(bytes((register,)), result)
-            return int.from_bytes(result, "big")
-
-    return INA219Driver
+        return (Measurement(volts, steps * 10e-6 / self.shunt_ohms),)

@@ -10,5 +10,5 @@ OPTIONS = _ina23x.options("ina237")
 class Chip(_ina23x.INA23xChip):
     """One INA237."""
 
-    NAME = "INA237"
-    DEVICE_ID = 0x237
+    options = OPTIONS
+    ids = _ina23x.ids(0x237)

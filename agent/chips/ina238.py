@@ -10,5 +10,5 @@ OPTIONS = _ina23x.options("ina238")
 class Chip(_ina23x.INA23xChip):
     """One INA238."""
 
-    NAME = "INA238"
-    DEVICE_ID = 0x238
+    options = OPTIONS
+    ids = _ina23x.ids(0x238)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.chips import ACCUMULATOR_BITS
+from agent.chips import HARDWARE_COUNTER_BITS
 
 if TYPE_CHECKING:
-    from agent.chips import Accumulated
+    from agent.chips import HardwareCounters
 
-_RANGE = 1 << ACCUMULATOR_BITS
+_RANGE = 1 << HARDWARE_COUNTER_BITS
 
 # More than the chip can measure, by what its oscillator may be fast (SLYS021, section 6.5) and a little more.
 _PLAUSIBLE = 1.05
@@ -30,7 +30,7 @@ class Flow:
 
 
 def flow_between(
-    earlier_energy_word: int, earlier_charge_word: int, now: Accumulated, volts: float, seconds: float
+    earlier_energy_word: int, earlier_charge_word: int, now: HardwareCounters, volts: float, seconds: float
 ) -> Flow | None:
     """What flowed since the accumulators held the earlier words.
 
@@ -42,8 +42,8 @@ def flow_between(
         charge x voltage = delivered - returned
 
     Args:
-        earlier_energy_word: see `Accumulated`.
-        earlier_charge_word: see `Accumulated`.
+        earlier_energy_word: see `HardwareCounters`.
+        earlier_charge_word: see `HardwareCounters`.
         now: what they hold now.
         volts: the voltage of the rail, the higher one of then and now: it may be switched off at times.
         seconds: the time in between.

@@ -33,7 +33,7 @@ class LastReading:
         excess_joules: delivered energy that was assumed and then not confirmed. The counter is ahead by this much; it
             waits, since it never goes back.
         returned_excess_joules: the same for energy that flowed back.
-        energy_word: what the chip itself had added up by then, where it does; see `chips.Accumulated`.
+        energy_word: what the chip itself had added up by then, where it does; see `chips.HardwareCounters`.
         charge_word: the same for charge.
         volts: the voltage of the rail, where those two are there.
     """

@@ -17,7 +17,7 @@ from agent.measure.readings import Failure, Reading, Settling
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.chips import Accumulated
+    from agent.chips import HardwareCounters
     from agent.measure.readings import Outcome
 
 # A reading may come this many sample intervals after the last one before the time between them is a gap.
@@ -164,7 +164,9 @@ class DeviceAccount:
             return self.max_gap_seconds
         return max(self.max_gap_seconds, _LATE_SAMPLES * self.sample_interval_seconds)
 
-    def _added_up(self, reading: Reading, accumulated: Accumulated) -> tuple[float, float, float, LastReading] | None:
+    def _added_up(
+        self, reading: Reading, accumulated: HardwareCounters
+    ) -> tuple[float, float, float, LastReading] | None:
         """The same as `_energy_since_last`, from what the chip added up over conversions that nobody has read.
 
         It adds up every single conversion, not their averages, and so up to this very moment: nothing is assumed.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent.chips import Accumulated
+    from agent.chips import HardwareCounters
     from agent.errors import AgentError
 
 
@@ -31,7 +31,7 @@ class Reading:
     unix_seconds: float
     window_seconds: float
     is_new: bool = True
-    accumulated: Accumulated | None = None
+    accumulated: HardwareCounters | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from agent.scan.results import ASSUMED_SHUNT_OHMS, FoundChip, FoundInput, Unknow
 from agent.settings import Device
 
 if TYPE_CHECKING:
-    from agent.chips._signatures import Identity
+    from agent.chips._signatures import Signature
     from agent.i2c.bus import Bus
     from agent.i2c.place import Place
 
@@ -62,7 +62,7 @@ class ChipReader:
                     raise
         return None
 
-    def _input(self, identity: Identity, position: int, number: int | None, shunt_ohms: float | None) -> FoundInput:
+    def _input(self, identity: Signature, position: int, number: int | None, shunt_ohms: float | None) -> FoundInput:
         measuring = identity.measuring[position] if identity.measuring else ()
         for expected in measuring:
             word = self._word(expected.register)

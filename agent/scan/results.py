@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.chips import Measurement
-    from agent.chips._signatures import Identity
+    from agent.chips._signatures import Signature
     from agent.errors import AgentError
     from agent.i2c.place import BusName, Mux, Place
 
@@ -35,7 +35,7 @@ class FoundChip:
     """A power monitor; without `inputs` if wattpush does not read this kind."""
 
     place: Place
-    identity: Identity
+    identity: Signature
     inputs: tuple[FoundInput, ...] = ()
     has_external_shunt: bool = False
 

@@ -43,14 +43,14 @@ class Plan:
          15   14-12   11-9   8-6     5-3     2-0
          RST  (chip)  AVG    VBUSCT  ISHCT   MODE
 
-    MODE: bit 0 = current (shunt), bit 1 = bus voltage, bit 2 = over and over; 000 and 100 = powered down.
+    MODE: bit 0 = current (shunt), bit 1 = bus voltage, bit 2 = continuous; 000 and 100 = powered down.
 
     Attributes:
         passes: how many conversions of each quantity are averaged.
-        current_microseconds: how long current or shunt voltage is sampled in a pass; 0 if it is not measured.
-        voltage_microseconds: the same for the bus voltage, which comes right after.
-        continuous: whether the next result follows by itself; otherwise each configuration write starts one.
-        other_microseconds: the same for what is of no interest here, the temperature, which comes last.
+        current_microseconds: conversion time of current or shunt voltage in a pass; 0 if it is not measured.
+        voltage_microseconds: the same for the bus voltage, which follows.
+        continuous: whether the next conversion starts by itself; otherwise each configuration write starts one.
+        other_microseconds: the same for the temperature, which comes last and which no twin reports.
     """
 
     passes: int
@@ -71,13 +71,13 @@ class Plan:
 
     @property
     def pair_microseconds(self) -> int:
-        """One conversion of everything at one input; 0 when powered down."""
+        """One conversion of all quantities at one input; 0 when powered down."""
         return self.current_microseconds + self.voltage_microseconds + self.other_microseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Comb:
-    """The stretches of time in which a converter looks at one quantity: `count` teeth, one every period.
+    """The times at which a converter samples one quantity: `count` teeth, one every period.
 
     ::
 
@@ -93,24 +93,24 @@ class Comb:
     count: int
 
     def seconds_before(self, seconds: float) -> float:
-        """How long the converter has looked by then: closed form, so that 1024 passes cost what one costs."""
+        """The sampling time up to a moment. In closed form, so that 1024 passes cost no more than one."""
         since = max(seconds - self.start_seconds, 0.0)
         whole = min(int(since / self.period_seconds), self.count)
         rest = min(since - whole * self.period_seconds, self.tooth_seconds) if whole < self.count else 0.0
         return whole * self.tooth_seconds + rest
 
     def mean(self, steps: Iterable[tuple[float, float]]) -> float:
-        """The mean of what it sees.
+        """The mean of a quantity over the teeth.
 
         Args:
-            steps: the end in seconds and the value of each piece of a piecewise constant quantity, in order, from
-                the start of the comb or before it to its end or beyond.
+            steps: the end in seconds and the value of each piece of a piecewise constant quantity, in order. They cover
+                at least the whole comb.
         """
-        looked = weighted = 0.0
+        sampled = weighted = 0.0
         for end_seconds, value in steps:
             by_then = self.seconds_before(end_seconds)
-            weighted += value * (by_then - looked)
-            looked = by_then
+            weighted += value * (by_then - sampled)
+            sampled = by_then
         return weighted / (self.count * self.tooth_seconds)
 
 
@@ -123,8 +123,8 @@ class RegisterChip(Part):
         write a register  S addr W A | pointer A | bits 15-8 A | bits 7-0 A | P
         read              S addr R A | bits 15-8 A | bits 7-0 N | P            from the pointer, which stays
 
-    Time is looked at only when the host comes by: then the results of the last finished conversion are worked out from
-    the rail. The ALERT pins lead nowhere: limit registers keep what is written, their flags stay as at power-on.
+    The chip computes the results of the last finished conversion when the host accesses it. The ALERT pins are not
+    connected: limit registers keep what is written, and their flags keep their power-on values.
     """
 
     REGISTERS: ClassVar[Mapping[int, Register]]
@@ -134,14 +134,14 @@ class RegisterChip(Part):
     CLEARING: ClassVar[int | None] = None
     """The register whose reading clears that bit; None for the mask/enable register itself."""
     PLANNING: ClassVar[int] = CONFIG
-    """The register that tells the converter what to do; writing it begins a conversion."""
+    """The register that controls the converter; writing it starts a conversion."""
 
     def __init__(self, address: int, now: Callable[[], float]) -> None:
         """Power the chip on.
 
         Args:
             address: the 7-bit address that its straps select.
-            now: a clock in seconds, never going back, on which its rails run.
+            now: a monotonic clock in seconds, shared with the rails.
         """
         super().__init__(address)
         self._now = now
@@ -154,22 +154,22 @@ class RegisterChip(Part):
 
     @abstractmethod
     def _measured_inputs(self) -> Sequence[tuple[int, Rail]]:
-        """The enabled inputs and what is on them, in the order in which they are converted."""
+        """The enabled inputs and their rails, in the order of conversion."""
 
     @abstractmethod
     def _store_current(self, number: int, amperes: float) -> None:
-        """Put the mean current of a finished conversion at this input into its register."""
+        """Store the mean current of a finished conversion of this input."""
 
     @abstractmethod
     def _store_voltage(self, number: int, volts: float) -> None:
-        """Put the mean bus voltage of a finished conversion at this input into its register."""
+        """Store the mean bus voltage of a finished conversion of this input."""
 
     @abstractmethod
     def _store_derived(self) -> None:
-        """Work out the registers that follow from the others once a conversion is finished."""
+        """Compute the registers that depend on the others after a conversion."""
 
     def power_loss(self) -> None:
-        """Everything at power-on values: results are zero until the first conversion is finished."""
+        """Restore all power-on values: results are zero until the first conversion has finished."""
         self._pointer = 0
         self._restore_defaults()
 
@@ -183,7 +183,7 @@ class RegisterChip(Part):
             self._write_register(self._pointer, int.from_bytes(data[1:3], "big"))
 
     def read(self, length: int) -> bytes:
-        """Give the register at the pointer; nobody drives the bus after its last byte, so 0xFF follows."""
+        """Return the register at the pointer, then 0xFF: the chip does not drive the bus after the last byte."""
         self._settle()
         word = self._words.get(self._pointer, 0)
         if self._pointer == (self.MASK_ENABLE if self.CLEARING is None else self.CLEARING) and length:
@@ -207,25 +207,25 @@ class RegisterChip(Part):
         self._restart()
 
     def _read_plan(self, configuration: int) -> Plan:
-        """What a word of the register `PLANNING` tells the converter to do."""
+        """Decode a word of the register `PLANNING`."""
         return Plan.of(configuration)
 
     def _restart(self) -> None:
-        """Begin a conversion under the configuration that is now in the register."""
+        """Start a conversion with the present configuration."""
         self._plan = self._read_plan(self._words[self.PLANNING])
         self._started_seconds = self._now()
         self._finished = 0
-        if self._plan.pair_microseconds:  # powering down leaves the flag alone
+        if self._plan.pair_microseconds:  # powering down does not change the flag
             self._words[self.MASK_ENABLE] &= ~self.CONVERSION_READY
 
     def _settle(self) -> None:
-        """Bring the result registers up to this moment."""
+        """Bring the result registers up to date."""
         plan = self._plan
         inputs = self._measured_inputs()
         conversion_microseconds = plan.passes * plan.pair_microseconds * len(inputs)
         if not conversion_microseconds:
             return
-        # In whole nanoseconds: a host that waits for just one conversion time must find the result.
+        # In whole nanoseconds: a host that waits exactly one conversion time must find the result.
         elapsed_nanoseconds = round((self._now() - self._started_seconds) * 1e9)
         finished = elapsed_nanoseconds // (conversion_microseconds * 1000)
         if not plan.continuous:
@@ -254,5 +254,5 @@ class RegisterChip(Part):
 
 
 def quantise(value: float, lsb: float, lowest: int, highest: int) -> int:
-    """The nearest whole number of LSBs that the register can hold."""
+    """The nearest number of LSBs that the register can hold."""
     return round(min(max(value / lsb, lowest), highest))

@@ -1,17 +1,17 @@
-"""Time that is turned by hand: hours of measuring pass in moments."""
+"""A clock that tests set by hand: hours of measuring pass in moments."""
 
 from __future__ import annotations
 
 
 class HandClock:
-    """A clock that stands until it is turned, by hand or by whoever sleeps on it; see `agent.clock.Clock`."""
+    """A clock that advances only when set or slept on; see `agent.clock.Clock`."""
 
     def __init__(self) -> None:
-        """Begin at some second."""
+        """Start at an arbitrary second."""
         self.seconds = 1000.0
 
     def monotonic(self) -> float:
-        """The second it is."""
+        """The present time in seconds."""
         return self.seconds
 
     def time(self) -> float:
@@ -19,5 +19,5 @@ class HandClock:
         return 1.7e9 + self.seconds
 
     def sleep(self, seconds: float) -> None:
-        """Turn the clock."""
+        """Advance the clock."""
         self.seconds += seconds

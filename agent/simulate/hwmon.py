@@ -1,4 +1,4 @@
-"""A stand-in for /sys/class/hwmon, for chips that the kernel owns."""
+"""A simulated /sys/class/hwmon, for chips that the kernel owns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEGACY_DRIVER = "ina3221x"
 
 
 class SimulatedHwmon:
-    """A folder for each chip with the files of the kernel's drivers (kernel documentation, hwmon/sysfs-interface).
+    """One folder for each chip, with the files of the kernel's drivers (kernel documentation, hwmon/sysfs-interface).
 
     ::
 
@@ -28,7 +28,7 @@ class SimulatedHwmon:
         hwmon0/in1_input       5072         mV
         hwmon0/curr1_input     992          mA
 
-    A `sensor` named ina3221x is one of NVIDIA's older driver, which counts from zero and sits in a folder of IIO::
+    The `sensor` ina3221x is NVIDIA's older driver, which counts from zero and has an IIO folder::
 
         hwmon1/iio:device0/name                 ina3221x
         hwmon1/iio:device0/rail_name_0          POM_5V_IN
@@ -36,7 +36,7 @@ class SimulatedHwmon:
         hwmon1/iio:device0/in_current0_input    992          mA
 
     Attributes:
-        folders: where each `sensor` of the configuration is, so that one given as a folder of sysfs can be found too.
+        folders: the folder of each `sensor` of the configuration, also of one given as a folder of sysfs.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class SimulatedHwmon:
         """Write the tree.
 
         Args:
-            devices: those with a `sensor` are taken, the others passed over.
-            rails: what is measured, by device name.
-            root: an empty folder that takes the place of /sys/class/hwmon.
-            now: the clock that the rails run on, in seconds.
+            devices: those without a `sensor` are ignored.
+            rails: by device name.
+            root: an empty folder that stands for /sys/class/hwmon.
+            now: the clock of the rails, in seconds.
         """
         self.folders: dict[str, Path] = {}
         self._now = now
@@ -77,7 +77,7 @@ class SimulatedHwmon:
         return self.folders[sensor]
 
     def refresh(self) -> None:
-        """Write the values of this moment."""
+        """Write the present values."""
         seconds = self._now()
         for rail, voltage_file, current_file in self._inputs:
             volts, amperes = values_at(rail, seconds)

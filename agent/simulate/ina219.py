@@ -33,15 +33,15 @@ class SimulatedINA219(RegisterChip):
          15   14  13    12-11  10-7  6-3   2-0
          RST  0   BRNG  PGA    BADC  SADC  MODE (as in `chips.Plan`)
 
-    BADC and SADC: 0x00-0x03 a single sample of 9 to 12 bits, 0x08-0x0F the mean of 1 to 128 samples of 12 bits. All
-    samples of the shunt voltage come first, then all of the bus voltage.
+    BADC and SADC: 0x00-0x03 a single sample of 9 to 12 bits, 0x08-0x0F the mean of 1 to 128 samples of 12 bits. The
+    shunt voltage is sampled first, then the bus voltage.
 
     Shunt voltage (0x01), two's complement, 10 uV, up to 40 mV x 2^PGA; bus voltage (0x02), 4 mV::
 
          15-3 bus voltage     2 = 0    1 CNVR    0 OVF
 
-    CNVR is cleared by reading the power register (0x03) and by writing the configuration. Current (0x04) and power
-    follow from the calibration (0x05).
+    Reading the power register (0x03) and writing the configuration clear CNVR. Current (0x04) and power depend on the
+    calibration (0x05).
     """
 
     REGISTERS: ClassVar[Mapping[int, Register]] = {
@@ -61,7 +61,7 @@ class SimulatedINA219(RegisterChip):
 
         Args:
             address: 0x40-0x4F.
-            rail: what runs through the shunt.
+            rail: the rail that it measures.
             shunt_ohms: the shunt on the board.
             now: see `RegisterChip`.
         """
@@ -97,7 +97,7 @@ class SimulatedINA219(RegisterChip):
 
 
 def _microseconds(code: int) -> int:
-    """How long a converter looks with this code of BADC or SADC."""
+    """The conversion time for this code of BADC or SADC."""
     return _SINGLE_MICROSECONDS[3] << (code & 7) if code & 8 else _SINGLE_MICROSECONDS[code & 3]
 
 

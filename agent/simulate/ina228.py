@@ -1,4 +1,4 @@
-"""The INA228 (SLYS021): 20 bits, and accumulators of energy and charge."""
+"""The INA228 (SLYS021): 20 bits, and hardware counters of energy and charge."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ENERGY = 0x09
 CHARGE = 0x0A
 
-RESET_ACCUMULATORS = 1 << 14
+RESET_COUNTERS = 1 << 14
 ENERGY_LSB_OF_CURRENT_LSB = 16 * 3.2
 
 _RANGE = 1 << 40
@@ -24,9 +24,8 @@ _RANGE = 1 << 40
 class SimulatedINA228(ina23x.SimulatedINA23x):
     """An INA228.
 
-    Energy (0x09), unsigned, and charge (0x0A), two's complement, have 40 bits. They go on with every single
-    conversion, averaged or not, for as long as one follows the other by itself, and begin again at their ends. Bit 14
-    of the configuration sets them to zero.
+    Energy (0x09), unsigned, and charge (0x0A), two's complement, have 40 bits and wrap around. In continuous mode every
+    single conversion adds to them, whatever is averaged. Bit 14 of the configuration clears them.
     """
 
     REGISTERS: ClassVar[Mapping[int, Register]] = {
@@ -36,7 +35,7 @@ class SimulatedINA228(ina23x.SimulatedINA23x):
         CHARGE: Register(length_bytes=5),
     }
     BITS = 20
-    RIGHT_OF_VALUE = 4
+    PADDING_BITS = 4
     SHUNT_VOLTS_LSB = 312.5e-9
     BUS_VOLTS_LSB = 195.3125e-6
     POWER_LSB_OF_CURRENT_LSB = 3.2
@@ -48,7 +47,7 @@ class SimulatedINA228(ina23x.SimulatedINA23x):
         super().__init__(address, rail, shunt_ohms, now)
 
     def _write_register(self, pointer: int, word: int) -> None:
-        if pointer == CONFIG and word & RESET_ACCUMULATORS:
+        if pointer == CONFIG and word & RESET_COUNTERS:
             self._energy_steps = self._charge_steps = 0.0
         super()._write_register(pointer, word)
 

@@ -43,13 +43,13 @@ class SimulatedINA23x(RegisterChip):
          RST  RSTACC  CONVDLY  TEMPCOMP  ADCRANGE  0
 
          15-12                                  11-9    8-6    5-3   2-0
-         MODE: over and over, temp, shunt, bus  VBUSCT  VSHCT  VTCT  AVG
+         MODE: continuous, temp, shunt, bus     VBUSCT  VSHCT  VTCT  AVG
 
     Shunt voltage (0x04) and current (0x07), two's complement, and bus voltage (0x05) have `BITS`, left-aligned; in the
-    narrow range (ADCRANGE 1) a step of the shunt voltage is a quarter. Current is the shunt voltage x 4096 /
-    shunt calibration (0x02), and nothing where that is 0; power (0x08) is the magnitude of current x bus voltage.
+    narrow range (ADCRANGE 1) the LSB of the shunt voltage is a quarter. Current is the shunt voltage x 4096 / shunt
+    calibration (0x02), or 0 where that is 0; power (0x08) is the magnitude of current x bus voltage.
 
-    Diagnostics (0x0B), power-on 0x0001, as far as they do anything here::
+    Diagnostics (0x0B), power-on 0x0001, the bits that the twin implements::
 
          15      14    13         12     1      0
          ALATCH  CNVR  SLOWALERT  APOL   CNVRF  MEMSTAT
@@ -60,18 +60,18 @@ class SimulatedINA23x(RegisterChip):
     PLANNING = ADC_CONFIG
 
     BITS: ClassVar[int] = 16
-    RIGHT_OF_VALUE: ClassVar[int] = 0
+    PADDING_BITS: ClassVar[int] = 0
     SHUNT_VOLTS_LSB: ClassVar[float] = 5e-6
     BUS_VOLTS_LSB: ClassVar[float] = 3.125e-3
     POWER_LSB_OF_CURRENT_LSB: ClassVar[float] = 0.2
-    """Watts of a step of the power register, for each ampere of a step of the current register."""
+    """The LSB of the power register in watts, divided by that of the current register in amperes."""
 
     def __init__(self, address: int, rail: Rail, shunt_ohms: float, now: Callable[[], float]) -> None:
         """Power the chip on.
 
         Args:
             address: 0x40-0x4F.
-            rail: what runs through the shunt.
+            rail: the rail that it measures.
             shunt_ohms: the shunt on the board.
             now: see `RegisterChip`.
         """
@@ -89,7 +89,7 @@ class SimulatedINA23x(RegisterChip):
 
     @property
     def current_steps_per_ampere(self) -> float:
-        """What the current register shows of an ampere, by the range and the calibration."""
+        """Steps of the current register for one ampere, by range and calibration."""
         calibration = self._words[SHUNT_CALIBRATION]
         return self.shunt_ohms / self._shunt_volts_lsb() * NEUTRAL_CALIBRATION / calibration if calibration else 0.0
 
@@ -110,10 +110,10 @@ class SimulatedINA23x(RegisterChip):
 
     def _put(self, pointer: int, value: int) -> None:
         mask = (1 << self.BITS) - 1
-        self._words[pointer] = (value & mask) << self.RIGHT_OF_VALUE
+        self._words[pointer] = (value & mask) << self.PADDING_BITS
 
     def _value(self, pointer: int) -> int:
-        value = self._words[pointer] >> self.RIGHT_OF_VALUE
+        value = self._words[pointer] >> self.PADDING_BITS
         return value - ((value >> (self.BITS - 1)) << self.BITS)
 
     def _store_current(self, number: int, amperes: float) -> None:  # noqa: ARG002 - it has a single input
@@ -137,7 +137,7 @@ _ROOM_TEMPERATURE_OF_16_BITS = round(ROOM_CELSIUS / 125e-3) << 4
 def registers(
     device_id: int, bits: int = 16, temperature_word: int = _ROOM_TEMPERATURE_OF_16_BITS
 ) -> dict[int, Register]:
-    """The registers of a chip of the family with voltage registers of so many bits."""
+    """The registers of a chip of the family; `bits` is the length of its voltage registers."""
     return {
         CONFIG: Register(writable=0x3FF0),
         ADC_CONFIG: Register(0xFB68, writable=0xFFFF),

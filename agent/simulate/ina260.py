@@ -21,7 +21,7 @@ ALERT_LIMIT = 0x07
 AMPERES_LSB = 1.25e-3
 VOLTS_LSB = 1.25e-3
 POWER_LSB_OF_PRODUCT_LSB = 6400
-"""10 mW in steps of 1.25 mA x 1.25 mV: the chip multiplies register by register, in whole numbers."""
+"""10 mW in steps of 1.25 mA x 1.25 mV: the chip multiplies the two registers as integers."""
 
 MATH_OVERFLOW = 1 << 2
 
@@ -35,7 +35,7 @@ class SimulatedINA260(RegisterChip):
 
          15-0 current                     15 = 0, 14-0 bus voltage
 
-    Power (0x03), unsigned, 10 mW: the magnitude of current x voltage, so that returned power looks like delivered.
+    Power (0x03), unsigned, 10 mW: the magnitude of current x voltage: returned power looks like delivered power.
 
     Mask/enable (0x06), power-on 0x0000; bits 4, 3, 2 are read-only::
 
@@ -61,7 +61,7 @@ class SimulatedINA260(RegisterChip):
 
         Args:
             address: 0x40-0x4F.
-            rail: what runs through it.
+            rail: the rail that it measures.
             now: see `RegisterChip`.
         """
         self._inputs = ((1, rail),)

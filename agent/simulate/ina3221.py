@@ -30,14 +30,14 @@ BUS_VOLTS_LSB = 8e-3
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What is wired to an input: a rail, through a shunt on the board."""
+    """A rail that is wired to an input, and its shunt on the board."""
 
     rail: Rail
     shunt_ohms: float
 
 
 class SimulatedINA3221(RegisterChip):
-    """An INA3221 on up to three rails; an input without one sees 0 V and 0 A.
+    """An INA3221 on up to three rails; an input without one reads 0 V and 0 A.
 
     Configuration (0x00), power-on 0x7127; bits 14, 13, 12 enable inputs 1, 2, 3; the rest as in `chips.Plan`.
     A pass converts shunt and bus voltage of each enabled input in turn.
@@ -76,7 +76,7 @@ class SimulatedINA3221(RegisterChip):
 
         Args:
             address: 0x40-0x43.
-            inputs: what is wired to inputs 1, 2, 3.
+            inputs: the rails that are wired to inputs 1, 2, 3.
             now: see `RegisterChip`.
         """
         nothing = Input(ConstantRail(0.0, 0.0, now), shunt_ohms=0.0)
@@ -102,12 +102,12 @@ class SimulatedINA3221(RegisterChip):
 
 
 def _selects(word: int, number: int) -> bool:
-    """Whether the bit of this input is set: bit 14 for input 1, 13 for 2, 12 for 3, in both registers that have it."""
+    """Whether the bit of this input is set, in both registers: bit 14 for input 1, 13 for 2, 12 for 3."""
     return bool(word >> (15 - number) & 1)
 
 
 def build(devices: Sequence[Device], address: int, rails: Mapping[str, Rail], now: Callable[[], float]) -> RegisterChip:
-    """The chip that these devices of the configuration share, an input each; see `world.BuildChip`."""
+    """The chip that these devices of the configuration share, one input each; see `world.BuildChip`."""
     inputs = {
         device.input: Input(rails[device.name], device.shunt_ohms)
         for device in devices

@@ -1,4 +1,4 @@
-"""What a part on an I2C bus is to the wire: something at an address that can lose its supply or its plug."""
+"""A part on a simulated I2C bus: it has an address, and can lose power or be unplugged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Part(ABC):
-    """A target on the bus. A part that is unplugged answers nothing; plugging it in is a power-on."""
+    """A target on the bus. An unplugged part does not answer; plugging it in powers it on."""
 
     def __init__(self, address: int) -> None:
         """Place the part.
@@ -22,30 +22,30 @@ class Part(ABC):
         self._plugged = True
 
     def reached_at(self, address: int) -> Iterator[Part]:
-        """Every part that a transfer to `address` reaches through this one, itself included."""
+        """Every part that a transfer to `address` reaches through this one, including itself."""
         if self._plugged and self.address == address:
             yield self
 
     @abstractmethod
     def write(self, data: bytes) -> None:
-        """Take the bytes of one write message; none at all when the host only probes."""
+        """Receive the bytes of one write message; none when the host only probes."""
 
     @abstractmethod
     def read(self, length: int) -> bytes:
-        """Give the bytes of one read message, `length` of them."""
+        """Return the `length` bytes of one read message."""
 
-    def stop(self) -> None:  # noqa: B027 - most parts have nothing left to do at a STOP
-        """Notice the STOP that ends a transaction this part took part in."""
+    def stop(self) -> None:  # noqa: B027 - most parts do nothing at a STOP
+        """End a transaction that reached this part."""
 
     @abstractmethod
     def power_loss(self) -> None:
-        """The supply vanishes and is back at once: everything written is forgotten."""
+        """Lose and regain power at once: all registers return to their power-on values."""
 
     def unplug(self) -> None:
-        """Take the part off the bus: every transfer to it, or through it, is a NACK."""
+        """Take the part off the bus: every transfer to it, or through it, gets a NACK."""
         self._plugged = False
 
     def plug(self) -> None:
-        """Put the part back: it starts from its power-on state."""
+        """Put the part back; it starts in its power-on state."""
         self._plugged = True
         self.power_loss()

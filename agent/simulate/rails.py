@@ -1,4 +1,4 @@
-"""What a chip measures: a rail, whose volts and amperes hold still for a while and then step."""
+"""Rails: what a simulated chip measures. Volts and amperes are piecewise constant."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of time, in seconds, in which volts and amperes do not change."""
+    """A time span, in seconds, with constant volts and amperes."""
 
     start: float
     end: float
@@ -27,14 +27,14 @@ class Rail(Protocol):
     """A supply conductor and the load on it."""
 
     def segments(self, start_seconds: float, end_seconds: float) -> Iterable[Segment]:
-        """What happens from start to end: segments without gap or overlap that cover just that range, in order.
+        """The segments from start to end, in order, without gap or overlap.
 
-        An empty range gives one segment of no length, with the values at that moment.
+        An empty range gives one segment of length zero, with the values at that moment.
         """
 
 
 class Steps:
-    """Rows of a moment, in seconds, and the volts and amperes from then on; the first row also holds before it."""
+    """Rows of seconds, volts and amperes. A row holds until the next one; the first row also holds before its time."""
 
     __slots__ = ("amperes", "seconds", "volts")
 
@@ -50,11 +50,11 @@ class Steps:
         self.amperes.append(amperes)
 
     def row_at(self, seconds: float) -> int:
-        """The number of the row that holds at this moment."""
+        """The index of the row that holds at this moment."""
         return max(bisect_right(self.seconds, seconds) - 1, 0)
 
     def segments(self, start_seconds: float, end_seconds: float, begins_seconds: float = 0.0) -> Iterator[Segment]:
-        """The segments of a range, with the rows' second 0 at `begins_seconds`; see `Rail.segments`."""
+        """The segments of a range, with second 0 of the rows at `begins_seconds`; see `Rail.segments`."""
         row = self.row_at(start_seconds - begins_seconds)
         begin = start_seconds
         while row + 1 < len(self.seconds):
@@ -69,21 +69,21 @@ class Steps:
 
 
 def values_at(rail: Rail, seconds: float) -> tuple[float, float]:
-    """The volts and amperes of this moment."""
+    """The volts and amperes at this moment."""
     (segment,) = rail.segments(seconds, seconds)
     return segment.volts, segment.amperes
 
 
 class ConstantRail:
-    """A rail that stays as it was set; what is set holds from that moment on, the past stays as it was."""
+    """A rail with settable values. A new value holds from the moment it is set; the past does not change."""
 
     def __init__(self, volts: float, amperes: float, now: Callable[[], float]) -> None:
-        """A rail that has always been like this.
+        """Start with these values, which also hold for the past.
 
         Args:
             volts: load side to ground.
             amperes: positive towards the load.
-            now: the clock of the chip that measures it, in seconds.
+            now: the clock of the chip that measures the rail, in seconds.
         """
         self._now = now
         self._steps = Steps()
@@ -113,9 +113,9 @@ class ConstantRail:
 
 
 class LoadRail:
-    """A small computer on 5 V: 0.3 A at rest, bursts up to 2.5 A of 5 to 500 ms, and the supply sags under them.
+    """A small computer on 5 V: 0.3 A idle, bursts of up to 2.5 A for 5 to 500 ms, during which the supply sags.
 
-    Each second is made from the name and its number alone, so any moment costs the same and every run gives the same.
+    Each second is computed from the name and its number alone: any moment costs the same, and runs are reproducible.
     """
 
     IDLE_AMPERES = 0.3
@@ -127,11 +127,11 @@ class LoadRail:
     _KEPT_SECONDS = 64  # more than the longest conversion of a chip: 1024 x 2 x 8.244 ms x 3 inputs = 51 s
 
     def __init__(self, name: str, highest_amperes: float = BUSIEST_AMPERES) -> None:
-        """A load.
+        """Create a load.
 
         Args:
-            name: another name is another load.
-            highest_amperes: a smaller load than usual, at rest too, for a shunt that measures less.
+            name: seeds the load; another name gives another load.
+            highest_amperes: scales the load down, idle current included, for a shunt that measures less.
         """
         self._name = name
         self._scale = min(highest_amperes / self.BUSIEST_AMPERES, 1.0)
@@ -158,7 +158,7 @@ class LoadRail:
         return steps
 
     def _make(self, second: int) -> Iterator[Segment]:
-        chance = random.Random(f"{self._name}/{second}")  # noqa: S311 - a load shape that repeats, not a secret
+        chance = random.Random(f"{self._name}/{second}")  # noqa: S311 - a reproducible load, not a secret
         busy = chance.random() ** 2  # most seconds are quiet
         begin = float(second)
         while begin < second + 1:

@@ -1,4 +1,4 @@
-"""Recordings of real rails: `seconds,volts,amperes` files, played into a chip and integrated for the truth."""
+"""Recordings of real rails: `seconds,volts,amperes` files that play into a simulated chip."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 HEADER = "seconds,volts,amperes"
 LONGEST_LINE_BYTES = 1000
 LARGEST_VALUE = 1e9
-"""Beyond any rail and any recording, and small enough that no sum over a file leaves the range of a float."""
+"""More than any rail has; small enough that no sum over a file overflows a float."""
 SHOWN_CHARACTERS = 40
 
-# What programs that write tables put around the names of columns.
+# Characters that spreadsheet programs put around column names.
 _BARE = re.compile(r'[ "]')
 
 
 class Recording:
-    """A rail as it was measured: a value holds until the next row, the last one for ever, the first one before it."""
+    """A rail as it was measured. A value holds until the next row; the first and the last have no limit outwards."""
 
     def __init__(self, rows: Iterable[tuple[float, float, float]]) -> None:
-        """A recording.
+        """Create a recording.
 
         Args:
-            rows: seconds, volts and amperes; at least one row, the seconds never going back.
+            rows: seconds, volts and amperes; at least one row, in the order of time.
         """
         self._begins_seconds = 0.0
         self._steps = Steps()
@@ -47,14 +47,14 @@ class Recording:
             self._steps.append(seconds, volts, amperes)
 
     def beginning_at(self, seconds: float) -> Recording:
-        """The same recording with its second 0 at `seconds` of the clock that it is played by."""
+        """The same recording with its second 0 at `seconds` of the clock that plays it."""
         moved = copy.copy(self)
-        moved._begins_seconds = seconds  # noqa: SLF001 - a copy of its own kind
+        moved._begins_seconds = seconds  # noqa: SLF001 - a copy of this class
         return moved
 
     @property
     def end_seconds(self) -> float:
-        """When the last row begins."""
+        """The time of the last row."""
         return self._begins_seconds + self._steps.seconds[-1]
 
     def segments(self, start_seconds: float, end_seconds: float) -> Iterator[Segment]:
@@ -62,7 +62,7 @@ class Recording:
         return self._steps.segments(start_seconds, end_seconds, self._begins_seconds)
 
     def integral(self, start_seconds: float, end_seconds: float) -> float:
-        """The energy in joules, volts x amperes x seconds, delivered from start to end: the ground truth."""
+        """The energy in joules, volts x amperes x seconds, delivered from start to end, exactly."""
         return self._joules_until(end_seconds) - self._joules_until(start_seconds)
 
     def _joules_until(self, seconds: float) -> float:
@@ -83,7 +83,7 @@ def read_recording(path: Path) -> Recording:
 
 
 class _Rows:
-    """The checked rows of a file; knows the line it is at, so that every complaint can name it."""
+    """The checked rows of a file. It keeps the line number, so that every error can name it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -119,7 +119,7 @@ class _Rows:
         self._line_number = 2
         blank_line_number = 0
         while (line := self._line(file)) is not None:
-            if not line:  # at the end it is what some programs leave there, anywhere else something is missing
+            if not line:  # some programs leave one at the end; anywhere else a row is missing
                 blank_line_number = blank_line_number or self._line_number
                 self._line_number += 1
                 continue
@@ -159,7 +159,7 @@ class _Rows:
 
     def _number(self, cell: str) -> float:
         try:
-            # Python's own spellings, 1_000 and digits of other scripts, are no numbers in a CSV file.
+            # Python also accepts 1_000 and digits of other scripts, which are not numbers in a CSV file.
             number = float(cell) if cell.isascii() and "_" not in cell else math.nan
         except ValueError:
             number = math.nan
@@ -172,5 +172,5 @@ class _Rows:
 
 
 def _shown(text: str) -> str:
-    """Text of a file as a message can hold it: on one line, not too long."""
+    """Text of a file for a message: on one line, and shortened."""
     return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "...")

@@ -16,7 +16,7 @@ from bench.processes import ROOT, run_for_cpu_seconds
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_FLOOR = ["-c", "import prometheus_client, tenacity, adafruit_ina260, adafruit_ina3221, adafruit_tca9548a"]
+_FLOOR = ["-c", "import prometheus_client, tenacity, adafruit_ina260, adafruit_tca9548a"]
 _BARE = ["-c", "pass"]
 
 

@@ -1,10 +1,15 @@
-"""docs/adding-a-chip.md: the chip that it shows how to add is added, and read on the simulator."""
+"""docs/adding-a-chip.md: its chip is added and read on the simulator, then the whole test suite runs with it."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
+import textwrap
+import venv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +29,15 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "adding-a-chip.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`(agent/\w+/\w+\.py)`:\n\n```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+INSERTIONS = re.findall(
+    r"^\d\. In `(.*?)`, above the line that starts with `(.*?)`, .*?:\n\n   ```\n(.*?)   ```$",
+    PAGE,
+    re.MULTILINE | re.DOTALL,
+)
 SENSOR, TWIN = "agent/chips/ina226.py", "agent/simulate/ina226.py"
+NOT_COPIED = shutil.ignore_patterns(
+    ".git", ".venv*", ".cache", ".*_cache", ".hypothesis", "__pycache__", "build", "dist"
+)
 
 DEVICE = """
 [[device]]
@@ -60,7 +73,7 @@ def bench_with(volts: float, amperes: float) -> Bench:
 
 @pytest.mark.usefixtures("added")
 @pytest.mark.parametrize("amperes", [0.5, -0.5])
-def test_the_chip_of_the_page_is_read_from_its_twin(amperes: float) -> None:
+def test_the_pages_chip_is_read_from_its_twin(amperes: float) -> None:
     bench = bench_with(12.0, amperes)
     bench.run_next()
     outcome = bench.run_next()["radio"]
@@ -70,7 +83,7 @@ def test_the_chip_of_the_page_is_read_from_its_twin(amperes: float) -> None:
 
 
 @pytest.mark.usefixtures("added")
-def test_the_chip_of_the_page_notices_that_it_lost_its_power() -> None:
+def test_the_pages_chip_notices_a_power_loss() -> None:
     bench = bench_with(12.0, 0.5)
     bench.run_next()
     assert isinstance(bench.run_next()["radio"], Reading)
@@ -81,7 +94,7 @@ def test_the_chip_of_the_page_notices_that_it_lost_its_power() -> None:
 
 
 @pytest.mark.usefixtures("added")
-def test_the_chip_of_the_page_refuses_more_than_its_range() -> None:
+def test_the_pages_chip_refuses_the_end_of_its_range() -> None:
     bench = bench_with(12.0, 2.0)
     bench.run_next()
     outcome = bench.run_next()["radio"]
@@ -90,7 +103,7 @@ def test_the_chip_of_the_page_refuses_more_than_its_range() -> None:
 
 
 @pytest.mark.parametrize("name", [SENSOR, TWIN])
-def test_the_files_of_the_page_follow_the_rules_of_the_house(name: str) -> None:
+def test_the_pages_files_pass_lint(name: str) -> None:
     for arguments in (["check"], ["format", "--check"]):
         checked = subprocess.run(
             [sys.executable, "-m", "ruff", *arguments, "--no-cache", "--stdin-filename", name, "-"],
@@ -101,3 +114,61 @@ def test_the_files_of_the_page_follow_the_rules_of_the_house(name: str) -> None:
             check=False,
         )
         assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def insert(project: Path, name: str, start: str, block: str) -> None:
+    """Do what a numbered step of the page says."""
+    file = project / name
+    text = file.read_text(encoding="utf-8")
+    assert len(re.findall(rf"^{re.escape(start)}", text, re.MULTILINE)) == 1, (name, start)
+    before, _, after = f"\n{text}".partition(f"\n{start}")
+    file.write_text(f"{before}\n{textwrap.dedent(block)}{start}{after}"[1:], encoding="utf-8")
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    """The files of this tree, and an environment with the packages of this one that imports the copy."""
+    for private in (folder, folder.parent):  # a test starts the program as another user
+        private.chmod(0o755)
+    project = folder / "wattpush"
+    shutil.copytree(PROJECT, project, ignore=NOT_COPIED)
+    if (PROJECT / ".cache").exists():  # servers that are not installed
+        (project / ".cache").symlink_to(PROJECT / ".cache")
+    venv.create(project / ".venv", symlinks=True)
+    binaries = project / ".venv" / "bin"
+    (site_packages,) = (project / ".venv" / "lib").glob("python*/site-packages")
+    (site_packages / "copy.pth").write_text(f"{project}\n{sysconfig.get_path('purelib')}\n", encoding="utf-8")
+    (binaries / "ruff").symlink_to(Path(sysconfig.get_path("scripts"), "ruff"))
+    (binaries / "mypy").write_text(f'#!/bin/sh\nexec {binaries}/python -m mypy "$@"\n', encoding="utf-8")
+    (binaries / "mypy").chmod(0o755)
+    return project
+
+
+def make(project: Path, target: str) -> None:
+    """Without the targets that install packages and servers. `make test` leaves out this test, which is long."""
+    run = subprocess.run(
+        ["make", "-o", "environment", "-o", "servers", target],
+        cwd=project,
+        env={
+            name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "PYTEST", "PYTHONPATH"))
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-20_000:]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_test_passes_after_every_step_of_the_page(tmp_path: Path) -> None:
+    project = copy_of_the_project(tmp_path)
+    for name, text in FILES.items():
+        assert not (project / name).exists()
+        (project / name).write_text(text, encoding="utf-8")
+    assert len(INSERTIONS) == 2
+    for name, start, block in INSERTIONS:
+        insert(project, name, start, block)
+    assert "`make generated` for the references and config.toml.example, then `make test`" in PAGE
+    make(project, "generated")
+    make(project, "test")

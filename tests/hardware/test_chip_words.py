@@ -1,4 +1,4 @@
-"""What the registers mean, against the datasheets: every word, every sign, and what is written to the chips."""
+"""Registers decoded against the datasheets: every word, every sign, and what is written to the chips."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from functools import cache
 from typing import TYPE_CHECKING
 
+import adafruit_ina260
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from agent.simulate.chips import AVERAGING_COUNTS, CONFIG, CONVERSION_MICROSECON
 from agent.simulate.rails import ConstantRail
 from agent.simulate.recordings import Recording
 from agent.simulate.world import build_world
-from tests.bench import Bench, ina260, ina3221, mux, settings_of
+from tests.bench import Bench, failure, ina260, ina3221, mux, settings_of
 
 if TYPE_CHECKING:
     from agent import chips
@@ -161,6 +162,13 @@ def test_the_reset_bit_is_never_written_and_nothing_is_printed(capfd: pytest.Cap
     assert len(configurations) >= 4
     assert not any(word & RESET for word in configurations)
     assert capfd.readouterr() == ("", "")
+
+
+def test_adafruits_own_constructor_identifies_an_ina260(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adafruit_ina260.INA260, "INA260_ID", 0x123)
+    bench = Bench.of(ina260("cpu", "bus = 1"))
+    message = "not an INA260 at 0x40 on /dev/i2c-1: Failed to find INA260 ID, read 551 while expected 291"
+    assert failure(bench.run()["cpu"]).startswith(message)
 
 
 @pytest.mark.parametrize("numbers", [(1,), (2,), (3,), (1, 3), (1, 2, 3)])

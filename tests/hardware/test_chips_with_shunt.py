@@ -49,7 +49,7 @@ def words_of_20_bits() -> Iterator[int]:
 # Words
 
 
-def test_every_voltage_word_of_an_ina219_is_4_millivolts_a_step_whatever_its_flags_or_refused_from_32_volts() -> None:
+def test_every_ina219_voltage_word_decodes_or_reaches_32_volts() -> None:
     chip = chip_of("ina219")
     for word in range(0x10000):
         millivolts = (word >> 3) * 4
@@ -61,7 +61,7 @@ def test_every_voltage_word_of_an_ina219_is_4_millivolts_a_step_whatever_its_fla
 
 
 @pytest.mark.parametrize("shunt_ohms", SHUNTS_OHMS)
-def test_every_shunt_word_of_an_ina219_is_10_microvolts_a_step_signed_and_refused_from_320_millivolts(
+def test_every_ina219_shunt_word_decodes_or_ends_the_range(
     shunt_ohms: float,
 ) -> None:
     chip = chip_of("ina219", shunt_ohms)
@@ -75,7 +75,7 @@ def test_every_shunt_word_of_an_ina219_is_10_microvolts_a_step_signed_and_refuse
 
 
 @pytest.mark.parametrize("name", ["ina237", "ina238"])
-def test_every_voltage_word_of_an_ina237_is_3125_microvolts_a_step_or_refused_beyond_85_volts(name: str) -> None:
+def test_every_ina237_voltage_word_decodes_or_exceeds_85_volts(name: str) -> None:
     chip = chip_of(name)
     for word in range(0x10000):
         microvolts = word * 3125
@@ -88,9 +88,7 @@ def test_every_voltage_word_of_an_ina237_is_3125_microvolts_a_step_or_refused_be
 
 @pytest.mark.parametrize("name", ["ina237", "ina238"])
 @pytest.mark.parametrize("shunt_ohms", SHUNTS_OHMS)
-def test_every_shunt_word_of_an_ina237_is_5_microvolts_a_step_signed_and_refused_at_its_ends(
-    name: str, shunt_ohms: float
-) -> None:
+def test_every_ina237_shunt_word_decodes_or_ends_the_range(name: str, shunt_ohms: float) -> None:
     chip = chip_of(name, shunt_ohms)
     for word in range(0x10000):
         if word in (0x7FFF, 0x8000):
@@ -100,7 +98,7 @@ def test_every_shunt_word_of_an_ina237_is_5_microvolts_a_step_signed_and_refused
             assert math.isclose(measured.amperes, of_two_complement(word, 16) * 5 / 1e6 / shunt_ohms, rel_tol=1e-12)
 
 
-def test_every_voltage_word_of_an_ina228_is_195_3125_microvolts_a_step_or_refused_beyond_85_volts() -> None:
+def test_every_ina228_voltage_word_decodes_or_exceeds_85_volts() -> None:
     chip = chip_of("ina228")
     for word in words_of_20_bits():
         nanovolts = (word >> 4) * 1953125 / 10
@@ -112,7 +110,7 @@ def test_every_voltage_word_of_an_ina228_is_195_3125_microvolts_a_step_or_refuse
 
 
 @pytest.mark.parametrize("shunt_ohms", SHUNTS_OHMS)
-def test_every_shunt_word_of_an_ina228_is_312_5_nanovolts_a_step_signed_and_refused_at_its_ends(
+def test_every_ina228_shunt_word_decodes_or_ends_the_range(
     shunt_ohms: float,
 ) -> None:
     chip = chip_of("ina228", shunt_ohms)
@@ -127,7 +125,7 @@ def test_every_shunt_word_of_an_ina228_is_312_5_nanovolts_a_step_signed_and_refu
 
 
 @given(st.integers(0, 0xFFFFFF), st.integers(0, 0xFFFFFF))
-def test_the_four_bits_right_of_a_value_of_an_ina228_change_nothing(voltage_word: int, shunt_word: int) -> None:
+def test_padding_bits_of_an_ina228_change_nothing(voltage_word: int, shunt_word: int) -> None:
     chip = chip_of("ina228")
     clean = (voltage_word & 0xFFFFF0, shunt_word & 0xFFFFF0)
     refused = refusal_of(chip, (voltage_word, shunt_word))
@@ -137,7 +135,7 @@ def test_the_four_bits_right_of_a_value_of_an_ina228_change_nothing(voltage_word
 
 
 @pytest.mark.parametrize("shunt_ohms", SHUNTS_OHMS)
-def test_the_calibration_of_power_on_fits_any_shunt_and_gives_the_steps_of_energy_and_charge(shunt_ohms: float) -> None:
+def test_the_power_on_calibration_fits_any_shunt(shunt_ohms: float) -> None:
     """Section 8.1.2 of the INA228's datasheet, the other way round than the program does it."""
     chip = chip_of("ina228", shunt_ohms)
     shunt_calibration = chip.configuration[1].written
@@ -154,7 +152,7 @@ def test_the_calibration_of_power_on_fits_any_shunt_and_gives_the_steps_of_energ
 
 @pytest.mark.parametrize("name", SHORTEST)
 @pytest.mark.parametrize("amperes", [-1.5, -0.02, 0.0, 0.02, 1.5])
-def test_what_is_on_the_rail_is_read_signed_and_exact(name: str, amperes: float) -> None:
+def test_a_rail_is_read_signed_and_exact(name: str, amperes: float) -> None:
     bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
     rail = bench.rails["cpu"]
     assert isinstance(rail, ConstantRail)
@@ -177,9 +175,7 @@ def test_80_volts_are_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHORTEST)
-def test_nothing_is_reset_and_nothing_is_written_but_the_configuration(
-    name: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_only_configuration_and_canary_bit_are_written(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
     log: list[Transaction] = []
     bench.wire.log = log
@@ -195,7 +191,7 @@ def test_nothing_is_reset_and_nothing_is_written_but_the_configuration(
 
 
 @pytest.mark.parametrize("name", SHORTEST)
-def test_a_chip_that_an_earlier_run_set_up_is_read_at_once_and_not_written_to(name: str) -> None:
+def test_a_chip_configured_by_an_earlier_run_is_read_without_writing(name: str) -> None:
     bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
     bench.run_until_read()
     bench.sweep = bench.new_sweep()
@@ -207,9 +203,7 @@ def test_a_chip_that_an_earlier_run_set_up_is_read_at_once_and_not_written_to(na
 
 @pytest.mark.parametrize("name", FAMILY)
 @pytest.mark.parametrize("written", [b"\x00\x00\x10", b"\x02\x08\x00", b"\x01\xb3\x69"])
-def test_another_range_calibration_or_mode_is_a_failure_within_a_minute_and_then_ours_again(
-    name: str, written: bytes
-) -> None:
+def test_a_foreign_configuration_fails_within_a_minute_then_is_replaced(name: str, written: bytes) -> None:
     bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
     bench.run_until_read()
     ours = {pointer: bench.chip("cpu")._words[pointer] for pointer in (0, 1, 2)}
@@ -228,7 +222,7 @@ def test_another_range_calibration_or_mode_is_a_failure_within_a_minute_and_then
     assert power_losses([bench.run_next()], "cpu") == 0
 
 
-def test_what_somebody_writes_to_an_ina219_is_noticed_in_the_next_sweep() -> None:
+def test_a_foreign_write_to_an_ina219_fails_the_next_sweep() -> None:
     bench = Bench.of(with_shunt("ina219", "cpu", "bus = 1"))
     bench.run_until_read()
     bench.chip("cpu").write(b"\x00\x39\x9e")
@@ -236,7 +230,7 @@ def test_what_somebody_writes_to_an_ina219_is_noticed_in_the_next_sweep() -> Non
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_a_chip_of_the_family_that_stops_converting_is_configured_anew(name: str) -> None:
+def test_a_chip_that_stops_converting_is_configured_again(name: str) -> None:
     bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
     bench.run_until_read()
     bench.chip("cpu")._finished = 10**9
@@ -245,7 +239,7 @@ def test_a_chip_of_the_family_that_stops_converting_is_configured_anew(name: str
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_a_result_that_was_read_before_is_said_not_to_be_new(name: str) -> None:
+def test_a_result_read_twice_is_not_new(name: str) -> None:
     """The accumulators of an INA228 have risen since; the result is the same all the same."""
     slow = 'averaging = { count = 1024, voltage = "50us", current = "2.074ms" }'
     bench = Bench.of(with_shunt(name, "cpu", "bus = 1", more=slow))  # 2.17 s a result
@@ -263,7 +257,7 @@ class BusyMachine(HandClock):
         return super().monotonic()
 
 
-def test_a_chip_just_configured_is_said_to_be_so_even_if_its_result_is_there_at_once() -> None:
+def test_a_newly_configured_chip_reports_converting_even_with_an_instant_result() -> None:
     """The account goes by it: what an INA228 added up before may have been measured in other steps."""
     bench = Bench(settings_of(with_shunt("ina228", "cpu", "bus = 1")), BusyMachine())
     kinds = [type(bench.run()["cpu"]) for _ in range(3)]
@@ -281,7 +275,7 @@ ALL = {
 
 @pytest.mark.parametrize("configured", SHORTEST)
 @pytest.mark.parametrize("wired", ALL)
-def test_any_other_power_monitor_is_refused_and_never_written_to(configured: str, wired: str) -> None:
+def test_another_power_monitor_is_refused_and_never_written_to(configured: str, wired: str) -> None:
     if wired == configured:
         pytest.skip("the right one")
     bench = Bench.of(ALL[configured])
@@ -292,7 +286,7 @@ def test_any_other_power_monitor_is_refused_and_never_written_to(configured: str
     assert not any(len(m.data) > 1 for t in bench.wire.log for m in t.messages if not m.is_read)
 
 
-def test_an_ina3221_whose_first_input_is_off_is_no_ina219() -> None:
+def test_an_ina3221_without_its_first_input_is_no_ina219() -> None:
     bench = Bench.of(ALL["ina219"])
     wired = Bench.of(ALL["ina3221"])
     wired.run_until_read()
@@ -301,7 +295,7 @@ def test_an_ina3221_whose_first_input_is_off_is_no_ina219() -> None:
     assert "says that it is an INA3221" in failure(bench.run()["cpu"])
 
 
-def test_nothing_at_the_address_is_said_to_be_nothing() -> None:
+def test_an_empty_address_is_reported_as_a_missing_chip() -> None:
     for name in SHORTEST:
         bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
         bench.chip("cpu").unplug()
@@ -313,7 +307,7 @@ def test_nothing_at_the_address_is_said_to_be_nothing() -> None:
 
 
 @given(name=st.sampled_from(list(SHORTEST)), sample_interval_seconds=st.floats(0.01, 60.0))
-def test_auto_covers_the_sample_interval_or_as_much_as_the_chip_can(name: str, sample_interval_seconds: float) -> None:
+def test_auto_covers_the_interval_or_the_chips_maximum(name: str, sample_interval_seconds: float) -> None:
     chip = chip_of(name, sample_interval_seconds=sample_interval_seconds)
     word = chip.configuration[-1].written
     if name == "ina219":

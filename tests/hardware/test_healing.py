@@ -765,10 +765,10 @@ def test_a_run_sets_the_canary_bit_after_an_observer_configured(text: str) -> No
 def test_a_driver_that_cannot_be_imported_fails_only_its_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     from agent.chips import ina3221 as module
 
-    def stumble() -> object:
+    def stumble(*_: object) -> object:
         raise ImportError("No module named 'gpiod'")
 
-    monkeypatch.setattr(module, "_driver", stumble)
+    monkeypatch.setattr(module.Chip, "open_device", stumble)
     bench = Bench.of(NODE)
     bench.run()
     outcomes = bench.run_next()

@@ -58,12 +58,12 @@ def test_an_input_is_found_by_its_number(orin: Path) -> None:
     assert chip(orin, input=3).read() == Measurement(19.048, 0.312)
 
 
-def test_an_input_is_found_on_the_second_of_two_chips_with_one_name(orin: Path) -> None:
+def test_an_input_is_found_on_the_second_chip_of_one_name(orin: Path) -> None:
     write(orin / "hwmon2", "ina3221", {1: ("VDDQ", 5000, 100)})
     assert chip(orin, label="VDDQ").read() == Measurement(5.0, 0.1)
 
 
-def test_inputs_that_a_name_does_not_tell_apart_are_refused_with_both_places_and_read_by_folder_and_input(
+def test_ambiguous_inputs_are_refused_with_both_places(
     orin: Path,
 ) -> None:
     """As on an AGX Orin: two chips of one name, and two inputs labelled NC on one of them."""
@@ -77,9 +77,7 @@ def test_inputs_that_a_name_does_not_tell_apart_are_refused_with_both_places_and
 
 
 @pytest.mark.parametrize("folder", ["hwmon4", "1-0040", "1-0040/hwmon/hwmon9"])
-def test_an_input_is_found_by_a_folder_that_of_the_chip_included_whose_hwmon_number_changes(
-    tmp_path: Path, folder: str
-) -> None:
+def test_an_input_is_found_by_its_chip_or_hwmon_folder(tmp_path: Path, folder: str) -> None:
     write(tmp_path / "hwmon4", "ina226", {1: (None, 12000, 1500)})
     (tmp_path / "1-0040").mkdir()
     write(tmp_path / "1-0040/hwmon/hwmon9", "ina226", {1: (None, 12000, 1500)})
@@ -87,7 +85,7 @@ def test_an_input_is_found_by_a_folder_that_of_the_chip_included_whose_hwmon_num
     assert found.read() == Measurement(12.0, 1.5)
 
 
-def test_a_hwmon_number_that_changes_costs_one_reading(orin: Path) -> None:
+def test_a_changed_hwmon_number_costs_one_reading(orin: Path) -> None:
     monitor = chip(orin, label="VDD_IN")
     monitor.read()
     (orin / "hwmon1").rename(orin / "hwmon5")
@@ -110,20 +108,22 @@ def test_a_hwmon_number_that_changes_costs_one_reading(orin: Path) -> None:
         ("/sys/no/such", {"input": 1}, r"^hwmon /sys/no/such: no such folder; is its kernel driver loaded\?$"),
     ],
 )
-def test_what_is_not_there_is_said_with_what_is(orin: Path, sensor: str, keys: dict[str, object], message: str) -> None:
+def test_a_missing_input_is_reported_with_those_present(
+    orin: Path, sensor: str, keys: dict[str, object], message: str
+) -> None:
     with pytest.raises(SensorError, match=message):
         chip(orin, sensor, **keys).read()
 
 
 @pytest.mark.parametrize("content", ["", "abc\n", "1.5\n", "\N{SUPERSCRIPT TWO}\n"])
-def test_a_file_that_holds_no_number_is_a_failure_that_names_it(orin: Path, content: str) -> None:
+def test_a_file_without_a_number_is_named_in_the_error(orin: Path, content: str) -> None:
     (orin / "hwmon1/curr1_input").write_text(content)
     with pytest.raises(SensorError, match="hwmon1/curr1_input"):
         chip(orin, label="VDD_IN").read()
 
 
-def test_a_file_that_may_not_be_read_says_which(orin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Permissions do not bind root, whom tests may run as: the refusal is put where the kernel would put it.
+def test_an_unreadable_file_is_named_in_the_error(orin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Permissions do not bind root, and tests may run as root: so the read itself raises what the kernel would.
     from pathlib import Path as AnyPath
 
     read_text = AnyPath.read_text
@@ -138,7 +138,7 @@ def test_a_file_that_may_not_be_read_says_which(orin: Path, monkeypatch: pytest.
         chip(orin, label="VDD_IN").read()
 
 
-def test_a_chip_of_the_kernel_fails_and_heals_like_any_other_and_harms_no_other(orin: Path) -> None:
+def test_a_failing_kernel_chip_recovers_and_affects_no_other(orin: Path) -> None:
     text = "".join(
         f'[[device]]\nname = "{name}"\nchip = "hwmon"\nsensor = "ina3221"\nlabel = "{label}"\n'
         for name, label in (("module", "VDD_IN"), ("soc", "VDD_SOC"))
@@ -188,7 +188,7 @@ def legacy_chip(drivers: Path, sensor: str = "ina3221x", **keys: Any) -> hwmon.C
     return hwmon.Chip(device, drivers / "no hwmon", drivers)
 
 
-def test_an_input_of_the_older_driver_is_found_by_its_label_or_its_number_counted_from_one(nano: Path) -> None:
+def test_an_ina3221x_input_is_found_by_label_or_number(nano: Path) -> None:
     assert legacy_chip(nano, label="POM_5V_IN").read() == Measurement(5.088, 0.412)
     assert legacy_chip(nano, label="POM_5V_CPU").read() == Measurement(5.072, -0.008)
     assert legacy_chip(nano, label="VDDRQ").read() == Measurement(19.0, 0.1)
@@ -196,19 +196,19 @@ def test_an_input_of_the_older_driver_is_found_by_its_label_or_its_number_counte
     assert legacy_chip(nano, str(nano / "ina3221x/6-0040/iio:device0"), input=1).read() == Measurement(5.088, 0.412)
 
 
-def test_a_newer_kernel_whose_driver_is_named_so_and_shows_itself_under_hwmon_is_read_as_well(tmp_path: Path) -> None:
+def test_an_ina3221x_driver_under_hwmon_is_read_too(tmp_path: Path) -> None:
     write(tmp_path / "ina3221x/1-0040/hwmon/hwmon3", "other", {1: ("VDD_IN", 5000, 100)})
     assert legacy_chip(tmp_path, label="VDD_IN").read() == Measurement(5.0, 0.1)
 
 
-def test_what_the_older_driver_has_not_is_said_with_what_it_has(nano: Path) -> None:
+def test_a_missing_ina3221x_input_is_reported_with_those_present(nano: Path) -> None:
     with pytest.raises(SensorError, match=r'"POM" \(labels there: POM_5V_CPU, POM_5V_GPU, POM_5V_IN, VDDRQ\)$'):
         legacy_chip(nano, label="POM").read()
     with pytest.raises(SensorError, match=r"^no hwmon chip is named ina3221 "):
         legacy_chip(nano, "ina3221", input=1).read()
 
 
-def test_a_scan_finds_the_inputs_of_the_older_driver_with_the_folder_that_stays(nano: Path) -> None:
+def test_a_scan_finds_ina3221x_inputs_by_their_stable_folder(nano: Path) -> None:
     found = hwmon.power_inputs(nano / "no hwmon", nano)
     assert [(one.name, one.folder.name, one.number, one.label) for one in found] == [
         ("ina3221x", "1-0041", 1, "VDDRQ"),
@@ -218,7 +218,7 @@ def test_a_scan_finds_the_inputs_of_the_older_driver_with_the_folder_that_stays(
     ]
 
 
-def test_the_simulated_older_driver_is_read_like_the_real_one(tmp_path: Path) -> None:
+def test_a_simulated_ina3221x_is_read_like_the_real_one(tmp_path: Path) -> None:
     clock = HandClock()
     device = Device("module", "hwmon", sensor="ina3221x", label="POM_5V_IN")
     other = Device("gpu", "hwmon", sensor="ina3221x", input=1)

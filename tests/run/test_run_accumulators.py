@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.chips import Accumulated
+from agent.chips import HardwareCounters
 from agent.energy.accumulators import flow_between
 from agent.energy.counters import LastReading, Saved
 from agent.energy.meter import DeviceAccount
@@ -35,8 +35,8 @@ MOST_AMPERES = 0.16384 / SHUNT_OHMS
 RANGE = 1 << 40
 
 
-def accumulated(joules: float, coulombs: float) -> Accumulated:
-    return Accumulated(
+def accumulated(joules: float, coulombs: float) -> HardwareCounters:
+    return HardwareCounters(
         round(joules / JOULES) % RANGE,
         round(coulombs / COULOMBS) % RANGE,
         JOULES,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agent.i2c.bus import Bus
 from agent.scan import scan_bus
 from tests.bench import Bench, ina260, ina3221, mux
-from tests.scan.parts import INA226, Foreign, IdChip
+from tests.scan.parts import INA3221, Foreign, IdChip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,10 +51,10 @@ class ScannedNode:
         self.wire.log = self.log
 
     def add_strangers(self) -> None:
-        """Add an EEPROM on the trunk, an INA226 behind a mux, and a chip that the kernel owns."""
+        """Add an EEPROM, an INA3221 at an address that none can have, and a chip that the kernel owns."""
         self.wire.attach(Foreign(EEPROM))
         self.wire.attach(Foreign(KERNELS))
-        self.bench.world.muxes["m1"].attach(2, IdChip(OTHER, INA226))
+        self.bench.world.muxes["m1"].attach(2, IdChip(OTHER, INA3221))
 
     def scan(self, hidden: Iterable[int] = (), progress: Progress = lambda *_: None) -> BusScan:
         """Scan, and check that every mux is closed and every lock free afterwards."""

@@ -24,7 +24,7 @@ from tests.bench import distinct_rails, settings_of
 from tests.reliability.remote_wire import WireServer
 from tests.run.running import LONG_SECONDS, PROJECT, groups_of
 from tests.scan.node import EEPROM, KERNELS, NODE, OTHER, messages_to, sysfs_of
-from tests.scan.parts import INA226, Foreign, IdChip
+from tests.scan.parts import INA3221, Foreign, IdChip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ class Machine:
         self.wire.log = self.log
         self.wire.attach(Foreign(EEPROM))
         self.wire.attach(Foreign(KERNELS))
-        self.world.muxes["m1"].attach(2, IdChip(OTHER, INA226))
+        self.world.muxes["m1"].attach(2, IdChip(OTHER, INA3221))
         sysfs_of(folder / "sys", {(1, KERNELS): "ina3221"})
         self.server = WireServer(self.wire, folder)
 
@@ -111,7 +111,7 @@ def test_scan_check_and_once_push_every_chip_found(machine: Machine, pushgateway
 def test_toml_comments_on_what_is_invisible_on_a_bus(machine: Machine) -> None:
     text = machine.run("scan", "--toml").stdout
     assert parse(text, chips.options(), default_hostname="node", environ={"HOME": "/nowhere"}).devices
-    assert "# INA226 at 0x44 behind mux m1 (0x71 on /dev/i2c-1) channel 2: wattpush does not read it." in text
+    assert "# INA3221 at 0x44 behind mux m1 (0x71 on /dev/i2c-1) channel 2: wattpush does not read it." in text
     assert text.count("shunt_ohms = 0.1   # look it up on the board: 0.1 is common, Adafruit's board has 0.05,") == 3
     assert "# Now 2.000 V, 0.0600 A." in text
 
@@ -126,7 +126,7 @@ def test_the_table_in_a_pipe_is_plain_and_80_columns_wide(machine: Machine) -> N
         ["trunk", "0x43", "ina3221", "kernel"],
         ["trunk", "0x50", "unknown"],
         ["m0 ch 6", "0x72", "TCA9548A = m2", "yes"],
-        ["m1 ch 2", "0x44", "INA226, not read by wattpush", "yes"],
+        ["m1 ch 2", "0x44", "INA3221, not read by wattpush", "yes"],
         ["m2 ch 3", "0x40", "INA260", "yes", "3.600", "0.2200", "0.792"],
         ["m0 ch 4", "0x41", "INA3221 input 1", "yes", "2.400", "0.1000*", "0.240*"],
     ):

@@ -63,7 +63,7 @@ def test_a_scan_finds_every_part_and_writes_to_no_chip(tmp_path: Path) -> None:
         f"INA3221 0x41 {m0} 4",
         f"INA260 0x40 {m1} 0",
         f"INA260 0x45 {m1} 0",
-        f"INA226 0x44 {m1} 2",
+        f"INA3221 0x44 {m1} 2",
         f"INA260 0x40 {m1} 7",
         f"INA260 0x40 behind mux m2 (0x72 {m0} 6) channel 3",
     ]

@@ -56,7 +56,7 @@ def test_power_on_values_are_those_of_the_datasheets(ina260: SimulatedINA260, in
     assert (read(ina3221, 0xFE), read(ina3221, 0xFF)) == (0x5449, 0x3220)
 
 
-def test_the_pointer_stays_and_reading_on_gives_ones(ina260: SimulatedINA260) -> None:
+def test_reading_past_a_register_gives_ones(ina260: SimulatedINA260) -> None:
     ina260.write(b"\xff")
     assert ina260.read(2) == ina260.read(2) == b"\x22\x70"
     assert ina260.read(1) == b"\x22"
@@ -113,7 +113,7 @@ def test_the_reset_bit_restores_everything_and_clears_itself(ina260: SimulatedIN
         ((7, 7, 7), 1024 * 2 * 8244),
     ],
 )
-def test_the_first_result_comes_after_just_averages_times_conversion_times(
+def test_the_first_result_comes_after_averages_times_conversion_time(
     ina260: SimulatedINA260, clock: HandClock, codes: tuple[int, int, int], microseconds: int
 ) -> None:
     clock.advance(12345.678901)
@@ -125,7 +125,7 @@ def test_the_first_result_comes_after_just_averages_times_conversion_times(
     assert (read(ina260, 0x06), read(ina260, 0x02)) == (1 << 3, 4000)
 
 
-def test_a_configuration_write_keeps_old_results_until_a_new_conversion_is_done(
+def test_a_configuration_write_keeps_results_until_the_next_conversion(
     ina260: SimulatedINA260, rail: ConstantRail, clock: HandClock
 ) -> None:
     clock.advance(0.0022)
@@ -137,9 +137,7 @@ def test_a_configuration_write_keeps_old_results_until_a_new_conversion_is_done(
     assert read(ina260, 0x02) == 9600
 
 
-def test_the_ready_flag_is_cleared_by_reading_it_and_by_a_configuration_write(
-    ina260: SimulatedINA260, clock: HandClock
-) -> None:
+def test_reading_and_configuring_clear_the_ready_flag(ina260: SimulatedINA260, clock: HandClock) -> None:
     clock.advance(0.0022)
     assert read(ina260, 0x06) == 8
     assert read(ina260, 0x06) == 0
@@ -158,7 +156,7 @@ def test_reading_results_leaves_the_ready_flag(ina260: SimulatedINA260, clock: H
     assert read(ina260, 0x06) == 8
 
 
-def test_powering_down_keeps_results_and_flag_and_measures_no_more(
+def test_a_powered_down_chip_keeps_its_last_results(
     ina260: SimulatedINA260, rail: ConstantRail, clock: HandClock
 ) -> None:
     clock.advance(0.0022)
@@ -168,7 +166,7 @@ def test_powering_down_keeps_results_and_flag_and_measures_no_more(
     assert (read(ina260, 0x02), read(ina260, 0x06)) == (4000, 8)
 
 
-def test_triggered_mode_measures_once_for_each_configuration_write(
+def test_triggered_mode_measures_once_per_configuration_write(
     ina260: SimulatedINA260, rail: ConstantRail, clock: HandClock
 ) -> None:
     write(ina260, CONFIG, config(mode=TRIGGERED))
@@ -182,7 +180,7 @@ def test_triggered_mode_measures_once_for_each_configuration_write(
 
 
 @pytest.mark.parametrize(("mode", "measured"), [(5, [800, 0]), (6, [0, 4000])])
-def test_a_mode_for_one_quantity_leaves_the_other_alone_and_takes_half_the_time(
+def test_a_mode_for_one_quantity_takes_half_the_time(
     ina260: SimulatedINA260, clock: HandClock, mode: int, measured: list[int]
 ) -> None:
     write(ina260, CONFIG, config(mode=mode))
@@ -202,7 +200,7 @@ def test_a_mode_for_one_quantity_leaves_the_other_alone_and_takes_half_the_time(
         ((36.0, 15.0), [12000, 28800, 54000]),
     ],
 )
-def test_the_ina260_rounds_to_its_steps_and_stops_at_the_ends_of_its_registers(
+def test_the_ina260_rounds_and_saturates(
     ina260: SimulatedINA260, rail: ConstantRail, clock: HandClock, volts_amperes: tuple[float, float], words: list[int]
 ) -> None:
     rail.volts, rail.amperes = volts_amperes
@@ -210,9 +208,7 @@ def test_the_ina260_rounds_to_its_steps_and_stops_at_the_ends_of_its_registers(
     assert [read(ina260, register) for register in (1, 2, 3)] == words
 
 
-def test_a_power_beyond_its_register_raises_the_overflow_flag(
-    ina260: SimulatedINA260, rail: ConstantRail, clock: HandClock
-) -> None:
+def test_excess_power_sets_the_overflow_flag(ina260: SimulatedINA260, rail: ConstantRail, clock: HandClock) -> None:
     rail.volts, rail.amperes = 36.0, 30.0
     clock.advance(0.0022)
     assert read(ina260, 0x06) == 8 | 4
@@ -221,7 +217,7 @@ def test_a_power_beyond_its_register_raises_the_overflow_flag(
     assert read(ina260, 0x06) == 8
 
 
-def test_the_ina3221_measures_its_inputs_left_aligned_and_signed(ina3221: SimulatedINA3221, clock: HandClock) -> None:
+def test_the_ina3221_results_are_left_aligned_and_signed(ina3221: SimulatedINA3221, clock: HandClock) -> None:
     clock.advance(3 * 0.0022)
     assert [read(ina3221, register) for register in range(1, 7)] == [
         *(2500 << 3, 625 << 3),
@@ -234,7 +230,7 @@ def test_the_ina3221_measures_its_inputs_left_aligned_and_signed(ina3221: Simula
     ("volts_amperes", "words"),
     [((100.0, 100.0), [0x7FF8, 0x7FF8]), ((-1.0, -100.0), [0x8000, 0]), ((26.0, -0.0004), [0xFFF8, 3250 << 3])],
 )
-def test_the_ina3221_stops_at_the_ends_of_its_registers(
+def test_the_ina3221_saturates(
     ina3221: SimulatedINA3221,
     rail: ConstantRail,
     clock: HandClock,
@@ -246,7 +242,7 @@ def test_the_ina3221_stops_at_the_ends_of_its_registers(
     assert [read(ina3221, 1), read(ina3221, 2)] == words
 
 
-def test_the_ina3221_takes_longer_the_more_inputs_are_enabled(ina3221: SimulatedINA3221, clock: HandClock) -> None:
+def test_each_enabled_ina3221_input_takes_its_time(ina3221: SimulatedINA3221, clock: HandClock) -> None:
     for enabled, inputs in ((0x1000, 1), (0x5000, 2), (0x7000, 3)):
         write(ina3221, CONFIG, config(averaging=1, upper=enabled))
         clock.advance(inputs * 4 * 0.0022 - 1e-6)
@@ -258,7 +254,7 @@ def test_the_ina3221_takes_longer_the_more_inputs_are_enabled(ina3221: Simulated
     assert read(ina3221, 0x0F) == 0x0002
 
 
-def test_an_input_that_is_switched_off_keeps_its_last_result(
+def test_a_disabled_input_keeps_its_last_result(
     ina3221: SimulatedINA3221, rail: ConstantRail, clock: HandClock
 ) -> None:
     clock.advance(0.0066)
@@ -268,7 +264,7 @@ def test_an_input_that_is_switched_off_keeps_its_last_result(
     assert read(ina3221, 0x02) == 625 << 3
 
 
-def test_the_ina3221_adds_up_the_shunts_that_were_selected(ina3221: SimulatedINA3221, clock: HandClock) -> None:
+def test_the_ina3221_sums_the_selected_shunts(ina3221: SimulatedINA3221, clock: HandClock) -> None:
     write(ina3221, 0x0F, 0x5000)  # inputs 1 and 3
     clock.advance(0.0066)
     assert read(ina3221, 0x0D) == (2500 - 1000) << 1
@@ -292,7 +288,7 @@ def test_averaging_catches_a_burst_that_a_snapshot_misses(
     assert read(ina260, 0x01) == 800
 
 
-def test_a_burst_while_the_converter_looks_at_the_other_quantity_is_not_seen(
+def test_a_burst_during_the_other_quantitys_conversion_is_missed(
     ina260: SimulatedINA260, rail: ConstantRail, clock: HandClock
 ) -> None:
     write(ina260, CONFIG, config(averaging=1, voltage=7, current=7))
@@ -304,16 +300,14 @@ def test_a_burst_while_the_converter_looks_at_the_other_quantity_is_not_seen(
     assert (read(ina260, 0x01), read(ina260, 0x02)) == (800, round((5.0 + 1.0 / 4) / 1.25e-3))
 
 
-def test_the_inputs_of_an_ina3221_are_looked_at_in_turn(clock: HandClock) -> None:
+def test_the_ina3221_converts_its_inputs_in_turn(clock: HandClock) -> None:
     burst = Recording([(0.0, 5.0, 0.0), (0.0022, 5.0, 1.0), (0.0033, 5.0, 0.0)])
     chip = SimulatedINA3221(0x40, {number: Input(burst, 0.1) for number in (1, 2, 3)}, clock)
     clock.advance(0.0066)
     assert [read(chip, register) for register in (1, 3, 5)] == [0, 2500 << 3, 0]
 
 
-def test_a_power_loss_gives_zeros_until_the_first_conversion_and_forgets_the_configuration(
-    ina260: SimulatedINA260, clock: HandClock
-) -> None:
+def test_a_power_loss_restores_power_on_values_and_zero_results(ina260: SimulatedINA260, clock: HandClock) -> None:
     write(ina260, CONFIG, config(averaging=3))
     clock.advance(1.0)
     ina260.power_loss()
@@ -335,7 +329,7 @@ def test_a_power_loss_gives_zeros_until_the_first_conversion_and_forgets_the_con
     offset=st.floats(0.0, 2.0),
     count=st.integers(1, 20),
 )
-def test_the_mean_over_a_comb_equals_looking_at_every_tooth(
+def test_the_closed_form_mean_equals_sampling_each_conversion(
     values: list[tuple[float, int]], tooth: float, gap: float, offset: float, count: int
 ) -> None:
     ends = [sum(length for length, _ in values[: i + 1]) for i in range(len(values))]

@@ -38,7 +38,7 @@ def joules_of(rail: Rail, start: float, end: float) -> float:
     return sum((s.end - s.start) * s.volts * s.amperes for s in rail.segments(start, end))
 
 
-def test_what_is_set_on_a_constant_rail_holds_from_that_moment_on(clock: HandClock) -> None:
+def test_a_constant_rail_changes_from_now_on(clock: HandClock) -> None:
     rail = ConstantRail(5.0, 1.0, clock)
     clock.advance(1.0)
     rail.amperes = 2.0
@@ -53,7 +53,7 @@ def test_what_is_set_on_a_constant_rail_holds_from_that_moment_on(clock: HandClo
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.0, 10.0), (0.25, 0.26), (7.0, 8.0), (86_399.5, 86_401.5), (-1.5, 0.5)])
-def test_a_load_covers_any_range_without_gap(start: float, end: float) -> None:
+def test_a_load_covers_any_range_without_gaps(start: float, end: float) -> None:
     assert_covers(list(LoadRail("cpu").segments(start, end)), start, end)
 
 
@@ -69,7 +69,7 @@ def test_a_load_looks_like_a_small_computer() -> None:
     assert 0.4 < max(lengths) < 0.51
 
 
-def test_a_load_is_the_same_at_every_look_and_another_for_another_name() -> None:
+def test_a_load_is_reproducible_by_name() -> None:
     cpu = LoadRail("cpu")
     once = list(cpu.segments(1000.0, 1010.0))
     list(cpu.segments(0.0, 200.0))
@@ -79,7 +79,7 @@ def test_a_load_is_the_same_at_every_look_and_another_for_another_name() -> None
     assert values_at(cpu, once[3].start) == (once[3].volts, once[3].amperes)
 
 
-def test_a_recording_holds_each_value_to_the_next_row_and_the_last_for_ever(tmp_path: Path) -> None:
+def test_a_recording_holds_each_value_until_the_next_row(tmp_path: Path) -> None:
     file = tmp_path / "rail.csv"
     file.write_bytes(GOOD)
     recording = read_recording(file)
@@ -94,7 +94,7 @@ def test_a_recording_holds_each_value_to_the_next_row_and_the_last_for_ever(tmp_
     assert recording.integral(0.0, 2.0) == pytest.approx(2.5 + 5.1 + 2.6)
 
 
-def test_a_compressed_recording_with_windows_line_ends_is_the_same(tmp_path: Path) -> None:
+def test_compression_and_windows_line_ends_change_nothing(tmp_path: Path) -> None:
     file = tmp_path / "rail.csv.gz"
     file.write_bytes(gzip.compress(GOOD.replace(b"\n", b"\r\n")))
     assert list(read_recording(file).segments(0.75, 1.5)) == [
@@ -103,7 +103,7 @@ def test_a_compressed_recording_with_windows_line_ends_is_the_same(tmp_path: Pat
     ]
 
 
-def test_a_recording_begins_when_it_is_told_to() -> None:
+def test_a_recording_starts_at_the_given_second() -> None:
     recording = Recording([(0.0, 5.0, 1.0), (1.0, 5.0, 3.0)])
     later = recording.beginning_at(1234.5)
     assert list(later.segments(1235.0, 1236.0)) == [
@@ -121,7 +121,7 @@ def test_a_recording_begins_when_it_is_told_to() -> None:
     length=st.floats(0.0, 100.0),
     begins=st.sampled_from([0.0, 3.25, 1e5]),
 )
-def test_the_integral_of_a_recording_equals_the_sum_over_its_pieces(
+def test_the_integral_equals_the_sum_of_the_segments(
     rows: list[tuple[float, float, float]], start: float, length: float, begins: float
 ) -> None:
     moments = itertools.accumulate(pause for pause, _, _ in rows)
@@ -186,7 +186,7 @@ BAD_FILES = {
 
 @pytest.mark.parametrize(("content", "complaint"), BAD_FILES.values(), ids=BAD_FILES.keys())
 @pytest.mark.parametrize("name", ["rail.csv", "rail.csv.gz"])
-def test_a_bad_recording_is_refused_with_its_line_and_what_it_should_be(
+def test_a_bad_recording_is_refused_with_line_and_expectation(
     tmp_path: Path, content: bytes, complaint: str, name: str
 ) -> None:
     file = tmp_path / name
@@ -206,13 +206,13 @@ def test_a_bad_recording_is_refused_with_its_line_and_what_it_should_be(
     ],
     ids=["from Windows", "byte order mark", "spaces and blank lines at the end", "quoted names"],
 )
-def test_a_recording_as_other_programs_write_it_is_taken(tmp_path: Path, content: bytes) -> None:
+def test_spreadsheet_variants_of_csv_are_accepted(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "rail.csv"
     file.write_bytes(content)
     assert read_recording(file).integral(0, 2) == pytest.approx(15)
 
 
-def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_an_unreadable_recording_is_refused_in_one_line(tmp_path: Path) -> None:
     not_compressed = tmp_path / "plain.csv.gz"
     not_compressed.write_bytes(GOOD)
     whole = gzip.compress(HEADER + b"".join(b"%d,5,1\n" % second for second in range(1000)))
@@ -236,7 +236,7 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> No
     skipped=st.integers(0, 5),
     compress=st.sampled_from(["before", "after", "no"]),
 )
-def test_a_damaged_recording_never_ends_in_anything_but_a_problem_of_one_line(
+def test_any_damage_to_a_recording_is_one_line_of_error(
     tmp_path: Path, cut: int, inserted: bytes, skipped: int, compress: str
 ) -> None:
     content = HEADER + b"".join(b"%d.5,5.%d,-1e-%d\n" % (row, row, row) for row in range(15))
@@ -277,7 +277,7 @@ def energy_read_each_second(recording: Recording, clock: HandClock, seconds: int
     return joules
 
 
-def test_the_energy_of_an_hour_read_each_second_is_that_of_the_recording(clock: HandClock) -> None:
+def test_an_hour_sampled_each_second_gives_the_recorded_energy(clock: HandClock) -> None:
     load = LoadRail("cpu")
     recording = Recording([(s.start, s.volts, s.amperes) for s in load.segments(0.0, 3700.0)])
     joules = energy_read_each_second(recording, clock, 3600)
@@ -285,7 +285,7 @@ def test_the_energy_of_an_hour_read_each_second_is_that_of_the_recording(clock: 
 
 
 @pytest.mark.skipif(not REAL_DAY.exists(), reason="neither WATTPUSH_TEST_TRACES nor ../shared/traces has it")
-def test_the_energy_of_a_real_day_read_each_second_is_that_of_the_recording(clock: HandClock) -> None:
+def test_a_real_day_sampled_each_second_gives_the_recorded_energy(clock: HandClock) -> None:
     recording = read_recording(REAL_DAY)
     joules = energy_read_each_second(recording, clock, 86_400)
     assert joules == pytest.approx(recording.integral(0.0, 86_400.0), rel=0.001)

@@ -1,0 +1,236 @@
+"""What all chips share. A chip on I2C declares its registers; `I2CChip` identifies, configures and reads it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agent.chips import _averaging as averaging
+from agent.errors import SensorError
+from agent.i2c.bus import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.i2c.place import Place
+    from agent.i2c.transfers import I2C, Register
+    from agent.settings import ChipOptions, Device
+
+    ReadRegister = Callable[[Register], int]
+    """Reads a register as an unsigned number, most significant byte first; raises OSError."""
+
+HARDWARE_COUNTER_BITS = 40
+
+TEXAS_INSTRUMENTS = 0x5449
+"""The manufacturer ID of all these chips: "TI" in ASCII."""
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareCounters:
+    """The hardware energy and charge counters of a chip. They count from power-on, whether or not an agent runs.
+
+    Both wrap around at `HARDWARE_COUNTER_BITS`. They stay raw words, so that a shunt value corrected in the
+    configuration applies to the whole difference between two of them.
+
+    Attributes:
+        energy_word: energy in steps of `joules_per_step`; rises whichever way the energy flows.
+        charge_word: charge in steps of `coulombs_per_step`, two's complement; rises while current flows to the load.
+        most_watts: the most power that the chip can measure.
+        most_amperes: the most current that the chip can measure.
+    """
+
+    energy_word: int
+    charge_word: int
+    joules_per_step: float
+    coulombs_per_step: float
+    most_watts: float
+    most_amperes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a chip measures of one device: load-side bus voltage, and current, positive towards the load.
+
+    Attributes:
+        accumulated: the chip's hardware counters, where it has any and they were read too.
+    """
+
+    volts: float
+    amperes: float
+    accumulated: HardwareCounters | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """The value that the bits under a mask of a two-byte register have."""
+
+    register: int
+    value: int
+    mask: int = 0xFFFF
+
+    def matches(self, word: int) -> bool:
+        """Whether a word read from the register has that value."""
+        return word & self.mask == self.value
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedBits:
+    """Bits of a register that keep what we write for as long as the chip has power.
+
+    Attributes:
+        written: their value once the chip is configured.
+        power_on: their value after a power loss.
+    """
+
+    register: Register
+    written: int
+    power_on: int
+    bits: int = 0xFFFF
+
+    def is_written(self, word: int) -> bool:
+        """Whether the register holds what we wrote."""
+        return word & self.bits == self.written
+
+    def is_power_on(self, word: int) -> bool:
+        """Whether the register holds its power-on value."""
+        return word & self.bits == self.power_on
+
+
+class I2CChip(ABC):
+    """One chip on an I2C bus, with the devices on its inputs.
+
+    A subclass declares `options`, `ids`, `results`, `status` and `new_result`, and implements `configuration_words` and
+    `decode`. The order of calls is `identify`, `set_canary`, `configure`; `identify` alone writes nothing.
+
+    Attributes:
+        options: what the configuration may say of this chip.
+        ids: the ID registers, in the order in which they are read. Empty where another way identifies the chip.
+        place: where the chip sits; every error names it.
+        results: the registers that a conversion fills; `decode` turns them into measurements.
+        accumulators: the hardware counters, read after the results; they also change during a conversion.
+        configuration: what we write to the chip, in this order; the last word starts a conversion.
+        status: a register with the canary bit: a bit that we set, that has no other effect, and that a power loss
+            clears. Its neighbours have a fixed value, so that a bus stuck high or low cannot pass for it. The same word
+            says whether a result is new. None where a chip has no such register.
+        new_result: the bit of `status` that a finished conversion sets, and that reading the register clears.
+        conversion_seconds: how long one result takes, averaging included; a reading covers this much time.
+        shunt_ohms: the shunt of a chip with one input; 0 for a chip that needs none.
+    """
+
+    options: ChipOptions
+    ids: tuple[Word, ...] = ()
+    place: Place
+    results: tuple[Register, ...]
+    accumulators: tuple[Register, ...] = ()
+    configuration: tuple[ExpectedBits, ...]
+    status: ExpectedBits | None = None
+    new_result: int = 0
+    conversion_seconds: float
+    shunt_ohms: float
+
+    def __init__(self, devices: Sequence[Device], sample_interval_seconds: float) -> None:
+        """Prepare for `devices`, which all sit on this chip, read every `sample_interval_seconds`."""
+        first = devices[0]
+        if first.place is None or self.options.averaging is None:
+            raise ValueError(f"{first.name}: {self.options.chip} needs a place on an I2C bus and choices of averaging")
+        self.place = first.place
+        self.devices = tuple(devices)
+        self.shunt_ohms = first.shunt_ohms or 0.0
+        codes = averaging.codes(self.options.averaging, first.averaging, sample_interval_seconds, len(devices))
+        self.conversion_seconds = codes.conversion_seconds
+        self.configuration = self.configuration_words(codes)
+
+    @property
+    def part(self) -> str:
+        """The name of the chip in its datasheet."""
+        return self.options.chip.upper()
+
+    def __str__(self) -> str:
+        return f"{self.part} at {self.place}"
+
+    @abstractmethod
+    def configuration_words(self, codes: averaging.Codes) -> tuple[ExpectedBits, ...]:
+        """The `configuration` for this averaging."""
+
+    @abstractmethod
+    def decode(self, words: Sequence[int]) -> tuple[Measurement | SensorError, ...]:
+        """Turn the words of `results` into a measurement for each device, in the order of `devices`.
+
+        Those of `accumulators` may follow them. A word that the chip cannot have measured, or one at the end of its
+        range, is an error. A chip with several inputs returns the error in place of that input's measurement.
+
+        Raises:
+            SensorError: the chip has only one input, and the error is about that.
+        """
+
+    def open_device(self, port: I2C) -> Any:
+        """Adafruit's `I2CDevice` for this chip. Raises ValueError if no chip answers, SensorError for a wrong chip."""
+        from adafruit_bus_device.i2c_device import I2CDevice
+
+        return I2CDevice(port, self.place.address)
+
+    def identify(self, port: I2C) -> tuple[int, ...]:
+        """Make sure that it is this chip; return what the registers of `configuration` hold now.
+
+        The register of `status` is not read: reading it would clear the bit of a new result.
+
+        Raises:
+            OSError: a transaction failed.
+            SensorError: nothing, or another chip, answers at the address.
+        """
+        try:
+            self._device = self.open_device(port)
+        except ValueError as error:  # raised for any failed probe; the OSError that says why is its context
+            reason = error.__context__
+            why = describe(reason) if isinstance(reason, OSError) else str(error)
+            raise SensorError(f"no {self}: {why}; is it powered?") from error
+        found = [self.read_word(word.register) for word in self.ids]
+        if not all(map(Word.matches, self.ids, found)):
+            read = " ".join(f"0x{value & word.mask:04x}" for word, value in zip(self.ids, found, strict=True))
+            expected = " ".join(f"0x{word.value:04x}" for word in self.ids)
+            raise SensorError(f"not an {self}: its IDs read {read} instead of {expected}")
+        return tuple(self.read_word(expected.register.number) for expected in self.configuration)
+
+    def set_canary(self) -> None:
+        """Set the canary bit of the chip just identified, if it has one. Raises OSError."""
+        if self.status is not None:
+            self._write(self.status)
+
+    def configure(self) -> None:
+        """Write `configuration` to the chip just identified, which starts a conversion. Raises OSError."""
+        for expected in self.configuration:
+            self._write(expected)
+
+    def is_converted(self, read: ReadRegister) -> bool:
+        """Whether a conversion has finished since the chip was configured or asked last. Raises OSError.
+
+        A chip without `status` overrides this.
+        """
+        return self.status is not None and bool(read(self.status.register) & self.new_result)
+
+    def read_word(self, register: int) -> int:
+        """Read a register of two bytes of the chip just identified. Raises OSError."""
+        word = bytearray(2)
+        with self._device as device:
+            device.write_then_readinto(bytes((register,)), word)
+        return int.from_bytes(word, "big")
+
+    def _write(self, expected: ExpectedBits) -> None:
+        with self._device as device:
+            device.write(bytes((expected.register.number, *expected.written.to_bytes(2, "big"))))
+
+
+class KernelChip(Protocol):
+    """A chip that a kernel driver reads: nothing is configured, and its values are in files."""
+
+    def read(self) -> Measurement:
+        """Read the device. Raises SensorError, PermissionDeniedError."""
+
+    def where(self) -> str:
+        """Where the last reading came from, in words."""
+
+
+def signed(word: int, bits: int = 16) -> int:
+    """The number that a two's complement word of so many bits stands for."""
+    return word - ((word >> (bits - 1) & 1) << bits)
