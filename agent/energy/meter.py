@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.energy.accumulators import flow_between
 from agent.energy.counters import Counters, LastReading, Saved
+from agent.energy.hardware_counter import flow_between
 from agent.energy.interval import Extremes, Interval, Means
 from agent.measure.readings import Converting, Failure, Reading
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.chips import Accumulated
-from agent.energy.accumulators import flow_between
 from agent.energy.counters import LastReading, Saved
+from agent.energy.hardware_counter import flow_between
 from agent.energy.meter import DeviceAccount
 from agent.energy.state import State, StateFile
 from agent.errors import ExitCode
