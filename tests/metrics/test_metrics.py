@@ -76,7 +76,7 @@ def test_the_exposition_is_as_published_byte_for_byte(name: str, request: pytest
     made = golden_files()[name]
     if request.config.getoption("--update-golden", default=False):
         (GOLDEN / name).write_text(made, encoding="utf-8")
-    assert made == (GOLDEN / name).read_text(encoding="utf-8"), "meant? then pytest tests/run --update-golden"
+    assert made == (GOLDEN / name).read_text(encoding="utf-8"), "meant? then pytest tests/metrics --update-golden"
 
 
 @pytest.mark.parametrize("name", ["group_by_node.prom", "scrape.prom", "ina260_names_without_extremes.prom"])

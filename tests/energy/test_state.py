@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from agent.energy.counters import Counters, LastReading, Saved
 from agent.energy.state import NodeCounters, State, StateFile, boot_id
 from agent.errors import BusyError, PermissionDeniedError
-from tests.run.disks import disk, full
+from tests.energy.disks import disk, full
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.run.disks import Disk
+    from tests.energy.disks import Disk
 
 STATE = State(
     {
