@@ -39,14 +39,11 @@ def run(options: Namespace) -> int:
     """Watch; return the exit code."""
     # Slow to import, and for this command alone.
     from agent.run.assembly import RunOptions, make_watched_sweep
+    from agent.watch.glyphs import strokes_for
     from agent.watch.history import History
-    from agent.watch.live import LiveTable, make_console
-    from agent.watch.output import Output
+    from agent.watch.live import LiveTable, Output, make_console
     from agent.watch.plain import PlainLines
-    from agent.watch.strokes import strokes_for
-    from agent.watch.suspension import Suspension
-    from agent.watch.sweeper import Sweeper
-    from agent.watch.watching import watch
+    from agent.watch.watching import Suspension, Sweeper, watch
 
     with Wakeups() as wakeups, Suspension() as suspension, ExitStack() as stack:
         settings = load_settings(options)

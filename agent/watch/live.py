@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import select
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -11,16 +13,16 @@ from rich.console import Console
 from rich.segment import Segment, Segments
 from rich.style import Style
 
-from agent.watch import table
+from agent.watch import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from agent.clock import Clock
     from agent.measure.readings import Outcome
+    from agent.run.loop import Waiting
+    from agent.watch.glyphs import Strokes
     from agent.watch.history import History
-    from agent.watch.output import Output
-    from agent.watch.strokes import Strokes
 
 STYLES = {
     name: Style.parse(style)
@@ -50,6 +52,12 @@ _ERASE_BELOW = "\x1b[J"
 _SHORTEST_FRAME_SECONDS = 0.25
 """However fast the sensors are read, nobody reads numbers faster; what a sweep left out, the next one soon shows."""
 
+# At most this is written where there is room for something. A pipe that is ready takes so much without waiting
+# (pipe(7): PIPE_BUF); a terminal that is ready mostly does.
+_CHUNK_BYTES = 1024
+_LOOK_AGAIN_SECONDS = 0.1
+_LAST_WORD_SECONDS = 0.3
+
 
 def make_console(environ: Mapping[str, str]) -> Console:
     """What knows the colours of a terminal: from TERM and COLORTERM; none under NO_COLOR (no-color.org).
@@ -59,7 +67,7 @@ def make_console(environ: Mapping[str, str]) -> Console:
     return Console(file=io.StringIO(), force_terminal=True, _environ=environ)
 
 
-def segments(line: Iterable[table.Piece]) -> list[Segment]:
+def segments(line: Iterable[layout.Piece]) -> list[Segment]:
     """A line of the table for rich."""
     return [Segment(text, STYLES[meaning]) for text, meaning in line]
 
@@ -114,7 +122,7 @@ class LiveTable:
         self._drawn_size = size = self._size()
         self._drawn_at_seconds = self._clock.monotonic()
         frame = []
-        lines = table.lines(self._history.view(), size.columns, size.lines, self._strokes)
+        lines = layout.lines(self._history.view(), size.columns, size.lines, self._strokes)
         for number, line in enumerate(lines, start=1):
             drawn = segments(line)
             frame += [Segment(f"\x1b[{number};1H"), *drawn]
@@ -127,3 +135,46 @@ class LiveTable:
         with self._console.capture() as capture:
             self._console.print(Segments(frame), end="", crop=False, soft_wrap=True)
         self._output.write(capture.get())
+
+
+class Output:
+    """Writes to a file descriptor for as long as nobody wants the program to stop."""
+
+    def __init__(self, file_descriptor: int, encoding: str, waiting: Waiting, clock: Clock) -> None:
+        self.file_descriptor = file_descriptor
+        self._encoding = encoding
+        self._waiting = waiting
+        self._clock = clock
+
+    def is_ready(self, within_seconds: float = 0.0) -> bool:
+        """Whether somebody takes what is written."""
+        return bool(select.select([], [self.file_descriptor], [], within_seconds)[1])
+
+    def write(self, text: str) -> None:
+        """Write all of it; less if the program is to stop while nobody takes it.
+
+        Raises:
+            BrokenPipeError: nobody will ever take it: the reader has ended, or the terminal is gone.
+        """
+        data = self._encoded(text)
+        while data and not self._waiting.stop_requested:
+            if self.is_ready(_LOOK_AGAIN_SECONDS):
+                data = data[self._write(data) :]
+
+    def write_last(self, text: str) -> None:
+        """Write what the program ends with, if it can be written at once; raises as `write` does."""
+        data = self._encoded(text)
+        ends_seconds = self._clock.monotonic() + _LAST_WORD_SECONDS
+        while data and self.is_ready(max(0.0, ends_seconds - self._clock.monotonic())):
+            data = data[self._write(data) :]
+
+    def _encoded(self, text: str) -> bytes:
+        return text.encode(self._encoding, errors="replace")
+
+    def _write(self, data: bytes) -> int:
+        try:
+            return os.write(self.file_descriptor, data[:_CHUNK_BYTES])
+        except OSError as error:
+            if error.errno == errno.EIO:  # what a terminal says that has hung up
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from error
+            raise

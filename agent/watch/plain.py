@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.measure.readings import Outcome
     from agent.watch.history import History
-    from agent.watch.output import Output
+    from agent.watch.live import Output
 
 _NEEDS_QUOTES = frozenset(' "=\\')
 

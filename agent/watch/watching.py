@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 from agent.run.loop import Ticker, refuse_to_run_without_permission
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from types import FrameType, TracebackType
+
+    from typing_extensions import Self
 
     from agent.clock import Clock
     from agent.measure.readings import Outcome
     from agent.run.loop import Waiting
     from agent.watch.history import History
-    from agent.watch.suspension import Suspension
-    from agent.watch.sweeper import Sweeper
 
 _LOOK_AT_A_LATE_SWEEP_SECONDS = 1.0
 
@@ -76,3 +80,94 @@ def watch(  # noqa: PLR0913 - what it is made of, each by its name
             waiting.wait(late_seconds if sweeper.is_busy else sample.next_seconds - clock.monotonic())
     finally:
         face.leave()
+
+
+_Ended = list["Sequence[Outcome] | BaseException"]
+
+
+class Sweeps(Protocol):
+    """What reads every device once; `agent.measure.sweep.Sweep` is one."""
+
+    def run(self) -> Sequence[Outcome]:
+        """One outcome for every device."""
+
+
+class Sweeper:
+    """Runs one sweep at a time in a thread of its own. While it is busy, the buses belong to that thread alone."""
+
+    def __init__(self, sweep: Sweeps, wake: Callable[[], None]) -> None:
+        self._sweep = sweep
+        self._wake = wake
+        self._under_way: _Ended | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a sweep is under way, or has ended and its outcomes have not been taken."""
+        return self._under_way is not None
+
+    def start(self) -> None:
+        """Begin a sweep; only when none is under way."""
+        if self._under_way is not None:
+            raise RuntimeError("a sweep is under way")
+        # A thread a sweep, as for pushes: one that is stuck for good can simply be left behind.
+        self._under_way = ended = _Ended()
+        threading.Thread(target=self._run, args=(ended,), name="sweep", daemon=True).start()
+
+    def take_outcomes(self) -> Sequence[Outcome] | None:
+        """Of the sweep that has ended since the last call, if one has. Raises what the sweep raised."""
+        if not self._under_way:
+            return None
+        (ended,) = self._under_way
+        self._under_way = None
+        if isinstance(ended, BaseException):
+            raise ended
+        return ended
+
+    def finish(self, seconds: float, clock: Clock, waiting: Waiting) -> bool:
+        """Let the sweep under way close its muxes; return whether it has ended, and the buses may be closed."""
+        give_up_at = clock.monotonic() + seconds
+        while self._under_way == [] and clock.monotonic() < give_up_at:
+            waiting.wait(give_up_at - clock.monotonic())
+        return self._under_way != []
+
+    def _run(self, ended: _Ended) -> None:
+        try:
+            ended.append(self._sweep.run())
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the main thread
+            ended.append(error)
+        self._wake()
+
+
+class Suspension:
+    """Puts SIGTSTP off: a process that is stopped in the middle of a sweep would keep the bus from everybody else.
+
+    SIGWINCH is caught as well, so that it ends a wait of `Wakeups`.
+    """
+
+    def __init__(self) -> None:
+        self.is_requested = False
+
+    def __enter__(self) -> Self:
+        handlers = {signal.SIGTSTP: self._request, signal.SIGWINCH: _do_nothing}
+        self._old_handlers = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+
+    def suspend(self) -> None:
+        """Stop as the system does it by default: not at all where no shell could ever continue it (setpgid(2))."""
+        self.is_requested = False
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, self._request)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signal calls it
+        self.is_requested = True
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """As signal calls it."""

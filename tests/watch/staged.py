@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING
 
 from agent.run.signals import Wakeups
 from agent.simulate.rails import ConstantRail
+from agent.watch.glyphs import strokes_for
 from agent.watch.history import History
-from agent.watch.live import LiveTable, make_console
-from agent.watch.output import Output
-from agent.watch.strokes import strokes_for
-from agent.watch.suspension import Suspension
-from agent.watch.sweeper import Sweeper
-from agent.watch.watching import watch
+from agent.watch.live import LiveTable, Output, make_console
+from agent.watch.watching import Suspension, Sweeper, watch
 from tests.bench import Bench, ina260, ina3221, mux
 
 if TYPE_CHECKING:

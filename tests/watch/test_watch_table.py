@@ -11,14 +11,14 @@ from rich.cells import cell_len
 from agent.errors import SensorError
 from agent.measure.readings import Failure, Reading
 from agent.simulate.rails import ConstantRail
-from agent.watch import figures
+from agent.watch import glyphs
+from agent.watch.glyphs import ASCII, UNICODE, bar, sparkline, strokes_for
 from agent.watch.history import TRACE_SLOTS, History
-from agent.watch.strokes import ASCII, UNICODE, bar, sparkline, strokes_for
-from agent.watch.table import lines
+from agent.watch.layout import lines
 from tests.bench import Bench, ina260, mux
 
 if TYPE_CHECKING:
-    from agent.watch.strokes import Strokes
+    from agent.watch.glyphs import Strokes
 
 TWO = mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0') + ina260("radio", 'mux = "m0", channel = 1')
 
@@ -273,7 +273,7 @@ def test_what_is_drawn_with_follows_the_encoding_of_the_terminal(
     ],
 )
 def test_a_number_is_readable_and_always_as_wide(value: float, text: str) -> None:
-    assert figures.quantity(value, "W") == text
+    assert glyphs.quantity(value, "W") == text
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_a_number_is_readable_and_always_as_wide(value: float, text: str) -> Non
     ],
 )
 def test_a_range_has_one_unit(lowest: float, highest: float, text: str) -> None:
-    assert figures.span(lowest, highest, "W") == text
+    assert glyphs.span(lowest, highest, "W") == text
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_a_range_has_one_unit(lowest: float, highest: float, text: str) -> None:
     ],
 )
 def test_energy_is_in_joules_below_a_watt_hour(joules: float, text: str) -> None:
-    assert figures.energy(joules) == text
+    assert glyphs.energy(joules) == text
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_energy_is_in_joules_below_a_watt_hour(joules: float, text: str) -> None
     [(0.25, "250 ms"), (1.0, "1 s"), (1.5, "1.5 s"), (90.0, "90 s"), (120.0, "2 min"), (7200, "2 h")],
 )
 def test_a_duration_is_a_round_number(seconds: float, text: str) -> None:
-    assert figures.duration(seconds) == text
+    assert glyphs.duration(seconds) == text
 
 
 def test_a_bar_grows_by_eighths_of_a_cell_and_never_beyond_its_cells() -> None:

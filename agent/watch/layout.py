@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.cells import cell_len, set_cell_size
 
 from agent.measure.readings import Converting, Failure, Reading
-from agent.watch import figures
+from agent.watch import glyphs
+from agent.watch.glyphs import bar, sparkline
 from agent.watch.history import TRACE_SLOTS
-from agent.watch.strokes import bar, sparkline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.errors import AgentError
+    from agent.watch.glyphs import Strokes
     from agent.watch.history import Row, View
-    from agent.watch.strokes import Strokes
 
 Piece = tuple[str, str]
 """Text, and what it means: a key of `live.STYLES`."""
 
 Line = list[Piece]
 
-_QUANTITY_CELLS = len(figures.quantity(0.0, "W"))
-_SPAN_CELLS = len(figures.span(0.0, 0.0, "W"))
-_ENERGY_CELLS = len(figures.energy(0.0))
+_QUANTITY_CELLS = len(glyphs.quantity(0.0, "W"))
+_SPAN_CELLS = len(glyphs.span(0.0, 0.0, "W"))
+_ENERGY_CELLS = len(glyphs.energy(0.0))
 _LEAST_NAME_CELLS, _MOST_NAME_CELLS = 11, 32
 _LEAST_BAR_CELLS, _MOST_BAR_CELLS = 6, 20
 _LEAST_TRACE_CELLS = 10
@@ -119,7 +119,7 @@ def _columns(width: int, names: Sequence[str]) -> _Columns:
 def _heading(view: View, width: int, strokes: Strokes) -> Line:
     rest: Line = [
         ("  every ", "faint"),
-        (figures.duration(view.sample_interval_seconds), ""),
+        (glyphs.duration(view.sample_interval_seconds), ""),
         ("  at ", "faint"),
         (_time_of_day(view.read_unix_seconds), ""),
     ]
@@ -136,7 +136,7 @@ def _cells(line: Line) -> int:
 
 
 def _titles(view: View, columns: _Columns) -> Line:
-    ago = figures.duration(TRACE_SLOTS * view.slot_seconds)
+    ago = glyphs.duration(TRACE_SLOTS * view.slot_seconds)
     last = f"last {ago}" if len(f"last {ago}") <= columns.trace else ago
     titles = ("device", "  volts", "amperes", "  watts", "", last, "     min..max", " energy")
     return _in_columns(columns, [(title, "faint") for title in titles])
@@ -148,18 +148,18 @@ def _row(row: Row, view: View, columns: _Columns, width: int, strokes: Strokes) 
         case Reading(volts=volts, amperes=amperes, power_watts=watts):
             is_back = watts < 0.0
             extremes = row.extremes
-            span = figures.span(extremes.min_watts, extremes.max_watts, "W") if extremes is not None else ""
+            span = glyphs.span(extremes.min_watts, extremes.max_watts, "W") if extremes is not None else ""
             return _in_columns(
                 columns,
                 (
                     name,
-                    (figures.quantity(volts, "V"), ""),
-                    (figures.quantity(amperes, "A"), ""),
-                    (figures.quantity(watts, "W"), "back" if is_back else "strong"),
+                    (glyphs.quantity(volts, "V"), ""),
+                    (glyphs.quantity(amperes, "A"), ""),
+                    (glyphs.quantity(watts, "W"), "back" if is_back else "strong"),
                     (bar(watts, view.largest_watts, columns.bar, strokes), "back" if is_back else "bar"),
                     (sparkline(row.trace, view.slot, columns.trace, strokes), "trace"),
                     (span, ""),
-                    (figures.energy(row.joules), ""),
+                    (glyphs.energy(row.joules), ""),
                 ),
             )
         case Failure(error=error):
@@ -198,10 +198,10 @@ def _total(view: View, columns: _Columns) -> Line:
     readings = view.readings
     pieces = [("", "")] * len(columns)
     pieces[0] = ("total", "strong")
-    pieces[3] = (figures.quantity(sum(reading.power_watts for reading in readings), "W") if readings else "", "strong")
+    pieces[3] = (glyphs.quantity(sum(reading.power_watts for reading in readings), "W") if readings else "", "strong")
     if len(readings) < len(view.rows):
         pieces[5] = (f"{len(readings)} of {len(view.rows)}", "notice")
-    pieces[7] = (figures.energy(sum(row.joules for row in view.rows)), "strong")
+    pieces[7] = (glyphs.energy(sum(row.joules for row in view.rows)), "strong")
     return _in_columns(columns, pieces)
 
 
