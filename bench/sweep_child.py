@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
-from agent.energy.meter import Account
+from agent.energy.meter import EnergyMeters
 from agent.i2c.adapters import open_bus
 from agent.i2c.bus import Bus
 from agent.measure.readings import Reading
@@ -76,15 +76,15 @@ def main() -> None:
             raise RuntimeError(f"the two ways disagree: {outcome}, stock {volts} V {amperes} A")
     if len({outcome.volts for outcome in outcomes if isinstance(outcome, Reading)}) != len(outcomes):
         raise RuntimeError(f"two channels gave the same chip: {outcomes}")
-    account = Account((device.name for device in settings.devices), settings.max_gap_seconds, {})
+    meters = EnergyMeters((device.name for device in settings.devices), settings.max_gap_seconds, {})
     taken = interleaved(
         repetitions,
         {
             "stock": _timed(lambda: stock.sweep(stock_sensors), sweeps),
-            "ours": _timed(lambda: account.add(sensors.run()), sweeps),
+            "ours": _timed(lambda: meters.add(sensors.run()), sweeps),
             "ours, not accounted": _timed(sensors.run, sweeps),
             "stock, after sleeps": _timed_after_sleeps(lambda: stock.sweep(stock_sensors)),
-            "ours, after sleeps": _timed_after_sleeps(lambda: account.add(sensors.run())),
+            "ours, after sleeps": _timed_after_sleeps(lambda: meters.add(sensors.run())),
         },
     )
     sys.stdout.write(json.dumps(taken))

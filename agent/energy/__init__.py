@@ -1,1 +1,1 @@
-"""From readings to energy: the meter of each device and its counters, kept on disk; imports measure and chips."""
+"""From readings to energy: each device's energy meter, and its counters on disk; imports measure and chips."""

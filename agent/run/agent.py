@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.energy.meter import Account
+from agent.energy.meter import EnergyMeters
 from agent.energy.state import State
 from agent.errors import GatewayUnreachableError
 from agent.log import TroubleLog
@@ -60,7 +60,7 @@ class Node:
         settings = parts.settings
         self.settings = settings
         self.parts = parts
-        self.account = Account(
+        self.account = EnergyMeters(
             (device.name for device in settings.devices),
             settings.max_gap_seconds,
             state.devices,
@@ -139,7 +139,7 @@ class Node:
         closed = self.account.close_intervals(for_push=for_push)
         has_counters = self.save(ended_well=is_last)
         snapshot = Snapshot(
-            tuple(interval.to_push for interval in closed),
+            tuple(interval.pending for interval in closed),
             self.parts.agent,
             self.counters,
             self._sweep_seconds,
@@ -214,14 +214,13 @@ class Node:
     def _settle(self, key: Mapping[str, str], *, pushed: bool) -> None:
         device = key.get("device")
         if device is not None:
-            self.account.devices[device].settle(pushed=pushed)
+            self.account.devices[device].acknowledge(pushed=pushed)
         elif self.settings.pushgateway is not None and self.settings.pushgateway.group_by == "node":
             self.settle_all(pushed=pushed)
 
     def settle_all(self, *, pushed: bool) -> None:
         """Say of every device whether its closed interval has arrived."""
-        for account in self.account.devices.values():
-            account.settle(pushed=pushed)
+        self.account.acknowledge_all(pushed=pushed)
 
     def save(self, *, ended_well: bool) -> bool:
         """Save the counters; return whether they may be published. Devices of other configurations are kept."""

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.energy.meter import Account
+from agent.energy.meter import EnergyMeters
 from agent.measure.readings import Reading
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class History:
         self._clock = clock
         self._is_simulated = is_simulated
         names = [device.name for device in settings.devices]
-        self._account = Account(names, settings.max_gap_seconds, {}, settings.sample_interval_seconds)
+        self._meters = EnergyMeters(names, settings.max_gap_seconds, {}, settings.sample_interval_seconds)
         self._outcomes: dict[str, Outcome] = {}
         self._traces = {name: _Trace() for name in names}
         # Not shorter than the time between two sweeps, or there would be slots without a reading.
@@ -123,7 +123,7 @@ class History:
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Enter a sweep that has just ended."""
-        self._account.add(outcomes)
+        self._meters.add(outcomes)
         for outcome in outcomes:
             self._outcomes[outcome.device] = outcome
             if isinstance(outcome, Reading):
@@ -133,7 +133,7 @@ class History:
 
     def joules(self, device: str) -> float:
         """Delivered to a device since the watch began, less what flowed back."""
-        counters = self._account.devices[device].saved.counters
+        counters = self._meters.devices[device].saved.counters
         return counters.joules - counters.returned_joules
 
     @property
@@ -146,7 +146,7 @@ class History:
         """What there is to show now."""
         now_seconds = self._clock.monotonic()
         # None of these intervals ever arrives anywhere, so that each holds everything since the watch began.
-        snapshots = [closed.to_push for closed in self._account.close_intervals()]
+        snapshots = [closed.pending for closed in self._meters.close_intervals()]
         return View(
             hostname=self._settings.hostname,
             sample_interval_seconds=self.sample_interval_seconds,

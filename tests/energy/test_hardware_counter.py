@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.chips import Accumulated
 from agent.energy.counters import LastReading, Saved
 from agent.energy.hardware_counter import flow_between
-from agent.energy.meter import DeviceAccount
+from agent.energy.meter import EnergyMeter
 from agent.energy.state import State, StateFile
 from agent.errors import ExitCode
 from agent.i2c.place import Place
@@ -120,8 +120,8 @@ def reading(at_seconds: float, watts: float, joules: float, coulombs: float, *, 
     return Reading("cpu", 10.0, watts / 10, watts, at_seconds, 1e9 + at_seconds, 1.0, is_new, chip)
 
 
-def account(*outcomes: Reading | Converting, max_gap_seconds: float = 600.0) -> DeviceAccount:
-    made = DeviceAccount("cpu", max_gap_seconds)
+def meter_of(*outcomes: Reading | Converting, max_gap_seconds: float = 600.0) -> EnergyMeter:
+    made = EnergyMeter("cpu", max_gap_seconds)
     for outcome in outcomes:
         made.add(outcome)
     return made
@@ -129,45 +129,45 @@ def account(*outcomes: Reading | Converting, max_gap_seconds: float = 600.0) -> 
 
 @pytest.mark.parametrize("gap_seconds", [15.0, 600.0, 86400.0])
 def test_a_gap_of_any_length_is_bridged_by_what_the_chip_added_up(gap_seconds: float) -> None:
-    counted = account(reading(0, 5, 50, 5), reading(gap_seconds, 5, 173, 17.3)).saved.counters
+    counted = meter_of(reading(0, 5, 50, 5), reading(gap_seconds, 5, 173, 17.3)).saved.counters
     assert counted.joules == pytest.approx(123.0, abs=2 * JOULES)
     assert counted.measured_seconds == gap_seconds
 
 
 def test_what_flowed_back_in_a_gap_is_counted_apart() -> None:
-    counted = account(reading(0, 5, 0, 0), reading(1000, 5, 1000, 20)).saved.counters
+    counted = meter_of(reading(0, 5, 0, 0), reading(1000, 5, 1000, 20)).saved.counters
     assert (counted.joules, counted.returned_joules) == pytest.approx((600, 400), rel=1e-3)
 
 
 def test_where_every_conversion_was_read_our_clock_counts_and_not_that_of_the_chip() -> None:
-    made = account(*(reading(second, 5, second * 5.05, second * 0.505) for second in range(100)))
+    made = meter_of(*(reading(second, 5, second * 5.05, second * 0.505) for second in range(100)))
     assert made.saved.counters.joules == pytest.approx(99 * 5)
 
 
 def test_accumulators_that_cannot_be_right_leave_a_short_gap_to_the_readings_and_a_long_one_uncounted() -> None:
-    short = account(reading(0, 5, 1e6, 1e5), reading(100, 5, 3, 0.3)).saved.counters
+    short = meter_of(reading(0, 5, 1e6, 1e5), reading(100, 5, 3, 0.3)).saved.counters
     assert short.joules == pytest.approx(500)
     assert short.measured_seconds == 100
-    long = account(reading(0, 5, 1e6, 1e5), reading(1000, 5, 3, 0.3), reading(1001, 5, 8, 0.8)).saved.counters
+    long = meter_of(reading(0, 5, 1e6, 1e5), reading(1000, 5, 3, 0.3), reading(1001, 5, 8, 0.8)).saved.counters
     assert long.joules == pytest.approx(5)
     assert long.measured_seconds == 1
 
 
 def test_a_chip_that_lost_its_power_or_was_configured_anew_does_not_bridge() -> None:
     assert (
-        account(
+        meter_of(
             reading(0, 5, 0, 0), Converting("cpu", 999, power_lost=True), reading(1000, 5, 700, 70)
         ).saved.counters.joules
         == 0
     )
-    made = account(reading(0, 5, 0, 0), Converting("cpu", 99), reading(100, 5, 700, 70))
+    made = meter_of(reading(0, 5, 0, 0), Converting("cpu", 99), reading(100, 5, 700, 70))
     assert made.saved.counters.joules == pytest.approx(500)
 
 
 def test_what_was_assumed_too_much_is_made_up_for_in_the_gap() -> None:
-    made = account(reading(0, 10, 0, 0))
+    made = meter_of(reading(0, 10, 0, 0))
     assert made.saved.last is not None
-    made.saved = replace(made.saved, last=replace(made.saved.last, excess_joules=30.0))
+    made.saved = replace(made.saved, last=replace(made.saved.last, overcounted_joules=30.0))
     made.add(reading(100, 10, 100, 10))
     assert made.saved.counters.joules == pytest.approx(70, abs=JOULES)
 
@@ -217,7 +217,7 @@ def test_a_loop_whose_conversions_are_short_sees_the_bursts_between_two_readings
         settings = settings_for(replace(RADIO, chip=chip, averaging=Averaging(1, 84e-6, 84e-6)))
         rail = LoadRail("radio", 1.5)
         world = world_for(settings, clock, {"radio": rail})
-        sweep, made = sweep_of(settings, world, clock), DeviceAccount("radio", 600.0)
+        sweep, made = sweep_of(settings, world, clock), EnergyMeter("radio", 600.0)
         begin_seconds = None
         for _ in range(200):
             clock.sleep(1.0)

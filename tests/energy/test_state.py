@@ -52,6 +52,49 @@ def of_boot(folder: Path, boot: str) -> StateFile:
     return StateFile(folder, "counters", boot)
 
 
+# Written by version 0.1.0: everything on one line, as it is on disk.
+FIRST_VERSIONS_FILE = (
+    '{"format": 1, "checksum": 874486933, "content": {"boot": "a boot", "ended_well": false, "devices": {"cpu": '
+    '{"counters": {"joules": 1.5, "returned_joules": 0.25, "measured_seconds": 12.0, "readings": 7, "read_errors": 1, '
+    '"resets": 2}, "last": {"at_seconds": 1234.5, "power_watts": 6.75, "assumed_seconds": 0.5, "excess_joules": 3.25, '
+    '"returned_excess_joules": 0.125, "energy_word": 1099511627775, "charge_word": 3, "volts": 12.25}, '
+    '"last_read_unix_seconds": 1700000000.5, "source": "ina228 1/40"}, "rack 1/\\u00e4": {"counters": {"joules": 0.0, '
+    '"returned_joules": 0.0, "measured_seconds": 0.0, "readings": 0, "read_errors": 0, "resets": 0}, "last": null, '
+    '"last_read_unix_seconds": null, "source": null}}, "node": {"pushes": 3, "push_failures": 2, "missed_samples": 1}}}'
+)
+FIRST_VERSIONS_STATE = State(
+    {
+        "cpu": Saved(
+            Counters(1.5, 0.25, 12.0, 7, 1, 2),
+            LastReading(
+                1234.5,
+                6.75,
+                assumed_seconds=0.5,
+                overcounted_joules=3.25,
+                returned_overcounted_joules=0.125,
+                energy_word=(1 << 40) - 1,
+                charge_word=3,
+                volts=12.25,
+            ),
+            1_700_000_000.5,
+            "ina228 1/40",
+        ),
+        "rack 1/ä": Saved(),
+    },
+    NodeCounters(3, 2, 1),
+)
+
+
+def test_the_file_of_the_first_version_is_read(folder: Path) -> None:
+    (folder / "counters.json").write_text(FIRST_VERSIONS_FILE, encoding="utf-8")
+    assert of_boot(folder, "a boot").load() == FIRST_VERSIONS_STATE
+
+
+def test_the_format_on_disk_is_still_that_of_the_first_version(folder: Path) -> None:
+    of_boot(folder, "a boot").save(FIRST_VERSIONS_STATE, ended_well=False)
+    assert (folder / "counters.json").read_text(encoding="utf-8") == FIRST_VERSIONS_FILE
+
+
 def test_everything_carries_on_within_a_boot_however_the_run_ended(folder: Path) -> None:
     assert of_boot(folder, "a").save(STATE, ended_well=False)
     assert of_boot(folder, "a").load() == STATE
