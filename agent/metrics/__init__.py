@@ -1,1 +1,1 @@
-"""What is published: the catalogue of series, and the groups and scrapes made of it; imports energy."""
+"""The catalogue of published series, and the groups and scrapes that are made of it; imports energy."""
