@@ -115,9 +115,9 @@ def test_a_time_in_which_the_words_may_have_gone_round_is_not_told() -> None:
 # In the account
 
 
-def reading(at_seconds: float, watts: float, joules: float, coulombs: float, *, is_new: bool = True) -> Reading:
+def reading(at_seconds: float, watts: float, joules: float, coulombs: float, volts: float = 10.0) -> Reading:
     chip = accumulated(joules, coulombs)
-    return Reading("cpu", 10.0, watts / 10, watts, at_seconds, 1e9 + at_seconds, 1.0, is_new, chip)
+    return Reading("cpu", volts, watts / volts, watts, at_seconds, 1e9 + at_seconds, 1.0, accumulated=chip)
 
 
 def meter_of(*outcomes: Reading | Converting, max_gap_seconds: float = 600.0) -> EnergyMeter:
@@ -137,6 +137,12 @@ def test_a_gap_of_any_length_is_bridged_by_what_the_chip_added_up(gap_seconds: f
 def test_what_flowed_back_in_a_gap_is_counted_apart() -> None:
     counted = meter_of(reading(0, 5, 0, 0), reading(1000, 5, 1000, 20)).saved.counters
     assert (counted.joules, counted.returned_joules) == pytest.approx((600, 400), rel=1e-3)
+
+
+@pytest.mark.parametrize(("first_volts", "second_volts"), [(10.0, 5.0), (5.0, 10.0)])
+def test_a_rail_that_is_low_at_one_reading_returns_no_energy(first_volts: float, second_volts: float) -> None:
+    counted = meter_of(reading(0, 5, 0, 0, first_volts), reading(1000, 5, 1000, 100, second_volts)).saved.counters
+    assert (counted.joules, counted.returned_joules) == pytest.approx((1000, 0), abs=2 * JOULES)
 
 
 def test_where_every_conversion_was_read_our_clock_counts_and_not_that_of_the_chip() -> None:

@@ -137,6 +137,23 @@ def test_a_gap_up_to_max_gap_is_counted_and_a_longer_one_is_not() -> None:
     assert longer.measured_seconds == pytest.approx(1)
 
 
+def test_a_reading_up_to_half_a_sample_interval_late_leaves_no_gap() -> None:
+    made = EnergyMeter("cpu", max_gap_seconds=1.0, sample_interval_seconds=10.0)
+    for at_seconds in (0, 10, 25):  # on time, then as late as it may be
+        made.add(reading(at_seconds, 4))
+    assert made.saved.counters.measured_seconds == 25
+    made.add(reading(40.001, 4))
+    assert made.saved.counters.measured_seconds == 25
+    assert made.saved.counters.joules == 100
+
+
+def test_the_first_reading_of_a_run_has_no_such_allowance() -> None:
+    earlier = meter_of(reading(0, 4))
+    made = EnergyMeter("cpu", 1.0, earlier.saved, sample_interval_seconds=10.0)
+    made.add(reading(1.001, 4))
+    assert made.saved.counters.measured_seconds == 0
+
+
 def test_the_chips_own_average_holds_for_the_time_it_covers() -> None:
     counted = meter_of(reading(0, 100), reading(20, 1, window_seconds=8)).saved.counters
     assert counted.joules == pytest.approx(100 * 2 + 1 * 18)  # 8 s reported, up to 8 s assumed, 4 s shared
