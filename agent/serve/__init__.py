@@ -1,1 +1,1 @@
-"""Answering scrapes with what was published last; imports metrics."""
+"""The scrape server, which answers with what was published last; imports metrics."""

@@ -11,7 +11,7 @@ import pytest
 from agent.errors import AgentError, BusyError
 from agent.serve.server import ScrapeServer
 from agent.settings import ServeSettings
-from tests.run.running import CPU, DISK, MemoryGateway, ask, node_of, samples_of, settings_for, world_for
+from tests.run.running import CPU, DISK, LONG_SECONDS, MemoryGateway, ask, node_of, samples_of, settings_for, world_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +99,17 @@ def test_a_scraper_that_sends_nothing_does_not_keep_the_others_waiting(url: str)
             stack.enter_context(silent)
             silent.sendall(b"GET /met")
         assert ask(f"{url}/")[0] == 200
+
+
+def test_a_client_that_stops_sending_is_disconnected(node: Node) -> None:
+    with ExitStack() as stack:
+        server = ScrapeServer(
+            ServeSettings("127.0.0.1", 0), node.scrape_registry, node.health, "", client_timeout_seconds=0.1
+        )
+        stack.callback(server.close)
+        client = stack.enter_context(socket.create_connection(server.address, LONG_SECONDS))
+        client.sendall(b"GET /met")
+        assert client.recv(1) == b""
 
 
 def test_a_taken_port_and_an_address_of_another_machine_are_told_apart(node: Node) -> None:
