@@ -1,5 +1,5 @@
-"""`wattpush watch`: what the sensors say now, in a terminal or as lines; nothing is pushed, nothing is saved.
+"""`wattpush watch`: live readings in a terminal or as lines; pushes nothing, saves nothing.
 
-`watching` is the loop, with the thread that reads; `history` keeps what was read; `layout` and `plain` put it into text
-(`glyphs` are its letters); `live` brings the text to a terminal or a pipe.
+`watching` is the loop, with the thread that reads the sensors. `history` keeps the readings, `layout` and `plain` turn
+them into text (`glyphs` draws bars, sparklines and numbers), `live` writes the text to a terminal or a pipe.
 """
