@@ -1,4 +1,4 @@
-"""Means, extremes, joules and measured seconds."""
+"""The energy meter: means, extremes, joules and measured seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agent.energy.meter import EnergyMeter, EnergyMeters
 from agent.errors import SensorError
 from agent.measure.readings import Converting, Failure, Reading
 
-DIED = Failure("cpu", SensorError("gone"))
+GONE = Failure("cpu", SensorError("gone"))
 
 
 def reading(
@@ -38,9 +38,9 @@ steps = st.lists(
 
 
 def known_power(readings: list[Reading], max_gap_seconds: float) -> list[tuple[float, float, float]]:
-    """What the readings say of time, worked out by drawing: stretches of start, end and watts.
+    """Return the power over time as stretches of start, end and watts, by another method than the meter's.
 
-    A reading redraws the time since the conversion that was last reported on.
+    Each reading replaces the stretches since the last conversion that was covered.
     """
     drawn: list[tuple[float, float, float]] = []
     assumed_seconds = 0.0
@@ -49,7 +49,7 @@ def known_power(readings: list[Reading], max_gap_seconds: float) -> list[tuple[f
             assumed_seconds = 0.0
             continue
         start = before.at_seconds - assumed_seconds
-        # It ended at most a conversion ago, and lasted one.
+        # The conversion ended at most one window ago, and lasted one window.
         latest_end = after.at_seconds if after.is_new else max(start, after.at_seconds - after.window_seconds)
         end = min(max(start + after.window_seconds, after.at_seconds - after.window_seconds), latest_end)
         unseen_seconds = max(0.0, end - start - after.window_seconds) if after.is_new else 0.0
@@ -61,7 +61,7 @@ def known_power(readings: list[Reading], max_gap_seconds: float) -> list[tuple[f
 
 
 @given(steps, watts)
-def test_energy_is_what_the_readings_say_of_time_as_soon_as_no_assumption_is_ahead_of_it(
+def test_energy_minus_overcounted_is_the_integral_of_power(
     steps: list[tuple[float, float, float, bool]], first_watts: float
 ) -> None:
     readings = [reading(5.0, first_watts)]
@@ -81,7 +81,7 @@ def test_energy_is_what_the_readings_say_of_time_as_soon_as_no_assumption_is_ahe
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 900), st.booleans()), max_size=30), st.floats(0.0, 20), watts)
-def test_a_constant_load_is_counted_without_delay_whatever_the_chip_does(
+def test_a_constant_load_is_counted_without_delay(
     steps: list[tuple[float, bool]], window_seconds: float, power: float
 ) -> None:
     made = meter_of(reading(0.0, power, window_seconds))
@@ -93,7 +93,7 @@ def test_a_constant_load_is_counted_without_delay_whatever_the_chip_does(
         assert counted.joules - counted.returned_joules == pytest.approx(power * counted.measured_seconds, abs=1e-6)
 
 
-def test_a_result_that_is_read_twice_counts_for_one_conversion() -> None:
+def test_a_result_read_twice_counts_as_one_conversion() -> None:
     made = meter_of(reading(0, 1, 1.0), reading(1, 1, 1.0), reading(2, 101, 1.0), reading(3, 101, 1.0, is_new=False))
     made.add(reading(4, 1, 1.0))
     made.add(reading(5, 1, 1.0))
@@ -101,7 +101,7 @@ def test_a_result_that_is_read_twice_counts_for_one_conversion() -> None:
     assert made.saved.counters.joules == pytest.approx(100 + 200)
 
 
-def test_what_was_assumed_and_not_confirmed_is_made_up_for_before_the_counter_rises_again() -> None:
+def test_overcounted_energy_is_subtracted_before_the_counter_rises() -> None:
     made = meter_of(reading(0, 10, 1.0), reading(1, 10, 1.0, is_new=False))
     assert made.saved.counters.joules == 10
     made.add(reading(1.5, 0, 1.0))
@@ -130,7 +130,7 @@ def test_counters_only_rise(steps: list[tuple[float, float, float, bool]]) -> No
         assert after.readings == before.readings + 1
 
 
-def test_a_gap_up_to_max_gap_is_counted_and_a_longer_one_is_not() -> None:
+def test_only_gaps_up_to_max_gap_are_counted() -> None:
     assert meter_of(reading(0, 3), reading(10, 3), max_gap_seconds=10).saved.counters.joules == 30
     longer = meter_of(reading(0, 3), reading(10.001, 3), reading(11.001, 3), max_gap_seconds=10).saved.counters
     assert longer.joules == pytest.approx(3)
@@ -154,12 +154,12 @@ def test_the_first_reading_of_a_run_has_no_such_allowance() -> None:
     assert made.saved.counters.measured_seconds == 0
 
 
-def test_the_chips_own_average_holds_for_the_time_it_covers() -> None:
+def test_a_chips_average_counts_for_the_time_it_covers() -> None:
     counted = meter_of(reading(0, 100), reading(20, 1, window_seconds=8)).saved.counters
-    assert counted.joules == pytest.approx(100 * 2 + 1 * 18)  # 8 s reported, up to 8 s assumed, 4 s shared
+    assert counted.joules == pytest.approx(100 * 2 + 1 * 18)  # 8 s covered, 8 s assumed, 4 s shared
 
 
-def test_energy_that_flows_back_is_counted_apart_as_a_positive_number() -> None:
+def test_returned_energy_has_a_positive_counter_of_its_own() -> None:
     counted = meter_of(reading(0, -4), reading(1, -4), reading(3, 6, window_seconds=2)).saved.counters
     assert (counted.joules, counted.returned_joules, counted.measured_seconds) == (12, 4, 3)
 
@@ -170,8 +170,8 @@ def test_nothing_is_counted_across_a_power_loss() -> None:
     assert (counted.joules, counted.measured_seconds, counted.resets) == (5, 1, 1)
 
 
-def test_a_failed_reading_is_counted_and_the_gap_it_leaves_is_bridged() -> None:
-    made = meter_of(reading(0, 5), DIED, Failure("cpu", DIED.error, tried=False), reading(2, 5))
+def test_a_failed_reading_is_counted_and_its_gap_bridged() -> None:
+    made = meter_of(reading(0, 5), GONE, Failure("cpu", GONE.error, tried=False), reading(2, 5))
     assert made.saved.counters == Counters(10, 0, 2, readings=2, read_errors=1)
 
 
@@ -188,7 +188,7 @@ def test_means_and_extremes_cover_the_readings_since_the_last_push() -> None:
 @given(
     st.lists(st.tuples(st.integers(-50, 50), st.sampled_from(["pushed", "failed", "under way", "none"])), min_size=1)
 )
-def test_means_and_extremes_cover_all_readings_since_the_last_push_that_arrived(events: list[tuple[int, str]]) -> None:
+def test_means_and_extremes_cover_readings_of_failed_pushes(events: list[tuple[int, str]]) -> None:
     made = EnergyMeter("cpu", 600.0)
     pending: list[float] = []
     for second, (power, push) in enumerate(events):
@@ -208,7 +208,7 @@ def test_means_and_extremes_cover_all_readings_since_the_last_push_that_arrived(
             pending.clear()
 
 
-def test_what_is_read_while_a_push_is_under_way_goes_with_the_next_one() -> None:
+def test_readings_during_a_push_go_with_the_next_push() -> None:
     made = meter_of(reading(0, 4))
     made.close_interval()
     made.add(reading(1, 10))
@@ -216,7 +216,7 @@ def test_what_is_read_while_a_push_is_under_way_goes_with_the_next_one() -> None
     assert made.close_interval().pending.means == Means(2, 5, 10)
 
 
-def test_a_device_without_a_good_reading_since_the_last_push_is_down_and_has_no_measured_gauges() -> None:
+def test_a_device_without_a_reading_since_the_last_push_is_down() -> None:
     made = meter_of(reading(0, 4))
     made.close_interval()
     made.acknowledge(pushed=True)
@@ -225,15 +225,15 @@ def test_a_device_without_a_good_reading_since_the_last_push_is_down_and_has_no_
     assert snapshot.last_read_unix_seconds == 1_700_000_000.0
 
 
-def test_up_says_whether_the_last_reading_succeeded() -> None:
-    made = meter_of(reading(0, 4), DIED)
+def test_up_is_whether_the_last_reading_succeeded() -> None:
+    made = meter_of(reading(0, 4), GONE)
     assert not made.close_interval().pending.is_up
     made.acknowledge(pushed=False)
     made.add(reading(1, 4))
     assert made.close_interval().pending.is_up
 
 
-def test_a_new_configuration_carries_on_the_accounts_of_the_devices_it_keeps() -> None:
+def test_a_reload_keeps_the_meters_of_devices_that_stay() -> None:
     earlier = EnergyMeters(["cpu", "fan"], 600.0, {})
     earlier.add([reading(0, 4), reading(1, 4)])
     later = EnergyMeters(["disk", "cpu"], 5.0, {"disk": Saved(Counters(joules=7.0))})

@@ -1,4 +1,4 @@
-"""The counters between runs: what is pushed never goes back, except to a true restart from zero."""
+"""The state file: pushed counters never fall, except to zero."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def of_boot(folder: Path, boot: str) -> StateFile:
     return StateFile(folder, "counters", boot)
 
 
-# Written by version 0.1.0: everything on one line, as it is on disk.
+# Written by the first version, with fields that have other names in memory now.
 FIRST_VERSIONS_FILE = (
     '{"format": 1, "checksum": 874486933, "content": {"boot": "a boot", "ended_well": false, "devices": {"cpu": '
     '{"counters": {"joules": 1.5, "returned_joules": 0.25, "measured_seconds": 12.0, "readings": 7, "read_errors": 1, '
@@ -95,12 +95,12 @@ def test_the_format_on_disk_is_still_that_of_the_first_version(folder: Path) -> 
     assert (folder / "counters.json").read_text(encoding="utf-8") == FIRST_VERSIONS_FILE
 
 
-def test_everything_carries_on_within_a_boot_however_the_run_ended(folder: Path) -> None:
+def test_counters_continue_within_a_boot_however_the_run_ended(folder: Path) -> None:
     assert of_boot(folder, "a").save(STATE, ended_well=False)
     assert of_boot(folder, "a").load() == STATE
 
 
-def test_counters_carry_on_over_a_reboot_after_a_clean_end_but_no_energy_is_counted_across_it(folder: Path) -> None:
+def test_counters_continue_after_a_reboot_without_counting_across_it(folder: Path) -> None:
     of_boot(folder, "a").save(STATE, ended_well=True)
     carried = of_boot(folder, "b").load()
     assert carried.node == STATE.node
@@ -115,12 +115,12 @@ def test_counters_start_from_zero_after_a_power_cut(folder: Path, caplog: pytest
     assert "went down before the last run ended" in caplog.text
 
 
-def test_a_kernel_that_names_no_boot_counts_as_rebooted(folder: Path) -> None:
+def test_a_kernel_without_a_boot_id_counts_as_rebooted(folder: Path) -> None:
     of_boot(folder, "").save(STATE, ended_well=False)
     assert of_boot(folder, "").load() == State()
 
 
-def test_the_running_kernel_names_its_boot() -> None:
+def test_the_running_kernel_has_a_boot_id() -> None:
     assert boot_id() == boot_id() != ""
 
 
@@ -163,19 +163,19 @@ def damaged(draw: st.DrawFn) -> bytes:
 @example(b"9" * 10_000)
 @example(b"\x00" * 4096)
 @settings(max_examples=300)
-def test_a_damaged_file_is_set_aside_and_the_counters_start_from_zero(data: bytes) -> None:
+def test_a_damaged_file_is_renamed_and_counters_start_from_zero(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "counters.json").write_bytes(data)
         loaded = of_boot(folder, "a").load()
-        if loaded == STATE:  # the damage made no difference to what it says
+        if loaded == STATE:  # the damage did not change the content
             return
         assert loaded == State()
         assert not (folder / "counters.json").exists()
         assert (folder / "counters.damaged").read_bytes() == data
 
 
-def test_a_damaged_file_is_named_and_so_is_its_copy(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_names_a_damaged_file_and_its_new_name(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "counters.json").write_bytes(b"{")
     of_boot(folder, "a").load()
     assert str(folder / "counters.json") in caplog.text
@@ -188,7 +188,7 @@ def test_a_dry_run_leaves_a_damaged_file_where_it_is(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["counters.json"]
 
 
-def test_a_folder_where_the_file_should_be_is_no_traceback(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_in_place_of_the_file_is_no_crash(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "counters.json").mkdir()
     file = of_boot(folder, "a")
     assert file.load() == State()
@@ -198,7 +198,7 @@ def test_a_folder_where_the_file_should_be_is_no_traceback(folder: Path, caplog:
 
 
 def test_on_a_full_disk_the_old_file_makes_room_for_the_new_one(folder: Path) -> None:
-    with disk(folder / "disk", "8k") as small:  # two blocks: the file and a block of somebody else's
+    with disk(folder / "disk", "8k") as small:  # two blocks: one for the file, one for another
         if not small.is_mounted:
             pytest.skip("needs root, to mount a small file system")
         file = of_boot(small.folder, "a")
@@ -212,9 +212,7 @@ def test_on_a_full_disk_the_old_file_makes_room_for_the_new_one(folder: Path) ->
         assert joules_in(of_boot(small.folder, "a").load()) == 2
 
 
-def test_what_cannot_be_written_starts_from_zero_and_never_from_an_older_value(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failed_write_resets_to_zero_never_to_an_older_value(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     file = of_boot(folder, "a")
     assert file.save(joules(1), ended_well=True)
@@ -229,7 +227,7 @@ def test_what_cannot_be_written_starts_from_zero_and_never_from_an_older_value(
     assert "can be written again" in caplog.text
 
 
-def test_what_can_neither_be_written_nor_removed_is_not_published(folder: Path) -> None:
+def test_counters_are_not_published_if_an_old_file_stays(folder: Path) -> None:
     with disk(folder / "disk") as rescue:
         file = of_boot(rescue.folder, "a")
         assert file.save(joules(1), ended_well=True)
@@ -243,7 +241,7 @@ def test_a_folder_on_a_read_only_disk_is_used_without_a_lock(folder: Path, caplo
     with disk(folder / "disk") as rescue:
         of_boot(rescue.folder, "a").save(STATE, ended_well=True)
         if not rescue.is_mounted:
-            pytest.skip("a folder that is only forbidden is another matter")
+            pytest.skip("needs root, to mount a small file system")
         with rescue.read_only():
             file = of_boot(rescue.folder, "a")
             file.lock()
@@ -254,24 +252,24 @@ def test_a_folder_on_a_read_only_disk_is_used_without_a_lock(folder: Path, caplo
 
 def test_a_forbidden_folder_says_how_to_make_one(folder: Path) -> None:
     if os.geteuid() == 0:
-        pytest.skip("nothing is forbidden to root; another test starts the program as nobody")
+        pytest.skip("root may write anywhere; another test runs the program as another user")
     folder.chmod(0o555)
     with pytest.raises(PermissionDeniedError, match=r"sudo install -d -o \$USER"):
         of_boot(folder, "a").lock()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be in somebody else's folder")
-def test_root_leaves_nothing_in_the_folder_of_the_service_that_the_service_could_not_write(folder: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_writes_nothing_into_the_services_folder(folder: Path) -> None:
     os.chown(folder, 65534, 65534)
     with pytest.raises(PermissionDeniedError, match=r"belongs to \w+, not to root; .*sudo -u \w+ wattpush"):
         of_boot(folder, "a").lock()
     assert list(folder.iterdir()) == []
-    # To look is no harm.
+    # Reading is allowed.
     assert of_boot(folder, "a").load(is_read_only=True) == State()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take the places of two others")
-def test_in_the_folder_of_the_service_others_are_sent_to_its_user_and_not_told_to_take_it_over() -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_other_users_are_told_to_run_as_the_service() -> None:
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         folder = Path(place, "state")
@@ -287,7 +285,7 @@ def test_in_the_folder_of_the_service_others_are_sent_to_its_user_and_not_told_t
             os.seteuid(0)
 
 
-def test_only_one_process_at_a_time_has_the_state(folder: Path) -> None:
+def test_only_one_process_at_a_time_holds_the_lock(folder: Path) -> None:
     first, second = of_boot(folder / "new" / "folder", "a"), of_boot(folder / "new" / "folder", "a")
     first.lock()
     with pytest.raises(BusyError, match="in use by another wattpush"):
@@ -393,7 +391,7 @@ def one_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
 @example([("loop", [(500, "")], "well"), ("once", [(1, "read-only"), (1, "")], "lost"), ("loop", [(1, "")], "well")])
 @example([("once", [(500, ""), (500, "full")], "lost"), ("loop", [(1, "")], "well")])
 @example([("loop", [(500, ""), (500, "")], "lost"), ("loop", [(7, "")], "well")])
-def test_prometheus_never_sees_energy_that_did_not_flow(
+def test_prometheus_never_adds_energy_that_did_not_flow(
     one_disk: Disk, runs: list[tuple[str, list[tuple[int, str]], str]]
 ) -> None:
     """Over any sequence of runs, kills, power cuts and disk faults."""
@@ -441,8 +439,8 @@ def test_without_faults_and_power_cuts_no_energy_is_lost(runs: list[tuple[str, l
             assert counted == flowed
 
 
-def test_the_file_of_a_running_loop_is_not_forced_to_disk_at_every_push(folder: Path) -> None:
-    """It spares the memory card; what is forced is the word that a run has begun, and its end."""
+def test_a_running_loop_does_not_sync_at_every_push(folder: Path) -> None:
+    """To spare the memory card, only the first file of a run and its last are synced."""
     cuts = PowerCuts(folder)
     with cuts.watched():
         file = of_boot(folder, "a")
