@@ -152,12 +152,13 @@ class EnergyMeter:
                 volts=reading.volts,
             )
         before = self.saved.counters
-        counters = replace(
-            before,
+        counters = Counters(
             joules=before.joules + increment.delivered_joules,
             returned_joules=before.returned_joules + increment.returned_joules,
             measured_seconds=before.measured_seconds + increment.measured_seconds,
             readings=before.readings + 1,
+            read_errors=before.read_errors,
+            resets=before.resets,
         )
         self.saved = Saved(counters, last, reading.unix_seconds, self.saved.source)
         self._has_read = True
@@ -225,7 +226,8 @@ class EnergyMeter:
             unread_seconds = max(0.0, uncovered_seconds - 2 * reading.window_seconds)
             uncovered_seconds = max(0.0, uncovered_seconds - reading.window_seconds)
         assumed_seconds = min(uncovered_seconds, reading.window_seconds)
-        # Half of the unread time had the last power, all the rest this one.
+        # Half of the unread time is at the last power; the time that was assumed at the last power is taken back. All
+        # the rest is at this power.
         last_share_seconds = unread_seconds / 2 - last.assumed_seconds
         share_seconds = seconds - last_share_seconds
         return _increment(
