@@ -51,13 +51,21 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Increment:
-    """What one reading adds to the counters, and the reading that the next one continues from."""
+class _Energy:
+    """The energy that flowed since the last reading.
+
+    Attributes:
+        measured_seconds: the time that it covers.
+        assumed_seconds: the end of that time, which no finished conversion covers yet; see `LastReading`.
+    """
 
     delivered_joules: float
     returned_joules: float
     measured_seconds: float
-    last: LastReading
+    assumed_seconds: float
+
+
+_NOT_MEASURED = _Energy(0.0, 0.0, 0.0, 0.0)
 
 
 class EnergyMeter:
@@ -142,25 +150,35 @@ class EnergyMeter:
     def _add_reading(self, reading: Reading) -> None:
         self.is_up = True
         self._current.add(reading.volts, reading.amperes, reading.power_watts)
-        increment = self._from_hardware_counters(reading) or self._from_readings(reading)
-        last = increment.last
-        if reading.accumulated is not None:
-            last = replace(
-                last,
-                energy_word=reading.accumulated.energy_word,
-                charge_word=reading.accumulated.charge_word,
-                volts=reading.volts,
-            )
-        before = self.saved.counters
-        counters = Counters(
-            joules=before.joules + increment.delivered_joules,
-            returned_joules=before.returned_joules + increment.returned_joules,
-            measured_seconds=before.measured_seconds + increment.measured_seconds,
-            readings=before.readings + 1,
-            read_errors=before.read_errors,
-            resets=before.resets,
+        energy = self._from_hardware_counters(reading) or self._from_readings(reading)
+        delivered_joules, returned_joules = energy.delivered_joules, energy.returned_joules
+        if self.saved.last is not None:
+            delivered_joules -= self.saved.last.overcounted_joules
+            returned_joules -= self.saved.last.returned_overcounted_joules
+        counters, hardware = self.saved.counters, reading.accumulated
+        self.saved = Saved(
+            Counters(
+                counters.joules + max(0.0, delivered_joules),
+                counters.returned_joules + max(0.0, returned_joules),
+                counters.measured_seconds + energy.measured_seconds,
+                counters.readings + 1,
+                counters.read_errors,
+                counters.resets,
+            ),
+            LastReading(
+                reading.at_seconds,
+                reading.power_watts,
+                energy.assumed_seconds,
+                # Counters must not fall: what is below zero waits.
+                max(0.0, -delivered_joules),
+                max(0.0, -returned_joules),
+                None if hardware is None else hardware.energy_word,
+                None if hardware is None else hardware.charge_word,
+                0.0 if hardware is None else reading.volts,
+            ),
+            reading.unix_seconds,
+            self.saved.source,
         )
-        self.saved = Saved(counters, last, reading.unix_seconds, self.saved.source)
         self._has_read = True
 
     @property
@@ -170,7 +188,7 @@ class EnergyMeter:
             return self.max_gap_seconds
         return max(self.max_gap_seconds, _LATE_SAMPLES * self.sample_interval_seconds)
 
-    def _from_hardware_counters(self, reading: Reading) -> _Increment | None:
+    def _from_hardware_counters(self, reading: Reading) -> _Energy | None:
         """Count the energy since the last reading by the chip's own counters, if conversions went unread.
 
         The chip adds up every conversion, not their averages, up to this very moment: nothing is assumed. If every
@@ -190,9 +208,9 @@ class EnergyMeter:
         flow = flow_between(last.energy_word, last.charge_word, now, volts, seconds)
         if flow is None:
             return None
-        return _increment(last, reading, flow.delivered_joules, flow.returned_joules, assumed_seconds=0.0)
+        return _Energy(flow.delivered_joules, flow.returned_joules, seconds, assumed_seconds=0.0)
 
-    def _from_readings(self, reading: Reading) -> _Increment:
+    def _from_readings(self, reading: Reading) -> _Energy:
         """Count the energy since the last reading by the power of both.
 
         ::
@@ -208,16 +226,10 @@ class EnergyMeter:
         """
         last = self.saved.last
         if last is None:
-            return _Increment(0.0, 0.0, 0.0, LastReading(reading.at_seconds, reading.power_watts))
+            return _NOT_MEASURED
         seconds = reading.at_seconds - last.at_seconds
         if not 0.0 < seconds <= self._longest_gap_seconds:
-            next_last = LastReading(
-                reading.at_seconds,
-                reading.power_watts,
-                overcounted_joules=last.overcounted_joules,
-                returned_overcounted_joules=last.returned_overcounted_joules,
-            )
-            return _Increment(0.0, 0.0, 0.0, next_last)
+            return _NOT_MEASURED
         # How much of the time since the last conversion that was read is not covered by this reading: at its end, where
         # a conversion is under way, and at its start, where conversions went unread.
         uncovered_seconds = last.assumed_seconds + seconds
@@ -230,33 +242,12 @@ class EnergyMeter:
         # the rest is at this power.
         last_share_seconds = unread_seconds / 2 - last.assumed_seconds
         share_seconds = seconds - last_share_seconds
-        return _increment(
-            last,
-            reading,
+        return _Energy(
             max(0.0, last.power_watts) * last_share_seconds + max(0.0, reading.power_watts) * share_seconds,
             max(0.0, -last.power_watts) * last_share_seconds + max(0.0, -reading.power_watts) * share_seconds,
+            seconds,
             assumed_seconds,
         )
-
-
-def _increment(
-    last: LastReading, reading: Reading, delivered_joules: float, returned_joules: float, assumed_seconds: float
-) -> _Increment:
-    """Subtract what was overcounted. What is then below zero waits, because counters must not fall."""
-    delivered_joules -= last.overcounted_joules
-    returned_joules -= last.returned_overcounted_joules
-    return _Increment(
-        max(0.0, delivered_joules),
-        max(0.0, returned_joules),
-        reading.at_seconds - last.at_seconds,
-        LastReading(
-            reading.at_seconds,
-            reading.power_watts,
-            assumed_seconds,
-            overcounted_joules=max(0.0, -delivered_joules),
-            returned_overcounted_joules=max(0.0, -returned_joules),
-        ),
-    )
 
 
 class EnergyMeters:

@@ -135,7 +135,7 @@ class StateFile:
             file = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except (FileExistsError, NotADirectoryError) as error:
             raise ConfigError(
-                (f"state_dir: {folder} is no folder; name one, or a place where one can be made",)
+                (f"state_dir: {folder} is not a folder; name a folder, or a path where one can be created",)
             ) from error
         except PermissionDeniedError:
             raise
