@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent import chips
 from agent.build_info import agent_info
 from agent.config import parse
-from agent.energy.meter import Account
+from agent.energy.meter import EnergyMeters
 from agent.energy.state import NodeCounters
 from agent.measure.readings import Reading
 from agent.metrics.catalogue import Snapshot
@@ -49,14 +49,14 @@ def settings_of(text: str) -> Settings:
 
 def snapshot_of(settings: Settings, seed: int = 0) -> Snapshot:
     """The data of a node after a minute of readings; another seed gives other values."""
-    account = Account((device.name for device in settings.devices), 600.0, {})
+    meters = EnergyMeters((device.name for device in settings.devices), 600.0, {})
     for second in range(60):
         for number, device in enumerate(settings.devices):
             volts = 5.0 + 0.00125 * ((second * 7 + number * 3 + seed) % 40)
             amperes = 0.7 + 0.00125 * ((second * 11 + number * 5 + seed * 13) % 800)
             at = float(second)
             reading = Reading(device.name, volts, amperes, volts * amperes, at, 1.7e9 + at, 1.0)
-            account.add([reading])
+            meters.add([reading])
     agent = agent_info(is_simulated=False, start_time_seconds=1.7e9)
-    devices = tuple(interval.to_push for interval in account.close_intervals())
+    devices = tuple(interval.pending for interval in meters.close_intervals())
     return Snapshot(devices, agent, NodeCounters(pushes=4), 0.014, 0.021, has_counters=True)

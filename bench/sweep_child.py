@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
-from agent.energy.meter import Account
+from agent.energy.meter import EnergyMeters
 from agent.i2c.adapters import open_bus
 from agent.i2c.bus import Bus
 from agent.measure.readings import Reading
@@ -72,11 +72,11 @@ def main() -> None:
             raise RuntimeError(f"the two ways disagree: {outcome}, stock {volts} V {amperes} A")
     if len({outcome.volts for outcome in outcomes if isinstance(outcome, Reading)}) != len(outcomes):
         raise RuntimeError(f"two channels gave the same chip: {outcomes}")
-    account = Account((device.name for device in settings.devices), settings.max_gap_seconds, {})
+    meters = EnergyMeters((device.name for device in settings.devices), settings.max_gap_seconds, {})
     sweep_stock = partial(stock.sweep, stock_sensors)
 
     def sweep_ours() -> None:
-        account.add(sensors.run())
+        meters.add(sensors.run())
 
     taken = interleaved(
         repetitions,

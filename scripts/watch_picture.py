@@ -21,10 +21,10 @@ from agent import chips
 from agent.config import parse
 from agent.run.assembly import RunOptions, make_watched_sweep
 from agent.simulate.clock import HandClock
+from agent.watch.glyphs import UNICODE
 from agent.watch.history import History
+from agent.watch.layout import lines
 from agent.watch.live import segments
-from agent.watch.strokes import UNICODE
-from agent.watch.table import lines
 
 PICTURE = Path(__file__).parents[1] / "docs" / "watch.svg"
 WIDTH, HEIGHT = 104, 12

@@ -39,14 +39,11 @@ def run(options: Namespace) -> int:
     """Watch; return the exit code."""
     # Slow to import, and for this command alone.
     from agent.run.assembly import RunOptions, make_watched_sweep
+    from agent.watch.glyphs import glyphs_for
     from agent.watch.history import History
-    from agent.watch.live import LiveTable, make_console
-    from agent.watch.output import Output
+    from agent.watch.live import LiveTable, Output, make_console
     from agent.watch.plain import PlainLines
-    from agent.watch.strokes import strokes_for
-    from agent.watch.suspension import Suspension
-    from agent.watch.sweeper import Sweeper
-    from agent.watch.watching import watch
+    from agent.watch.watching import Suspension, Sweeper, watch
 
     with Wakeups() as wakeups, Suspension() as suspension, ExitStack() as stack:
         settings = load_settings(options)
@@ -59,15 +56,15 @@ def run(options: Namespace) -> int:
         history = History(settings, clock, is_simulated=simulated)
         output = Output(sys.stdout.fileno(), sys.stdout.encoding, wakeups, clock)
         console = make_console(os.environ)
-        face: LiveTable | PlainLines = PlainLines(output, history, clock, is_simulated=simulated)
+        display: LiveTable | PlainLines = PlainLines(output, history, clock, is_simulated=simulated)
         if sys.stdout.isatty() and not console.is_dumb_terminal:
-            face = LiveTable(output, console, history, strokes_for(sys.stdout.encoding, os.environ), clock)
+            display = LiveTable(output, console, history, glyphs_for(sys.stdout.encoding, os.environ), clock)
         try:
             watch(
                 sample_interval_seconds=settings.sample_interval_seconds,
                 sweeper=sweeper,
                 history=history,
-                face=face,
+                display=display,
                 clock=clock,
                 waiting=wakeups,
                 suspension=suspension,

@@ -1,4 +1,4 @@
-"""What only ever rises, and what one run hands over to the next."""
+"""The counters of a device, which only rise, and what one run hands to the next."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What only ever rises.
+    """The counters of a device. They only rise.
 
     Attributes:
         joules: energy delivered while power was positive.
         returned_joules: energy that flowed back, as a positive number.
-        measured_seconds: the time that those two cover.
+        measured_seconds: the time that both energies cover.
     """
 
     joules: float = 0.0
@@ -25,24 +25,24 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class LastReading:
-    """The end of the time that is accounted for: where the next reading carries on from.
+    """The last reading, up to which energy is counted. The next reading continues from here.
 
     Attributes:
-        assumed_seconds: of the time before `at_seconds`, how much the chip has not reported on yet: for this its last
-            power was assumed, and will be corrected.
-        excess_joules: delivered energy that was assumed and then not confirmed. The counter is ahead by this much; it
-            waits, since it never goes back.
-        returned_excess_joules: the same for energy that flowed back.
-        energy_word: what the chip itself had added up by then, where it does; see `chips.HardwareCounters`.
-        charge_word: the same for charge.
-        volts: the voltage of the rail, where those two are there.
+        assumed_seconds: the part of the time before `at_seconds` that no finished conversion covers yet. Its power is
+            assumed, and the next new reading corrects it.
+        overcounted_joules: delivered energy that was assumed and then not confirmed. The counter is ahead by this much
+            and waits, because it must not fall.
+        returned_overcounted_joules: the same for energy that flowed back.
+        energy_word: the chip's own energy counter, raw; None if the chip has none.
+        charge_word: the chip's own charge counter, raw; None if the chip has none.
+        volts: the bus voltage; set only together with `energy_word` and `charge_word`.
     """
 
     at_seconds: float
     power_watts: float
     assumed_seconds: float = 0.0
-    excess_joules: float = 0.0
-    returned_excess_joules: float = 0.0
+    overcounted_joules: float = 0.0
+    returned_overcounted_joules: float = 0.0
     energy_word: int | None = None
     charge_word: int | None = None
     volts: float = 0.0
@@ -50,11 +50,11 @@ class LastReading:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a device's account hands over to the next run.
+    """What a device's energy meter hands to the next run.
 
     Attributes:
-        last: only of use during the same boot, and to readings of the same source.
-        source: where the device is measured, as `settings.Device` has it; None in a state file of before.
+        last: valid only during the same boot and for readings of the same source.
+        source: where the device is measured, see `settings.Device.source`; None in state files of early versions.
     """
 
     counters: Counters = Counters()
@@ -62,7 +62,7 @@ class Saved:
     last_read_unix_seconds: float | None = None
     source: str | None = None
 
-    def measured_at(self, source: str | None) -> Saved:
-        """The same for a source; another one's first reading says nothing of the time before it."""
+    def with_source(self, source: str | None) -> Saved:
+        """Return a copy for this source. If the source changed, the last reading is dropped: energy starts afresh."""
         is_same = self.source is None or source is None or self.source == source
         return replace(self, last=self.last if is_same else None, source=source)

@@ -1,7 +1,7 @@
-"""The account: from outcomes to means, extremes and energy, for each device.
+"""Energy meters: one for each device, from outcomes to means, extremes and energy.
 
-Two spans are kept apart. Counters run on for ever and are handed over to the next run. An interval gathers what is said
-about the time since the last push; it is closed for a push and, if that fails, taken back, so that nothing is lost.
+Counters run on for ever and are handed to the next run. Means and extremes cover an interval, which a push closes. If
+the push fails, the interval is pending and the next push covers it too, so that no reading is lost.
 """
 
 from __future__ import annotations
@@ -9,24 +9,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.energy.accumulators import flow_between
 from agent.energy.counters import Counters, LastReading, Saved
+from agent.energy.hardware_counter import flow_between
 from agent.energy.interval import Extremes, Interval, Means
 from agent.measure.readings import Failure, Reading, Settling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.chips import HardwareCounters
     from agent.measure.readings import Outcome
 
-# A reading may come this many sample intervals after the last one before the time between them is a gap.
+# A reading may be this many sample intervals after the last one before the time between them is a gap.
 _LATE_SAMPLES = 1.5
+
+_NOTHING_SAVED = Saved()
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceSnapshot:
-    """What is published of a device. Without a good reading in the interval there are no means and no extremes."""
+    """What is published of a device. Without a good reading in the interval it has no means and no extremes."""
 
     device: str
     counters: Counters
@@ -38,23 +39,41 @@ class DeviceSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """An interval that has ended, as a push tells it and as a scrape does.
+    """A closed interval, once for a push and once for a scrape.
 
     Attributes:
-        to_push: with everything that earlier pushes failed to bring.
+        pending: the interval and everything that earlier pushes failed to deliver.
         last_interval: the interval alone.
     """
 
-    to_push: DeviceSnapshot
+    pending: DeviceSnapshot
     last_interval: DeviceSnapshot
 
 
-class DeviceAccount:
-    """The account of one device.
+@dataclass(frozen=True, slots=True)
+class _Energy:
+    """The energy that flowed since the last reading.
 
     Attributes:
-        max_gap_seconds: the longest time between two readings over which energy is still counted.
-        sample_interval_seconds: how far apart the readings of one run are meant to be.
+        measured_seconds: the time that it covers.
+        assumed_seconds: the end of that time, which no finished conversion covers yet; see `LastReading`.
+    """
+
+    delivered_joules: float
+    returned_joules: float
+    measured_seconds: float
+    assumed_seconds: float
+
+
+_NOT_MEASURED = _Energy(0.0, 0.0, 0.0, 0.0)
+
+
+class EnergyMeter:
+    """The energy meter of one device.
+
+    Attributes:
+        max_gap_seconds: the longest time between two readings over which energy is counted.
+        sample_interval_seconds: the intended time between two readings of one run.
         is_up: whether the last reading succeeded.
     """
 
@@ -62,7 +81,7 @@ class DeviceAccount:
         self,
         device: str,
         max_gap_seconds: float,
-        saved: Saved = Saved(),  # noqa: B008 - immutable
+        saved: Saved = _NOTHING_SAVED,
         sample_interval_seconds: float = 0.0,
     ) -> None:
         self.device = device
@@ -72,11 +91,11 @@ class DeviceAccount:
         self._has_read = False
         self.is_up = False
         self._current = Interval()
-        self._sent = Interval()  # with the push that is under way
-        self._unarrived = Interval()  # closed, and to be sent with the next push
+        self._in_flight = Interval()  # with the push that is under way
+        self._pending = Interval()  # closed, for the next push
 
     def add(self, outcome: Outcome) -> None:
-        """Enter what a sweep brought back for this device."""
+        """Add the outcome of a sweep for this device."""
         match outcome:
             case Reading():
                 self._add_reading(outcome)
@@ -84,36 +103,36 @@ class DeviceAccount:
                 self.is_up = False
                 self._count(read_errors=self.saved.counters.read_errors + 1)
             case Settling(power_lost=True):
-                # Nobody knows what the rail did while the chip had no power: nothing is counted across it.
+                # What the rail did while the chip had no power is unknown: no energy is counted across it.
                 self.is_up = False
                 self._count(resets=self.saved.counters.resets + 1)
                 self.saved = replace(self.saved, last=None)
             case Settling():
-                # It had to be configured anew: what it added up until then may have been measured in other steps.
+                # The chip was configured again: its counters may have been in different steps until then.
                 if self.saved.last is not None and self.saved.last.energy_word is not None:
                     self.saved = replace(self.saved, last=replace(self.saved.last, energy_word=None, charge_word=None))
 
     @property
     def has_unpushed_readings(self) -> bool:
-        """Whether there are readings that no push has brought to its end yet."""
-        return any(interval.readings > 0 for interval in (self._current, self._sent, self._unarrived))
+        """Whether there are readings that no push has delivered yet."""
+        return any(interval.readings > 0 for interval in (self._current, self._in_flight, self._pending))
 
     def close_interval(self, *, for_push: bool = True) -> Closed:
-        """End the interval; with `for_push` it is sent, and `settle` says later what became of it."""
+        """Close the interval. With `for_push`, call `acknowledge` when the push has ended."""
         ended, self._current = self._current, Interval()
         if for_push:
-            self.settle(pushed=False)  # of a push before it that was abandoned
-        self._unarrived += ended
-        closed = Closed(to_push=self._snapshot(self._unarrived), last_interval=self._snapshot(ended))
+            self.acknowledge(pushed=False)  # of an earlier push that was abandoned
+        self._pending += ended
+        closed = Closed(pending=self._snapshot(self._pending), last_interval=self._snapshot(ended))
         if for_push:
-            self._sent, self._unarrived = self._unarrived, Interval()
+            self._in_flight, self._pending = self._pending, Interval()
         return closed
 
-    def settle(self, *, pushed: bool) -> None:
-        """Forget what was pushed; what never arrived goes with the next push."""
+    def acknowledge(self, *, pushed: bool) -> None:
+        """End the push that is under way: forget what it delivered, or keep it pending for the next push."""
         if not pushed:
-            self._unarrived = self._sent + self._unarrived
-        self._sent = Interval()
+            self._pending = self._in_flight + self._pending
+        self._in_flight = Interval()
 
     def _snapshot(self, interval: Interval) -> DeviceSnapshot:
         return DeviceSnapshot(
@@ -131,27 +150,32 @@ class DeviceAccount:
     def _add_reading(self, reading: Reading) -> None:
         self.is_up = True
         self._current.add(reading.volts, reading.amperes, reading.power_watts)
-        accumulated = reading.accumulated
-        if accumulated is None:
-            delivered, returned, seconds, last = self._energy_since_last(reading)
-        else:
-            delivered, returned, seconds, last = self._added_up(reading, accumulated) or self._energy_since_last(
-                reading
-            )
-            last = replace(
-                last, energy_word=accumulated.energy_word, charge_word=accumulated.charge_word, volts=reading.volts
-            )
-        counters = self.saved.counters
+        energy = self._from_hardware_counters(reading) or self._from_readings(reading)
+        delivered_joules, returned_joules = energy.delivered_joules, energy.returned_joules
+        if self.saved.last is not None:
+            delivered_joules -= self.saved.last.overcounted_joules
+            returned_joules -= self.saved.last.returned_overcounted_joules
+        counters, hardware = self.saved.counters, reading.accumulated
         self.saved = Saved(
             Counters(
-                counters.joules + delivered,
-                counters.returned_joules + returned,
-                counters.measured_seconds + seconds,
+                counters.joules + max(0.0, delivered_joules),
+                counters.returned_joules + max(0.0, returned_joules),
+                counters.measured_seconds + energy.measured_seconds,
                 counters.readings + 1,
                 counters.read_errors,
                 counters.resets,
             ),
-            last,
+            LastReading(
+                reading.at_seconds,
+                reading.power_watts,
+                energy.assumed_seconds,
+                # Counters must not fall: what is below zero waits.
+                max(0.0, -delivered_joules),
+                max(0.0, -returned_joules),
+                None if hardware is None else hardware.energy_word,
+                None if hardware is None else hardware.charge_word,
+                0.0 if hardware is None else reading.volts,
+            ),
             reading.unix_seconds,
             self.saved.source,
         )
@@ -159,102 +183,75 @@ class DeviceAccount:
 
     @property
     def _longest_gap_seconds(self) -> float:
-        """Within a run, a reading that comes a little late ends no gap, however short `max_gap` is."""
+        """Within a run, a reading that is a little late leaves no gap, however short `max_gap` is."""
         if not self._has_read:
             return self.max_gap_seconds
         return max(self.max_gap_seconds, _LATE_SAMPLES * self.sample_interval_seconds)
 
-    def _added_up(
-        self, reading: Reading, accumulated: HardwareCounters
-    ) -> tuple[float, float, float, LastReading] | None:
-        """The same as `_energy_since_last`, from what the chip added up over conversions that nobody has read.
+    def _from_hardware_counters(self, reading: Reading) -> _Energy | None:
+        """Count the energy since the last reading by the chip's own counters, if conversions went unread.
 
-        It adds up every single conversion, not their averages, and so up to this very moment: nothing is assumed.
-        Where every result was read, they are the better account, as they go by our clock: that of the chip may be 1 %
-        off.
+        The chip adds up every conversion, not their averages, up to this very moment: nothing is assumed. If every
+        conversion was read, the readings are more accurate, because they use our clock; the chip's may be 1 % off.
 
         Returns:
-            None where every conversion was read, or where what the chip says cannot be.
+            None if there are no such counters, if every conversion was read, or if the counters are implausible.
         """
-        last = self.saved.last
-        if last is None or last.energy_word is None or last.charge_word is None:
+        last, now = self.saved.last, reading.accumulated
+        if now is None or last is None or last.energy_word is None or last.charge_word is None:
             return None
         seconds = reading.at_seconds - last.at_seconds
-        is_unseen = reading.is_new and last.assumed_seconds + seconds > 2 * reading.window_seconds
-        if not (is_unseen or seconds > self._longest_gap_seconds):
+        has_unread = reading.is_new and last.assumed_seconds + seconds > 2 * reading.window_seconds
+        if not has_unread and seconds <= self._longest_gap_seconds:
             return None
         volts = max(last.volts, reading.volts)
-        flow = flow_between(last.energy_word, last.charge_word, accumulated, volts, seconds)
+        flow = flow_between(last.energy_word, last.charge_word, now, volts, seconds)
         if flow is None:
             return None
-        delivered, returned = (
-            flow.delivered_joules - last.excess_joules,
-            flow.returned_joules - last.returned_excess_joules,
-        )
-        return (
-            max(0.0, delivered),
-            max(0.0, returned),
-            seconds,
-            LastReading(reading.at_seconds, reading.power_watts, 0.0, max(0.0, -delivered), max(0.0, -returned)),
-        )
+        return _Energy(flow.delivered_joules, flow.returned_joules, seconds, assumed_seconds=0.0)
 
-    def _energy_since_last(self, reading: Reading) -> tuple[float, float, float, LastReading]:
-        """Joules delivered, joules returned and seconds since the last reading, and what the next one carries on from.
+    def _from_readings(self, reading: Reading) -> _Energy:
+        """Count the energy since the last reading by the power of both.
 
         ::
 
                   conversion         conversion         conversion
             ---|------------------|------------------|------------------|---> time
                   ^                 ^      ^            ^
-                  reading           new    not new      new: is about the conversion that ended before it
+                  reading           new    not new      new: covers the conversion that ended before it
 
-        The chip converts on its own clock. A reading is about the last conversion that has ended, of `window_seconds`;
-        what came after is assumed to be the same until the next new reading corrects it. What lies between two
+        The chip converts on its own clock. A reading covers the last conversion that has ended, of `window_seconds`.
+        The power since then is assumed to be the same until the next new reading corrects it. The time between two
         conversions that were read is shared between them.
         """
-        at_seconds, power_watts, window_seconds = reading.at_seconds, reading.power_watts, reading.window_seconds
         last = self.saved.last
         if last is None:
-            return 0.0, 0.0, 0.0, LastReading(at_seconds, power_watts)
-        last_power_watts = last.power_watts
-        excess, returned_excess = last.excess_joules, last.returned_excess_joules
-        seconds = at_seconds - last.at_seconds
+            return _NOT_MEASURED
+        seconds = reading.at_seconds - last.at_seconds
         if not 0.0 < seconds <= self._longest_gap_seconds:
-            return 0.0, 0.0, 0.0, LastReading(at_seconds, power_watts, 0.0, excess, returned_excess)
-        assumed_seconds = last.assumed_seconds + seconds
-        unseen_seconds = 0.0
-        if assumed_seconds > window_seconds:  # at least what is older than a conversion has been reported on
-            reported_seconds = assumed_seconds - window_seconds
-            if reading.is_new and reported_seconds > window_seconds:
-                unseen_seconds = reported_seconds - window_seconds
-            elif reading.is_new:
-                reported_seconds = window_seconds
-            assumed_seconds -= reported_seconds
-        elif reading.is_new:
-            assumed_seconds = 0.0
-        # Of all the time since the conversion before: half of what nobody saw at the last power, all else at this one.
-        last_share_seconds = unseen_seconds / 2 - last.assumed_seconds
+            return _NOT_MEASURED
+        # How much of the time since the last conversion that was read is not covered by this reading: at its end, where
+        # a conversion is under way, and at its start, where conversions went unread.
+        uncovered_seconds = last.assumed_seconds + seconds
+        unread_seconds = 0.0
+        if reading.is_new:
+            unread_seconds = max(0.0, uncovered_seconds - 2 * reading.window_seconds)
+            uncovered_seconds = max(0.0, uncovered_seconds - reading.window_seconds)
+        assumed_seconds = min(uncovered_seconds, reading.window_seconds)
+        # Half of the unread time is at the last power; the time that was assumed at the last power is taken back. All
+        # the rest is at this power.
+        last_share_seconds = unread_seconds / 2 - last.assumed_seconds
         share_seconds = seconds - last_share_seconds
-        if last_power_watts >= 0.0 and power_watts >= 0.0 and not returned_excess:
-            joules = last_power_watts * last_share_seconds + power_watts * share_seconds - excess
-            if joules >= 0.0:
-                return joules, 0.0, seconds, LastReading(at_seconds, power_watts, assumed_seconds)
-            return 0.0, 0.0, seconds, LastReading(at_seconds, power_watts, assumed_seconds, -joules)
-        delivered = max(0.0, last_power_watts) * last_share_seconds + max(0.0, power_watts) * share_seconds - excess
-        returned = (
-            max(0.0, -last_power_watts) * last_share_seconds + max(0.0, -power_watts) * share_seconds - returned_excess
-        )
-        excess, returned_excess = max(0.0, -delivered), max(0.0, -returned)
-        return (
-            max(0.0, delivered),
-            max(0.0, returned),
+        return _Energy(
+            max(0.0, last.power_watts) * last_share_seconds + max(0.0, reading.power_watts) * share_seconds,
+            max(0.0, -last.power_watts) * last_share_seconds + max(0.0, -reading.power_watts) * share_seconds,
             seconds,
-            LastReading(at_seconds, power_watts, assumed_seconds, excess, returned_excess),
+            assumed_seconds,
         )
 
 
-class Account:
-    """The accounts of all devices, by name and in the order of the configuration."""
+class EnergyMeters:
+    """The energy meters of all devices, by name and in the order of the configuration."""
 
     def __init__(
         self,
@@ -264,33 +261,38 @@ class Account:
         sample_interval_seconds: float = 0.0,
     ) -> None:
         self.devices = {
-            device: DeviceAccount(device, max_gap_seconds, saved.get(device, Saved()), sample_interval_seconds)
+            device: EnergyMeter(device, max_gap_seconds, saved.get(device, _NOTHING_SAVED), sample_interval_seconds)
             for device in devices
         }
 
-    def adopt(self, earlier: Account) -> None:
-        """Carry on what another account knows of the same devices: the configuration was read anew."""
-        for name, account in earlier.devices.items():
+    def adopt(self, earlier: EnergyMeters) -> None:
+        """Continue the meters of devices that an earlier configuration has too: the configuration was reloaded."""
+        for name, meter in earlier.devices.items():
             if name in self.devices:
-                account.max_gap_seconds = self.devices[name].max_gap_seconds
-                account.sample_interval_seconds = self.devices[name].sample_interval_seconds
-                account.saved = account.saved.measured_at(self.devices[name].saved.source)
-                self.devices[name] = account
+                meter.max_gap_seconds = self.devices[name].max_gap_seconds
+                meter.sample_interval_seconds = self.devices[name].sample_interval_seconds
+                meter.saved = meter.saved.with_source(self.devices[name].saved.source)
+                self.devices[name] = meter
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
-        """Enter a sweep."""
+        """Add the outcomes of a sweep."""
         for outcome in outcomes:
             self.devices[outcome.device].add(outcome)
 
     @property
     def has_unpushed_readings(self) -> bool:
-        """Whether there is anything to say that has not been said."""
-        return any(account.has_unpushed_readings for account in self.devices.values())
+        """Whether there are readings of any device that no push has delivered yet."""
+        return any(meter.has_unpushed_readings for meter in self.devices.values())
 
     def close_intervals(self, *, for_push: bool = True) -> tuple[Closed, ...]:
-        """End the interval of every device; see `DeviceAccount.close_interval`."""
-        return tuple(account.close_interval(for_push=for_push) for account in self.devices.values())
+        """Close the interval of every device; see `EnergyMeter.close_interval`."""
+        return tuple(meter.close_interval(for_push=for_push) for meter in self.devices.values())
+
+    def acknowledge_all(self, *, pushed: bool) -> None:
+        """End the push that is under way for every device; see `EnergyMeter.acknowledge`."""
+        for meter in self.devices.values():
+            meter.acknowledge(pushed=pushed)
 
     def saved(self) -> dict[str, Saved]:
-        """What the next run carries on from."""
-        return {name: account.saved for name, account in self.devices.items()}
+        """What the next run continues from."""
+        return {name: meter.saved for name, meter in self.devices.items()}

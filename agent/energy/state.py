@@ -1,13 +1,13 @@
-"""The counters between runs: a file that is written before what it holds is pushed.
+"""The state file: it keeps the counters between runs, and is written before they are pushed.
 
-Prometheus takes a counter that falls back to a smaller value, other than zero, for a restart and adds that whole value
-as energy that never flowed. So a counter either carries on from at least what was pushed, or starts from zero. Hence:
+If a counter falls to a smaller value other than zero, Prometheus takes that for a restart and adds the whole new value,
+energy that never flowed. So a counter either continues from at least the value that was pushed, or starts from zero:
 
-- Within one boot the file is up to date, whatever happened to the process: it carries on.
-- After a reboot it carries on only if the last run ended well and saw its file reach the disk. After a power cut the
-  disk may show an older file, which then says that its run never ended: the counters start from zero.
-- A file that cannot be written any more is removed, since it would be too old at the next start (and on a full disk
-  makes room for the new one). If even that fails, `save` says so, and the counters are not published until it succeeds.
+- Within one boot the file is up to date, however the process ended: the counters continue.
+- After a reboot they continue only if the last run ended well and synced its file to disk. After a power cut the disk
+  may hold an older file, which then says that its run had not ended: the counters start from zero.
+- A file that cannot be written is removed, because it would be too old at the next start. On a full disk, that makes
+  room for the new one. If it cannot be removed either, `save` returns False and the counters are not published.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from agent.errors import BusyError, ConfigError, PermissionDeniedError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
 _FORMAT = 1
 
-# Names of files: simulated energy is never added to measured energy.
+# Names of state files. Simulated energy has a file of its own: it must not be added to measured energy.
 COUNTERS = "counters"
 SIMULATED_COUNTERS = "simulated"
 
@@ -40,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NodeCounters:
-    """What the agent counts of itself."""
+    """The agent's own counters."""
 
     pushes: int = 0
     push_failures: int = 0
@@ -49,34 +48,34 @@ class NodeCounters:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that one run hands over to the next."""
+    """Everything that one run hands to the next."""
 
     devices: Mapping[str, Saved] = field(default_factory=dict)
     node: NodeCounters = NodeCounters()
 
-    def measured_at(self, sources: Mapping[str, str]) -> State:
-        """The same for a configuration that measures each of these devices at its source."""
-        known = {name: self.devices.get(name, Saved()).measured_at(source) for name, source in sources.items()}
+    def with_sources(self, sources: Mapping[str, str]) -> State:
+        """Return a copy for a configuration that measures each of these devices at its source; see `Saved`."""
+        known = {name: self.devices.get(name, Saved()).with_source(source) for name, source in sources.items()}
         return replace(self, devices={**self.devices, **known})
 
     def devices_read_in_this_boot(self) -> frozenset[str]:
-        """Those whose last reading the next one can carry on from."""
+        """The devices whose last reading the next one can continue from."""
         return frozenset(name for name, saved in self.devices.items() if saved.last is not None)
 
 
 def boot_id() -> str:
-    """A value that changes with every boot; empty where the kernel offers none."""
+    """Return an ID that changes with every boot; empty if the kernel has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
 
 
-def _folder_of_another(folder: Path) -> PermissionDeniedError | None:
-    """What to say in a folder of another user's, such as the service's; None where it is ours, root's or not there.
+def _foreign_folder_error(folder: Path) -> PermissionDeniedError | None:
+    """Return an error if the folder belongs to another user, such as the service's; None if it is ours or root's.
 
-    What root left there the owner could not write: the service would not start any more. Whoever else takes it over, or
-    has one of his own instead, makes a second set of counters.
+    If root wrote into it, the service could not write there and would not start. If another user took it over, or used
+    a folder of their own instead, there would be two sets of counters.
     """
     try:
         owner = folder.stat().st_uid
@@ -84,13 +83,13 @@ def _folder_of_another(folder: Path) -> PermissionDeniedError | None:
         return None
     if owner in (0, os.geteuid()):
         return None
-    name = _name_of(owner)
+    name = _user_name(owner)
     return PermissionDeniedError(
-        f"{folder}: belongs to {name}, not to {_name_of(os.geteuid())}; run it as that user: sudo -u {name} wattpush"
+        f"{folder}: belongs to {name}, not to {_user_name(os.geteuid())}; run it as that user: sudo -u {name} wattpush"
     )
 
 
-def _name_of(user: int) -> str:
+def _user_name(user: int) -> str:
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:
@@ -98,7 +97,7 @@ def _name_of(user: int) -> str:
 
 
 class StateFile:
-    """`NAME.json` in the state folder, and the lock `NAME.lock` of the one process that may write it."""
+    """`NAME.json` in the state folder, and the lock `NAME.lock` that keeps other processes from writing it."""
 
     def __init__(self, folder: Path, name: str, boot: str) -> None:
         self.path = folder / f"{name}.json"
@@ -111,13 +110,16 @@ class StateFile:
         self._disk_says_running = False
 
     def lock(self) -> None:
-        """Become the one process that writes the state; may be called again, and is undone by as many `unlock`.
+        """Keep other processes from writing the state.
 
-        A folder on a read-only or full disk cannot be locked: then the run goes on without, and says so.
+        Re-entrant; pair every lock() with an unlock().
+
+        A folder on a read-only or full disk cannot be locked: the run continues without a lock and logs a warning.
 
         Raises:
-            BusyError: another process has it.
-            PermissionDeniedError: the folder may not be written, or, for root, belongs to another user.
+            BusyError: another process holds the lock.
+            PermissionDeniedError: this user may not write to the folder; for root also: it belongs to another user.
+            ConfigError: the path is not a folder.
         """
         if self._holders == 0:
             self._lock_file = self._take_lock()
@@ -127,18 +129,18 @@ class StateFile:
         folder = self.path.parent
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-            not_ours = _folder_of_another(folder)
-            if os.geteuid() == 0 and not_ours is not None:
-                raise not_ours
+            foreign = _foreign_folder_error(folder)
+            if os.geteuid() == 0 and foreign is not None:
+                raise foreign
             file = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except (FileExistsError, NotADirectoryError) as error:
             raise ConfigError(
-                (f"state_dir: {folder} is no folder; name one, or a place where one can be made",)
+                (f"state_dir: {folder} is not a folder; name a folder, or a path where one can be created",)
             ) from error
         except PermissionDeniedError:
             raise
         except PermissionError as error:
-            raise _folder_of_another(folder) or PermissionDeniedError(
+            raise _foreign_folder_error(folder) or PermissionDeniedError(
                 f"{folder}: permission denied; set state_dir to a folder that this user may write, or "
                 f"sudo install -d -o $USER {folder}"
             ) from error
@@ -156,26 +158,26 @@ class StateFile:
         return file
 
     def unlock(self) -> None:
-        """Let another process have the state, unless it was locked more than once."""
+        """Undo one lock(); the last one lets other processes write the state."""
         self._holders -= 1
         if self._holders == 0 and self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
 
     def load(self, *, is_read_only: bool = False) -> State:
-        """Read what the last run left; an empty State where there is nothing that may be carried on.
+        """Read the state of the last run; return an empty State if the counters must start from zero.
 
-        A damaged file is set aside, unless nothing may be changed.
+        A damaged file is renamed, unless `is_read_only`.
 
         Raises:
-            PermissionDeniedError: the file may not be read.
+            PermissionDeniedError: this user may not read the file.
         """
         try:
             file = _read(self.path.read_bytes())
         except FileNotFoundError:
             return State()
         except PermissionError as error:
-            raise _folder_of_another(self.path.parent) or PermissionDeniedError(
+            raise _foreign_folder_error(self.path.parent) or PermissionDeniedError(
                 f"{self.path}: permission denied; sudo chown $USER {self.path}"
             ) from error
         except (OSError, ValueError) as error:
@@ -187,27 +189,30 @@ class StateFile:
         if not file.ended_well:
             log.warning("%s: the machine went down before the last run ended; counters start from zero", self.path)
             return State()
-        # The monotonic clock began anew with the boot: when the last reading was taken means nothing any more.
+        # The monotonic clock restarted with the boot: the times of the last readings mean nothing now.
         devices = {name: replace(saved, last=None) for name, saved in file.state.devices.items()}
         return replace(file.state, devices=devices)
 
     def save(self, state: State, *, ended_well: bool) -> bool:
-        """Write the state; return whether what it holds may be published.
+        """Write the state; return whether its counters may be published.
 
-        With `ended_well` nothing will be pushed later that it does not hold. That, and the first word to the contrary,
-        is made to reach the disk; what a running loop writes in between need not, and spares the memory card.
+        Args:
+            state: what to write.
+            ended_well: nothing will be pushed after this that the file does not hold. Such a file is synced to disk,
+                and so is the first one after it without `ended_well`. The files that a running loop writes in between
+                are not synced, to spare the memory card.
         """
         try:
             self._write(state, ended_well=ended_well)
         except OSError as error:
             if not self._remove():
-                self._say_failing(error, "counters are not published until it can be written again")
+                self._log_failure(error, "counters are not published until it can be written again")
                 return False
             try:
                 self._write(state, ended_well=ended_well)
             except OSError as error_again:
                 self._remove()
-                self._say_failing(error_again, "counters start from zero at the next start")
+                self._log_failure(error_again, "counters start from zero at the next start")
                 return True
         if self._failing:
             log.info("%s: can be written again", self.path)
@@ -218,7 +223,7 @@ class StateFile:
         content = {
             "boot": self._boot,
             "ended_well": ended_well,
-            "devices": {name: _fields(saved) for name, saved in state.devices.items()},
+            "devices": {name: _fields_of(saved) for name, saved in state.devices.items()},
             "node": asdict(state.node),
         }
         text = json.dumps(content)
@@ -235,7 +240,7 @@ class StateFile:
         self._disk_says_running = not ended_well
 
     def _remove(self) -> bool:
-        """Remove the file for good, power cuts included; return whether that is certain."""
+        """Remove the file so that it stays removed after a power cut; return whether that succeeded."""
         try:
             self._new_path.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
@@ -251,7 +256,7 @@ class StateFile:
         finally:
             os.close(folder)
 
-    def _say_failing(self, error: OSError, outcome: str) -> None:
+    def _log_failure(self, error: OSError, outcome: str) -> None:
         if not self._failing:
             log.error("%s: cannot be written (%s); %s", self.path, error.strerror, outcome)
             self._failing = True
@@ -273,7 +278,7 @@ class _Content:
 
 
 def _read(data: bytes) -> _Content:
-    """The content of a state file. Raises ValueError if it is not what `_write` wrote."""
+    """Read the content of a state file. Raises ValueError if `_write` did not write it."""
     try:
         document = json.loads(data)
         if document["format"] != _FORMAT:
@@ -281,27 +286,44 @@ def _read(data: bytes) -> _Content:
         content = document["content"]
         if zlib.crc32(json.dumps(content).encode()) != document["checksum"]:
             raise ValueError("its checksum does not fit")
-        devices = {name: _saved(**device) for name, device in content["devices"].items()}
+        devices = {name: _saved_from(**device) for name, device in content["devices"].items()}
         return _Content(content["boot"], content["ended_well"], State(devices, NodeCounters(**content["node"])))
     except (AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"not a state file: {type(error).__name__}") from error
 
 
-def _fields(saved: Saved) -> dict[str, Any]:
-    """As `_saved` reads it."""
-    last = saved.last
+# The fields of `LastReading` that have another name on disk.
+_NAMES_ON_DISK = {
+    "overcounted_joules": "excess_joules",
+    "returned_overcounted_joules": "returned_excess_joules",
+}
+_NAMES_IN_MEMORY = {on_disk: name for name, on_disk in _NAMES_ON_DISK.items()}
+
+
+def _fields_of(saved: Saved) -> dict[str, Any]:
+    """A device's entry in the file."""
     return {
         "counters": asdict(saved.counters),
-        "last": None if last is None else asdict(last),
+        "last": None if saved.last is None else _renamed(asdict(saved.last), _NAMES_ON_DISK),
         "last_read_unix_seconds": saved.last_read_unix_seconds,
         "source": saved.source,
     }
 
 
-def _saved(
+def _saved_from(
     counters: dict[str, Any],
     last: dict[str, Any] | None,
     last_read_unix_seconds: float | None,
     source: str | None = None,
 ) -> Saved:
-    return Saved(Counters(**counters), None if last is None else LastReading(**last), last_read_unix_seconds, source)
+    """The reverse of `_fields_of`. Files of early versions lack `source` and some fields of `last`."""
+    return Saved(
+        Counters(**counters),
+        None if last is None else LastReading(**_renamed(last, _NAMES_IN_MEMORY)),
+        last_read_unix_seconds,
+        source,
+    )
+
+
+def _renamed(fields: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in fields.items()}

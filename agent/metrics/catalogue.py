@@ -1,4 +1,4 @@
-"""Every series that is published: its name, type, help, and where in a snapshot its value is."""
+"""The catalogue of published series: name, type, help, and how to take the value from a snapshot."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Snapshot:
 
     Attributes:
         devices: in the order of the configuration.
-        sweep_seconds: how long the last sweep took; None before the first.
-        push_seconds: how long the last push took; None before the first.
-        has_counters: False where counters could not be saved and therefore may not be published.
+        sweep_seconds: duration of the last sweep; None before the first.
+        push_seconds: duration of the last push; None before the first.
+        has_counters: False if the counters could not be saved and therefore must not be published.
     """
 
     devices: tuple[DeviceSnapshot, ...]
@@ -36,10 +36,11 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One metric: `value` takes it from a snapshot, or gives None where there is nothing to say.
+    """One series.
 
     Attributes:
-        chip: the only kind of chip whose devices have it; None for every kind.
+        value: takes the value from a snapshot; returns None if it has none.
+        chip: only devices with this chip have the series; None for all devices.
     """
 
     name: str
@@ -49,11 +50,11 @@ class Series:
 
     @property
     def is_counter(self) -> bool:
-        """Counters are told by their name, as everywhere with Prometheus."""
+        """By the naming convention of Prometheus."""
         return self.name.endswith("_total")
 
     def family(self) -> Metric:
-        """Its family, still without samples: prometheus_client's own, without the work of its label lists."""
+        """Make its family, without samples. The base class, because its subclasses spend time on lists of labels."""
         return Metric(self.name.removesuffix("_total"), self.help, "counter" if self.is_counter else "gauge")
 
 
@@ -87,7 +88,7 @@ EXTREME_SERIES = tuple(
 )
 
 
-ACCOUNT_SERIES = (
+METER_SERIES = (
     Series("wattpush_device_joules_total", "Energy delivered to the load.", lambda device: device.counters.joules),
     Series(
         "wattpush_device_returned_joules_total",

@@ -1,7 +1,8 @@
-"""From snapshots to metric families: names, types and help of everything that wattpush publishes.
+"""From a snapshot to the metrics of a push or a scrape.
 
-A registry is built fresh for every push and every scrape, so that nothing stale can stay in it. The same tables serve
-three shapes: a group a device (no labels), one group a node (label `device`), a scrape (labels `hostname`, `device`).
+Every push and every scrape gets a new registry, so that no stale series stays in it. The catalogue serves three shapes:
+one group for each device (no labels), one group for the node (label `device`), and a scrape (labels `hostname` and
+`device`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 
 from agent.metrics.catalogue import (
-    ACCOUNT_SERIES,
     AGENT_INFO,
     DEVICE_INFO,
     DEVICE_SERIES,
     EXTREME_SERIES,
     INA260_SERIES,
+    METER_SERIES,
     NODE_SERIES,
     Series,
     Snapshot,
@@ -32,18 +33,18 @@ if TYPE_CHECKING:
 
 
 def name_of(grouping_key: Mapping[str, str]) -> str:
-    """How messages call a group: `device cpu`, or `node` for the node's own."""
+    """Return the group's name in messages: `device cpu`, or `node` for the node's own."""
     device = grouping_key.get("device")
     return "node" if device is None else f"device {device}"
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Metrics that are pushed together and replace each other as a whole.
+    """Metrics that are pushed together; a push replaces the whole group.
 
     Attributes:
-        grouping_key: its labels without `job`, which is a setting: hostname, and device for the group of a device.
-        registry: the metrics; no label of theirs may be in the grouping key, as the gateway would overwrite it.
+        grouping_key: `hostname`, and `device` for the group of a device; without `job`, which is a setting.
+        registry: the metrics. None of their labels may be in the grouping key: the gateway would overwrite it.
     """
 
     grouping_key: Mapping[str, str]
@@ -51,7 +52,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        """How messages call it: `device cpu`, or `node` for the node's own."""
+        """Its name in messages: `device cpu`, or `node` for the node's own."""
         return name_of(self.grouping_key)
 
 
@@ -59,7 +60,7 @@ _process_collector = ProcessCollector(registry=None)
 
 
 class _Collected:
-    """Families that are ready, in the form in which a registry takes them."""
+    """A collector of finished metric families."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = tuple(families)
@@ -68,11 +69,17 @@ class _Collected:
         return self._families
 
 
-def make_groups(snapshot: Snapshot, settings: Settings) -> list[Group]:
-    """What a push sends: the groups of the devices and then the node's own, or one group that holds everything."""
+def make_groups(snapshot: Snapshot, settings: Settings, group_by: str) -> list[Group]:
+    """Make the groups of a push: one for each device and then the node's own, or one that holds everything.
+
+    Args:
+        snapshot: the values.
+        settings: the devices, the hostname, and which metrics to make.
+        group_by: "device" or "node".
+    """
     node_key = {"hostname": settings.hostname}
     series = _device_series(snapshot, settings)
-    if settings.pushgateway is not None and settings.pushgateway.group_by == "node":
+    if group_by == "node":
         labelled = _labelled(snapshot, settings, {})
         return [Group(node_key, _registry((*_device_families(series, labelled), *_node_families(snapshot, {}))))]
     return [
@@ -84,22 +91,22 @@ def make_groups(snapshot: Snapshot, settings: Settings) -> list[Group]:
     ]
 
 
-def grouping_keys(settings: Settings) -> list[dict[str, str]]:
-    """The keys of all groups that a configuration makes."""
-    if settings.pushgateway is not None and settings.pushgateway.group_by == "node":
+def grouping_keys(settings: Settings, group_by: str) -> list[dict[str, str]]:
+    """Return the grouping keys of `make_groups`, in the same order."""
+    if group_by == "node":
         return [{"hostname": settings.hostname}]
     return grouping_keys_of_both_shapes(settings)
 
 
 def grouping_keys_of_both_shapes(settings: Settings, earlier_devices: Iterable[str] = ()) -> list[dict[str, str]]:
-    """The keys of all groups that these devices and those of a configuration can have, whatever its `group_by`."""
+    """Return every grouping key that the configured and the earlier devices can have, whatever `group_by` is."""
     node_key = {"hostname": settings.hostname}
     names = dict.fromkeys((*(device.name for device in settings.devices), *earlier_devices))
     return [*({**node_key, "device": name} for name in names), node_key]
 
 
 def scrape_registry(snapshot: Snapshot, settings: Settings) -> CollectorRegistry:
-    """What a scrape is told: everything in one registry."""
+    """Make the registry of a scrape: all devices and the node."""
     node_labels = {"hostname": settings.hostname}
     labelled = _labelled(snapshot, settings, node_labels)
     series = _device_series(snapshot, settings)
@@ -122,7 +129,7 @@ class _Labelled:
 
 
 def _labelled(snapshot: Snapshot, settings: Settings, node_labels: Mapping[str, str] | None) -> list[_Labelled]:
-    """The devices, each with its own label beside those of the node; without any, where the grouping key has both."""
+    """Label each device with its name and the node's labels; with no labels at all if `node_labels` is None."""
     by_name = {device.name: device for device in settings.devices}
     return [
         _Labelled(one, by_name[one.device], {} if node_labels is None else {**node_labels, "device": one.device})
@@ -133,7 +140,7 @@ def _labelled(snapshot: Snapshot, settings: Settings, node_labels: Mapping[str, 
 def _device_series(snapshot: Snapshot, settings: Settings) -> tuple[Series, ...]:
     extremes = EXTREME_SERIES if settings.metrics.extremes else ()
     ina260 = INA260_SERIES if settings.metrics.ina260_names else ()
-    every = (*DEVICE_SERIES, *extremes, *ACCOUNT_SERIES, *ina260)
+    every = (*DEVICE_SERIES, *extremes, *METER_SERIES, *ina260)
     return tuple(series for series in every if snapshot.has_counters or not series.is_counter)
 
 
@@ -141,11 +148,11 @@ def _device_families(series: Iterable[Series], devices: Sequence[_Labelled]) -> 
     for one_series in series:
         family = one_series.family()
         for device in devices:
-            is_had = one_series.chip is None or one_series.chip == device.device.chip
-            value = one_series.value(device.snapshot) if is_had else None
+            applies = one_series.chip is None or one_series.chip == device.device.chip
+            value = one_series.value(device.snapshot) if applies else None
             if value is not None:
                 family.add_sample(one_series.name, device.labels, value)
-        if family.samples:  # a metric that no device has is left out
+        if family.samples:  # leave out a metric that no device has
             yield family
     info = Metric(*DEVICE_INFO, "gauge")
     for device in devices:

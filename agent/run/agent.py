@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.energy.meter import Account
+from agent.energy.meter import EnergyMeters
 from agent.energy.state import State
 from agent.errors import GatewayUnreachableError
 from agent.log import TroubleLog
@@ -35,6 +35,11 @@ log = logging.getLogger(__name__)
 _BUDGET_SHARE = 0.9
 
 
+def group_by_of(settings: Settings) -> str:
+    """How pushes are grouped; by device if nothing is pushed."""
+    return "device" if settings.pushgateway is None else settings.pushgateway.group_by
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a node is made of.
@@ -60,7 +65,7 @@ class Node:
         settings = parts.settings
         self.settings = settings
         self.parts = parts
-        self.account = Account(
+        self.account = EnergyMeters(
             (device.name for device in settings.devices),
             settings.max_gap_seconds,
             state.devices,
@@ -126,7 +131,9 @@ class Node:
         def push() -> Sequence[GroupResult]:
             ends_at_seconds = clock.monotonic() + budget
             self._delete_departed(budget / 2)
-            return sink.push(make_groups(snapshot, self.settings), ends_at_seconds - clock.monotonic())
+            return sink.push(
+                make_groups(snapshot, self.settings, group_by_of(self.settings)), ends_at_seconds - clock.monotonic()
+            )
 
         self.parts.publisher.start(push)
 
@@ -139,7 +146,7 @@ class Node:
         closed = self.account.close_intervals(for_push=for_push)
         has_counters = self.save(ended_well=is_last)
         snapshot = Snapshot(
-            tuple(interval.to_push for interval in closed),
+            tuple(interval.pending for interval in closed),
             self.parts.agent,
             self.counters,
             self._sweep_seconds,
@@ -157,7 +164,7 @@ class Node:
 
         def delete() -> Sequence[GroupResult]:
             self._delete_departed(budget_seconds / 2)
-            return sink.delete(grouping_keys(self.settings), budget_seconds)
+            return sink.delete(grouping_keys(self.settings, group_by_of(self.settings)), budget_seconds)
 
         self.parts.publisher.start(delete)
 
@@ -192,7 +199,9 @@ class Node:
         if errors:
             self.counters = replace(self.counters, push_failures=self.counters.push_failures + 1)
         # Nothing was pushed, and nothing is settled, where the report has no results at all.
-        for key, result in zip(grouping_keys(self.settings), report.results, strict=bool(report.results)):
+        for key, result in zip(
+            grouping_keys(self.settings, group_by_of(self.settings)), report.results, strict=bool(report.results)
+        ):
             self._settle(key, pushed=result.error is None)
         self._log_push(report.results)
         return errors
@@ -214,14 +223,13 @@ class Node:
     def _settle(self, key: Mapping[str, str], *, pushed: bool) -> None:
         device = key.get("device")
         if device is not None:
-            self.account.devices[device].settle(pushed=pushed)
-        elif self.settings.pushgateway is not None and self.settings.pushgateway.group_by == "node":
+            self.account.devices[device].acknowledge(pushed=pushed)
+        elif group_by_of(self.settings) == "node":
             self.settle_all(pushed=pushed)
 
     def settle_all(self, *, pushed: bool) -> None:
         """Say of every device whether its closed interval has arrived."""
-        for account in self.account.devices.values():
-            account.settle(pushed=pushed)
+        self.account.acknowledge_all(pushed=pushed)
 
     def save(self, *, ended_well: bool) -> bool:
         """Save the counters; return whether they may be published. Devices of other configurations are kept."""
@@ -238,10 +246,10 @@ class Node:
         self._other_devices |= earlier.account.saved()
         departing = list(earlier._departed)
         if earlier.parts.sink is not None:
-            keys = tuple(grouping_keys(earlier.settings))
+            keys = tuple(grouping_keys(earlier.settings, group_by_of(earlier.settings)))
             gateway, may_come_back = gateway_of(earlier.settings), earlier._was_push_stopped
             departing.append(StaleGroups(earlier.parts.sink, gateway, keys, may_come_back))
-        own_keys = grouping_keys(self.settings)
+        own_keys = grouping_keys(self.settings, group_by_of(self.settings))
         for departed in departing:
             kept = own_keys if departed.gateway == gateway_of(self.settings) else []
             gone = tuple(key for key in departed.keys if key not in kept)

@@ -191,7 +191,7 @@ def make_node(
     """
     clock = surroundings.clock
     state_file, state = _open_state(settings, options, surroundings, stack, held_state_file)
-    state = state.measured_at({device.name: device.source for device in settings.devices})
+    state = state.with_sources({device.name: device.source for device in settings.devices})
     sink = make_sink(settings, options, surroundings)
     if sink is not None:
         stack.callback(sink.close)

@@ -1,6 +1,6 @@
-"""Answering scrapes: `/metrics`, a landing page at `/`, and `/-/healthy`.
+"""The scrape server: `/metrics`, a landing page at `/`, and `/-/healthy`.
 
-What is served is what the loop published last; a scrape never touches a bus.
+It serves what the loop published last; a scrape never touches a bus.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ class ScrapeServer:
     """A small HTTP server in a thread of its own.
 
     Args:
-        settings: where to listen.
-        registry: builds what `/metrics` says now; None before the first sweep.
-        health: None when all is well, else what is wrong.
+        settings: the address and port to listen on.
+        registry: makes the registry that `/metrics` shows; returns None before the first sweep.
+        health: returns what is wrong, or None if the agent is healthy.
         title: the heading of the landing page.
+        client_timeout_seconds: a client that sends or takes nothing for this long is disconnected.
 
     Raises:
-        BusyError: something else listens there.
-        PermissionDeniedError: a port below 1024.
-        AgentError: this machine has no such address.
+        BusyError: another program listens on this port.
+        PermissionDeniedError: the port is below 1024.
+        AgentError: this machine does not have the address.
     """
 
     def __init__(
@@ -52,9 +53,11 @@ class ScrapeServer:
         registry: Callable[[], CollectorRegistry | None],
         health: Callable[[], str | None],
         title: str,
+        *,
+        client_timeout_seconds: float = _CLIENT_TIMEOUT_SECONDS,
     ) -> None:
         class Handler(_Handler):
-            pass
+            timeout = client_timeout_seconds
 
         Handler.registry = staticmethod(registry)
         Handler.health = staticmethod(health)
@@ -67,7 +70,7 @@ class ScrapeServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it really listens: with port 0 in the settings the system has chosen one."""
+        """The address and port in use; with port 0 in the settings, the system chose the port."""
         host, port, *_ = self._server.server_address
         return str(host), int(port)
 
@@ -80,15 +83,15 @@ class ScrapeServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
-    # A port left in TIME_WAIT by the last run is free to take; one that somebody listens on is not.
+    # Take a port that the last run left in TIME_WAIT. A port on which another program listens still fails.
     allow_reuse_address = True
 
     def server_bind(self) -> None:
-        """Bind, without looking up the name of the address as `HTTPServer` does: that may take very long offline."""
+        """Bind without the reverse DNS lookup of `HTTPServer`, which may take very long offline."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - fixed
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - socketserver's signature
         log.debug("scrape from %s broke off: %s", client_address, sys.exc_info()[1])
 
 
@@ -96,7 +99,6 @@ class _Handler(BaseHTTPRequestHandler):
     registry: Callable[[], CollectorRegistry | None]
     health: Callable[[], str | None]
     title: str
-    timeout = _CLIENT_TIMEOUT_SECONDS
     server_version = "wattpush"
     sys_version = ""
 
@@ -105,8 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/metrics":
             self._metrics()
         elif path == "/-/healthy":
-            trouble = self.health()
-            self._answer(200 if trouble is None else 503, "text/plain; charset=utf-8", (trouble or "healthy") + "\n")
+            problem = self.health()
+            self._answer(200 if problem is None else 503, "text/plain; charset=utf-8", (problem or "healthy") + "\n")
         elif path == "/":
             title = html.escape(self.title)
             self._answer(
@@ -118,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, "text/plain; charset=utf-8", "not found; try /metrics\n")
 
-    do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
+    do_HEAD = do_GET  # noqa: N815 - http.server looks for this name
 
     def _metrics(self) -> None:
         registry = self.registry()
@@ -137,8 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that http.server gives it
-        log.debug("scrape: " + format, *args)  # noqa: G003 - the server's own format string
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+        log.debug("scrape: " + format, *args)  # noqa: G003 - http.server's format string
 
 
 def _listen(settings: ServeSettings, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
@@ -151,7 +153,7 @@ def _listen(settings: ServeSettings, handler: type[BaseHTTPRequestHandler]) -> T
         class Server(_Server):
             address_family = family
 
-        return Server(address[:2], handler)  # type: ignore[arg-type] # typed for both families at once
+        return Server(address[:2], handler)  # type: ignore[arg-type] # typeshed: IPv4 addresses only
     except PermissionError as error:
         raise PermissionDeniedError(f"{where}: permission denied; choose a port above 1023") from error
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What has been read since the watch began: the values that the table shows."""
+"""The readings since the watch began, as the values that the table shows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.energy.meter import Account
+from agent.energy.meter import EnergyMeters
 from agent.measure.readings import Reading
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from agent.settings import Settings
 
 TRACE_SLOTS = 120
-"""How finely, and so how far back, a device's watts are kept: each slot holds the mean of its readings."""
+"""How many slots of a device's power are kept; each slot holds the mean of its readings."""
 
 _SHORTEST_SLOT_SECONDS = 1.0
-_PATIENCE_SECONDS = 1.0
+_OVERDUE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class Row:
 
     Attributes:
         outcome: of the last sweep; None before the first.
-        extremes: of all readings since the watch began; None without one.
-        joules: delivered since the watch began, less what flowed back.
-        trace: slot number and mean watts of the last TRACE_SLOTS slots, oldest first; slots without a reading are
-            left out.
+        extremes: of all readings since the watch began; None before the first.
+        joules: energy delivered since the watch began, minus the energy that flowed back.
+        trace: slot number and mean watts of the last TRACE_SLOTS slots, oldest first, without slots that have no
+            reading.
     """
 
     device: str
@@ -46,17 +46,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All there is to show at one moment.
+    """Everything that the table shows at one moment.
 
     Attributes:
         began_unix_seconds: when the watch began.
         read_unix_seconds: when the last sweep ended.
-        now_seconds: on the monotonic clock, as the outcomes' own times are.
-        silent_seconds: how long ago the last sweep ended, if one is overdue; then the numbers are old. Else 0.
+        now_seconds: on the monotonic clock, like the times of the outcomes.
+        stale_seconds: the age of the last sweep if the next is overdue, else 0.
         rows: in the order of the configuration.
-        largest_watts: that any device has had since the watch began, in either direction.
-        slot: the number of the slot that it is now.
-        slot_seconds: how long a slot is.
+        largest_watts: the largest power of any device since the watch began, in either direction.
+        slot: the number of the current slot.
+        slot_seconds: the length of a slot.
     """
 
     hostname: str
@@ -65,7 +65,7 @@ class View:
     began_unix_seconds: float
     read_unix_seconds: float
     now_seconds: float
-    silent_seconds: float
+    stale_seconds: float
     rows: tuple[Row, ...]
     largest_watts: float
     slot: int
@@ -73,7 +73,7 @@ class View:
 
     @property
     def readings(self) -> list[Reading]:
-        """What could be read, and nothing of those devices that could not."""
+        """The readings of the last sweep, without the devices that could not be read."""
         return [row.outcome for row in self.rows if isinstance(row.outcome, Reading)]
 
 
@@ -101,10 +101,10 @@ class _Trace:
 
 
 class History:
-    """Takes sweeps; gives views. It counts from zero: what a run has saved is nothing to it.
+    """Takes sweeps and makes views. Energy starts at zero; counters that a run saved are not used.
 
     Attributes:
-        sample_interval_seconds: how often a sweep is due.
+        sample_interval_seconds: the time between two sweeps.
     """
 
     def __init__(self, settings: Settings, clock: Clock, *, is_simulated: bool) -> None:
@@ -113,17 +113,17 @@ class History:
         self._clock = clock
         self._is_simulated = is_simulated
         names = [device.name for device in settings.devices]
-        self._account = Account(names, settings.max_gap_seconds, {}, settings.sample_interval_seconds)
+        self._meters = EnergyMeters(names, settings.max_gap_seconds, {}, settings.sample_interval_seconds)
         self._outcomes: dict[str, Outcome] = {}
         self._traces = {name: _Trace() for name in names}
-        # Not shorter than the time between two sweeps, or there would be slots without a reading.
+        # At least the time between two sweeps, so that no slot is without a reading.
         self._slot_seconds = max(_SHORTEST_SLOT_SECONDS, settings.sample_interval_seconds)
         self._began_seconds = self._swept_at_seconds = clock.monotonic()
         self._began_unix_seconds = self._read_unix_seconds = clock.time()
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
-        """Enter a sweep that has just ended."""
-        self._account.add(outcomes)
+        """Add a sweep that has just ended."""
+        self._meters.add(outcomes)
         for outcome in outcomes:
             self._outcomes[outcome.device] = outcome
             if isinstance(outcome, Reading):
@@ -132,21 +132,21 @@ class History:
         self._read_unix_seconds = self._clock.time()
 
     def joules(self, device: str) -> float:
-        """Delivered to a device since the watch began, less what flowed back."""
-        counters = self._account.devices[device].saved.counters
+        """Energy delivered to a device since the watch began, minus the energy that flowed back."""
+        counters = self._meters.devices[device].saved.counters
         return counters.joules - counters.returned_joules
 
     @property
-    def silent_seconds(self) -> float:
-        """How long ago the last sweep ended, if one is overdue, else 0."""
+    def stale_seconds(self) -> float:
+        """The age of the last sweep if the next is overdue, else 0."""
         seconds = self._clock.monotonic() - self._swept_at_seconds
-        return seconds if seconds > self.sample_interval_seconds + _PATIENCE_SECONDS else 0.0
+        return seconds if seconds > self.sample_interval_seconds + _OVERDUE_SECONDS else 0.0
 
     def view(self) -> View:
-        """What there is to show now."""
+        """Make the view of this moment."""
         now_seconds = self._clock.monotonic()
-        # None of these intervals ever arrives anywhere, so that each holds everything since the watch began.
-        snapshots = [closed.to_push for closed in self._account.close_intervals()]
+        # No push acknowledges these intervals, so each covers everything since the watch began.
+        snapshots = [closed.pending for closed in self._meters.close_intervals()]
         return View(
             hostname=self._settings.hostname,
             sample_interval_seconds=self.sample_interval_seconds,
@@ -154,7 +154,7 @@ class History:
             began_unix_seconds=self._began_unix_seconds,
             read_unix_seconds=self._read_unix_seconds,
             now_seconds=now_seconds,
-            silent_seconds=self.silent_seconds,
+            stale_seconds=self.stale_seconds,
             rows=tuple(
                 Row(
                     snapshot.device,

@@ -1,9 +1,14 @@
-"""The table on a terminal: drawn over itself in place, so that nothing flickers, and gone without a trace."""
+"""The table on a terminal, redrawn in place so that it does not flicker, and an output that never blocks the program.
+
+Neither a terminal stopped with Ctrl-S nor a full pipe blocks it.
+"""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import select
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -11,16 +16,16 @@ from rich.console import Console
 from rich.segment import Segment, Segments
 from rich.style import Style
 
-from agent.watch import table
+from agent.watch import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from agent.clock import Clock
     from agent.measure.readings import Outcome
+    from agent.run.loop import Waiting
+    from agent.watch.glyphs import Glyphs
     from agent.watch.history import History
-    from agent.watch.output import Output
-    from agent.watch.strokes import Strokes
 
 STYLES = {
     name: Style.parse(style)
@@ -36,89 +41,94 @@ STYLES = {
         "alert": "bold yellow reverse",
     }.items()
 }
-"""What the pieces of a line mean, and how a terminal shows it."""
+"""The styles of a table's pieces."""
 
-# Source: xterm, Control Sequences. In the same order: the alternate screen with the cursor saved, the cursor hidden, no
-# new line at the right edge (a terminal may just have been made narrower); and all of it back. A console that has no
-# other screen is left with the cursor in its last line.
-_ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
-_LEAVE = "\x1b[0m\x1b[9999;1H\x1b[?7h\x1b[?25h\x1b[?1049l"
+# Source: xterm, Control Sequences. _OPEN saves the cursor and switches to the alternate screen, hides the cursor, turns
+# off line wrap (the terminal may just have become narrower) and clears the screen. _CLOSE undoes this; on a console
+# without an alternate screen, it leaves the cursor in the last line.
+_OPEN = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
+_CLOSE = "\x1b[0m\x1b[9999;1H\x1b[?7h\x1b[?25h\x1b[?1049l"
 _HOME = "\x1b[H"
 _ERASE_TO_END_OF_LINE = "\x1b[K"
 _ERASE_BELOW = "\x1b[J"
 
 _SHORTEST_FRAME_SECONDS = 0.25
-"""However fast the sensors are read, nobody reads numbers faster; what a sweep left out, the next one soon shows."""
+"""People do not read numbers faster than this. A sweep that is not drawn is followed by one that is."""
+
+# A pipe that is ready takes this much without blocking (pipe(7): PIPE_BUF); a terminal that is ready usually does.
+_CHUNK_BYTES = 1024
+_POLL_SECONDS = 0.1
+_LAST_WRITE_SECONDS = 0.3
 
 
 def make_console(environ: Mapping[str, str]) -> Console:
-    """What knows the colours of a terminal: from TERM and COLORTERM; none under NO_COLOR (no-color.org).
+    """Make a console that knows the terminal's colours, from TERM and COLORTERM; none with NO_COLOR (no-color.org).
 
-    It makes text and writes nowhere: rich would wait for a terminal that takes nothing, and fail on one that is gone.
+    It only renders text, into memory: if rich wrote to the terminal, it would block on one that is stopped.
     """
     return Console(file=io.StringIO(), force_terminal=True, _environ=environ)
 
 
-def segments(line: Iterable[table.Piece]) -> list[Segment]:
-    """A line of the table for rich."""
+def segments(line: Iterable[layout.Piece]) -> list[Segment]:
+    """Convert a line of the table for rich."""
     return [Segment(text, STYLES[meaning]) for text, meaning in line]
 
 
 class LiveTable:
-    """Draws the table after a sweep and when the terminal has another size; see `watching.Face`."""
+    """Draws the table after each sweep and when the terminal changes its size; a `watching.Display`."""
 
-    def __init__(self, output: Output, console: Console, history: History, strokes: Strokes, clock: Clock) -> None:
+    def __init__(self, output: Output, console: Console, history: History, glyphs: Glyphs, clock: Clock) -> None:
         self._output = output
         self._console = console
         self._history = history
-        self._strokes = strokes
+        self._strokes = glyphs
         self._clock = clock
         is_fast = history.sample_interval_seconds < _SHORTEST_FRAME_SECONDS
         self._frame_seconds = _SHORTEST_FRAME_SECONDS if is_fast else 0.0
         self._drawn_size: os.terminal_size | None = None
         self._drawn_at_seconds = 0.0
 
-    def enter(self) -> None:
-        """Take the terminal."""
-        self._output.write(_ENTER)
+    def open(self) -> None:
+        """Switch to the alternate screen and draw."""
+        self._output.write(_OPEN)
         self._draw()
 
-    def swept(self, outcomes: Sequence[Outcome]) -> None:  # noqa: ARG002 - the history has them
-        """Draw what there is to see now."""
+    def show(self, outcomes: Sequence[Outcome]) -> None:  # noqa: ARG002 - the history has the outcomes
+        """Draw, unless the last frame is very recent."""
         if self._clock.monotonic() - self._drawn_at_seconds >= self._frame_seconds:
             self._draw()
 
-    def woken(self) -> None:
-        """Draw if the terminal has another size, or if a sweep is overdue and the numbers are growing old."""
-        if self._size() != self._drawn_size or self._history.silent_seconds:
+    def refresh(self) -> None:
+        """Draw if the terminal has changed its size, or if a sweep is overdue and the table must say so."""
+        if self._size() != self._drawn_size or self._history.stale_seconds:
             self._draw()
 
-    def leave(self) -> None:
-        """Give the terminal back as it was."""
+    def close(self) -> None:
+        """Restore the terminal."""
         with suppress(BrokenPipeError):
-            self._output.write_last(_LEAVE)
+            self._output.write_last(_CLOSE)
 
     def _size(self) -> os.terminal_size:
         try:
             size = os.get_terminal_size(self._output.file_descriptor)
-        except OSError:  # it hung up; the next write says so
+        except OSError:  # the terminal hung up; the next write raises
             return os.terminal_size((80, 24))
-        # A serial line does not know its size, and says 0.
+        # A serial line does not know its size and reports 0.
         return os.terminal_size((size.columns or 80, size.lines or 24))
 
     def _draw(self) -> None:
-        # A terminal that is stopped or behind gets the next frame, not all those that it has missed.
+        # Skip frames while the terminal is stopped or behind, instead of queueing them.
         if not self._output.is_ready():
             self._drawn_size = None
             return
         self._drawn_size = size = self._size()
         self._drawn_at_seconds = self._clock.monotonic()
         frame = []
-        lines = table.lines(self._history.view(), size.columns, size.lines, self._strokes)
+        lines = layout.lines(self._history.view(), size.columns, size.lines, self._strokes)
         for number, line in enumerate(lines, start=1):
             drawn = segments(line)
             frame += [Segment(f"\x1b[{number};1H"), *drawn]
-            # Behind a whole line the cursor still stands on its last cell, and erasing would take that.
+            # After a line of full width the cursor is still on the last cell, which erasing would clear.
             if Segment.get_line_length(drawn) < size.columns:
                 frame.append(Segment(_ERASE_TO_END_OF_LINE))
         if len(lines) < size.lines:
@@ -127,3 +137,46 @@ class LiveTable:
         with self._console.capture() as capture:
             self._console.print(Segments(frame), end="", crop=False, soft_wrap=True)
         self._output.write(capture.get())
+
+
+class Output:
+    """Writes to a file descriptor without blocking the program's stop."""
+
+    def __init__(self, file_descriptor: int, encoding: str, waiting: Waiting, clock: Clock) -> None:
+        self.file_descriptor = file_descriptor
+        self._encoding = encoding
+        self._waiting = waiting
+        self._clock = clock
+
+    def is_ready(self, within_seconds: float = 0.0) -> bool:
+        """Whether the reader takes more text now."""
+        return bool(select.select([], [self.file_descriptor], [], within_seconds)[1])
+
+    def write(self, text: str) -> None:
+        """Write the text; if the reader stalls, only until a stop is requested.
+
+        Raises:
+            BrokenPipeError: the reader has ended, or the terminal hung up.
+        """
+        data = self._encoded(text)
+        while data and not self._waiting.stop_requested:
+            if self.is_ready(_POLL_SECONDS):
+                data = data[self._write(data) :]
+
+    def write_last(self, text: str) -> None:
+        """Write the last text before the program ends, if the reader takes it soon; raises as `write` does."""
+        data = self._encoded(text)
+        ends_seconds = self._clock.monotonic() + _LAST_WRITE_SECONDS
+        while data and self.is_ready(max(0.0, ends_seconds - self._clock.monotonic())):
+            data = data[self._write(data) :]
+
+    def _encoded(self, text: str) -> bytes:
+        return text.encode(self._encoding, errors="replace")
+
+    def _write(self, data: bytes) -> int:
+        try:
+            return os.write(self.file_descriptor, data[:_CHUNK_BYTES])
+        except OSError as error:
+            if error.errno == errno.EIO:  # the terminal hung up
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from error
+            raise

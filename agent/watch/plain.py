@@ -1,4 +1,4 @@
-"""The same without a terminal: one line a device and sweep in logfmt, made to be searched and cut up."""
+"""Readings without a terminal: one line of logfmt for each device and sweep, for grep and awk."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.measure.readings import Outcome
     from agent.watch.history import History
-    from agent.watch.output import Output
+    from agent.watch.live import Output
 
 _NEEDS_QUOTES = frozenset(' "=\\')
 
 
 def line(outcome: Outcome, joules: float, unix_seconds: float, *, is_simulated: bool) -> str:
-    """What became of one device in one sweep.
+    """Format the outcome of one device.
 
     Args:
         outcome: of the sweep.
-        joules: what the device took since the watch began, less what flowed back.
+        joules: energy delivered since the watch began, minus the energy that flowed back.
         unix_seconds: when the sweep ended; a reading has its own time.
-        is_simulated: said in every line, so that no number that is taken out of one is taken for a measurement.
+        is_simulated: marks every line, so that no simulated number is mistaken for a measurement.
     """
     match outcome:
         case Reading(volts=volts, amperes=amperes, power_watts=watts, unix_seconds=unix_seconds):
-            said = f"volts={volts:.4f} amperes={amperes:.6f} watts={watts:.6f} joules={joules:.3f}"
+            values = f"volts={volts:.4f} amperes={amperes:.6f} watts={watts:.6f} joules={joules:.3f}"
         case Failure(error=error):
-            said = f"error={quoted(str(error))}"
+            values = f"error={quoted(str(error))}"
         case Settling(power_lost=True):
-            said = 'error="its chip lost its power and was configured again"'
+            values = 'error="its chip lost its power and was configured again"'
         case _:
-            said = "converting=true"
+            values = "converting=true"
     name = quoted(outcome.device) if _NEEDS_QUOTES.intersection(outcome.device) else outcome.device
-    return f"ts={_timestamp(unix_seconds)} device={name} {said}{' simulated=true' if is_simulated else ''}\n"
+    return f"ts={_timestamp(unix_seconds)} device={name} {values}{' simulated=true' if is_simulated else ''}\n"
 
 
 class PlainLines:
-    """Writes every sweep as it comes; see `watching.Face`."""
+    """Writes every sweep as lines; a `watching.Display`."""
 
     def __init__(self, output: Output, history: History, clock: Clock, *, is_simulated: bool) -> None:
         self._output = output
@@ -50,11 +50,11 @@ class PlainLines:
         self._clock = clock
         self._is_simulated = is_simulated
 
-    def enter(self) -> None:
+    def open(self) -> None:
         """Nothing to prepare."""
 
-    def swept(self, outcomes: Sequence[Outcome]) -> None:
-        """Write a line for each device."""
+    def show(self, outcomes: Sequence[Outcome]) -> None:
+        """Write one line for each device."""
         now = self._clock.time()
         self._output.write(
             "".join(
@@ -63,11 +63,11 @@ class PlainLines:
             )
         )
 
-    def woken(self) -> None:
-        """A line says what was read; about anything else there is none."""
+    def refresh(self) -> None:
+        """Nothing to update: every line belongs to a sweep."""
 
-    def leave(self) -> None:
-        """Nothing to put back."""
+    def close(self) -> None:
+        """Nothing to restore."""
 
 
 def _timestamp(unix_seconds: float) -> str:

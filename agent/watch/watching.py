@@ -1,46 +1,50 @@
-"""The loop of a watch: a sweep each sample interval, shown as it comes, until a signal ends it."""
+"""The loop of a watch: a sweep at each sample interval, shown when it ends, until a signal ends the watch."""
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 from agent.run.loop import Ticker, refuse_to_run_without_permission
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from types import FrameType, TracebackType
+
+    from typing_extensions import Self
 
     from agent.clock import Clock
     from agent.measure.readings import Outcome
     from agent.run.loop import Waiting
     from agent.watch.history import History
-    from agent.watch.suspension import Suspension
-    from agent.watch.sweeper import Sweeper
 
-_LOOK_AT_A_LATE_SWEEP_SECONDS = 1.0
+_LATE_SWEEP_POLL_SECONDS = 1.0
 
 
-class Face(Protocol):
-    """What is looked at."""
+class Display(Protocol):
+    """A terminal or a pipe that shows the readings."""
 
-    def enter(self) -> None:
-        """Begin."""
+    def open(self) -> None:
+        """Start, or continue after `close`."""
 
-    def swept(self, outcomes: Sequence[Outcome]) -> None:
-        """Show a sweep; the history holds it already."""
+    def show(self, outcomes: Sequence[Outcome]) -> None:
+        """Show a sweep that the history already has."""
 
-    def woken(self) -> None:
-        """Look whether there is a reason to show something without a sweep."""
+    def refresh(self) -> None:
+        """Update the display without a new sweep if there is a reason to."""
 
-    def leave(self) -> None:
-        """End, whatever has happened."""
+    def close(self) -> None:
+        """Restore the terminal. Called however the watch ends."""
 
 
-def watch(  # noqa: PLR0913 - what it is made of, each by its name
+def watch(  # noqa: PLR0913 - the parts of a watch, by keyword
     *,
     sample_interval_seconds: float,
     sweeper: Sweeper,
     history: History,
-    face: Face,
+    display: Display,
     clock: Clock,
     waiting: Waiting,
     suspension: Suspension,
@@ -48,31 +52,125 @@ def watch(  # noqa: PLR0913 - what it is made of, each by its name
     """Show sweeps until a stop is requested, or until the terminal is gone (SIGHUP).
 
     Raises:
-        PermissionDeniedError: nothing at all can be read, because this user may not.
-        BrokenPipeError: nobody reads what is shown.
+        PermissionDeniedError: this user may not read any of the devices.
+        BrokenPipeError: the reader of the output has ended.
     """
     sample = Ticker(clock.monotonic(), sample_interval_seconds)
     is_first = True
-    face.enter()
+    display.open()
     try:
         while not (waiting.stop_requested or waiting.reload_requested):
             outcomes = sweeper.take_outcomes()
             if outcomes is None:
-                face.woken()
+                display.refresh()
             else:
                 if is_first:
                     refuse_to_run_without_permission(outcomes)
                     is_first = False
                 history.add(outcomes)
-                face.swept(outcomes)
+                display.show(outcomes)
             if suspension.is_requested and not sweeper.is_busy:
-                face.leave()
+                display.close()
                 suspension.suspend()
-                face.enter()
+                display.open()
             if clock.monotonic() >= sample.next_seconds and not sweeper.is_busy:
                 sample.advance(clock.monotonic())
                 sweeper.start()
-            late_seconds = _LOOK_AT_A_LATE_SWEEP_SECONDS
-            waiting.wait(late_seconds if sweeper.is_busy else sample.next_seconds - clock.monotonic())
+            until_next_seconds = sample.next_seconds - clock.monotonic()
+            waiting.wait(_LATE_SWEEP_POLL_SECONDS if sweeper.is_busy else until_next_seconds)
     finally:
-        face.leave()
+        display.close()
+
+
+_Ended = list["Sequence[Outcome] | BaseException"]
+
+
+class Sweeps(Protocol):
+    """Reads every device once, as `agent.measure.sweep.Sweep` does."""
+
+    def run(self) -> Sequence[Outcome]:
+        """Return one outcome for every device."""
+
+
+class Sweeper:
+    """Runs one sweep at a time, in a thread of its own so that a bus that hangs does not block the terminal.
+
+    While it is busy, only that thread may use the buses.
+    """
+
+    def __init__(self, sweep: Sweeps, wake: Callable[[], None]) -> None:
+        self._sweep = sweep
+        self._wake = wake
+        self._under_way: _Ended | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a sweep is under way, or its outcomes have not been taken yet."""
+        return self._under_way is not None
+
+    def start(self) -> None:
+        """Start a sweep. Raises RuntimeError if one is under way."""
+        if self._under_way is not None:
+            raise RuntimeError("a sweep is under way")
+        # One thread for each sweep, as for pushes: a thread that hangs can be abandoned.
+        self._under_way = ended = _Ended()
+        threading.Thread(target=self._run, args=(ended,), name="sweep", daemon=True).start()
+
+    def take_outcomes(self) -> Sequence[Outcome] | None:
+        """Return the outcomes of the sweep that has ended since the last call, if any. Raises what the sweep raised."""
+        if not self._under_way:
+            return None
+        (ended,) = self._under_way
+        self._under_way = None
+        if isinstance(ended, BaseException):
+            raise ended
+        return ended
+
+    def finish(self, seconds: float, clock: Clock, waiting: Waiting) -> bool:
+        """Wait until the sweep under way has closed its muxes; return whether it ended, so that buses may be closed."""
+        give_up_at = clock.monotonic() + seconds
+        while self._under_way == [] and clock.monotonic() < give_up_at:
+            waiting.wait(give_up_at - clock.monotonic())
+        return self._under_way != []
+
+    def _run(self, ended: _Ended) -> None:
+        try:
+            ended.append(self._sweep.run())
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            ended.append(error)
+        self._wake()
+
+
+class Suspension:
+    """Delays Ctrl-Z (SIGTSTP) until no sweep is under way: a process stopped during a sweep would keep the bus locked.
+
+    It also catches SIGWINCH, a new size of the terminal, so that the signal ends a wait.
+    """
+
+    def __init__(self) -> None:
+        self.is_requested = False
+
+    def __enter__(self) -> Self:
+        handlers = {signal.SIGTSTP: self._request, signal.SIGWINCH: _do_nothing}
+        self._old_handlers = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+
+    def suspend(self) -> None:
+        """Stop by the default action, which does nothing if no shell could continue the process (setpgid(2))."""
+        self.is_requested = False
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, self._request)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a signal handler
+        self.is_requested = True
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """A signal handler; catching the signal is enough."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from agent.energy.meter import Account
+from agent.energy.meter import EnergyMeters
 from agent.measure.readings import Reading
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import Segment, Steps
@@ -113,20 +113,20 @@ def _worst_errors(
     while clock.seconds < begins_seconds:
         outcomes = sweep.run()
         clock.sleep(sample_seconds)
-    account = Account(rails, max_gap_seconds=60.0, saved={})
+    meters = EnergyMeters(rails, max_gap_seconds=60.0, saved={})
     stock_joules = [0.0] * _PHASES
     begins_seconds = clock.seconds
     outcomes = sweep.run()
     if not all(isinstance(outcome, Reading) for outcome in outcomes):
         raise RuntimeError(f"some devices were not read: {outcomes}")
-    account.add(outcomes)
+    meters.add(outcomes)
     while clock.seconds < begins_seconds + load_seconds:
         for phase, (_, _, watts) in enumerate(stock.sweep(stock_sensors)):
             stock_joules[phase] += watts * sample_seconds
         clock.sleep(sample_seconds)
-        account.add(sweep.run())
+        meters.add(sweep.run())
     true_joules = [rail.joules(begins_seconds, clock.seconds) for rail in rails.values()]
-    our_joules = [saved.counters.joules for saved in account.saved().values()]
+    our_joules = [saved.counters.joules for saved in meters.saved().values()]
     return _worst_percent(stock_joules, true_joules), _worst_percent(our_joules, true_joules)
 
 

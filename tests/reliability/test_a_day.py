@@ -27,7 +27,7 @@ from agent.simulate.rails import values_at
 from agent.simulate.recordings import Recording
 from agent.simulate.world import build_world
 from tests.bench import ina260, ina3221, mux, settings_of
-from tests.run.disks import full
+from tests.energy.disks import full
 from tests.run.running import NOBODY, HandWaiting, MemoryGateway, node_of
 
 if TYPE_CHECKING:

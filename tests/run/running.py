@@ -161,7 +161,7 @@ def node_of(
     state_file: StateFile | None = None,
 ) -> Node:
     state = State() if state_file is None else state_file.load()
-    state = state.measured_at({device.name: device.source for device in settings.devices})
+    state = state.with_sources({device.name: device.source for device in settings.devices})
     sweep = sweep_of(settings, world, clock, state.devices_read_in_this_boot())
     return Node(Parts(settings, INFO, clock, sweep, sink, publisher or HandPublisher(clock), state_file), state)
 

@@ -147,7 +147,7 @@ def test_a_state_dir_that_is_no_folder_is_an_error_of_the_configuration(tmp_path
     (tmp_path / "state").write_text("a file")
     ended = run("--config", config, "--simulate", "--once")
     assert ended.returncode == ExitCode.CONFIG
-    assert f"state_dir: {tmp_path / 'state'} is no folder" in ended.stderr
+    assert f"state_dir: {tmp_path / 'state'} is not a folder" in ended.stderr
 
 
 @pytest.mark.parametrize("name", ["", ".", ".."])

@@ -213,11 +213,11 @@ def test_one_group_for_the_node_settles_all_devices_alike(clock: HandClock) -> N
     run = Run(settings_for(QUICK_CPU, pushgateway=gateway, interval_seconds=5.0), clock)
     run.gateway.fail = lambda _group: AWAY
     run.until(1001.5)
-    assert run.node.account.devices["cpu"].close_interval().to_push.means is not None
+    assert run.node.account.devices["cpu"].close_interval().pending.means is not None
     run.gateway.fail = lambda _group: None
     run.until(1006.5)
-    run.node.account.devices["cpu"].settle(pushed=True)
-    assert run.node.account.devices["cpu"].close_interval().to_push.means is None
+    run.node.account.devices["cpu"].acknowledge(pushed=True)
+    assert run.node.account.devices["cpu"].close_interval().pending.means is None
 
 
 def test_pushes_are_counted_when_they_begin(clock: HandClock) -> None:

@@ -18,7 +18,7 @@ from agent.energy.state import StateFile, boot_id
 from agent.errors import BusyError
 from agent.run.loop import Loop
 from agent.simulate import world as simulated_world
-from tests.run.disks import disk
+from tests.energy.disks import disk
 from tests.run.running import LONG_SECONDS, PROJECT, ask, groups_of, program, run, samples_of, until, write_config
 from tests.servers import Server, free_port, get, hanging, running_pushgateway
 

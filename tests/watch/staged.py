@@ -1,7 +1,7 @@
-"""A watch of scenes that are always the same: `python -m tests.watch.staged SCENE`, in whatever terminal it is given.
+"""A watch of a fixed scene in the current terminal: `python -m tests.watch.staged SCENE`.
 
-All of it is real but two things: the clock is turned by hand, a second a sweep, and the sweeps run in the main thread.
-After the last sweep time stands still, while signals are obeyed as ever.
+Two things are not real: the clock advances one second for each sweep, and sweeps run in the main thread. After the last
+sweep the clock stops; signals still work.
 """
 
 from __future__ import annotations
@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING
 
 from agent.run.signals import Wakeups
 from agent.simulate.rails import ConstantRail
+from agent.watch.glyphs import glyphs_for
 from agent.watch.history import History
-from agent.watch.live import LiveTable, make_console
-from agent.watch.output import Output
-from agent.watch.strokes import strokes_for
-from agent.watch.suspension import Suspension
-from agent.watch.sweeper import Sweeper
-from agent.watch.watching import watch
+from agent.watch.live import LiveTable, Output, make_console
+from agent.watch.watching import Suspension, Sweeper, watch
 from tests.bench import Bench, ina260, ina3221, mux
 
 if TYPE_CHECKING:
@@ -44,7 +41,7 @@ MANY = mux("m0", 0x70) + "".join(
 
 
 def mixed(bench: Bench, second: int) -> None:
-    """Loads that change, one that flows back, a chip that is unplugged for a while, one that loses its power."""
+    """Loads that change, one that flows back, a chip that is unplugged, and one that loses power."""
     load = 0.5 + 0.5 * math.sin(second / 7)
     bursts = 8.0 if second % 40 < 5 else 0.0
     loads = {
@@ -64,7 +61,7 @@ def mixed(bench: Bench, second: int) -> None:
 
 
 def many(bench: Bench, second: int) -> None:
-    """More devices than a small terminal has lines; two of the last ones do not answer."""
+    """More devices than a small terminal has lines; three of them do not answer."""
     if second == 1:
         for name in ("rail-03", "rail-27", "rail-29"):
             bench.chip(name).unplug()
@@ -84,7 +81,7 @@ SCENES: dict[str, tuple[str, int, Callable[[Bench, int], None]]] = {
 
 
 class HandSweeper(Sweeper):
-    """Sweeps within `start`."""
+    """Runs the sweep inside `start`."""
 
     def start(self) -> None:
         self._under_way = []
@@ -92,7 +89,7 @@ class HandSweeper(Sweeper):
 
 
 class Staging(Wakeups):
-    """Waiting turns the clock and changes the loads, up to the last sweep; from then on it is waiting."""
+    """A wait advances the clock and changes the loads until the last sweep; after that, it waits."""
 
     def __init__(self, bench: Bench, sweeps: int, change: Callable[[Bench, int], None]) -> None:
         super().__init__()
@@ -124,12 +121,12 @@ def main(scene: str) -> None:
         history = History(bench.settings, bench.clock, is_simulated=True)
         output = Output(sys.stdout.fileno(), sys.stdout.encoding, staging, bench.clock)
         console = make_console(os.environ)
-        strokes = strokes_for(sys.stdout.encoding, os.environ)
+        glyphs = glyphs_for(sys.stdout.encoding, os.environ)
         watch(
             sample_interval_seconds=1.0,
             sweeper=HandSweeper(bench.new_sweep(is_observer=True), staging.wake),
             history=history,
-            face=LiveTable(output, console, history, strokes, bench.clock),
+            display=LiveTable(output, console, history, glyphs, bench.clock),
             clock=bench.clock,
             waiting=staging,
             suspension=suspension,

@@ -1,4 +1,4 @@
-"""A real terminal to look at: tmux without anybody attached, driven from a test."""
+"""A real terminal for tests: tmux, detached."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Terminal:
         self._configuration = folder / "tmux.conf"
         self._configuration.write_text(CONFIGURATION)
         self._command = [tmux, "-u", "-S", str(folder / "socket"), "-f", str(self._configuration)]
-        # A tmux that was unpacked by scripts/servers has its libraries beside it.
+        # scripts/servers unpacks tmux with its libraries beside it.
         libraries = ":".join(map(str, Path(tmux).parents[1].glob("lib/*-linux-*")))
         beside_it = {"LD_LIBRARY_PATH": libraries} if ".cache" in Path(tmux).parts else {}
         self._environ = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(folder), **beside_it}
@@ -54,7 +54,7 @@ class Terminal:
         return ended.stdout.decode()
 
     def start(self, script: str, width: int, height: int, environ: Mapping[str, str] = UTF8) -> None:
-        """Run a script of bash that finds the interpreter of these tests as $python."""
+        """Run a bash script, with the tests' interpreter as $python."""
         names = {"PATH": os.environ["PATH"], "python": sys.executable, **environ}
         if "CI" in os.environ:
             names["CI"] = os.environ["CI"]
@@ -65,27 +65,27 @@ class Terminal:
         self._tmux("new-session", "-d", "-x", str(width), "-y", str(height), command)
 
     def screen(self) -> str:
-        """What stands on it, without the spaces at the ends of lines and empty lines at its end."""
+        """The text on the screen, without trailing spaces and empty lines."""
         text = self._tmux("capture-pane", "-p")
         return "\n".join(line.rstrip() for line in text.splitlines()).rstrip() + "\n"
 
     def escapes(self) -> str:
-        """The same with its colours, as SGR sequences."""
+        """The text with its colours, as SGR sequences."""
         return self._tmux("capture-pane", "-p", "-e")
 
     def resize(self, width: int, height: int) -> None:
         self._tmux("resize-window", "-x", str(width), "-y", str(height))
 
     def press(self, *keys: str) -> None:
-        """Keys by tmux's names: C-c, Enter, q."""
+        """Press keys, by tmux's names: C-c, Enter, q."""
         self._tmux("send-keys", *keys)
 
-    def is_as_a_shell_wants_it(self) -> bool:
-        """Whether the cursor is seen, long lines wrap, and the screen is the one with the history."""
+    def is_restored(self) -> bool:
+        """Whether the cursor is visible, long lines wrap, and the alternate screen is off."""
         return self._tmux("display-message", "-p", "#{cursor_flag} #{wrap_flag} #{alternate_on}").strip() == "1 1 0"
 
     def shows(self, text: str) -> str:
-        """Wait until it stands on the screen; the whole screen."""
+        """Wait until the screen contains the text; return the whole screen."""
         seen = [""]
 
         def is_there() -> bool:
@@ -98,7 +98,7 @@ class Terminal:
         return seen[0]
 
     def comes_to_show(self, screen: str) -> None:
-        """Wait until it shows just this."""
+        """Wait until the screen is exactly this."""
         with contextlib.suppress(pytest.fail.Exception):
             until(lambda: self.screen() == screen, "the expected screen")
         assert self.screen() == screen
@@ -109,14 +109,14 @@ class Terminal:
 
 @contextlib.contextmanager
 def terminal() -> Iterator[Terminal]:
-    """A terminal; skips the test where there is no tmux, but not in continuous integration."""
+    """A terminal. Without tmux the test is skipped, but fails in continuous integration."""
     tmux = shutil.which("tmux")
     if tmux is None:
         message = "needs tmux: apt-get install tmux"
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
-    # Not pytest's folder: the path of a socket may have 107 characters at most.
+    # Not in pytest's folder: the path of a socket is limited to 107 characters.
     with tempfile.TemporaryDirectory(prefix="wattpush-") as folder:
         running = Terminal(tmux, Path(folder))
         try:

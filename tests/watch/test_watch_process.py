@@ -1,4 +1,4 @@
-"""The real program, piped and ended in every way."""
+"""The real program in a pipe and in a terminal, and every way to end it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def watching(config: Path) -> list[str | Path]:
     return ["watch", "--simulate", "--config", config]
 
 
-def test_a_pipe_gets_one_line_a_device_and_sweep(config: Path) -> None:
+def test_a_pipe_gets_one_line_for_each_device_and_sweep(config: Path) -> None:
     with program(*watching(config)) as running:
         assert running.process.stdout is not None
         lines = [running.process.stdout.readline() for _ in range(40)]
@@ -66,7 +66,7 @@ def test_a_pipe_gets_one_line_a_device_and_sweep(config: Path) -> None:
 
 
 @STOPS
-def test_a_stop_ends_it(config: Path, number: int) -> None:
+def test_a_signal_ends_it(config: Path, number: int) -> None:
     with program(*watching(config)) as running:
         assert running.process.stdout is not None
         running.process.stdout.readline()
@@ -74,7 +74,7 @@ def test_a_stop_ends_it(config: Path, number: int) -> None:
     assert running.stderr == ""
 
 
-def test_a_reader_that_has_had_enough_ends_it_without_a_word(config: Path) -> None:
+def test_a_reader_that_ends_stops_it_silently(config: Path) -> None:
     words = shlex.join([sys.executable, "-m", "agent", *map(str, watching(config))])
     ended = subprocess.run(
         ["bash", "-c", f'{words} | head -n 3; echo "${{PIPESTATUS[0]}}"'],
@@ -89,15 +89,15 @@ def test_a_reader_that_has_had_enough_ends_it_without_a_word(config: Path) -> No
     assert ended.stderr == ""
 
 
-def test_a_reader_that_stalls_does_not_keep_it_from_ending(config: Path) -> None:
+def test_a_stalled_reader_does_not_prevent_a_stop(config: Path) -> None:
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     watch = subprocess.Popen(
         [sys.executable, "-m", "agent", *map(str, watching(config))], cwd=PROJECT, stdout=writer, stderr=subprocess.PIPE
     )
     try:
-        waiting = StandStill(writer)
-        until(waiting.seen, "a full pipe in which nothing moves for eight sweeps")
+        waiting = StalledPipe(writer)
+        until(waiting.seen, "a full pipe that stays full for eight sweeps")
         watch.send_signal(signal.SIGTERM)
         assert watch.wait(LONG_SECONDS) == 0
     finally:
@@ -108,23 +108,23 @@ def test_a_reader_that_stalls_does_not_keep_it_from_ending(config: Path) -> None
     assert errors == b""
 
 
-class StandStill:
-    """A pipe without room, whose content has been the same for twenty looks in a row."""
+class StalledPipe:
+    """A full pipe whose fill level has been the same for twenty checks in a row."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
         self._content = b""
-        self._looks = 0
+        self._checks = 0
 
     def seen(self) -> bool:
         content = fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4))
         is_still = content == self._content and not select.select([], [self._pipe], [], 0)[1]
-        self._content, self._looks = content, self._looks + 1 if is_still else 0
-        return self._looks >= 20
+        self._content, self._checks = content, self._checks + 1 if is_still else 0
+        return self._checks >= 20
 
 
-def test_a_terminal_that_is_gone_ends_it_without_a_word(config: Path) -> None:
-    """Not the controlling terminal of the process, so that no SIGHUP says so."""
+def test_a_terminal_that_hangs_up_stops_it_silently(config: Path) -> None:
+    """It is not the controlling terminal of the process, so no SIGHUP is sent."""
     ours, theirs = pty.openpty()
     watch = subprocess.Popen(
         [sys.executable, "-m", "agent", *map(str, watching(config))],
@@ -146,7 +146,7 @@ def test_a_terminal_that_is_gone_ends_it_without_a_word(config: Path) -> None:
     assert errors == b""
 
 
-def test_nothing_is_pushed_or_saved(config: Path, tmp_path: Path) -> None:
+def test_it_pushes_and_saves_nothing(config: Path, tmp_path: Path) -> None:
     with program(*watching(config)) as running:
         assert running.process.stdout is not None
         for _ in range(30):  # well beyond the interval at which a run pushes
@@ -156,18 +156,18 @@ def test_nothing_is_pushed_or_saved(config: Path, tmp_path: Path) -> None:
     assert running.stderr == ""
 
 
-def test_a_bad_configuration_is_told_and_the_terminal_not_touched(tmp_path: Path) -> None:
+def test_a_bad_configuration_is_reported_and_the_terminal_untouched(tmp_path: Path) -> None:
     ended = run("watch", "--config", tmp_path / "none.toml")
     assert (ended.returncode, ended.stdout) == (78, "")
     assert "no such file" in ended.stderr
 
 
-def test_what_belongs_to_a_run_is_refused(config: Path) -> None:
+def test_options_of_a_run_are_refused(config: Path) -> None:
     ended = run("--once", *watching(config))
     assert (ended.returncode, ended.stdout) == (64, "")
 
 
-def test_the_real_command_fills_a_terminal_and_leaves_it_clean(tmux: Terminal, config: Path) -> None:
+def test_the_command_fills_the_terminal_and_restores_it(tmux: Terminal, config: Path) -> None:
     script = f'trap : INT; "$python" -m agent watch --simulate --config {config}; echo "ended with $?"; read -r _'
     tmux.start(script, 80, 24)
     screen = tmux.shows(" W ")
@@ -175,10 +175,10 @@ def test_the_real_command_fills_a_terminal_and_leaves_it_clean(tmux: Terminal, c
     assert "SIMULATED" in screen.splitlines()[0]
     tmux.press("C-c")
     assert tmux.shows("ended with 0") == "ended with 0\n"
-    assert tmux.is_as_a_shell_wants_it()
+    assert tmux.is_restored()
 
 
-def test_another_size_is_filled_long_before_the_next_sweep(tmux: Terminal, tmp_path: Path) -> None:
+def test_a_resize_redraws_before_the_next_sweep(tmux: Terminal, tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://gateway.invalid", top='interval = "5m"\nsample_interval = "5m"')
     tmux.start(f'"$python" -m agent watch --simulate --config {config}', 30, 10)
     assert "volts" not in tmux.shows("converting")
@@ -204,9 +204,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def test_a_bus_that_hangs_is_told_and_ctrl_c_ends_the_watch_all_the_same(
-    tmux: Terminal, config: Path, tmp_path: Path
-) -> None:
+def test_a_hanging_bus_is_reported_and_ctrl_c_ends_the_watch(tmux: Terminal, config: Path, tmp_path: Path) -> None:
     (tmp_path / "hanging.py").write_text(HANGING)
     command = f'"$python" {tmp_path / "hanging.py"} watch --simulate --config {config}'
     timed = f'trap : INT; {command}; echo "ended with $?"; read -r _'
@@ -215,10 +213,10 @@ def test_a_bus_that_hangs_is_told_and_ctrl_c_ends_the_watch_all_the_same(
     assert "SIMULATED" in tmux.screen()
     tmux.press("C-c")
     tmux.shows("ended with 0")
-    assert tmux.is_as_a_shell_wants_it()
+    assert tmux.is_restored()
 
 
-def test_a_stop_does_not_wait_for_a_bus_that_hangs(config: Path, tmp_path: Path) -> None:
+def test_a_stop_does_not_wait_for_a_hanging_bus(config: Path, tmp_path: Path) -> None:
     (tmp_path / "hanging.py").write_text(HANGING)
     watch = subprocess.Popen(
         [sys.executable, str(tmp_path / "hanging.py"), *map(str, watching(config))],
@@ -239,8 +237,8 @@ def test_a_stop_does_not_wait_for_a_bus_that_hangs(config: Path, tmp_path: Path)
     assert errors == ""
 
 
-def test_it_takes_turns_with_a_run_on_the_real_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lock of another process is waited for, told while it lasts, and given back after every sweep."""
+def test_it_shares_the_bus_with_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for the lock of another process, reports one that lasts, and releases its own after every sweep."""
     clock = SystemClock()
     settings = settings_of(mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0'), 'sample_interval = "10ms"\n')
     world = build_world(settings, clock.monotonic, {"cpu": ConstantRail(5.0, 1.0, clock.monotonic)})
@@ -255,14 +253,14 @@ def test_it_takes_turns_with_a_run_on_the_real_bus(tmp_path: Path, monkeypatch: 
         until(lambda: isinstance(outcome(), Reading), "a reading")
         world.wires[1].log = []
         assert isinstance(outcome(), Reading)
-        # The flag that tells the run beside it of a new result is in the INA260's register 6, and reading clears it.
+        # Reading the INA260's register 6 would clear the flag that tells the run of a new result.
         assert b"\x06" not in {transaction.messages[0].data for transaction in world.wires[1].log}
         other = os.open(dev.stand_in("/dev/i2c-1"), os.O_RDWR)
         stack.callback(os.close, other)
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # free between two sweeps, or this fails
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises unless the lock is free between two sweeps
         held = outcome()
         assert isinstance(held, Failure)
         assert "another" in str(held.error)
         fcntl.flock(other, fcntl.LOCK_UN)
-        until(lambda: isinstance(outcome(), Reading), "a reading, now that the other has ended")
+        until(lambda: isinstance(outcome(), Reading), "a reading after the other has ended")
     assert world.muxes["m0"].control == 0

@@ -1,4 +1,4 @@
-"""The table in a real terminal: its screens, byte for byte, and how it is left behind."""
+"""The table in a real terminal: its screens, byte for byte, and the terminal afterwards."""
 
 from __future__ import annotations
 
@@ -33,35 +33,35 @@ def assert_golden(running: Terminal, name: str, last_second: str, request: pytes
     path = GOLDEN / name
     if request.config.getoption("--update-golden", default=False):
         running.shows(last_second)
-        # Somebody waits for this by hand: long enough for the last frame to be drawn whole.
+        # Only when golden files are updated by hand: wait until the last frame is complete.
         threading.Event().wait(3)
         path.write_text(running.screen(), encoding="utf-8")
     running.comes_to_show(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 50)])
-def test_loads_errors_conversions_and_totals_stand_where_they_are_expected(
+def test_the_screen_of_mixed_devices_matches_the_golden_file(
     tmux: Terminal, width: int, height: int, request: pytest.FixtureRequest
 ) -> None:
     tmux.start(stage("mixed"), width, height)
     assert_golden(tmux, f"watch_mixed_{width}x{height}.txt", LAST_SECOND_OF_MIXED, request)
 
 
-def test_devices_that_find_no_room_are_counted_instead_of_scrolled(
+def test_devices_that_do_not_fit_are_counted_instead_of_scrolled(
     tmux: Terminal, request: pytest.FixtureRequest
 ) -> None:
     tmux.start(stage("many"), 80, 24)
     assert_golden(tmux, "watch_many_80x24.txt", LAST_SECOND_OF_MANY, request)
 
 
-def test_a_terminal_without_unicode_gets_bars_of_ascii(tmux: Terminal, request: pytest.FixtureRequest) -> None:
+def test_a_terminal_without_unicode_gets_ascii_bars(tmux: Terminal, request: pytest.FixtureRequest) -> None:
     tmux.start(stage("mixed"), 80, 24, {**UTF8, "LC_ALL": "C"})
     assert_golden(tmux, "watch_mixed_80x24_ascii.txt", LAST_SECOND_OF_MIXED, request)
     assert tmux.screen().isascii()
 
 
-def test_another_size_of_the_terminal_is_filled_at_once(tmux: Terminal) -> None:
-    """The clock of the scene stands still when the size changes: no sweep helps."""
+def test_a_resize_redraws_at_once(tmux: Terminal) -> None:
+    """The clock of the scene has stopped when the size changes, so no sweep causes the redraw."""
     tmux.start(stage("mixed"), 200, 50)
     tmux.shows(LAST_SECOND_OF_MIXED)
     tmux.resize(80, 24)
@@ -70,52 +70,52 @@ def test_another_size_of_the_terminal_is_filled_at_once(tmux: Terminal) -> None:
     tmux.comes_to_show((GOLDEN / "watch_mixed_200x50.txt").read_text(encoding="utf-8"))
 
 
-def test_a_tiny_terminal_still_shows_the_first_devices_watts(tmux: Terminal) -> None:
+def test_a_tiny_terminal_shows_the_first_devices_watts(tmux: Terminal) -> None:
     tmux.start(stage("many"), 24, 8)  # ends before another page takes its turn
     until(lambda: re.search(r"^rail-00 .*W$", tmux.screen(), re.MULTILINE), "the watts of the first device")
     assert all(len(line) <= 24 for line in tmux.screen().splitlines())
 
 
-def test_there_is_colour_on_a_terminal_that_has_it(tmux: Terminal) -> None:
+def test_a_colour_terminal_gets_colour(tmux: Terminal) -> None:
     tmux.start(stage("mixed"), 80, 24)
     tmux.shows(LAST_SECOND_OF_MIXED)
     assert COLOUR.search(tmux.escapes())
 
 
-def test_no_color_is_obeyed(tmux: Terminal) -> None:
+def test_no_color_turns_colour_off(tmux: Terminal) -> None:
     tmux.start(stage("mixed"), 80, 24, {**UTF8, "NO_COLOR": "1"})
     tmux.shows(LAST_SECOND_OF_MIXED)
     assert not COLOUR.search(tmux.escapes())
 
 
-def test_ctrl_c_leaves_the_terminal_as_it_was(tmux: Terminal) -> None:
+def test_ctrl_c_restores_the_terminal(tmux: Terminal) -> None:
     tmux.start(f"echo before; {stage('mixed')}", 80, 24)
     tmux.shows(LAST_SECOND_OF_MIXED)
-    assert not tmux.is_as_a_shell_wants_it()
+    assert not tmux.is_restored()
     tmux.press("C-c")
     assert tmux.shows("ended with 0") == "before\nended with 0\n"
-    assert tmux.is_as_a_shell_wants_it()
+    assert tmux.is_restored()
 
 
-def test_ctrl_z_gives_the_terminal_back_and_fg_goes_on(tmux: Terminal) -> None:
+def test_ctrl_z_restores_the_terminal_and_fg_continues(tmux: Terminal) -> None:
     script = '"$python" -m tests.watch.staged mixed; echo "status $?"; read -r _; fg; echo "ended with $?"; read -r _'
     tmux.start(f"set -m; {script}", 80, 24)
     tmux.shows(LAST_SECOND_OF_MIXED)
     tmux.press("C-z")
     tmux.shows("status 148")  # 128 + SIGTSTP
-    assert tmux.is_as_a_shell_wants_it()
+    assert tmux.is_restored()
     tmux.press("Enter")
     tmux.shows(LAST_SECOND_OF_MIXED)
-    assert not tmux.is_as_a_shell_wants_it()
+    assert not tmux.is_restored()
     tmux.press("C-c")
     tmux.shows("ended with 0")
-    assert tmux.is_as_a_shell_wants_it()
+    assert tmux.is_restored()
 
 
-def test_keys_that_are_pressed_do_not_stay_on_the_screen(tmux: Terminal) -> None:
+def test_typed_keys_do_not_stay_on_the_screen(tmux: Terminal) -> None:
     tmux.start(stage("many"), 80, 24)
     expected = (GOLDEN / "watch_many_80x24.txt").read_text(encoding="utf-8")
     tmux.comes_to_show(expected)
     tmux.press("j", "k", "Enter")
-    tmux.resize(81, 24)  # the clock of the scene stands still: it is drawn anew for this
+    tmux.resize(81, 24)  # the clock of the scene has stopped: the resize causes a redraw
     until(lambda: "jk" not in tmux.screen(), "the table without what was typed")

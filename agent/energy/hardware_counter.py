@@ -1,4 +1,4 @@
-"""What flowed between two readings, by what the chip itself has added up (INA228)."""
+"""Energy between two readings, from the energy and charge counters in the chip itself (INA228)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 _RANGE = 1 << HARDWARE_COUNTER_BITS
 
-# More than the chip can measure, by what its oscillator may be fast (SLYS021, section 6.5) and a little more.
+# The chip's oscillator may run 1 % fast (SLYS021, section 6.5); the rest is a margin.
 _PLAUSIBLE = 1.05
 
-# Nobody has seen the voltage in between: a smaller difference between charge times voltage and energy is a supply that
-# varies, and no sign that something flowed back. A rail that is off says nothing of the voltage that it had.
+# The voltage between the two readings is unknown. A smaller difference between charge x voltage and energy means that
+# the supply varied, not that energy flowed back. A rail that is off does not tell which voltage it had before.
 _SUPPLY_TOLERANCE = 0.2
 _OFF_VOLTS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Energy to the load, and energy back as a positive number."""
+    """Energy to the load, and energy back from it as a positive number."""
 
     delivered_joules: float
     returned_joules: float
@@ -32,25 +32,24 @@ class Flow:
 def flow_between(
     earlier_energy_word: int, earlier_charge_word: int, now: HardwareCounters, volts: float, seconds: float
 ) -> Flow | None:
-    """What flowed since the accumulators held the earlier words.
+    """Return the energy that flowed since the counters held the earlier words.
 
-    Energy is added up whichever way it flows, charge with its sign: together they say how much flowed which way.
-
-    ::
+    The energy counter adds up the energy in both directions, the charge counter has a sign. Together they tell how much
+    flowed in each direction::
 
         energy           = delivered + returned
         charge x voltage = delivered - returned
 
     Args:
-        earlier_energy_word: see `HardwareCounters`.
-        earlier_charge_word: see `HardwareCounters`.
-        now: what they hold now.
-        volts: the voltage of the rail, the higher one of then and now: it may be switched off at times.
-        seconds: the time in between.
+        earlier_energy_word: the raw energy counter at the earlier reading.
+        earlier_charge_word: the raw charge counter at the earlier reading.
+        now: both counters now, and the size of their steps.
+        volts: the higher bus voltage of the two readings, because the rail may be off at one of them.
+        seconds: the time between the two readings.
 
     Returns:
-        None where it cannot be told: more than the chip can have measured means that somebody set the accumulators to
-        zero, and in a time long enough to go round once they may have done so unnoticed.
+        None if the counters do not tell: they show more than the chip can measure, so another program cleared them, or
+        the time is long enough for them to overflow unnoticed.
     """
     most_joules = now.most_watts * seconds * _PLAUSIBLE
     most_coulombs = now.most_amperes * seconds * _PLAUSIBLE

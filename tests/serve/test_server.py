@@ -1,4 +1,4 @@
-"""Answering scrapes."""
+"""The scrape server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from agent.errors import AgentError, BusyError
 from agent.serve.server import ScrapeServer
 from agent.settings import ServeSettings
-from tests.run.running import CPU, DISK, MemoryGateway, ask, node_of, samples_of, settings_for, world_for
+from tests.run.running import CPU, DISK, LONG_SECONDS, MemoryGateway, ask, node_of, samples_of, settings_for, world_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,12 +41,10 @@ def take_readings(node: Node, clock: HandClock) -> None:
     node.begin_push()
 
 
-def test_metrics_carry_hostname_and_device_and_are_those_of_the_last_push(
-    node: Node, url: str, clock: HandClock
-) -> None:
+def test_metrics_are_those_of_the_last_push_with_all_labels(node: Node, url: str, clock: HandClock) -> None:
     assert ask(f"{url}/metrics")[0] == 503
     take_readings(node, clock)
-    node.take_sweep()  # not published yet, and so not saved: it must not be seen
+    node.take_sweep()  # not published and not saved yet: scrapes must not see it
     status, body, headers = ask(f"{url}/metrics")
     assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     found = samples_of(body)
@@ -59,7 +57,7 @@ def test_metrics_carry_hostname_and_device_and_are_those_of_the_last_push(
     assert found["wattpush_device_readings_total"][(("device", "disk"), ("hostname", "node-17"))] == 2
 
 
-def test_openmetrics_is_given_to_those_who_ask_for_it(node: Node, url: str, clock: HandClock) -> None:
+def test_a_client_that_accepts_openmetrics_gets_it(node: Node, url: str, clock: HandClock) -> None:
     take_readings(node, clock)
     status, body, headers = ask(f"{url}/metrics", Accept="application/openmetrics-text; version=1.0.0")
     assert status == 200
@@ -67,9 +65,7 @@ def test_openmetrics_is_given_to_those_who_ask_for_it(node: Node, url: str, cloc
     assert body.endswith("# EOF\n")
 
 
-def test_health_is_200_while_the_loop_gets_on_and_503_when_it_stands_still(
-    node: Node, url: str, clock: HandClock
-) -> None:
+def test_health_is_200_while_the_loop_makes_progress_else_503(node: Node, url: str, clock: HandClock) -> None:
     assert ask(f"{url}/-/healthy")[0] == 503
     take_readings(node, clock)
     assert ask(f"{url}/-/healthy")[:2] == (200, "healthy\n")
@@ -77,7 +73,7 @@ def test_health_is_200_while_the_loop_gets_on_and_503_when_it_stands_still(
     assert ask(f"{url}/-/healthy")[:2] == (503, "the last sweep ended 61 s ago\n")
 
 
-def test_the_landing_page_leads_to_the_metrics_and_quotes_names(url: str) -> None:
+def test_the_landing_page_links_to_the_metrics_and_escapes_names(url: str) -> None:
     status, body, headers = ask(f"{url}/")
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert '<a href="/metrics">' in body
@@ -92,7 +88,7 @@ def test_other_paths_are_not_found_and_head_has_no_body(url: str) -> None:
     assert ask(f"{url}/metrics", "POST")[0] == 501
 
 
-def test_a_scraper_that_sends_nothing_does_not_keep_the_others_waiting(url: str) -> None:
+def test_silent_clients_do_not_block_others(url: str) -> None:
     with ExitStack() as stack:
         for _ in range(10):
             silent = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
@@ -101,7 +97,18 @@ def test_a_scraper_that_sends_nothing_does_not_keep_the_others_waiting(url: str)
         assert ask(f"{url}/")[0] == 200
 
 
-def test_a_taken_port_and_an_address_of_another_machine_are_told_apart(node: Node) -> None:
+def test_a_client_that_stops_sending_is_disconnected(node: Node) -> None:
+    with ExitStack() as stack:
+        server = ScrapeServer(
+            ServeSettings("127.0.0.1", 0), node.scrape_registry, node.health, "", client_timeout_seconds=0.1
+        )
+        stack.callback(server.close)
+        client = stack.enter_context(socket.create_connection(server.address, LONG_SECONDS))
+        client.sendall(b"GET /met")
+        assert client.recv(1) == b""
+
+
+def test_a_port_in_use_and_a_foreign_address_have_their_own_errors(node: Node) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(BusyError, match=f"serve: listen: 127.0.0.1:{port}: in use; stop what listens there"):

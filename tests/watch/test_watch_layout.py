@@ -1,4 +1,4 @@
-"""From the registers of simulated chips to values and lines: what a person at the terminal is told."""
+"""The table of a watch, from the registers of simulated chips to lines of text."""
 
 from __future__ import annotations
 
@@ -11,14 +11,23 @@ from rich.cells import cell_len
 from agent.errors import SensorError
 from agent.measure.readings import Failure, Reading
 from agent.simulate.rails import ConstantRail
-from agent.watch import figures
+from agent.watch.glyphs import (
+    ASCII,
+    UNICODE,
+    bar,
+    format_duration,
+    format_energy,
+    format_quantity,
+    format_range,
+    glyphs_for,
+    sparkline,
+)
 from agent.watch.history import TRACE_SLOTS, History
-from agent.watch.strokes import ASCII, UNICODE, bar, sparkline, strokes_for
-from agent.watch.table import lines
+from agent.watch.layout import lines
 from tests.bench import Bench, ina260, mux
 
 if TYPE_CHECKING:
-    from agent.watch.strokes import Strokes
+    from agent.watch.glyphs import Glyphs
 
 TWO = mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0') + ina260("radio", 'mux = "m0", channel = 1')
 
@@ -40,9 +49,9 @@ class Watched:
         assert isinstance(rail, ConstantRail)
         rail.volts, rail.amperes = volts, amperes
 
-    def text(self, width: int = 80, height: int = 24, strokes: Strokes = UNICODE) -> str:
+    def text(self, width: int = 80, height: int = 24, glyphs: Glyphs = UNICODE) -> str:
         return "\n".join(
-            "".join(text for text, _ in line).rstrip() for line in lines(self.history.view(), width, height, strokes)
+            "".join(text for text, _ in line).rstrip() for line in lines(self.history.view(), width, height, glyphs)
         )
 
     def line(self, device: str, width: int = 80) -> str:
@@ -50,24 +59,24 @@ class Watched:
         return found
 
 
-def test_energy_and_extremes_are_counted_from_the_beginning_of_the_watch() -> None:
+def test_energy_and_extremes_start_with_the_watch() -> None:
     watched = Watched()
     watched.load("cpu", 5.0, 1.0)
     watched.sweeps(3)
     watched.load("cpu", 5.0, 2.0)
     watched.sweeps(2)
     before, after = watched.history.view(), watched.history.view()
-    assert before == after, "looking changes nothing"
+    assert before == after, "making a view changes nothing"
     row = before.rows[0]
     assert isinstance(row.outcome, Reading)
     assert row.outcome.power_watts == pytest.approx(10.0)
     assert row.extremes is not None
     assert (row.extremes.min_watts, row.extremes.max_watts) == pytest.approx((5.0, 10.0))
-    # The first reading ends at the second sweep; then a second at 5 W, half a second of each, one at 10 W.
+    # The first reading is at the second sweep; then 1 s at 5 W, 0.5 s at each, and 1 s at 10 W.
     assert row.joules == pytest.approx(22.5, abs=0.1)
 
 
-def test_what_flows_back_is_shown_with_its_sign_and_taken_off_the_energy() -> None:
+def test_power_that_flows_back_is_negative_and_reduces_the_energy() -> None:
     watched = Watched()
     watched.load("cpu", 12.0, -2.5)
     watched.sweeps(6)
@@ -77,7 +86,7 @@ def test_what_flows_back_is_shown_with_its_sign_and_taken_off_the_energy() -> No
     assert "-120 J" in line
 
 
-def test_an_error_stands_in_place_of_the_numbers_until_it_is_healed() -> None:
+def test_an_error_replaces_the_numbers_until_it_clears() -> None:
     watched = Watched()
     watched.load("cpu", 5.0, 1.0)
     watched.load("radio", 5.0, 1.0)
@@ -97,7 +106,7 @@ def test_an_error_stands_in_place_of_the_numbers_until_it_is_healed() -> None:
     assert "of" not in watched.line("total")
 
 
-def test_the_total_is_that_of_what_can_be_read_now() -> None:
+def test_the_total_covers_the_devices_that_can_be_read() -> None:
     watched = Watched()
     watched.load("cpu", 5.0, 1.0)
     watched.load("radio", 5.0, 0.5)
@@ -108,7 +117,7 @@ def test_the_total_is_that_of_what_can_be_read_now() -> None:
     assert "2.500 W" in watched.line("total")
 
 
-def test_a_chip_that_converts_says_when_its_first_result_is_there() -> None:
+def test_a_converting_chip_shows_when_its_first_result_is_due() -> None:
     slow = 'averaging = { count = 1024, voltage = "8.244ms", current = "8.244ms" }'
     watched = Watched(ina260("cpu", "bus = 1", more=slow))
     assert "not read yet" in watched.line("cpu")
@@ -116,7 +125,7 @@ def test_a_chip_that_converts_says_when_its_first_result_is_there() -> None:
     assert "converting, first result in 15.9 s" in watched.line("cpu")
 
 
-def test_numbers_of_a_sweep_that_never_ended_are_said_to_be_old() -> None:
+def test_an_overdue_sweep_marks_the_numbers_as_old() -> None:
     watched = Watched()
     watched.sweeps(3)
     watched.bench.clock.sleep(1.9)
@@ -127,7 +136,7 @@ def test_numbers_of_a_sweep_that_never_ended_are_said_to_be_old() -> None:
 
 @pytest.mark.parametrize("width", [1, 10, 24, 40, 60, 79, 80, 81, 100, 132, 200, 500])
 @pytest.mark.parametrize("height", [1, 3, 5, 24])
-def test_no_line_is_longer_and_no_table_higher_than_the_terminal(width: int, height: int) -> None:
+def test_the_table_never_exceeds_the_terminal(width: int, height: int) -> None:
     watched = Watched(TWO + ina260("a-name-of-thirty-three-characters", "bus = 2") + ina260("電源の名前", "bus = 3"))
     watched.sweeps(3)
     watched.bench.chip("radio").unplug()
@@ -147,7 +156,7 @@ def test_a_narrow_terminal_keeps_the_watts(width: int, titles: int) -> None:
     assert len(line.replace("last ", "").replace("2 min", "trace").split()) >= titles
 
 
-def test_the_devices_that_find_no_room_are_counted_and_those_that_fail_among_them() -> None:
+def test_devices_that_do_not_fit_are_counted_with_their_failures() -> None:
     watched = Watched(mux("m0", 0x70) + "".join(ina260(f"r{n}", f'mux = "m0", channel = {n}') for n in range(8)))
     watched.sweeps(1)
     watched.bench.chip("r7").unplug()
@@ -163,7 +172,7 @@ def test_the_devices_that_find_no_room_are_counted_and_those_that_fail_among_the
 
 @pytest.mark.parametrize("every", ["1s", "15s"])
 @pytest.mark.parametrize("height", [6, 8, 9, 11])
-def test_devices_that_find_no_room_take_turns_until_each_was_shown(height: int, every: str) -> None:
+def test_devices_that_do_not_fit_take_turns(height: int, every: str) -> None:
     names = {f"r{n}" for n in range(8)}
     parts = mux("m0", 0x70) + "".join(ina260(name, f'mux = "m0", channel = {name[1:]}') for name in sorted(names))
     watched = Watched(parts, every)
@@ -176,7 +185,7 @@ def test_devices_that_find_no_room_take_turns_until_each_was_shown(height: int, 
     assert set().union(*pages) == names
     assert len({len(page) for page in pages}) == 1
     turns = sum(page != after for page, after in pairwise(pages))
-    assert turns <= (80 if every == "15s" else 8), "nobody can read so fast"
+    assert turns <= (80 if every == "15s" else 8), "pages must not change faster than people read"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +196,7 @@ def test_devices_that_find_no_room_take_turns_until_each_was_shown(height: int, 
         ["left-pump-of-rack-seven", "right-pump-of-rack-seven"],
     ],
 )
-def test_names_that_find_no_room_are_cut_where_they_do_not_differ(names: list[str]) -> None:
+def test_long_names_are_cut_where_they_do_not_differ(names: list[str]) -> None:
     watched = Watched("".join(ina260(name, "bus = 1", 0x40 + at) for at, name in enumerate(names)))
     watched.sweeps(3)
     drawn = watched.text(80).splitlines()[3 : 3 + len(names)]
@@ -195,7 +204,7 @@ def test_names_that_find_no_room_are_cut_where_they_do_not_differ(names: list[st
     assert len({line[:11] for line in drawn}) == len(names)
 
 
-def test_an_error_that_finds_no_room_is_said_to_be_found_in_full_elsewhere() -> None:
+def test_a_cut_error_names_the_command_that_shows_it_in_full() -> None:
     watched = Watched()
     watched.sweeps(1)
     assert "check --hardware" not in watched.text()
@@ -207,7 +216,7 @@ def test_an_error_that_finds_no_room_is_said_to_be_found_in_full_elsewhere() -> 
     assert "check --hardware" not in watched.text(200)
 
 
-def test_a_simulated_watch_says_so_in_the_first_line_however_narrow() -> None:
+def test_a_simulated_watch_says_so_at_every_width() -> None:
     watched = Watched()
     history = History(watched.bench.settings, watched.bench.clock, is_simulated=True)
     for width in (12, 20, 30, 44, 80, 200):
@@ -216,7 +225,7 @@ def test_a_simulated_watch_says_so_in_the_first_line_however_narrow() -> None:
     assert "SIMULATED" not in watched.text()
 
 
-def test_what_a_driver_says_cannot_move_the_cursor() -> None:
+def test_a_drivers_message_cannot_control_the_terminal() -> None:
     watched = Watched()
     watched.sweeps(1)
     watched.history.add([Failure("cpu", SensorError("\x1b[2J gone\nnext"))])
@@ -224,17 +233,17 @@ def test_what_a_driver_says_cannot_move_the_cursor() -> None:
     assert "gone next" in watched.line("cpu")
 
 
-def test_ascii_is_all_that_a_terminal_without_unicode_is_sent() -> None:
+def test_a_terminal_without_unicode_gets_ascii_only() -> None:
     watched = Watched()
     watched.sweeps(5)
     watched.bench.chip("radio").unplug()
     watched.sweeps(1)
-    assert watched.text(strokes=ASCII).isascii()
-    assert watched.text(height=5, strokes=ASCII).isascii()
+    assert watched.text(glyphs=ASCII).isascii()
+    assert watched.text(height=5, glyphs=ASCII).isascii()
 
 
 @pytest.mark.parametrize(
-    ("encoding", "environ", "strokes"),
+    ("encoding", "environ", "glyphs"),
     [
         ("utf-8", {"LANG": "en_GB.UTF-8"}, UNICODE),
         ("UTF8", {"LANG": "C.UTF-8"}, UNICODE),
@@ -245,10 +254,10 @@ def test_ascii_is_all_that_a_terminal_without_unicode_is_sent() -> None:
         ("ascii", {"LANG": "C.UTF-8"}, ASCII),
     ],
 )
-def test_what_is_drawn_with_follows_the_encoding_of_the_terminal(
-    encoding: str, environ: dict[str, str], strokes: Strokes
+def test_the_encoding_of_the_terminal_selects_the_glyphs(
+    encoding: str, environ: dict[str, str], glyphs: Glyphs
 ) -> None:
-    assert strokes_for(encoding, environ) is strokes
+    assert glyphs_for(encoding, environ) is glyphs
 
 
 @pytest.mark.parametrize(
@@ -269,11 +278,11 @@ def test_what_is_drawn_with_follows_the_encoding_of_the_terminal(
         (-12.345, "-12.3 W "),
         (540.0, "540.0 W "),
         (12_345_678.0, "12.35 MW"),
-        (4.6116e12, "4.612 TW"),  # what a driver of the kernel may say in a bad moment
+        (4.6116e12, "4.612 TW"),  # a kernel driver may report this after a failed transfer
     ],
 )
-def test_a_number_is_readable_and_always_as_wide(value: float, text: str) -> None:
-    assert figures.quantity(value, "W") == text
+def test_a_quantity_has_a_fixed_width(value: float, text: str) -> None:
+    assert format_quantity(value, "W") == text
 
 
 @pytest.mark.parametrize(
@@ -288,7 +297,7 @@ def test_a_number_is_readable_and_always_as_wide(value: float, text: str) -> Non
     ],
 )
 def test_a_range_has_one_unit(lowest: float, highest: float, text: str) -> None:
-    assert figures.span(lowest, highest, "W") == text
+    assert format_range(lowest, highest, "W") == text
 
 
 @pytest.mark.parametrize(
@@ -302,26 +311,26 @@ def test_a_range_has_one_unit(lowest: float, highest: float, text: str) -> None:
         (7.2e6, "2.000 kWh"),
     ],
 )
-def test_energy_is_in_joules_below_a_watt_hour(joules: float, text: str) -> None:
-    assert figures.energy(joules) == text
+def test_energy_is_in_joules_below_one_watt_hour(joules: float, text: str) -> None:
+    assert format_energy(joules) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.25, "250 ms"), (1.0, "1 s"), (1.5, "1.5 s"), (90.0, "90 s"), (120.0, "2 min"), (7200, "2 h")],
 )
-def test_a_duration_is_a_round_number(seconds: float, text: str) -> None:
-    assert figures.duration(seconds) == text
+def test_a_duration_is_a_whole_number_of_its_unit(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
 
 
-def test_a_bar_grows_by_eighths_of_a_cell_and_never_beyond_its_cells() -> None:
+def test_a_bar_grows_by_eighths_of_a_cell_up_to_its_width() -> None:
     assert [bar(value, 8.0, 1, UNICODE) for value in range(9)] == ["", *"▏▎▍▌▋▊▉█"]
     assert bar(-8.0, 8.0, 4, UNICODE) == "████"
     assert bar(9.0, 8.0, 4, ASCII) == "####"
     assert bar(1.0, 0.0, 4, UNICODE) == ""
 
 
-def test_a_sparkline_is_drawn_from_zero_and_leaves_out_what_was_not_read() -> None:
+def test_a_sparkline_includes_zero_and_leaves_gaps() -> None:
     per_cell = TRACE_SLOTS // 10
     trace = [(slot, 8.0) for slot in range(per_cell)] + [(slot, 1.0) for slot in range(2 * per_cell, 3 * per_cell)]
     assert sparkline(trace, 3 * per_cell - 1, 10, UNICODE) == "       █ ▂"
@@ -329,7 +338,7 @@ def test_a_sparkline_is_drawn_from_zero_and_leaves_out_what_was_not_read() -> No
     assert sparkline([(0, 0.0)], 0, 10, UNICODE) == "         ▁"
 
 
-def test_a_steady_load_is_a_level_line_however_it_is_sampled() -> None:
+def test_a_steady_load_is_a_level_line_at_every_sample_interval() -> None:
     for every in ("100ms", "1s", "10s"):
         watched = Watched(every=every)
         watched.load("cpu", 5.0, 1.0)

@@ -1,4 +1,4 @@
-"""What is published: names, types, labels and help, byte for byte."""
+"""The published metrics: names, types, labels and help, byte for byte."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agent.energy.meter import DeviceSnapshot
 from agent.energy.state import NodeCounters
 from agent.metrics.catalogue import Snapshot
 from agent.metrics.groups import grouping_keys, make_groups, scrape_registry
-from agent.settings import Device, MetricsSettings, PushgatewaySettings, Settings
+from agent.settings import Device, MetricsSettings, Settings
 from agent.simulate.clock import HandClock
 from tests.bench import constant
 from tests.run.running import CPU, GOLDEN, MODEM, RADIO, MemoryGateway, node_of, settings_for, world_for
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 assert CPU.place is not None
 FAN = replace(CPU, name="fan", place=replace(CPU.place, channel=7))
 NODE = settings_for(CPU, RADIO, MODEM, FAN)
-PER_NODE = replace(NODE, pushgateway=PushgatewaySettings("http://gateway.invalid:9091", group_by="node"))
+GROUPINGS = ("device", "node")
 
 
 def text_of(registry: CollectorRegistry) -> str:
@@ -39,7 +39,7 @@ def text_of(registry: CollectorRegistry) -> str:
 
 
 def simulated_snapshot() -> Snapshot:
-    """From the registers of simulated chips to a snapshot: 20 s of sweeps, the chip of one device unplugged."""
+    """A snapshot of 20 s of sweeps over simulated chips, one of them unplugged."""
     clock = HandClock()
     world = world_for(NODE, clock)
     world.chips["fan"].unplug()
@@ -60,12 +60,12 @@ def golden_files() -> dict[str, str]:
     snapshot = simulated_snapshot()
     per_device = "".join(
         f"# {' '.join(f'{key}={value}' for key, value in group.grouping_key.items())}\n{text_of(group.registry)}"
-        for group in make_groups(snapshot, NODE)
+        for group in make_groups(snapshot, NODE, "device")
     )
     ina260_names = replace(NODE, metrics=MetricsSettings(extremes=False, ina260_names=True))
     return {
         "group_by_device.prom": per_device,
-        "group_by_node.prom": text_of(make_groups(snapshot, PER_NODE)[0].registry),
+        "group_by_node.prom": text_of(make_groups(snapshot, NODE, "node")[0].registry),
         "scrape.prom": text_of(scrape_registry(snapshot, NODE)),
         "ina260_names_without_extremes.prom": text_of(scrape_registry(snapshot, ina260_names)),
     }
@@ -74,15 +74,17 @@ def golden_files() -> dict[str, str]:
 @pytest.mark.parametrize(
     "name", ["group_by_device.prom", "group_by_node.prom", "scrape.prom", "ina260_names_without_extremes.prom"]
 )
-def test_the_exposition_is_as_published_byte_for_byte(name: str, request: pytest.FixtureRequest) -> None:
+def test_the_exposition_matches_the_golden_file(name: str, request: pytest.FixtureRequest) -> None:
     made = golden_files()[name]
     if request.config.getoption("--update-golden", default=False):
         (GOLDEN / name).write_text(made, encoding="utf-8")
-    assert made == (GOLDEN / name).read_text(encoding="utf-8"), "meant? then pytest tests/run --update-golden"
+    assert made == (GOLDEN / name).read_text(encoding="utf-8"), (
+        "intended? then run pytest tests/metrics --update-golden"
+    )
 
 
 @pytest.mark.parametrize("name", ["group_by_node.prom", "scrape.prom", "ina260_names_without_extremes.prom"])
-def test_promtool_has_nothing_to_complain_of(name: str) -> None:
+def test_promtool_accepts_the_exposition(name: str) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         message = "needs promtool: apt-get install prometheus"
@@ -95,36 +97,37 @@ def test_promtool_has_nothing_to_complain_of(name: str) -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
-def test_no_label_is_in_the_grouping_key_as_well() -> None:
-    for settings in (NODE, PER_NODE):
-        for group in make_groups(simulated_snapshot(), settings):
+def test_no_label_repeats_the_grouping_key() -> None:
+    for group_by in GROUPINGS:
+        for group in make_groups(simulated_snapshot(), NODE, group_by):
             for family in group.registry.collect():
                 for sample in family.samples:
                     assert not set(sample.labels) & {*group.grouping_key, "job", "instance"}, sample
 
 
-def test_no_series_tells_when_a_counter_was_created() -> None:
-    for settings in (NODE, PER_NODE):
-        for group in make_groups(simulated_snapshot(), settings):
+def test_there_are_no_created_series() -> None:
+    for group_by in GROUPINGS:
+        for group in make_groups(simulated_snapshot(), NODE, group_by):
             names = {sample.name for family in group.registry.collect() for sample in family.samples}
             assert not {name for name in names if name.endswith("_created")}
             assert names
 
 
-def test_groups_and_keys_come_in_the_same_order_in_both_shapes() -> None:
+def test_groups_and_grouping_keys_have_the_same_order() -> None:
     snapshot = simulated_snapshot()
-    for settings in (NODE, PER_NODE):
-        assert [group.grouping_key for group in make_groups(snapshot, settings)] == grouping_keys(settings)
-    assert grouping_keys(PER_NODE) == [{"hostname": "node-17"}]
-    assert grouping_keys(NODE)[0] == {"hostname": "node-17", "device": "cpu"}
-    assert grouping_keys(NODE)[-1] == {"hostname": "node-17"}
+    for group_by in GROUPINGS:
+        made = [group.grouping_key for group in make_groups(snapshot, NODE, group_by)]
+        assert made == grouping_keys(NODE, group_by)
+    assert grouping_keys(NODE, "node") == [{"hostname": "node-17"}]
+    assert grouping_keys(NODE, "device")[0] == {"hostname": "node-17", "device": "cpu"}
+    assert grouping_keys(NODE, "device")[-1] == {"hostname": "node-17"}
 
 
 def names_in(registry: CollectorRegistry) -> set[str]:
     return {sample.name for family in registry.collect() for sample in family.samples}
 
 
-def test_extremes_and_the_ina260_names_are_made_as_the_configuration_says() -> None:
+def test_the_configuration_switches_extremes_and_ina260_names() -> None:
     snapshot = simulated_snapshot()
 
     def names(**metrics: bool) -> set[str]:
@@ -142,40 +145,39 @@ def test_extremes_and_the_ina260_names_are_made_as_the_configuration_says() -> N
     }
 
 
-def test_the_ina260_names_are_for_ina260s_only() -> None:
+def test_only_ina260s_have_the_ina260_names() -> None:
     settings = replace(NODE, metrics=MetricsSettings(ina260_names=True))
-    made = make_groups(simulated_snapshot(), settings)
+    made = make_groups(simulated_snapshot(), settings, "device")
     with_names = [group.grouping_key["device"] for group in made if "ina260_power_watts" in names_in(group.registry)]
     assert with_names == ["cpu"]  # the other INA260 is unplugged, so it has no means
 
 
-def test_counters_that_could_not_be_saved_are_left_out_and_the_rest_is_still_said() -> None:
+def test_counters_that_could_not_be_saved_are_not_published() -> None:
     snapshot = replace(simulated_snapshot(), has_counters=False)
-    for group in make_groups(snapshot, NODE):
+    for group in make_groups(snapshot, NODE, "device"):
         names = {name for name in names_in(group.registry) if not name.startswith("process_")}
         assert not {name for name in names if name.endswith("_total")}
         assert names & {"wattpush_device_up", "wattpush_agent_info"}
 
 
-def test_a_chip_of_the_kernel_has_no_place_on_a_bus() -> None:
+def test_a_device_read_by_the_kernel_has_empty_bus_labels() -> None:
     module = Device("module", "hwmon", sensor="ina3221", label="VDD_IN")
     device = DeviceSnapshot(
         "module", Counters(), Means(1, 2, 2), Extremes(1, 1, 2, 2, 2, 2), is_up=True, last_read_unix_seconds=5.0
     )
     info = AgentInfo("1", "3", "", "", is_simulated=False, start_time_seconds=0)
     snapshot = Snapshot((device,), info, NodeCounters(), None, None, has_counters=True)
-    text = text_of(make_groups(snapshot, Settings("node-17", (module,), pushgateway=NODE.pushgateway))[0].registry)
+    text = text_of(make_groups(snapshot, Settings("node-17", (module,)), "device")[0].registry)
     assert 'wattpush_device_info{address="",bus="",channel="",chip="hwmon",input="",mux=""} 1.0' in text
 
 
-def test_what_is_not_known_yet_is_left_out() -> None:
-    names = names_in(
-        make_groups(replace(simulated_snapshot(), push_seconds=None, sweep_seconds=None), NODE)[-1].registry
-    )
+def test_unknown_durations_are_left_out() -> None:
+    snapshot = replace(simulated_snapshot(), push_seconds=None, sweep_seconds=None)
+    names = names_in(make_groups(snapshot, NODE, "device")[-1].registry)
     assert not names & {"wattpush_agent_push_seconds", "wattpush_agent_sweep_seconds"}
     assert "wattpush_agent_pushes_total" in names
 
 
-def test_the_agents_own_memory_and_cpu_are_told() -> None:
-    names = names_in(make_groups(simulated_snapshot(), NODE)[-1].registry)
+def test_the_agents_memory_and_cpu_time_are_published() -> None:
+    names = names_in(make_groups(simulated_snapshot(), NODE, "device")[-1].registry)
     assert {"process_resident_memory_bytes", "process_cpu_seconds_total"} <= names

@@ -1,4 +1,4 @@
-"""Folders with real faults: full, and read-only."""
+"""Disks with real faults: full, and read-only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextlib.contextmanager
 def full() -> Iterator[None]:
-    """No file can grow in here, which the kernel reports to this process as it reports a full disk: while writing."""
+    """Let no file of this process grow: the kernel fails the write, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:
@@ -31,7 +31,7 @@ def full() -> Iterator[None]:
 
 
 class Disk:
-    """A folder that can be made read-only: as a file system of its own for root, by its mode for everybody else."""
+    """A folder that can become read-only: for root a mounted file system, for other users by its mode."""
 
     def __init__(self, folder: Path, size: str) -> None:
         self.folder = folder
@@ -40,7 +40,7 @@ class Disk:
 
     def mount(self) -> None:
         if self.is_mounted and self._mount(0) != 0:
-            pytest.skip(f"needs leave to mount a file system: {os.strerror(ctypes.get_errno())}")
+            pytest.skip(f"may not mount a file system: {os.strerror(ctypes.get_errno())}")
 
     def unmount(self) -> None:
         if self.is_mounted:

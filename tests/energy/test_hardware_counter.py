@@ -1,4 +1,4 @@
-"""What an INA228 has added up by itself bridges what nobody has read, and nothing else."""
+"""The energy and charge counters of an INA228 bridge unread conversions, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.chips import HardwareCounters
-from agent.energy.accumulators import flow_between
 from agent.energy.counters import LastReading, Saved
-from agent.energy.meter import DeviceAccount
+from agent.energy.hardware_counter import flow_between
+from agent.energy.meter import EnergyMeter
 from agent.energy.state import State, StateFile
 from agent.errors import ExitCode
 from agent.i2c.place import Place
@@ -53,7 +53,7 @@ def flow(
     seconds: float = 1000.0,
     start: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[float, float] | None:
-    """What is made of so many joules and coulombs more than at the start."""
+    """Return the energy delivered and returned while the counters rise by this much."""
     before = accumulated(*start)
     found = flow_between(
         before.energy_word,
@@ -65,24 +65,24 @@ def flow(
     return None if found is None else (found.delivered_joules, found.returned_joules)
 
 
-def test_energy_goes_the_way_of_the_charge() -> None:
+def test_energy_has_the_direction_of_the_charge() -> None:
     assert flow(1000.0, 100.0) == pytest.approx((1000.0, 0.0), abs=JOULES)
     assert flow(1000.0, -100.0) == pytest.approx((0.0, 1000.0), abs=JOULES)
     assert flow(0.0, 0.0) == (0.0, 0.0)
 
 
-def test_what_flowed_both_ways_is_told_apart_by_energy_and_charge() -> None:
+def test_energy_in_both_directions_is_split() -> None:
     assert flow(1000.0, 20.0) == pytest.approx((600.0, 400.0), rel=1e-4)
     assert flow(1000.0, 0.0) == pytest.approx((500.0, 500.0), rel=1e-4)
 
 
 @pytest.mark.parametrize("volts", [8.1, 10.0, 12.0, 80.0, 0.0])
-def test_a_supply_that_varies_or_is_off_makes_no_energy_flow_back(volts: float) -> None:
+def test_a_varying_supply_returns_no_energy(volts: float) -> None:
     assert flow(1000.0, 100.0, volts=volts) == pytest.approx((1000.0, 0.0), abs=JOULES)
 
 
 @given(st.floats(0, 1.6e4), st.floats(-1, 1), st.integers(0, RANGE - 1), st.integers(0, RANGE - 1))
-def test_words_that_went_round_between_two_readings_are_no_jump(
+def test_counters_may_overflow_between_two_readings(
     joules: float, share: float, energy_word: int, charge_word: int
 ) -> None:
     found = flow(joules, share * joules / 10.0, start=(energy_word * JOULES, charge_word * COULOMBS))
@@ -93,7 +93,7 @@ def test_words_that_went_round_between_two_readings_are_no_jump(
 
 
 @given(st.floats(1.0, 1e7), st.floats(0.0, 1.0), st.floats(1.0, 1e6))
-def test_accumulators_that_somebody_set_to_zero_are_never_counted_as_more_than_flowed(
+def test_cleared_counters_are_never_counted_as_more_than_flowed(
     joules_before: float, share: float, seconds: float
 ) -> None:
     since = share * min(85 * MOST_AMPERES * seconds, joules_before)
@@ -107,72 +107,78 @@ def test_accumulators_that_somebody_set_to_zero_are_never_counted_as_more_than_f
     assert found is None or found.delivered_joules + found.returned_joules <= since + JOULES
 
 
-def test_a_time_in_which_the_words_may_have_gone_round_is_not_told() -> None:
+def test_a_time_in_which_counters_may_overflow_unnoticed_is_refused() -> None:
     assert flow(1000.0, 100.0, seconds=10 * 86400.0) is not None
     assert flow(1000.0, 100.0, seconds=12 * 86400.0) is None  # 2^39 steps of charge at 1.6 A
 
 
-# In the account
+# In the energy meter
 
 
-def reading(at_seconds: float, watts: float, joules: float, coulombs: float, *, is_new: bool = True) -> Reading:
+def reading(at_seconds: float, watts: float, joules: float, coulombs: float, volts: float = 10.0) -> Reading:
     chip = accumulated(joules, coulombs)
-    return Reading("cpu", 10.0, watts / 10, watts, at_seconds, 1e9 + at_seconds, 1.0, is_new, chip)
+    return Reading("cpu", volts, watts / volts, watts, at_seconds, 1e9 + at_seconds, 1.0, accumulated=chip)
 
 
-def account(*outcomes: Reading | Settling, max_gap_seconds: float = 600.0) -> DeviceAccount:
-    made = DeviceAccount("cpu", max_gap_seconds)
+def meter_of(*outcomes: Reading | Settling, max_gap_seconds: float = 600.0) -> EnergyMeter:
+    made = EnergyMeter("cpu", max_gap_seconds)
     for outcome in outcomes:
         made.add(outcome)
     return made
 
 
 @pytest.mark.parametrize("gap_seconds", [15.0, 600.0, 86400.0])
-def test_a_gap_of_any_length_is_bridged_by_what_the_chip_added_up(gap_seconds: float) -> None:
-    counted = account(reading(0, 5, 50, 5), reading(gap_seconds, 5, 173, 17.3)).saved.counters
+def test_hardware_counters_bridge_a_gap_of_any_length(gap_seconds: float) -> None:
+    counted = meter_of(reading(0, 5, 50, 5), reading(gap_seconds, 5, 173, 17.3)).saved.counters
     assert counted.joules == pytest.approx(123.0, abs=2 * JOULES)
     assert counted.measured_seconds == gap_seconds
 
 
-def test_what_flowed_back_in_a_gap_is_counted_apart() -> None:
-    counted = account(reading(0, 5, 0, 0), reading(1000, 5, 1000, 20)).saved.counters
+def test_energy_returned_in_a_gap_is_counted_separately() -> None:
+    counted = meter_of(reading(0, 5, 0, 0), reading(1000, 5, 1000, 20)).saved.counters
     assert (counted.joules, counted.returned_joules) == pytest.approx((600, 400), rel=1e-3)
 
 
-def test_where_every_conversion_was_read_our_clock_counts_and_not_that_of_the_chip() -> None:
-    made = account(*(reading(second, 5, second * 5.05, second * 0.505) for second in range(100)))
+@pytest.mark.parametrize(("first_volts", "second_volts"), [(10.0, 5.0), (5.0, 10.0)])
+def test_a_rail_that_is_low_at_one_reading_returns_no_energy(first_volts: float, second_volts: float) -> None:
+    counted = meter_of(reading(0, 5, 0, 0, first_volts), reading(1000, 5, 1000, 100, second_volts)).saved.counters
+    assert (counted.joules, counted.returned_joules) == pytest.approx((1000, 0), abs=2 * JOULES)
+
+
+def test_readings_count_if_every_conversion_was_read() -> None:
+    made = meter_of(*(reading(second, 5, second * 5.05, second * 0.505) for second in range(100)))
     assert made.saved.counters.joules == pytest.approx(99 * 5)
 
 
-def test_accumulators_that_cannot_be_right_leave_a_short_gap_to_the_readings_and_a_long_one_uncounted() -> None:
-    short = account(reading(0, 5, 1e6, 1e5), reading(100, 5, 3, 0.3)).saved.counters
+def test_implausible_counters_fall_back_to_the_readings() -> None:
+    short = meter_of(reading(0, 5, 1e6, 1e5), reading(100, 5, 3, 0.3)).saved.counters
     assert short.joules == pytest.approx(500)
     assert short.measured_seconds == 100
-    long = account(reading(0, 5, 1e6, 1e5), reading(1000, 5, 3, 0.3), reading(1001, 5, 8, 0.8)).saved.counters
+    long = meter_of(reading(0, 5, 1e6, 1e5), reading(1000, 5, 3, 0.3), reading(1001, 5, 8, 0.8)).saved.counters
     assert long.joules == pytest.approx(5)
     assert long.measured_seconds == 1
 
 
-def test_a_chip_that_lost_its_power_or_was_configured_anew_does_not_bridge() -> None:
+def test_counters_do_not_bridge_a_power_loss_or_reconfiguration() -> None:
     assert (
-        account(
+        meter_of(
             reading(0, 5, 0, 0), Settling("cpu", 999, power_lost=True), reading(1000, 5, 700, 70)
         ).saved.counters.joules
         == 0
     )
-    made = account(reading(0, 5, 0, 0), Settling("cpu", 99), reading(100, 5, 700, 70))
+    made = meter_of(reading(0, 5, 0, 0), Settling("cpu", 99), reading(100, 5, 700, 70))
     assert made.saved.counters.joules == pytest.approx(500)
 
 
-def test_what_was_assumed_too_much_is_made_up_for_in_the_gap() -> None:
-    made = account(reading(0, 10, 0, 0))
+def test_overcounted_energy_is_subtracted_from_a_bridged_gap() -> None:
+    made = meter_of(reading(0, 10, 0, 0))
     assert made.saved.last is not None
-    made.saved = replace(made.saved, last=replace(made.saved.last, excess_joules=30.0))
+    made.saved = replace(made.saved, last=replace(made.saved.last, overcounted_joules=30.0))
     made.add(reading(100, 10, 100, 10))
     assert made.saved.counters.joules == pytest.approx(70, abs=JOULES)
 
 
-def test_a_state_file_of_before_still_says_when_the_last_reading_was(tmp_path: Path) -> None:
+def test_the_state_file_keeps_the_counter_words(tmp_path: Path) -> None:
     assert LastReading(1.0, 2.0, 0.5, 0.25, 0.125) == LastReading(1.0, 2.0, 0.5, 0.25, 0.125, None, None, 0.0)
     file = StateFile(tmp_path, "counters", "boot")
     saved = Saved(last=LastReading(1.0, 2.0, energy_word=RANGE - 1, charge_word=3, volts=5.0))
@@ -191,7 +197,7 @@ def joules_of(rail: Rail, start_seconds: float, end_seconds: float) -> float:
 
 
 @pytest.mark.parametrize("averaging", [None, Averaging(1, 84e-6, 84e-6)], ids=["auto", "shortest"])
-def test_once_runs_of_an_ina228_lose_nothing_of_a_bursty_load_however_far_apart_they_are(
+def test_once_runs_with_an_ina228_count_all_of_a_bursty_load(
     clock: HandClock, tmp_path: Path, averaging: Averaging | None
 ) -> None:
     settings = settings_for(replace(RADIO, averaging=averaging), max_gap_seconds=100.0)
@@ -210,14 +216,14 @@ def test_once_runs_of_an_ina228_lose_nothing_of_a_bursty_load_however_far_apart_
     assert counted["wattpush_device_returned_joules_total"] == 0
 
 
-def test_a_loop_whose_conversions_are_short_sees_the_bursts_between_two_readings(clock: HandClock) -> None:
-    """The same without accumulators is off by percents."""
+def test_a_loop_counts_bursts_between_two_readings(clock: HandClock) -> None:
+    """A chip without such counters is off by percents."""
     off = {}
     for chip in ("ina228", "ina238"):
         settings = settings_for(replace(RADIO, chip=chip, averaging=Averaging(1, 84e-6, 84e-6)))
         rail = LoadRail("radio", 1.5)
         world = world_for(settings, clock, {"radio": rail})
-        sweep, made = sweep_of(settings, world, clock), DeviceAccount("radio", 600.0)
+        sweep, made = sweep_of(settings, world, clock), EnergyMeter("radio", 600.0)
         begin_seconds = None
         for _ in range(200):
             clock.sleep(1.0)
@@ -231,7 +237,7 @@ def test_a_loop_whose_conversions_are_short_sees_the_bursts_between_two_readings
     assert off["ina238"] > 0.001
 
 
-def test_a_shunt_corrected_in_the_configuration_holds_for_the_gap_too(clock: HandClock, tmp_path: Path) -> None:
+def test_a_corrected_shunt_applies_to_the_gap_as_well(clock: HandClock, tmp_path: Path) -> None:
     gateway = MemoryGateway()
     world = world_for(settings_for(RADIO), clock)  # 12 V, 0.5 A
     for shunt_ohms in (SHUNT_OHMS, SHUNT_OHMS / 2):

@@ -1,4 +1,4 @@
-"""A view as lines of text that fit into a terminal: what stands where, and what each piece means."""
+"""The layout of the table: a view as lines of text that fit into a terminal, with a style for each piece."""
 
 from __future__ import annotations
 
@@ -10,38 +10,37 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.cells import cell_len, set_cell_size
 
 from agent.measure.readings import Failure, Reading, Settling
-from agent.watch import figures
+from agent.watch.glyphs import bar, format_duration, format_energy, format_quantity, format_range, sparkline
 from agent.watch.history import TRACE_SLOTS
-from agent.watch.strokes import bar, sparkline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.errors import AgentError
+    from agent.watch.glyphs import Glyphs
     from agent.watch.history import Row, View
-    from agent.watch.strokes import Strokes
 
 Piece = tuple[str, str]
-"""Text, and what it means: a key of `live.STYLES`."""
+"""Text and its style, a key of `live.STYLES`."""
 
 Line = list[Piece]
 
-_QUANTITY_CELLS = len(figures.quantity(0.0, "W"))
-_SPAN_CELLS = len(figures.span(0.0, 0.0, "W"))
-_ENERGY_CELLS = len(figures.energy(0.0))
+_QUANTITY_CELLS = len(format_quantity(0.0, "W"))
+_SPAN_CELLS = len(format_range(0.0, 0.0, "W"))
+_ENERGY_CELLS = len(format_energy(0.0))
 _LEAST_NAME_CELLS, _MOST_NAME_CELLS = 11, 32
 _LEAST_BAR_CELLS, _MOST_BAR_CELLS = 6, 20
 _LEAST_TRACE_CELLS = 10
 
 _PAGE_SECONDS = 10.0
-"""How long rows stay before others that found no room take their turn."""
+"""How long a page of rows stays before the next page."""
 
 _TITLES = 1
 _HEADING_TOTAL_AND_FOOT = 3
 
 
 class _Columns(NamedTuple):
-    """The width of each column; 0 for one that is left out because the terminal is too narrow."""
+    """The width of each column; 0 if the terminal is too narrow for it."""
 
     name: int
     volts: int = _QUANTITY_CELLS
@@ -53,37 +52,37 @@ class _Columns(NamedTuple):
     energy: int = _ENERGY_CELLS
 
     def spare_cells(self, width: int) -> int:
-        """What is left beside the columns and a space between each two; negative if they do not fit."""
+        """What the columns, and a space between each two, leave free; negative if they do not fit."""
         return width - sum(self) - sum(cells > 0 for cells in self) + 1
 
 
-def lines(view: View, width: int, height: int, strokes: Strokes) -> list[Line]:
-    """The table.
+def lines(view: View, width: int, height: int, glyphs: Glyphs) -> list[Line]:
+    """Lay out the table.
 
     Args:
         view: what to show.
         width: of the terminal, in cells.
-        height: of the terminal, in lines; devices that find no room are counted in a line of their own, and take turns.
-        strokes: what the terminal can show.
+        height: of the terminal, in lines. Devices that do not fit take turns, and a line counts those not shown.
+        glyphs: the characters that the terminal can show.
     """
     columns = _columns(width, [row.device for row in view.rows])
     others = _HEADING_TOTAL_AND_FOOT + _TITLES
     gaps: list[Line] = [[]] if len(view.rows) + others + 2 <= height else []
     room = max(0, height - others)
     shown, hidden = _page(view, room)
-    table = [_heading(view, width, strokes), *gaps, _titles(view, columns)]
-    names = _names([row.device for row in view.rows], columns.name, strokes)
-    table += [_row(replace(row, device=names[row.device]), view, columns, width, strokes) for row in shown]
+    table = [_heading(view, width, glyphs), *gaps, _titles(view, columns)]
+    names = _names([row.device for row in view.rows], columns.name, glyphs)
+    table += [_row(replace(row, device=names[row.device]), view, columns, width, glyphs) for row in shown]
     if hidden:
-        table.append(_more(hidden, width, strokes))
-    is_cut = any(_room_for_words(columns, width) < cell_len(str(error)) for error in _errors(view.rows))
+        table.append(_more(hidden, width, glyphs))
+    is_cut = any(_message_cells(columns, width) < cell_len(str(error)) for error in _errors(view.rows))
     is_cut = is_cut or bool(_errors(hidden))
     table += [_total(view, columns), *gaps, _foot(view, is_cut=is_cut)]
     return [_cut(line, width) for line in table[:height]]
 
 
 def _page(view: View, room: int) -> tuple[Sequence[Row], Sequence[Row]]:
-    """The rows that are shown now and the others: where not all find room they take turns, always as many at a time."""
+    """Return the rows of the current page, and the other rows. Every page has the same number of rows."""
     rows = view.rows
     if len(rows) <= room:
         return rows, ()
@@ -97,7 +96,7 @@ def _page(view: View, room: int) -> tuple[Sequence[Row], Sequence[Row]]:
 
 
 def _columns(width: int, names: Sequence[str]) -> _Columns:
-    """The widest that fit: first whole names, then longer traces and bars."""
+    """Choose the widest columns that fit: first whole names, then longer traces and bars."""
     wanted_name = min(max(len("device"), *map(cell_len, names)), _MOST_NAME_CELLS)
     columns = _Columns(name=min(wanted_name, _LEAST_NAME_CELLS))
     for column in ("span", "bar", "trace", "energy", "volts", "amperes"):
@@ -110,25 +109,25 @@ def _columns(width: int, names: Sequence[str]) -> _Columns:
     if columns.bar and columns.trace:
         spare -= for_name
         for_bar = min(spare // 4, _MOST_BAR_CELLS - columns.bar)
-        # As many cells as there can be with whole slots in each.
+        # As many cells as possible with a whole number of slots in each.
         slots_per_cell = math.ceil(TRACE_SLOTS / (columns.trace + spare - for_bar))
         columns = columns._replace(bar=columns.bar + for_bar, trace=math.ceil(TRACE_SLOTS / slots_per_cell))
     return columns
 
 
-def _heading(view: View, width: int, strokes: Strokes) -> Line:
+def _heading(view: View, width: int, glyphs: Glyphs) -> Line:
     rest: Line = [
         ("  every ", "faint"),
-        (figures.duration(view.sample_interval_seconds), ""),
+        (format_duration(view.sample_interval_seconds), ""),
         ("  at ", "faint"),
         (_time_of_day(view.read_unix_seconds), ""),
     ]
     simulated: Line = [("  ", ""), (" SIMULATED ", "alert")] if view.is_simulated else []
     if _cells(rest + simulated) >= width:
-        rest = []  # the last that may find no room is that the numbers are not real
+        rest = []  # the warning that the numbers are not real is the last to go
     rest += simulated
     room = max(0, width - _cells(rest))
-    return [(_fit(view.hostname, min(room, cell_len(view.hostname)), strokes), "strong"), *rest]
+    return [(_fit(view.hostname, min(room, cell_len(view.hostname)), glyphs), "strong"), *rest]
 
 
 def _cells(line: Line) -> int:
@@ -136,46 +135,46 @@ def _cells(line: Line) -> int:
 
 
 def _titles(view: View, columns: _Columns) -> Line:
-    ago = figures.duration(TRACE_SLOTS * view.slot_seconds)
+    ago = format_duration(TRACE_SLOTS * view.slot_seconds)
     last = f"last {ago}" if len(f"last {ago}") <= columns.trace else ago
     titles = ("device", "  volts", "amperes", "  watts", "", last, "     min..max", " energy")
     return _in_columns(columns, [(title, "faint") for title in titles])
 
 
-def _row(row: Row, view: View, columns: _Columns, width: int, strokes: Strokes) -> Line:
+def _row(row: Row, view: View, columns: _Columns, width: int, glyphs: Glyphs) -> Line:
     name = (row.device, "strong")
     match row.outcome:
         case Reading(volts=volts, amperes=amperes, power_watts=watts):
             is_back = watts < 0.0
             extremes = row.extremes
-            span = figures.span(extremes.min_watts, extremes.max_watts, "W") if extremes is not None else ""
+            span = format_range(extremes.min_watts, extremes.max_watts, "W") if extremes is not None else ""
             return _in_columns(
                 columns,
                 (
                     name,
-                    (figures.quantity(volts, "V"), ""),
-                    (figures.quantity(amperes, "A"), ""),
-                    (figures.quantity(watts, "W"), "back" if is_back else "strong"),
-                    (bar(watts, view.largest_watts, columns.bar, strokes), "back" if is_back else "bar"),
-                    (sparkline(row.trace, view.slot, columns.trace, strokes), "trace"),
+                    (format_quantity(volts, "V"), ""),
+                    (format_quantity(amperes, "A"), ""),
+                    (format_quantity(watts, "W"), "back" if is_back else "strong"),
+                    (bar(watts, view.largest_watts, columns.bar, glyphs), "back" if is_back else "bar"),
+                    (sparkline(row.trace, view.slot, columns.trace, glyphs), "trace"),
                     (span, ""),
-                    (figures.energy(row.joules), ""),
+                    (format_energy(row.joules), ""),
                 ),
             )
         case Failure(error=error):
-            text, meaning = _on_one_line(str(error)), "bad"
+            text, style = _on_one_line(str(error)), "bad"
         case Settling(power_lost=True):
-            text, meaning = "its chip lost its power and was configured again", "bad"
+            text, style = "its chip lost its power and was configured again", "bad"
         case Settling(ready_at_seconds=ready_at_seconds):
             wait_seconds = max(0.0, ready_at_seconds - view.now_seconds)
-            text, meaning = f"converting, first result in {wait_seconds:.1f} s", "notice"
+            text, style = f"converting, first result in {wait_seconds:.1f} s", "notice"
         case _:
-            text, meaning = "not read yet", "faint"
-    return [name, (" ", ""), (_fit(text, _room_for_words(columns, width), strokes), meaning)]
+            text, style = "not read yet", "faint"
+    return [name, (" ", ""), (_fit(text, _message_cells(columns, width), glyphs), style)]
 
 
-def _room_for_words(columns: _Columns, width: int) -> int:
-    """What is left for words in place of numbers."""
+def _message_cells(columns: _Columns, width: int) -> int:
+    """The width for a message in place of the numbers."""
     return width - columns.name - 1
 
 
@@ -183,31 +182,31 @@ def _errors(rows: Sequence[Row]) -> list[AgentError]:
     return [row.outcome.error for row in rows if isinstance(row.outcome, Failure)]
 
 
-def _more(rows: Sequence[Row], width: int, strokes: Strokes) -> Line:
+def _more(rows: Sequence[Row], width: int, glyphs: Glyphs) -> Line:
     failing = [row.device for row in rows if isinstance(row.outcome, Failure)]
-    line: Line = [(f"{strokes.more} {len(rows)} more in turns", "notice")]
+    line: Line = [(f"{glyphs.more} {len(rows)} more in turns", "notice")]
     if not failing:
         return line
     text = f", {len(failing)} of them failing: {', '.join(failing)}"
     room = width - _cells(line)
-    return [*line, (_fit(text, min(room, cell_len(text)), strokes), "bad")]
+    return [*line, (_fit(text, min(room, cell_len(text)), glyphs), "bad")]
 
 
 def _total(view: View, columns: _Columns) -> Line:
-    """The power of what can be read now; how much of it that is, unless it is all; and the energy of all."""
+    """The total power of the devices that can be read now, how many those are unless all, and the total energy."""
     readings = view.readings
     pieces = [("", "")] * len(columns)
     pieces[0] = ("total", "strong")
-    pieces[3] = (figures.quantity(sum(reading.power_watts for reading in readings), "W") if readings else "", "strong")
+    pieces[3] = (format_quantity(sum(reading.power_watts for reading in readings), "W") if readings else "", "strong")
     if len(readings) < len(view.rows):
         pieces[5] = (f"{len(readings)} of {len(view.rows)}", "notice")
-    pieces[7] = (figures.energy(sum(row.joules for row in view.rows)), "strong")
+    pieces[7] = (format_energy(sum(row.joules for row in view.rows)), "strong")
     return _in_columns(columns, pieces)
 
 
 def _foot(view: View, *, is_cut: bool) -> Line:
-    if view.silent_seconds:
-        seconds = f"{view.silent_seconds:.0f} s"
+    if view.stale_seconds:
+        seconds = f"{view.stale_seconds:.0f} s"
         return [("Ctrl-C ends. ", "faint"), (f"No sweep has ended for {seconds}: these numbers are old.", "bad")]
     if is_cut:
         return [("Ctrl-C ends. Nothing is pushed. Errors in full: wattpush check --hardware", "faint")]
@@ -217,50 +216,50 @@ def _foot(view: View, *, is_cut: bool) -> Line:
 
 def _in_columns(columns: _Columns, pieces: Sequence[Piece]) -> Line:
     line: Line = []
-    for cells, (text, meaning) in zip(columns, pieces, strict=True):
+    for cells, (text, style) in zip(columns, pieces, strict=True):
         if cells:
-            line += [(" ", ""), (set_cell_size(text, cells), meaning)]
+            line += [(" ", ""), (set_cell_size(text, cells), style)]
     return line[1:]
 
 
-def _fit(text: str, cells: int, strokes: Strokes) -> str:
-    """Exactly so many cells; what does not fit is cut off, and seen to be."""
+def _fit(text: str, cells: int, glyphs: Glyphs) -> str:
+    """Pad or cut text to this many cells; an ellipsis marks a cut."""
     if cell_len(text) <= cells:
         return set_cell_size(text, cells)
-    return set_cell_size(text, cells - 1) + strokes.cut if cells > 0 else ""
+    return set_cell_size(text, cells - 1) + glyphs.ellipsis if cells > 0 else ""
 
 
-def _names(devices: Sequence[str], cells: int, strokes: Strokes) -> dict[str, str]:
-    """Names in so many cells: without their ends; where they would look alike so, without their middles or beginnings.
+def _names(devices: Sequence[str], cells: int, glyphs: Glyphs) -> dict[str, str]:
+    """Cut names to this many cells: at their ends or, where they would then look alike, in their middles or beginnings.
 
-    Such as the names that a scan gives to the inputs of one chip, m0-ch4-0x41-in1 and so on.
+    A scan, for example, names the inputs of one chip m0-ch4-0x41-in1 and so on.
     """
     cuts = [
-        {device: _fit_around(device, cells, end_cells, strokes) for device in devices}
+        {device: _fit_around(device, cells, end_cells, glyphs) for device in devices}
         for end_cells in (0, cells // 2, cells - 1)
     ]
     return max(cuts, key=lambda cut: len(set(cut.values())))
 
 
-def _fit_around(text: str, cells: int, end_cells: int, strokes: Strokes) -> str:
-    """As `_fit`, with so many cells of the end of what does not fit."""
+def _fit_around(text: str, cells: int, end_cells: int, glyphs: Glyphs) -> str:
+    """As `_fit`, but keep this many cells of the end of a text that is cut."""
     if cell_len(text) <= cells:
         return set_cell_size(text, cells)
-    return set_cell_size(text, cells - 1 - end_cells) + strokes.cut + set_cell_size(text[::-1], end_cells)[::-1]
+    return set_cell_size(text, cells - 1 - end_cells) + glyphs.ellipsis + set_cell_size(text[::-1], end_cells)[::-1]
 
 
 def _cut(line: Line, width: int) -> Line:
-    """What fits into a terminal that is narrower than the narrowest table."""
+    """Cut a line to a terminal that is narrower than the narrowest table."""
     cut: Line = []
-    for text, meaning in line:
+    for text, style in line:
         cells = min(cell_len(text), width)
-        cut.append((set_cell_size(text, cells), meaning))
+        cut.append((set_cell_size(text, cells), style))
         width -= cells
     return cut
 
 
 def _on_one_line(text: str) -> str:
-    """What a driver says may hold anything; a terminal is to obey none of it."""
+    """Replace control characters: the message of a driver must not control the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 

@@ -1,4 +1,4 @@
-"""The counters between runs: what is pushed never goes back, except to a true restart from zero."""
+"""The state file: pushed counters never fall, except to zero."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from agent.energy.counters import Counters, LastReading, Saved
 from agent.energy.state import NodeCounters, State, StateFile, boot_id
 from agent.errors import BusyError, PermissionDeniedError
-from tests.run.disks import disk, full
+from tests.energy.disks import disk, full
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.run.disks import Disk
+    from tests.energy.disks import Disk
 
 STATE = State(
     {
@@ -52,12 +52,55 @@ def of_boot(folder: Path, boot: str) -> StateFile:
     return StateFile(folder, "counters", boot)
 
 
-def test_everything_carries_on_within_a_boot_however_the_run_ended(folder: Path) -> None:
+# Written by the first version, with fields that have other names in memory now.
+FIRST_VERSIONS_FILE = (
+    '{"format": 1, "checksum": 874486933, "content": {"boot": "a boot", "ended_well": false, "devices": {"cpu": '
+    '{"counters": {"joules": 1.5, "returned_joules": 0.25, "measured_seconds": 12.0, "readings": 7, "read_errors": 1, '
+    '"resets": 2}, "last": {"at_seconds": 1234.5, "power_watts": 6.75, "assumed_seconds": 0.5, "excess_joules": 3.25, '
+    '"returned_excess_joules": 0.125, "energy_word": 1099511627775, "charge_word": 3, "volts": 12.25}, '
+    '"last_read_unix_seconds": 1700000000.5, "source": "ina228 1/40"}, "rack 1/\\u00e4": {"counters": {"joules": 0.0, '
+    '"returned_joules": 0.0, "measured_seconds": 0.0, "readings": 0, "read_errors": 0, "resets": 0}, "last": null, '
+    '"last_read_unix_seconds": null, "source": null}}, "node": {"pushes": 3, "push_failures": 2, "missed_samples": 1}}}'
+)
+FIRST_VERSIONS_STATE = State(
+    {
+        "cpu": Saved(
+            Counters(1.5, 0.25, 12.0, 7, 1, 2),
+            LastReading(
+                1234.5,
+                6.75,
+                assumed_seconds=0.5,
+                overcounted_joules=3.25,
+                returned_overcounted_joules=0.125,
+                energy_word=(1 << 40) - 1,
+                charge_word=3,
+                volts=12.25,
+            ),
+            1_700_000_000.5,
+            "ina228 1/40",
+        ),
+        "rack 1/ä": Saved(),
+    },
+    NodeCounters(3, 2, 1),
+)
+
+
+def test_the_file_of_the_first_version_is_read(folder: Path) -> None:
+    (folder / "counters.json").write_text(FIRST_VERSIONS_FILE, encoding="utf-8")
+    assert of_boot(folder, "a boot").load() == FIRST_VERSIONS_STATE
+
+
+def test_the_format_on_disk_is_still_that_of_the_first_version(folder: Path) -> None:
+    of_boot(folder, "a boot").save(FIRST_VERSIONS_STATE, ended_well=False)
+    assert (folder / "counters.json").read_text(encoding="utf-8") == FIRST_VERSIONS_FILE
+
+
+def test_counters_continue_within_a_boot_however_the_run_ended(folder: Path) -> None:
     assert of_boot(folder, "a").save(STATE, ended_well=False)
     assert of_boot(folder, "a").load() == STATE
 
 
-def test_counters_carry_on_over_a_reboot_after_a_clean_end_but_no_energy_is_counted_across_it(folder: Path) -> None:
+def test_counters_continue_after_a_reboot_without_counting_across_it(folder: Path) -> None:
     of_boot(folder, "a").save(STATE, ended_well=True)
     carried = of_boot(folder, "b").load()
     assert carried.node == STATE.node
@@ -72,12 +115,12 @@ def test_counters_start_from_zero_after_a_power_cut(folder: Path, caplog: pytest
     assert "went down before the last run ended" in caplog.text
 
 
-def test_a_kernel_that_names_no_boot_counts_as_rebooted(folder: Path) -> None:
+def test_a_kernel_without_a_boot_id_counts_as_rebooted(folder: Path) -> None:
     of_boot(folder, "").save(STATE, ended_well=False)
     assert of_boot(folder, "").load() == State()
 
 
-def test_the_running_kernel_names_its_boot() -> None:
+def test_the_running_kernel_has_a_boot_id() -> None:
     assert boot_id() == boot_id() != ""
 
 
@@ -120,19 +163,19 @@ def damaged(draw: st.DrawFn) -> bytes:
 @example(b"9" * 10_000)
 @example(b"\x00" * 4096)
 @settings(max_examples=300)
-def test_a_damaged_file_is_set_aside_and_the_counters_start_from_zero(data: bytes) -> None:
+def test_a_damaged_file_is_renamed_and_counters_start_from_zero(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "counters.json").write_bytes(data)
         loaded = of_boot(folder, "a").load()
-        if loaded == STATE:  # the damage made no difference to what it says
+        if loaded == STATE:  # the damage did not change the content
             return
         assert loaded == State()
         assert not (folder / "counters.json").exists()
         assert (folder / "counters.damaged").read_bytes() == data
 
 
-def test_a_damaged_file_is_named_and_so_is_its_copy(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_names_a_damaged_file_and_its_new_name(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "counters.json").write_bytes(b"{")
     of_boot(folder, "a").load()
     assert str(folder / "counters.json") in caplog.text
@@ -145,7 +188,7 @@ def test_a_dry_run_leaves_a_damaged_file_where_it_is(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["counters.json"]
 
 
-def test_a_folder_where_the_file_should_be_is_no_traceback(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_in_place_of_the_file_is_no_crash(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "counters.json").mkdir()
     file = of_boot(folder, "a")
     assert file.load() == State()
@@ -155,7 +198,7 @@ def test_a_folder_where_the_file_should_be_is_no_traceback(folder: Path, caplog:
 
 
 def test_on_a_full_disk_the_old_file_makes_room_for_the_new_one(folder: Path) -> None:
-    with disk(folder / "disk", "8k") as small:  # two blocks: the file and a block of somebody else's
+    with disk(folder / "disk", "8k") as small:  # two blocks: one for the file, one for another
         if not small.is_mounted:
             pytest.skip("needs root, to mount a small file system")
         file = of_boot(small.folder, "a")
@@ -169,9 +212,7 @@ def test_on_a_full_disk_the_old_file_makes_room_for_the_new_one(folder: Path) ->
         assert joules_in(of_boot(small.folder, "a").load()) == 2
 
 
-def test_what_cannot_be_written_starts_from_zero_and_never_from_an_older_value(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failed_write_resets_to_zero_never_to_an_older_value(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     file = of_boot(folder, "a")
     assert file.save(joules(1), ended_well=True)
@@ -186,7 +227,7 @@ def test_what_cannot_be_written_starts_from_zero_and_never_from_an_older_value(
     assert "can be written again" in caplog.text
 
 
-def test_what_can_neither_be_written_nor_removed_is_not_published(folder: Path) -> None:
+def test_counters_are_not_published_if_an_old_file_stays(folder: Path) -> None:
     with disk(folder / "disk") as rescue:
         file = of_boot(rescue.folder, "a")
         assert file.save(joules(1), ended_well=True)
@@ -200,7 +241,7 @@ def test_a_folder_on_a_read_only_disk_is_used_without_a_lock(folder: Path, caplo
     with disk(folder / "disk") as rescue:
         of_boot(rescue.folder, "a").save(STATE, ended_well=True)
         if not rescue.is_mounted:
-            pytest.skip("a folder that is only forbidden is another matter")
+            pytest.skip("needs root, to mount a small file system")
         with rescue.read_only():
             file = of_boot(rescue.folder, "a")
             file.lock()
@@ -211,24 +252,24 @@ def test_a_folder_on_a_read_only_disk_is_used_without_a_lock(folder: Path, caplo
 
 def test_a_forbidden_folder_says_how_to_make_one(folder: Path) -> None:
     if os.geteuid() == 0:
-        pytest.skip("nothing is forbidden to root; another test starts the program as nobody")
+        pytest.skip("root may write anywhere; another test runs the program as another user")
     folder.chmod(0o555)
     with pytest.raises(PermissionDeniedError, match=r"sudo install -d -o \$USER"):
         of_boot(folder, "a").lock()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be in somebody else's folder")
-def test_root_leaves_nothing_in_the_folder_of_the_service_that_the_service_could_not_write(folder: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_writes_nothing_into_the_services_folder(folder: Path) -> None:
     os.chown(folder, 65534, 65534)
     with pytest.raises(PermissionDeniedError, match=r"belongs to \w+, not to root; .*sudo -u \w+ wattpush"):
         of_boot(folder, "a").lock()
     assert list(folder.iterdir()) == []
-    # To look is no harm.
+    # Reading is allowed.
     assert of_boot(folder, "a").load(is_read_only=True) == State()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take the places of two others")
-def test_in_the_folder_of_the_service_others_are_sent_to_its_user_and_not_told_to_take_it_over() -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_other_users_are_told_to_run_as_the_service() -> None:
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         folder = Path(place, "state")
@@ -244,7 +285,7 @@ def test_in_the_folder_of_the_service_others_are_sent_to_its_user_and_not_told_t
             os.seteuid(0)
 
 
-def test_only_one_process_at_a_time_has_the_state(folder: Path) -> None:
+def test_only_one_process_at_a_time_holds_the_lock(folder: Path) -> None:
     first, second = of_boot(folder / "new" / "folder", "a"), of_boot(folder / "new" / "folder", "a")
     first.lock()
     with pytest.raises(BusyError, match="in use by another wattpush"):
@@ -255,14 +296,24 @@ def test_only_one_process_at_a_time_has_the_state(folder: Path) -> None:
 
 
 class PowerCuts:
-    """What a disk holds for certain: what was there when its folder was last synchronised."""
+    """What survives a power cut: the names at the last sync of the folder, with the contents that were synced then.
+
+    A name that reached the disk without its content is an empty file, as on ext4.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.certain = self._content()
+        self._synced = {path.stat().st_ino: path.read_bytes() for path in folder.iterdir()}
+        self.certain = self._durable()
 
-    def _content(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in self.folder.iterdir()}
+    def _durable(self) -> dict[str, bytes]:
+        """Every file with its content, or without it where only the name was synced."""
+        return {path.name: self._synced_content(path) for path in self.folder.iterdir()}
+
+    def _synced_content(self, path: Path) -> bytes:
+        # Compared as well, because the number of a removed file is used again.
+        content = path.read_bytes()
+        return content if self._synced.get(path.stat().st_ino) == content else b""
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -270,23 +321,47 @@ class PowerCuts:
 
         def fsync(file: int) -> None:
             real(file)
-            if stat.S_ISDIR(os.fstat(file).st_mode):
-                self.certain = self._content()
+            status = os.fstat(file)
+            if stat.S_ISDIR(status.st_mode):
+                self.certain = self._durable()
+            else:
+                self._synced[status.st_ino] = Path(f"/proc/self/fd/{file}").read_bytes()
 
         with patch("os.fsync", fsync):
             yield
 
     def cut(self, outcome: str) -> None:
-        """The power is cut: what was not synchronised is lost, or all there, or there but without its content."""
-        now = self._content()
-        after = {"lost": self.certain, "kept": now}.get(outcome) or {
-            name: data if self.certain.get(name) == data else b"" for name, data in now.items()
-        }
+        """Cut the power. Changes that were not synced are lost, or kept, or torn: the names kept without contents."""
+        now = {path.name: path.read_bytes() for path in self.folder.iterdir()}
+        after = {"lost": self.certain, "kept": now, "torn": self._durable()}[outcome]
         for path in self.folder.iterdir():
             path.unlink()
         for name, data in after.items():
             (self.folder / name).write_bytes(data)
+        self._synced = {path.stat().st_ino: path.read_bytes() for path in self.folder.iterdir()}
         self.certain = after
+
+
+@pytest.mark.parametrize("outcome", ["lost", "kept", "torn"])
+def test_a_power_cut_after_a_clean_end_loses_nothing(folder: Path, outcome: str) -> None:
+    cuts = PowerCuts(folder)
+    with cuts.watched():
+        of_boot(folder, "a").save(joules(5), ended_well=False)
+        of_boot(folder, "a").save(joules(7), ended_well=True)
+    cuts.cut(outcome)
+    assert joules_in(of_boot(folder, "b").load()) == 7
+
+
+@pytest.mark.parametrize("outcome", ["lost", "kept", "torn"])
+def test_a_power_cut_during_a_run_resets_counters_to_zero(folder: Path, outcome: str) -> None:
+    cuts = PowerCuts(folder)
+    with cuts.watched():
+        of_boot(folder, "a").save(joules(5), ended_well=True)
+        running = of_boot(folder, "a")
+        running.save(joules(7), ended_well=False)
+        running.save(joules(9), ended_well=False)
+    cuts.cut(outcome)
+    assert of_boot(folder, "b").load() == State()
 
 
 pushes = st.lists(st.tuples(st.integers(0, 1000), st.sampled_from(["", "", "", "full", "read-only"])), max_size=4)
@@ -316,7 +391,7 @@ def one_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
 @example([("loop", [(500, "")], "well"), ("once", [(1, "read-only"), (1, "")], "lost"), ("loop", [(1, "")], "well")])
 @example([("once", [(500, ""), (500, "full")], "lost"), ("loop", [(1, "")], "well")])
 @example([("loop", [(500, ""), (500, "")], "lost"), ("loop", [(7, "")], "well")])
-def test_prometheus_never_sees_energy_that_did_not_flow(
+def test_prometheus_never_adds_energy_that_did_not_flow(
     one_disk: Disk, runs: list[tuple[str, list[tuple[int, str]], str]]
 ) -> None:
     """Over any sequence of runs, kills, power cuts and disk faults."""
@@ -364,8 +439,8 @@ def test_without_faults_and_power_cuts_no_energy_is_lost(runs: list[tuple[str, l
             assert counted == flowed
 
 
-def test_the_file_of_a_running_loop_is_not_forced_to_disk_at_every_push(folder: Path) -> None:
-    """It spares the memory card; what is forced is the word that a run has begun, and its end."""
+def test_a_running_loop_does_not_sync_at_every_push(folder: Path) -> None:
+    """To spare the memory card, only the first file of a run and its last are synced."""
     cuts = PowerCuts(folder)
     with cuts.watched():
         file = of_boot(folder, "a")

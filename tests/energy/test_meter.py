@@ -1,4 +1,4 @@
-"""Means, extremes, joules and measured seconds."""
+"""The energy meter: means, extremes, joules and measured seconds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from agent.energy.counters import Counters, Saved
 from agent.energy.interval import Extremes, Means
-from agent.energy.meter import Account, DeviceAccount
+from agent.energy.meter import EnergyMeter, EnergyMeters
 from agent.errors import SensorError
 from agent.measure.readings import Failure, Reading, Settling
 
-DIED = Failure("cpu", SensorError("gone"))
+GONE = Failure("cpu", SensorError("gone"))
 
 
 def reading(
@@ -24,8 +24,8 @@ def reading(
     return Reading("cpu", volts, watts / volts, watts, at_seconds, unix_seconds, window_seconds, is_new)
 
 
-def account(*outcomes: Reading | Failure | Settling, max_gap_seconds: float = 600.0) -> DeviceAccount:
-    made = DeviceAccount("cpu", max_gap_seconds)
+def meter_of(*outcomes: Reading | Failure | Settling, max_gap_seconds: float = 600.0) -> EnergyMeter:
+    made = EnergyMeter("cpu", max_gap_seconds)
     for outcome in outcomes:
         made.add(outcome)
     return made
@@ -38,9 +38,9 @@ steps = st.lists(
 
 
 def known_power(readings: list[Reading], max_gap_seconds: float) -> list[tuple[float, float, float]]:
-    """What the readings say of time, worked out by drawing: stretches of start, end and watts.
+    """Return the power over time as stretches of start, end and watts, by another method than the meter's.
 
-    A reading redraws the time since the conversion that was last reported on.
+    Each reading replaces the stretches since the last conversion that was covered.
     """
     drawn: list[tuple[float, float, float]] = []
     assumed_seconds = 0.0
@@ -49,7 +49,7 @@ def known_power(readings: list[Reading], max_gap_seconds: float) -> list[tuple[f
             assumed_seconds = 0.0
             continue
         start = before.at_seconds - assumed_seconds
-        # It ended at most a conversion ago, and lasted one.
+        # The conversion ended at most one window ago, and lasted one window.
         latest_end = after.at_seconds if after.is_new else max(start, after.at_seconds - after.window_seconds)
         end = min(max(start + after.window_seconds, after.at_seconds - after.window_seconds), latest_end)
         unseen_seconds = max(0.0, end - start - after.window_seconds) if after.is_new else 0.0
@@ -61,30 +61,30 @@ def known_power(readings: list[Reading], max_gap_seconds: float) -> list[tuple[f
 
 
 @given(steps, watts)
-def test_energy_is_what_the_readings_say_of_time_as_soon_as_no_assumption_is_ahead_of_it(
+def test_energy_minus_overcounted_is_the_integral_of_power(
     steps: list[tuple[float, float, float, bool]], first_watts: float
 ) -> None:
     readings = [reading(5.0, first_watts)]
     for gap_seconds, window_seconds, power, is_new in steps:
         readings.append(reading(readings[-1].at_seconds + gap_seconds, power, window_seconds, is_new=is_new))
-    made = account(*readings)
+    made = meter_of(*readings)
     counted, last = made.saved.counters, made.saved.last
     drawn = known_power(readings, 600.0)
     assert last is not None
     joules = sum(max(0.0, power) * (end - start) for start, end, power in drawn)
     returned = sum(max(0.0, -power) * (end - start) for start, end, power in drawn)
     gaps = (after.at_seconds - before.at_seconds for before, after in itertools.pairwise(readings))
-    assert counted.joules - last.excess_joules == pytest.approx(joules, rel=1e-6, abs=1e-6)
-    assert counted.returned_joules - last.returned_excess_joules == pytest.approx(returned, rel=1e-6, abs=1e-6)
+    assert counted.joules - last.overcounted_joules == pytest.approx(joules, rel=1e-6, abs=1e-6)
+    assert counted.returned_joules - last.returned_overcounted_joules == pytest.approx(returned, rel=1e-6, abs=1e-6)
     assert counted.measured_seconds == pytest.approx(sum(gap for gap in gaps if gap <= 600.0), rel=1e-6, abs=1e-6)
     assert counted.readings == len(readings)
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 900), st.booleans()), max_size=30), st.floats(0.0, 20), watts)
-def test_a_constant_load_is_counted_without_delay_whatever_the_chip_does(
+def test_a_constant_load_is_counted_without_delay(
     steps: list[tuple[float, bool]], window_seconds: float, power: float
 ) -> None:
-    made = account(reading(0.0, power, window_seconds))
+    made = meter_of(reading(0.0, power, window_seconds))
     at_seconds = 0.0
     for gap_seconds, is_new in steps:
         at_seconds += gap_seconds
@@ -93,16 +93,16 @@ def test_a_constant_load_is_counted_without_delay_whatever_the_chip_does(
         assert counted.joules - counted.returned_joules == pytest.approx(power * counted.measured_seconds, abs=1e-6)
 
 
-def test_a_result_that_is_read_twice_counts_for_one_conversion() -> None:
-    made = account(reading(0, 1, 1.0), reading(1, 1, 1.0), reading(2, 101, 1.0), reading(3, 101, 1.0, is_new=False))
+def test_a_result_read_twice_counts_as_one_conversion() -> None:
+    made = meter_of(reading(0, 1, 1.0), reading(1, 1, 1.0), reading(2, 101, 1.0), reading(3, 101, 1.0, is_new=False))
     made.add(reading(4, 1, 1.0))
     made.add(reading(5, 1, 1.0))
     made.add(reading(200, 1, 1.0))
     assert made.saved.counters.joules == pytest.approx(100 + 200)
 
 
-def test_what_was_assumed_and_not_confirmed_is_made_up_for_before_the_counter_rises_again() -> None:
-    made = account(reading(0, 10, 1.0), reading(1, 10, 1.0, is_new=False))
+def test_overcounted_energy_is_subtracted_before_the_counter_rises() -> None:
+    made = meter_of(reading(0, 10, 1.0), reading(1, 10, 1.0, is_new=False))
     assert made.saved.counters.joules == 10
     made.add(reading(1.5, 0, 1.0))
     assert made.saved.counters.joules == 10
@@ -111,13 +111,13 @@ def test_what_was_assumed_and_not_confirmed_is_made_up_for_before_the_counter_ri
     for second in range(4, 40):
         made.add(reading(second, 4, 1.0))
     assert made.saved.last is not None
-    assert made.saved.last.excess_joules == 0
+    assert made.saved.last.overcounted_joules == 0
     assert made.saved.counters.joules == pytest.approx(4 * (39 - 1.5), abs=4)
 
 
 @given(steps)
 def test_counters_only_rise(steps: list[tuple[float, float, float, bool]]) -> None:
-    made = DeviceAccount("cpu", 600.0)
+    made = EnergyMeter("cpu", 600.0)
     at_seconds = 0.0
     for gap_seconds, window_seconds, power, is_new in steps:
         before = made.saved.counters
@@ -130,99 +130,116 @@ def test_counters_only_rise(steps: list[tuple[float, float, float, bool]]) -> No
         assert after.readings == before.readings + 1
 
 
-def test_a_gap_up_to_max_gap_is_counted_and_a_longer_one_is_not() -> None:
-    assert account(reading(0, 3), reading(10, 3), max_gap_seconds=10).saved.counters.joules == 30
-    longer = account(reading(0, 3), reading(10.001, 3), reading(11.001, 3), max_gap_seconds=10).saved.counters
+def test_only_gaps_up_to_max_gap_are_counted() -> None:
+    assert meter_of(reading(0, 3), reading(10, 3), max_gap_seconds=10).saved.counters.joules == 30
+    longer = meter_of(reading(0, 3), reading(10.001, 3), reading(11.001, 3), max_gap_seconds=10).saved.counters
     assert longer.joules == pytest.approx(3)
     assert longer.measured_seconds == pytest.approx(1)
 
 
-def test_the_chips_own_average_holds_for_the_time_it_covers() -> None:
-    counted = account(reading(0, 100), reading(20, 1, window_seconds=8)).saved.counters
-    assert counted.joules == pytest.approx(100 * 2 + 1 * 18)  # 8 s reported, up to 8 s assumed, 4 s shared
+def test_a_reading_up_to_half_a_sample_interval_late_leaves_no_gap() -> None:
+    made = EnergyMeter("cpu", max_gap_seconds=1.0, sample_interval_seconds=10.0)
+    for at_seconds in (0, 10, 25):  # on time, then as late as it may be
+        made.add(reading(at_seconds, 4))
+    assert made.saved.counters.measured_seconds == 25
+    made.add(reading(40.001, 4))
+    assert made.saved.counters.measured_seconds == 25
+    assert made.saved.counters.joules == 100
 
 
-def test_energy_that_flows_back_is_counted_apart_as_a_positive_number() -> None:
-    counted = account(reading(0, -4), reading(1, -4), reading(3, 6, window_seconds=2)).saved.counters
+def test_the_first_reading_of_a_run_has_no_such_allowance() -> None:
+    earlier = meter_of(reading(0, 4))
+    made = EnergyMeter("cpu", 1.0, earlier.saved, sample_interval_seconds=10.0)
+    made.add(reading(1.001, 4))
+    assert made.saved.counters.measured_seconds == 0
+
+
+def test_a_chips_average_counts_for_the_time_it_covers() -> None:
+    counted = meter_of(reading(0, 100), reading(20, 1, window_seconds=8)).saved.counters
+    assert counted.joules == pytest.approx(100 * 2 + 1 * 18)  # 8 s covered, 8 s assumed, 4 s shared
+
+
+def test_returned_energy_has_a_positive_counter_of_its_own() -> None:
+    counted = meter_of(reading(0, -4), reading(1, -4), reading(3, 6, window_seconds=2)).saved.counters
     assert (counted.joules, counted.returned_joules, counted.measured_seconds) == (12, 4, 3)
 
 
 def test_nothing_is_counted_across_a_power_loss() -> None:
     lost = Settling("cpu", ready_at_seconds=1.5, power_lost=True)
-    counted = account(reading(0, 5), lost, reading(2, 5), reading(3, 5)).saved.counters
+    counted = meter_of(reading(0, 5), lost, reading(2, 5), reading(3, 5)).saved.counters
     assert (counted.joules, counted.measured_seconds, counted.resets) == (5, 1, 1)
 
 
-def test_a_failed_reading_is_counted_and_the_gap_it_leaves_is_bridged() -> None:
-    made = account(reading(0, 5), DIED, Failure("cpu", DIED.error, tried=False), reading(2, 5))
+def test_a_failed_reading_is_counted_and_its_gap_bridged() -> None:
+    made = meter_of(reading(0, 5), GONE, Failure("cpu", GONE.error, tried=False), reading(2, 5))
     assert made.saved.counters == Counters(10, 0, 2, readings=2, read_errors=1)
 
 
 def test_means_and_extremes_cover_the_readings_since_the_last_push() -> None:
-    made = account(reading(0, 4), reading(1, -2), reading(2, 7, volts=3.5))
-    snapshot = made.close_interval().to_push
+    made = meter_of(reading(0, 4), reading(1, -2), reading(2, 7, volts=3.5))
+    snapshot = made.close_interval().pending
     assert snapshot.means == Means(7.5 / 3, 1.0, 3.0)
     assert snapshot.extremes == Extremes(2, 3.5, -1, 2, -2, 7)
-    made.settle(pushed=True)
+    made.acknowledge(pushed=True)
     made.add(reading(3, 9))
-    assert made.close_interval().to_push.means == Means(2, 4.5, 9)
+    assert made.close_interval().pending.means == Means(2, 4.5, 9)
 
 
 @given(
     st.lists(st.tuples(st.integers(-50, 50), st.sampled_from(["pushed", "failed", "under way", "none"])), min_size=1)
 )
-def test_means_and_extremes_cover_all_readings_since_the_last_push_that_arrived(events: list[tuple[int, str]]) -> None:
-    made = DeviceAccount("cpu", 600.0)
+def test_means_and_extremes_cover_readings_of_failed_pushes(events: list[tuple[int, str]]) -> None:
+    made = EnergyMeter("cpu", 600.0)
     pending: list[float] = []
     for second, (power, push) in enumerate(events):
         made.add(reading(second, power))
         pending.append(power)
         if push == "none":
             continue
-        snapshot = made.close_interval().to_push
+        snapshot = made.close_interval().pending
         assert snapshot.means is not None
         assert snapshot.extremes is not None
         assert snapshot.means.watts == pytest.approx(sum(pending) / len(pending))
         assert (snapshot.extremes.min_watts, snapshot.extremes.max_watts) == (min(pending), max(pending))
         if push == "under way":
             continue
-        made.settle(pushed=push == "pushed")
+        made.acknowledge(pushed=push == "pushed")
         if push == "pushed":
             pending.clear()
 
 
-def test_what_is_read_while_a_push_is_under_way_goes_with_the_next_one() -> None:
-    made = account(reading(0, 4))
+def test_readings_during_a_push_go_with_the_next_push() -> None:
+    made = meter_of(reading(0, 4))
     made.close_interval()
     made.add(reading(1, 10))
-    made.settle(pushed=True)
-    assert made.close_interval().to_push.means == Means(2, 5, 10)
+    made.acknowledge(pushed=True)
+    assert made.close_interval().pending.means == Means(2, 5, 10)
 
 
-def test_a_device_without_a_good_reading_since_the_last_push_is_down_and_has_no_measured_gauges() -> None:
-    made = account(reading(0, 4))
+def test_a_device_without_a_reading_since_the_last_push_is_down() -> None:
+    made = meter_of(reading(0, 4))
     made.close_interval()
-    made.settle(pushed=True)
-    snapshot = made.close_interval().to_push
+    made.acknowledge(pushed=True)
+    snapshot = made.close_interval().pending
     assert (snapshot.means, snapshot.extremes, snapshot.is_up) == (None, None, False)
     assert snapshot.last_read_unix_seconds == 1_700_000_000.0
 
 
-def test_up_says_whether_the_last_reading_succeeded() -> None:
-    made = account(reading(0, 4), DIED)
-    assert not made.close_interval().to_push.is_up
-    made.settle(pushed=False)
+def test_up_is_whether_the_last_reading_succeeded() -> None:
+    made = meter_of(reading(0, 4), GONE)
+    assert not made.close_interval().pending.is_up
+    made.acknowledge(pushed=False)
     made.add(reading(1, 4))
-    assert made.close_interval().to_push.is_up
+    assert made.close_interval().pending.is_up
 
 
-def test_a_new_configuration_carries_on_the_accounts_of_the_devices_it_keeps() -> None:
-    earlier = Account(["cpu", "fan"], 600.0, {})
+def test_a_reload_keeps_the_meters_of_devices_that_stay() -> None:
+    earlier = EnergyMeters(["cpu", "fan"], 600.0, {})
     earlier.add([reading(0, 4), reading(1, 4)])
-    later = Account(["disk", "cpu"], 5.0, {"disk": Saved(Counters(joules=7.0))})
+    later = EnergyMeters(["disk", "cpu"], 5.0, {"disk": Saved(Counters(joules=7.0))})
     later.adopt(earlier)
     later.add([reading(7, 4)])
-    by_name = {closed.to_push.device: closed.to_push for closed in later.close_intervals()}
+    by_name = {closed.pending.device: closed.pending for closed in later.close_intervals()}
     assert list(by_name) == ["disk", "cpu"]
     assert by_name["cpu"].counters.joules == 4  # the gap of 6 s is longer than the new max_gap
     assert by_name["cpu"].means == Means(2, 2, 4)
