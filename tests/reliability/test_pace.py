@@ -27,7 +27,7 @@ from agent.run.signals import Wakeups
 from agent.settings import Averaging, PushgatewaySettings
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
-from tests.pushgateway.pushing import addresses
+from tests.push.pushing import addresses
 from tests.run.running import CPU, DISK, INFO, NOBODY, settings_for, sweep_of, until
 from tests.servers import (
     Server,

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from agent.errors import ConfigError, GatewayRejectedError, GatewayUnreachableError
-from tests.pushgateway.pushing import TurnedClock, message, push_one, push_until_it_says, sink_for
+from tests.push.pushing import TurnedClock, message, push_one, push_until_it_says, sink_for
 from tests.servers import Server, answering, free_port, hanging, proxying, write_file
 
 if TYPE_CHECKING:

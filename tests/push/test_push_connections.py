@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.pushgateway.pushing import TurnedClock, groups, push_one, sink_for
+from tests.push.pushing import TurnedClock, groups, push_one, sink_for
 from tests.servers import Server, answering, free_port, in_turn, raw, running_pushgateway
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from agent.errors import GatewayRejectedError
 from agent.metrics.groups import Group
-from tests.pushgateway.pushing import group, groups, message, push_one, sink_for
+from tests.push.pushing import group, groups, message, push_one, sink_for
 from tests.run.running import until
 from tests.servers import get, running_pushgateway
 

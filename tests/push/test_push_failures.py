@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import ConfigError, ExitCode, GatewayRejectedError, GatewayUnreachableError
-from tests.pushgateway.pushing import TurnedClock, group, large_group, message, push_one, sink_for
+from tests.push.pushing import TurnedClock, group, large_group, message, push_one, sink_for
 from tests.servers import Server, answering, dropping, free_port, in_turn, raw, resetting
 
 if TYPE_CHECKING:

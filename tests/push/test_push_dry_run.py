@@ -7,7 +7,7 @@ import sys
 
 from agent.push.dry_run import DryRun
 from agent.settings import PushgatewaySettings
-from tests.pushgateway.pushing import group
+from tests.push.pushing import group
 
 
 def test_a_dry_run_shows_each_path_and_exposition() -> None:

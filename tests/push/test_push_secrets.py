@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.errors import ConfigError, ExitCode, PermissionDeniedError
-from tests.pushgateway.pushing import TurnedClock, groups, message, push_one, sink_for
+from tests.push.pushing import TurnedClock, groups, message, push_one, sink_for
 from tests.servers import Server, answering, write_file
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from agent.errors import ConfigError, ExitCode, GatewayUnreachableError, PermissionDeniedError
-from tests.pushgateway.pushing import TurnedClock, addresses, message, push_one, push_until_it_says, sink_for
+from tests.push.pushing import TurnedClock, addresses, message, push_one, push_until_it_says, sink_for
 from tests.servers import Server, answering, trickling, write_file
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import GatewayUnreachableError
-from tests.pushgateway.pushing import (
+from tests.push.pushing import (
     FOR_EVER_SECONDS,
     Stopwatch,
     addresses,
