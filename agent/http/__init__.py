@@ -1,1 +1,1 @@
-"""Connections with a deadline, TLS, proxies and credentials, for every destination; imports settings and the clock."""
+"""HTTP for every destination: connections, deadlines, TLS, proxies, credentials; imports only errors and clock."""

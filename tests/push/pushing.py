@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from agent.clock import Clock
-    from agent.push.gateway import PushResult
+    from agent.push.delivery import PushResult
 
 
 FOR_EVER_SECONDS = LONG_SECONDS

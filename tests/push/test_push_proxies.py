@@ -94,7 +94,7 @@ def test_a_proxy_that_wants_credentials_is_named_without_showing_any(scheme: str
     assert f"the proxy 127.0.0.1:{proxy.port}" in message(result)
     assert "407 Proxy Authentication Required" in message(result)
     assert "the proxy's user and password" in message(result)
-    assert "wr0ng" not in message(result) + repr(sink._parties)
+    assert "wr0ng" not in message(result) + repr(sink._client.route)
 
 
 def test_a_proxy_password_that_is_echoed_is_not_shown() -> None:

@@ -169,7 +169,7 @@ def test_no_secret_reaches_a_message_a_log_or_a_repr(
             for result in sink.push(groups(3), 3):
                 shown += [message(result), repr(result), repr(result.error), repr(sink)]
             connection = sink._idle[0]
-            shown += [repr(connection), repr(connection._route), repr(sink._settings), repr(sink._parties)]
+            shown += [repr(connection), repr(connection._route), repr(sink._settings), repr(sink._client.route)]
     shown.append(caplog.text)
     everything = "\n".join(shown)
     assert "***" in everything, "the server did echo it"

@@ -126,8 +126,8 @@ def test_the_context_is_made_once_and_again_when_a_file_changes(ca: trustme.CA, 
         sink_for(server.url, clock=TurnedClock(), ca_file=ca_file) as sink,
     ):
         push_one(sink)
-        first = sink._tls_contexts.context()
-        assert sink._tls_contexts.context() is first
+        first = sink._client._tls_contexts.context()
+        assert sink._client._tls_contexts.context() is first
         write_file(tmp_path / "ca.pem", other_ca.cert_pem.bytes() + b"\n")
         sink.close()
         assert "ca_file" in message(push_one(sink)), "the CA that is no longer named is no longer trusted"

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from agent.errors import AgentError
     from agent.metrics.groups import Group
-    from agent.push.failures import PushError
     from agent.simulate.clock import HandClock
 
 WATTS = 6.0
@@ -113,7 +113,7 @@ def test_the_energy_of_an_outage_is_whole_however_long_it_lasts(clock: HandClock
     node = node_of(settings, world_for(settings, clock, {"cpu": recording}), clock, gateway, HandPublisher(clock))
     ends_seconds = begins_seconds + 90.0 + outage_seconds
 
-    def fail(group: Group) -> PushError | None:  # noqa: ARG001 - as the gateway calls it
+    def fail(group: Group) -> AgentError | None:  # noqa: ARG001 - as the gateway calls it
         return AWAY if begins_seconds + 90.0 <= clock.seconds < ends_seconds else None
 
     gateway.fail = fail
