@@ -23,7 +23,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
 from urllib3.util import parse_url
 from urllib3.util.ssltransport import SSLTransport
 
-from agent.http.deadline import connect
+from agent.http.deadline import WAITING_FOR_THE_ANSWER, connect
 from agent.http.endpoint import bracketed
 
 if TYPE_CHECKING:
@@ -69,13 +69,13 @@ class _Dialled(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         sock = self.dial(self._dns_host, self.port)
-        self.deadline.phase = "agreeing on TLS"
+        self.deadline.enter("agreeing on TLS")
         return sock
 
     def _tunnel(self) -> None:
-        self.deadline.phase = "waiting for the proxy"
+        self.deadline.enter("waiting for the proxy")
         super()._tunnel()
-        self.deadline.phase = "agreeing on TLS"
+        self.deadline.enter("agreeing on TLS")
 
 
 class _DialledTls(_Dialled, HTTPSConnection):
@@ -190,7 +190,7 @@ class Connection:
         return "\r\n".join([*head, "", ""]).encode() + body
 
     def _exchange_on(self, sock: _Socket, method: str, request: bytes) -> Answer:
-        self.deadline.phase = "waiting for the answer"
+        self.deadline.enter(WAITING_FOR_THE_ANSWER)
         send_error: OSError | None = None
         try:
             sock.sendall(request)

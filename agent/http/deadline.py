@@ -35,6 +35,9 @@ _LOOKUP_POLL_SECONDS = 0.1
 """How often an attempt that waits for a name checks whether it was stopped."""
 
 
+WAITING_FOR_THE_ANSWER = "waiting for the answer"
+
+
 class StoppedError(OSError):
     """The attempt was stopped from outside."""
 
@@ -44,10 +47,12 @@ class Deadline:
 
     Attributes:
         phase: what the attempt waits for, for the message if time runs out.
+        phase_began_at_seconds: since when it waits for that.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self.phase = ""
+        self.phase_began_at_seconds = 0.0
         self._monotonic = monotonic
         self._ends_at_seconds = math.inf
         self._is_stopped: Callable[[], bool] = _never
@@ -65,7 +70,7 @@ class Deadline:
             TimeoutError: the time ended before the block did.
             StoppedError: the attempt was stopped from outside.
         """
-        self.phase = ""
+        self.enter("")
         self._shutdowns = 0
         self._ends_at_seconds = ends_at_seconds
         self._is_stopped = is_stopped
@@ -83,6 +88,11 @@ class Deadline:
                 self._is_stopped = _never
         if self._shutdowns:  # an answer that a shutdown cut short may look complete
             raise _over(is_stopped)
+
+    def enter(self, phase: str) -> None:
+        """Wait for something else from now on."""
+        self.phase_began_at_seconds = self._monotonic()
+        self.phase = phase
 
     def remaining_seconds(self) -> float:
         """How long the next operation may take, always more than 0.
@@ -196,7 +206,7 @@ class Resolver:
                 lookup = _Lookup()
                 threading.Thread(target=self._run, args=(host, port, lookup), name="resolver", daemon=True).start()
                 self._under_way[host, port] = lookup
-        deadline.phase = "looking up the name"
+        deadline.enter("looking up the name")
         while not lookup.done.wait(min(deadline.remaining_seconds(), _LOOKUP_POLL_SECONDS)):
             pass
         if lookup.error is not None:
@@ -224,7 +234,7 @@ def connect(addresses: list[AddressInfo], deadline: Deadline) -> socket.socket:
     Raises:
         OSError: the error of the last address; TimeoutError and StoppedError as for any operation.
     """
-    deadline.phase = "connecting"
+    deadline.enter("connecting")
     failure: OSError = OSError("the name has no address")
     for tried, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = socket.socket(family, kind, protocol)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import tenacity
 
 from agent.errors import GatewayUnreachableError
-from agent.http.deadline import watchdog
+from agent.http.deadline import WAITING_FOR_THE_ANSWER, watchdog
 from agent.http.failures import AttemptFailedError
 from agent.metrics.groups import name_of
 from agent.push.failures import check_answer
@@ -38,9 +38,9 @@ _MOST_CONNECTIONS = 8
 _MANY_REQUESTS = 16
 """From here on two connections start at once: the next request arrives while we look at the last answer."""
 
-_SLOW_SECONDS = 0.01
-"""If no answer has come for this long, more connections help. A gateway near by answers in 0.5 to 5 ms and handles what
-it checks one after the other: there a second connection would only cost its handshake."""
+_SLOW_SECONDS = 0.015
+"""If no answer has come for this long, there are more connections. A gateway near by answers in 0.5 to 5 ms and handles
+what it checks one after the other: there a second connection would only cost its handshake."""
 
 _MOST_DISCONNECTS = 2
 """Attempts that may end without an answer. Pushgateway 1.11.0 gives none to a push that it will never accept."""
@@ -174,9 +174,12 @@ class Delivery:
             self._helpers.append(helper)
 
     def _call_help_if_slow(self) -> None:
-        """Double the connections if no answer has come for a while."""
-        if self._clock.monotonic() - self._answered_at_seconds >= _SLOW_SECONDS:
-            for _ in tuple(self._deadlines):
+        """Add one connection for each that waits for a slow answer, unless another one gets answers."""
+        began_before_seconds = self._clock.monotonic() - _SLOW_SECONDS
+        if self._answered_at_seconds > began_before_seconds:
+            return
+        for deadline in tuple(self._deadlines):
+            if deadline.phase == WAITING_FOR_THE_ANSWER and deadline.phase_began_at_seconds <= began_before_seconds:
                 self._call_help()
 
     def _join(self, limit_seconds: float) -> None:
