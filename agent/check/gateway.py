@@ -97,9 +97,7 @@ def _check_credentials(gateway: PushgatewaySettings, environ: Mapping[str, str])
     if path.stat().st_mode & 0o004:
         yield warning("credentials", f"{path}: every user of this machine can read it", f"sudo chmod o= {path}")
     elif parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-        yield warning(
-            "credentials", f"the {who} travels readable for everybody on the way", "use https:// in pushgateway.url"
-        )
+        yield warning("credentials", f"the {who} is sent in plain text", "use https:// in pushgateway.url")
     else:
         yield ok("credentials", f"{who}, from {path}")
 
@@ -133,7 +131,7 @@ def _check_route(probe: _Probe, clock: Clock) -> Iterator[Finding]:
     begun_seconds = clock.monotonic()
     certificate = probe.connect()
     milliseconds = 1000 * (clock.monotonic() - begun_seconds)
-    yield ok("connection", f"{probe.route.hops} takes it ({milliseconds:.0f} ms)")
+    yield ok("connection", f"{probe.route.hops} accepts it ({milliseconds:.0f} ms)")
     if certificate:
         yield _certificate(certificate, clock)
     begun_seconds = clock.monotonic()
@@ -165,7 +163,7 @@ def _version(answer: Answer) -> Finding:
         return warning(
             "version",
             f"not shown (GET /api/v1/status: {answer.status})",
-            "a proxy before the gateway may let it pass; does pushgateway.url lead to a Pushgateway?",
+            "does a proxy before the gateway block it? Does pushgateway.url lead to a Pushgateway?",
         )
     if (int(numbers[1]), int(numbers[2])) < _FIRST_VERSION_WITH_GZIP:
         return warning("version", f"Pushgateway {numbers[0]} cannot read compressed pushes", "install 1.5.0 or newer")
@@ -173,21 +171,21 @@ def _version(answer: Answer) -> Finding:
 
 
 def _skew(answer: Answer, unix_seconds: float) -> Finding:
-    """The Date of the answer is in whole seconds (RFC 9110, section 6.6.1): half of one is the best guess."""
+    """The Date of an answer is in whole seconds (RFC 9110, section 6.6.1), so half a second is the best guess."""
     hint = "is this machine's time synchronised? timedatectl timesync-status"
     try:
         date = email.utils.parsedate_to_datetime(answer.headers["Date"])
     except (KeyError, TypeError, ValueError):
-        return warning("clock", "the gateway does not tell its time", hint)
+        return warning("clock", "the answer of the gateway has no date", hint)
     behind_seconds = date.replace(tzinfo=date.tzinfo or timezone.utc).timestamp() + 0.5 - unix_seconds
     if abs(behind_seconds) <= _LARGEST_SKEW_SECONDS:
         return ok("clock", "this machine's and the gateway's agree")
     which = "behind" if behind_seconds > 0 else "ahead of"
     return warning(
         "clock",
-        f"this machine's is {abs(behind_seconds):.0f} s {which} the gateway's, so time stamps and push_time_seconds "
-        "do not fit together",
-        "sudo timedatectl set-ntp true, on the one that is wrong",
+        f"this machine's is {abs(behind_seconds):.0f} s {which} the gateway's, so timestamps and push_time_seconds "
+        "disagree",
+        "run `sudo timedatectl set-ntp true` on the one that is wrong",
     )
 
 

@@ -183,7 +183,7 @@ class Delivery:
                 self._call_help()
 
     def _join(self, limit_seconds: float) -> None:
-        """Wait for the helpers, including those that join meanwhile."""
+        """Wait for the helpers, including those that start meanwhile."""
         ends_at_seconds = self._clock.monotonic() + limit_seconds
         for helper in self._helpers:  # grows during the loop
             left_seconds = ends_at_seconds - self._clock.monotonic()

@@ -242,7 +242,7 @@ def test_clocks_that_disagree_are_a_warning(seconds: float) -> None:
 
 def test_answer_without_a_date_is_a_warning() -> None:
     with Server(gateway(before="X-No-Date: 1")) as server:
-        assert "does not tell its time" in str(check(server.url)["clock"])
+        assert "the answer of the gateway has no date" in str(check(server.url)["clock"])
 
 
 @pytest.mark.parametrize(
