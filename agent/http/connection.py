@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 BODY_LIMIT_BYTES = 8192
 """A longer answer is not read to its end: its connection is closed instead."""
 
+_SLICE_MILLISECONDS = 100
+
 _DROPPED = (
     http.client.RemoteDisconnected,
     ConnectionResetError,
@@ -198,6 +200,9 @@ class Connection:
             send_error = error  # a server that refuses a body early (413) may have said why before it closed
         response = http.client.HTTPResponse(sock, method=method)  # type: ignore[arg-type] # SSLTransport has all it needs
         try:
+            # In slices: Python runs signal handlers only between system calls, and one may have come just before this.
+            while _is_silent(sock, _SLICE_MILLISECONDS):
+                pass
             response.begin()
             content = response.read(self._body_limit_bytes + 1)
         except http.client.HTTPException:
@@ -257,8 +262,8 @@ def _reset_on_close(sock: socket.socket, *, is_on: bool) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", is_on, 0))
 
 
-def _is_silent(sock: _Socket) -> bool:
-    """Whether nothing has arrived, not even the end of the connection."""
+def _is_silent(sock: _Socket, milliseconds: int = 0) -> bool:
+    """Whether nothing arrives meanwhile, not even the end of the connection."""
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
-    return not poll.poll(0)
+    return not poll.poll(milliseconds)
