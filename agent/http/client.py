@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from agent.http.endpoint import Endpoint
 
 
+_BODY_LIMIT_BYTES = 8192
+
+
 class Client:
     """What all connections to one endpoint share; for any number of threads.
 
@@ -49,12 +52,12 @@ class Client:
         self._resolver = Resolver(getaddrinfo)
         self._tls_contexts = TlsContexts(endpoint, environ)
 
-    def new_connection(self, **options: int) -> Connection:
-        """A connection that is not open yet; the options are those of `Connection`."""
+    def new_connection(self, body_limit_bytes: int = _BODY_LIMIT_BYTES) -> Connection:
+        """A connection that is not open yet, and reads this much of an answer."""
         from agent.http.connection import Connection
 
         deadline = Deadline(self.clock.monotonic)
-        return Connection(self.route, self._resolver, self._tls_contexts, deadline, **options)
+        return Connection(self.route, self._resolver, self._tls_contexts, deadline, body_limit_bytes)
 
     @contextlib.contextmanager
     def attempt(

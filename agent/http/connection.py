@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
     _Socket = socket.socket | SSLTransport
 
-BODY_LIMIT_BYTES = 8192
-"""A longer answer is not read to its end: its connection is closed instead."""
-
 _SLICE_MILLISECONDS = 100
 
 _DROPPED = (
@@ -87,7 +84,8 @@ class _DialledTls(_Dialled, HTTPSConnection):
 class Connection:
     """One connection at a time to an endpoint, opened when needed and kept for the next request; for one thread.
 
-    Every operation is part of an attempt of `deadline`, and ends with it.
+    Every operation is part of an attempt of `deadline`, and ends with it. Only the first `body_limit_bytes` of a longer
+    answer are read; its connection is then closed.
     """
 
     def __init__(
@@ -96,7 +94,7 @@ class Connection:
         resolver: Resolver,
         tls_contexts: TlsContexts,
         deadline: Deadline,
-        body_limit_bytes: int = BODY_LIMIT_BYTES,
+        body_limit_bytes: int,
     ) -> None:
         self.deadline = deadline
         self._body_limit_bytes = body_limit_bytes
