@@ -1,7 +1,8 @@
-"""Whether a push would arrive: each step on the way to the gateway, then a push and a delete of a group of its own."""
+"""Checks whether a push arrives: each step towards the gateway, then a push and a delete of a test group."""
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import json
 import re
@@ -12,30 +13,34 @@ from urllib.parse import urlsplit
 
 from agent.build_info import machine_hash
 from agent.check import Finding, Status, failed, ok, warning
-from agent.check.probe import BODY_LIMIT_BYTES, Probe
 from agent.errors import AgentError, GatewayRejectedError
+from agent.http.client import Client
 from agent.http.credentials import authorization, locate
+from agent.http.deadline import watchdog
+from agent.http.failures import AttemptFailedError, one_line
 from agent.http.tls import TlsContexts
-from agent.push.failures import one_line
-from agent.push.gateway import Pushgateway
+from agent.push.gateway import Pushgateway, endpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from agent.clock import Clock
+    from agent.http.client import Attempt
     from agent.http.connection import Answer
     from agent.metrics.groups import Group
     from agent.settings import PushgatewaySettings, Settings
 
-# Let's Encrypt's certificates are renewed with 30 days left: at 14 the renewal has failed for two weeks.
+# Let's Encrypt's certificates are renewed with 30 days left: at 14 days the renewal has failed for two weeks.
 _FEWEST_DAYS = 14
 _LARGEST_SKEW_SECONDS = 5.0
 _FIRST_VERSION_WITH_GZIP = (1, 5)
 _POLL_SECONDS = 0.1
-# A Pushgateway answers a PUT once the group is there; one with --push.disable-consistency-check, a moment before.
+# A Pushgateway answers a PUT once it has stored the group, with --push.disable-consistency-check a moment before.
 _SHOWN_WITHIN_SECONDS = 1.0
-# Every Pushgateway has this metric of its own.
-_OF_A_PUSHGATEWAY = b"pushgateway_build_info"
+# Every Pushgateway exposes this metric of its own.
+_BUILD_INFO = b"pushgateway_build_info"
+# The metrics of some ten thousand groups.
+_BODY_LIMIT_BYTES = 16 * 2**20
 
 _HONOR_LABELS = Finding(
     Status.NOTE,
@@ -48,19 +53,19 @@ _HONOR_LABELS = Finding(
 def check_gateway(
     settings: Settings, gateway: PushgatewaySettings, clock: Clock, environ: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Go the way of a push; a finding for each step.
+    """Follow the route of a push; a finding for each step.
 
-    The group that is pushed has a name of its own for this machine, a metric of its own, and is deleted whatever
-    happens; one that an interrupted check has left is deleted by the next.
+    The test group has a name of its own for this machine and a metric of its own. It is deleted whatever happens; if an
+    interrupted check leaves one behind, the next check deletes it.
 
     Args:
-        settings: what is pushed, and under which hostname.
-        gateway: where to.
-        clock: for time-outs, and compared with the gateway's.
+        settings: holds the hostname to push under.
+        gateway: where to push.
+        clock: for timeouts, and to compare with the gateway's.
         environ: the environment, for proxies and $CREDENTIALS_DIRECTORY.
     """
     try:
-        probe = Probe(gateway, clock=clock, environ=environ)
+        probe = _Probe(gateway, clock=clock, environ=environ)
     except AgentError as error:
         yield failed("proxy", error)
         return
@@ -69,7 +74,7 @@ def check_gateway(
     if any(finding.exit_code for finding in credentials):
         return  # a push does not begin without them
     try:
-        yield from _check_way(probe, clock)
+        yield from _check_route(probe, clock)
         yield from _check_push(settings, gateway, clock, environ, probe)
     except AgentError as error:
         yield failed("gateway", error)
@@ -81,7 +86,7 @@ def check_gateway(
 def _check_credentials(gateway: PushgatewaySettings, environ: Mapping[str, str]) -> Iterator[Finding]:
     file = gateway.bearer_token_file or gateway.password_file
     try:
-        if file is None or authorization(gateway, environ) is None:
+        if file is None or authorization(endpoint_of(gateway), environ) is None:
             return
     except AgentError as error:
         yield failed("credentials", error)
@@ -92,24 +97,22 @@ def _check_credentials(gateway: PushgatewaySettings, environ: Mapping[str, str])
     if path.stat().st_mode & 0o004:
         yield warning("credentials", f"{path}: every user of this machine can read it", f"sudo chmod o= {path}")
     elif parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-        yield warning(
-            "credentials", f"the {who} travels readable for everybody on the way", "use https:// in pushgateway.url"
-        )
+        yield warning("credentials", f"the {who} is sent in plain text", "use https:// in pushgateway.url")
     else:
         yield ok("credentials", f"{who}, from {path}")
 
 
 def check_files(gateway: PushgatewaySettings, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """The files that a push will read, as far as this user sees them: a warning for each that is no good.
+    """A warning for each file of a push that this user cannot use.
 
-    No more than a warning, since another user may see more, and a credential of systemd only the service.
+    Only a warning, because another user may see more, and only the service sees its systemd credentials.
     """
     try:
-        authorization(gateway, environ)
+        authorization(endpoint_of(gateway), environ)
     except AgentError as error:
         yield warning("credentials", *_halves(error))
     try:
-        TlsContexts(gateway, environ).context()
+        TlsContexts(endpoint_of(gateway), environ).context()
     except AgentError as error:
         yield warning("TLS", *_halves(error))
 
@@ -119,16 +122,16 @@ def _halves(error: AgentError) -> tuple[str, str]:
     return said, cure
 
 
-def _check_way(probe: Probe, clock: Clock) -> Iterator[Finding]:
-    """Name, connection, certificate, version, clock. Raises AgentError where the way ends."""
+def _check_route(probe: _Probe, clock: Clock) -> Iterator[Finding]:
+    """Name, connection, certificate, version, clock; raises AgentError at the step that fails."""
     begun_seconds = clock.monotonic()
     found = probe.look_up()
     milliseconds = 1000 * (clock.monotonic() - begun_seconds)
-    yield ok("name", f"{probe.parties.first} is {', '.join(found)} ({milliseconds:.0f} ms)")
+    yield ok("name", f"{probe.route.first_hop} is {', '.join(found)} ({milliseconds:.0f} ms)")
     begun_seconds = clock.monotonic()
     certificate = probe.connect()
     milliseconds = 1000 * (clock.monotonic() - begun_seconds)
-    yield ok("connection", f"{probe.parties.whole_way} takes it ({milliseconds:.0f} ms)")
+    yield ok("connection", f"{probe.route.hops} accepts it ({milliseconds:.0f} ms)")
     if certificate:
         yield _certificate(certificate, clock)
     begun_seconds = clock.monotonic()
@@ -139,18 +142,18 @@ def _check_way(probe: Probe, clock: Clock) -> Iterator[Finding]:
 
 
 def _certificate(certificate: Mapping[str, Any], clock: Clock) -> Finding:
-    """It is trusted, or there would have been no answer; what is left to say is for how long."""
+    """How long it is valid; it is trusted, or there would have been no connection."""
     issuer = {key: value for part in certificate.get("issuer", ()) for key, value in part}
     by = one_line(str(issuer.get("organizationName") or issuer.get("commonName") or "an unnamed issuer"), limit=60)
     days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - clock.time()) / 86400
     said = f"by {by}, for {days:.0f} more days"
     if days < _FEWEST_DAYS:
-        return warning("certificate", said, "renew it on the gateway: from that day on nothing arrives")
+        return warning("certificate", said, "renew it on the gateway: once it has expired, no push arrives")
     return ok("certificate", said)
 
 
 def _version(answer: Answer) -> Finding:
-    """Source: the Pushgateway's README, "Query API": /api/v1/status holds build_information."""
+    """Source: the Pushgateway's README, "Query API": /api/v1/status shows build_information."""
     try:
         said = str(json.loads(answer.body)["data"]["build_information"]["version"])
     except (ValueError, KeyError, TypeError):
@@ -160,7 +163,7 @@ def _version(answer: Answer) -> Finding:
         return warning(
             "version",
             f"not shown (GET /api/v1/status: {answer.status})",
-            "a proxy before the gateway may let it pass; does pushgateway.url lead to a Pushgateway?",
+            "does a proxy before the gateway block it? Does pushgateway.url lead to a Pushgateway?",
         )
     if (int(numbers[1]), int(numbers[2])) < _FIRST_VERSION_WITH_GZIP:
         return warning("version", f"Pushgateway {numbers[0]} cannot read compressed pushes", "install 1.5.0 or newer")
@@ -168,28 +171,28 @@ def _version(answer: Answer) -> Finding:
 
 
 def _skew(answer: Answer, unix_seconds: float) -> Finding:
-    """The Date of the answer is in whole seconds (RFC 9110, section 6.6.1): half of one is the best guess."""
-    cure = "is this machine's time synchronised? timedatectl timesync-status"
+    """The Date of an answer is in whole seconds (RFC 9110, section 6.6.1), so half a second is the best guess."""
+    hint = "is this machine's time synchronised? timedatectl timesync-status"
     try:
         date = email.utils.parsedate_to_datetime(answer.headers["Date"])
     except (KeyError, TypeError, ValueError):
-        return warning("clock", "the gateway does not tell its time", cure)
+        return warning("clock", "the answer of the gateway has no date", hint)
     behind_seconds = date.replace(tzinfo=date.tzinfo or timezone.utc).timestamp() + 0.5 - unix_seconds
     if abs(behind_seconds) <= _LARGEST_SKEW_SECONDS:
         return ok("clock", "this machine's and the gateway's agree")
     which = "behind" if behind_seconds > 0 else "ahead of"
     return warning(
         "clock",
-        f"this machine's is {abs(behind_seconds):.0f} s {which} the gateway's, so time stamps and push_time_seconds "
-        "do not fit together",
-        "sudo timedatectl set-ntp true, on the one that is wrong",
+        f"this machine's is {abs(behind_seconds):.0f} s {which} the gateway's, so timestamps and push_time_seconds "
+        "disagree",
+        "run `sudo timedatectl set-ntp true` on the one that is wrong",
     )
 
 
 def _check_push(
-    settings: Settings, gateway: PushgatewaySettings, clock: Clock, environ: Mapping[str, str], probe: Probe
+    settings: Settings, gateway: PushgatewaySettings, clock: Clock, environ: Mapping[str, str], probe: _Probe
 ) -> list[Finding]:
-    """PUT and DELETE, by the very code of a run; not an iterator, so that nothing stops it in between."""
+    """PUT and DELETE, by the code of a run; not an iterator, so that the caller cannot stop it in between."""
     name = "-".join(filter(None, ("wattpush-check", machine_hash())))
     group = _group({"hostname": settings.hostname, "device": name})
     sink = Pushgateway(gateway, clock=clock, sleep=clock.sleep, environ=environ)
@@ -200,7 +203,7 @@ def _check_push(
             milliseconds = 1000 * (clock.monotonic() - begun_seconds)
             is_shown = None if pushed.error is not None else _is_shown(name, clock, probe)
         finally:
-            # Also after a refusal, as a Pushgateway keeps a group for that too.
+            # Also after a refusal, because a Pushgateway then keeps an empty group.
             (deleted,) = sink.delete([group.grouping_key], gateway.timeout_seconds)
     finally:
         sink.close()
@@ -214,16 +217,16 @@ def _check_push(
             "does pushgateway.url lead to a Pushgateway, and always to the same one?",
         )
     if deleted.error is not None:
-        return [push, failed("delete", deleted.error, "should the group be left, the next check deletes it")]
+        return [push, failed("delete", deleted.error, "if the group is left behind, the next check deletes it")]
     if is_shown is False:
-        return [push, ok("delete", "accepted; the group was not to be seen before")]
+        return [push, ok("delete", "accepted; the group was not visible before")]
     return [push, _check_gone(name, gateway, clock, probe)]
 
 
-def _is_shown(name: str, clock: Clock, probe: Probe) -> bool | None:
-    """Whether the group that was pushed is there; None where that cannot be seen.
+def _is_shown(name: str, clock: Clock, probe: _Probe) -> bool | None:
+    """Whether the gateway shows the group; None if that cannot be seen.
 
-    Anything may answer 200 to a PUT. What is no Pushgateway is seen at the first look, and not waited for.
+    Any web server may answer 200 to a PUT. The first look tells one from a Pushgateway, so we do not wait for it.
     """
     ends_at_seconds = clock.monotonic() + _SHOWN_WITHIN_SECONDS
     while True:
@@ -231,24 +234,24 @@ def _is_shown(name: str, clock: Clock, probe: Probe) -> bool | None:
             answer = probe.get("/metrics")
         except AgentError:
             return None
-        if answer.status != 200 or len(answer.body) >= BODY_LIMIT_BYTES:
+        if answer.status != 200 or len(answer.body) >= _BODY_LIMIT_BYTES:
             return None
         if f'"{name}"'.encode() in answer.body:
             return True
-        if _OF_A_PUSHGATEWAY not in answer.body or clock.monotonic() >= ends_at_seconds:
+        if _BUILD_INFO not in answer.body or clock.monotonic() >= ends_at_seconds:
             return False
         clock.sleep(_POLL_SECONDS)
 
 
-def _check_gone(name: str, gateway: PushgatewaySettings, clock: Clock, probe: Probe) -> Finding:
-    """A DELETE is answered before it is done."""
+def _check_gone(name: str, gateway: PushgatewaySettings, clock: Clock, probe: _Probe) -> Finding:
+    """Whether the group disappears: a Pushgateway answers a DELETE before it has done it."""
     ends_at_seconds = clock.monotonic() + gateway.timeout_seconds
     while True:
         try:
             answer = probe.get("/metrics")
         except AgentError as error:
             return warning("delete", f"accepted, but then: {error}", "try again")
-        if answer.status != 200 or len(answer.body) >= BODY_LIMIT_BYTES:
+        if answer.status != 200 or len(answer.body) >= _BODY_LIMIT_BYTES:
             why = f"GET /metrics: {answer.status}" if answer.status != 200 else "too many metrics"
             return ok("delete", f"accepted; that the group is gone cannot be seen from here ({why})")
         if f'"{name}"'.encode() not in answer.body:
@@ -267,3 +270,46 @@ def _group(grouping_key: Mapping[str, str]) -> Group:
     registry = CollectorRegistry()
     Gauge("wattpush_check", "Pushed and deleted by `wattpush check --gateway`.", registry=registry).set(1)
     return Group(grouping_key, registry)
+
+
+class _Probe:
+    """One connection to the gateway, only for looking; each step takes at most the timeout of the settings."""
+
+    def __init__(self, gateway: PushgatewaySettings, *, clock: Clock, environ: Mapping[str, str]) -> None:
+        """Opens and reads nothing yet; raises ConfigError if the environment names a proxy that cannot be used."""
+        self._client = Client(endpoint_of(gateway), clock=clock, environ=environ)
+        self._connection = self._client.new_connection(body_limit_bytes=_BODY_LIMIT_BYTES)
+        self.route = self._client.route
+
+    def look_up(self) -> list[str]:
+        """The addresses of the first hop."""
+        with self._step():
+            return self._connection.look_up()
+
+    def connect(self) -> Mapping[str, Any]:
+        """Connect; return the gateway's certificate as ssl.SSLSocket.getpeercert, empty without TLS."""
+        with self._step():
+            self._connection.open()
+            return self._connection.certificate()
+
+    def get(self, path: str) -> Answer:
+        """GET a path below the URL of the settings, with the credentials of a push, whatever the answer's status."""
+        with self._step() as attempt:
+            return attempt.exchange("GET", f"{self.route.endpoint.url.rstrip('/')}{path}", {}, b"")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def _step(self) -> Iterator[Attempt]:
+        """Raises the error that a push would end with."""
+        ends_at_seconds = self._client.clock.monotonic() + self.route.endpoint.timeout_seconds
+        try:
+            with (
+                watchdog([self._connection.deadline]),
+                self._client.attempt(self._connection, ends_at_seconds) as attempt,
+            ):
+                yield attempt
+        except AttemptFailedError as failure:
+            raise failure.final_error(failure.text) from failure

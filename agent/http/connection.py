@@ -1,16 +1,15 @@
-"""Kept-alive HTTP/1.1 connections to the gateway, plain or over TLS, direct or through a proxy.
+"""Kept-alive HTTP/1.1 connections to an endpoint, plain or over TLS, direct or through a proxy.
 
-urllib3 makes the connections: TLS, proxies, tunnels. Its pools are not used: they hide whether a connection was used
-before, which decides whether a dropped one is worth a second try. A request is written in one piece, since urllib3
-takes twice the time for it, and http.client reads the answer. This module is imported with the first push, since
-urllib3 is slow to import and a dry run does without it.
+urllib3 makes the connections: TLS, proxies, tunnels. Its pools are not used because they hide whether a connection was
+used before, which decides whether a dropped one is worth a second try. A request is written in one piece, which takes
+half the time that urllib3 needs, and http.client reads the answer. This module is imported with the first request:
+urllib3 is slow to import, and a dry run does without it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import re
 import select
 import socket
@@ -24,20 +23,19 @@ from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
 from urllib3.util import parse_url
 from urllib3.util.ssltransport import SSLTransport
 
-from agent.http.deadline import connect
+from agent.http.deadline import WAITING_FOR_THE_ANSWER, connect
+from agent.http.endpoint import bracketed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from agent.http.deadline import BoundedTlsContext, Countdown, Resolver
-    from agent.http.proxies import Proxy
+    from agent.http.deadline import Deadline, Resolver
+    from agent.http.endpoint import Route
+    from agent.http.tls import TlsContexts
 
     _Socket = socket.socket | SSLTransport
 
-_BODY_LIMIT_BYTES = 8192
-"""An answer longer than this, or than who asks can use, is not read to its end; its connection is closed instead."""
-
-_LOOK_UP_MILLISECONDS = 10
+_SLICE_MILLISECONDS = 100
 
 _DROPPED = (
     http.client.RemoteDisconnected,
@@ -46,15 +44,15 @@ _DROPPED = (
     ssl.SSLEOFError,
     ssl.SSLZeroReturnError,
 )
-"""What using a connection that the other side has closed ends in."""
+"""The errors of using a connection that the other side has closed."""
 
 _TARGET = re.compile(r"[!-~]+")
-"""A request line has spaces around its target and ends with the line: the target may hold neither."""
+"""Spaces surround the target in a request line, which it ends with: the target may hold neither."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the gateway, or a proxy, answered; of the body only the beginning."""
+    """The answer of the endpoint or of a proxy, with only the beginning of its body."""
 
     status: int
     reason: str
@@ -62,77 +60,84 @@ class Answer:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """How connections get to the gateway."""
-
-    url: str
-    proxy: Proxy | None
-    resolver: Resolver
-    tls_context: Callable[[], BoundedTlsContext]
-
-
 class _Dialled(HTTPConnection):
-    """Opens its socket through us: within the countdown, and known to whoever may have to end it."""
+    """Connects within the deadline, and says what it waits for."""
 
     dial: Callable[[str, int], socket.socket]
+    deadline: Deadline
 
     def _new_conn(self) -> socket.socket:
-        return self.dial(self._dns_host, self.port)
+        sock = self.dial(self._dns_host, self.port)
+        self.deadline.enter("agreeing on TLS")
+        return sock
+
+    def _tunnel(self) -> None:
+        self.deadline.enter("waiting for the proxy")
+        super()._tunnel()
+        self.deadline.enter("agreeing on TLS")
 
 
 class _DialledTls(_Dialled, HTTPSConnection):
-    """The same for TLS."""
+    """The same over TLS."""
 
 
 class Connection:
-    """One connection at a time to the gateway, opened when needed and kept for the next request; for one thread."""
+    """One connection at a time to an endpoint, opened when needed and kept for the next request; for one thread.
 
-    def __init__(self, route: Route, countdown: Countdown, body_limit_bytes: int = _BODY_LIMIT_BYTES) -> None:
-        self.countdown = countdown
+    Every operation is part of an attempt of `deadline`, and ends with it. Only the first `body_limit_bytes` of a longer
+    answer are read; its connection is then closed.
+    """
+
+    def __init__(
+        self,
+        route: Route,
+        resolver: Resolver,
+        tls_contexts: TlsContexts,
+        deadline: Deadline,
+        body_limit_bytes: int,
+    ) -> None:
+        self.deadline = deadline
         self._body_limit_bytes = body_limit_bytes
         self._route = route
+        self._resolver = resolver
+        self._tls_contexts = tls_contexts
         self._connection: HTTPConnection | None = None
-        # A second handle on the same TCP connection: TLS takes the first one over and hides it during the handshake,
-        # and urllib3 forgets it at errors, while `abort` has to find it at any moment.
-        self._handle: socket.socket | None = None
 
-    def exchange(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        while_waiting: Callable[[], bool] = lambda: False,
-    ) -> Answer:
+    def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send one request and read its answer, whatever its status, without following redirects.
 
-        The caller has started `countdown`; `while_waiting` is called after each 10 ms without an answer, until it says
-        False. A connection that was dropped while idle is replaced at once: PUT and DELETE may safely be sent twice.
+        A connection that was dropped while idle is replaced at once, which is safe because sending a PUT or DELETE
+        twice has the same effect as sending it once.
 
         Raises:
             OSError, http.client.HTTPException: as the socket, TLS and HTTP layers raise them.
-            TimeoutError: the countdown ended.
-            StoppedError: it was ended from outside.
             ConfigError, PermissionDeniedError: a TLS file cannot be used.
         """
         request = self._request(method, url, headers, body)
         kept = self._socket()
         try:
-            # What has arrived on it by now nobody asked for: its end, or an answer left over.
+            # Anything that has arrived on an idle connection is its end, or an answer that was not asked for.
             if kept is not None and _is_silent(kept):
                 try:
-                    return self._exchange_on(kept, method, request, while_waiting)
+                    return self._exchange_on(kept, method, request)
                 except _DROPPED:
-                    pass  # just now: a look before cannot win that race
-            return self._exchange_on(self._open(), method, request, while_waiting)
+                    # Dropped after we looked, unless the deadline did it: then this raises.
+                    self.deadline.remaining_seconds()
+            return self._exchange_on(self._open(), method, request)
         except BaseException:
-            # Whatever was under way on it, the next request must not read the rest.
+            # The next request must not read the rest of this exchange.
             self._give_up()
             raise
 
+    def look_up(self) -> list[str]:
+        """The addresses of the first hop; raises as `Resolver.addresses`."""
+        parts, proxy = urlsplit(self._route.endpoint.url), self._route.proxy
+        host = parts.hostname or "" if proxy is None else proxy.host
+        found = self._resolver.addresses(host, 0, self.deadline)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
     def open(self) -> None:
-        """Connect, unless it is connected; raises as `exchange`."""
+        """Connect, unless connected; raises as `exchange`."""
         kept = self._socket()
         if kept is None or not _is_silent(kept):
             try:
@@ -142,46 +147,35 @@ class Connection:
                 raise
 
     def certificate(self) -> Mapping[str, Any]:
-        """The gateway's certificate, as ssl.SSLSocket.getpeercert, once open; empty without TLS."""
+        """The endpoint's certificate, as ssl.SSLSocket.getpeercert, once open; empty without TLS."""
         sock = self._socket()
         return (sock.getpeercert() or {}) if isinstance(sock, (ssl.SSLSocket, SSLTransport)) else {}
 
-    def abort(self) -> None:
-        """End what is under way at once; for another thread, or a signal handler in this one."""
-        handle = self._handle
-        if handle is not None:
-            with contextlib.suppress(OSError):  # not connected (any more): there is nothing to end
-                handle.shutdown(socket.SHUT_RDWR)
-
     def close(self) -> None:
-        """Close the connection, on which all was answered; the next request opens a new one."""
-        if self._handle is not None:
+        """Close the connection in good order: all requests on it are answered. The next request opens a new one."""
+        sock = self._socket()
+        if sock is not None:
             with contextlib.suppress(OSError):
-                self._handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
+                _reset_on_close(sock.socket if isinstance(sock, SSLTransport) else sock, is_on=False)
         self._give_up()
 
     def _give_up(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        self._close_handle()
+        self.deadline.release()
 
     def _socket(self) -> _Socket | None:
         return None if self._connection is None else self._connection.sock
 
-    def _close_handle(self) -> None:
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
-
     def _request(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        """All of a request (RFC 9112); the callers' headers are single lines of printable characters."""
+        """The bytes of a request (RFC 9112); every header is one line of printable characters."""
         parts = urlsplit(url)
         target = parts.path
         lines = [f"{name}: {value}" for name, value in headers.items()]
         proxy = self._route.proxy
         if proxy is not None and parts.scheme == "http":
-            target = url  # a proxy is told all of it (section 3.2.2), and its own credentials
+            target = url  # a proxy gets the absolute form (section 3.2.2), and credentials of its own
             if proxy.authorization is not None:
                 lines.append(f"Proxy-Authorization: {proxy.authorization}")
         if not _TARGET.fullmatch(target):
@@ -189,30 +183,31 @@ class Connection:
         head = [
             f"{method} {target} HTTP/1.1",
             f"Host: {parts.netloc}",
-            "Accept-Encoding: identity",  # its words are shown to people
+            "Accept-Encoding: identity",  # messages quote the body
             f"Content-Length: {len(body)}",
             *lines,
         ]
         return "\r\n".join([*head, "", ""]).encode() + body
 
-    def _exchange_on(self, sock: _Socket, method: str, request: bytes, while_waiting: Callable[[], bool]) -> Answer:
-        self.countdown.phase = "waiting for the answer"
+    def _exchange_on(self, sock: _Socket, method: str, request: bytes) -> Answer:
+        self.deadline.enter(WAITING_FOR_THE_ANSWER)
         send_error: OSError | None = None
         try:
             sock.sendall(request)
         except (BrokenPipeError, ConnectionResetError) as error:
-            send_error = error  # who refuses a body early (413) may have said why before it closed
-        response = http.client.HTTPResponse(sock, method=method)  # type: ignore[arg-type] # a transport has what is used
+            send_error = error  # a server that refuses a body early (413) may have said why before it closed
+        response = http.client.HTTPResponse(sock, method=method)  # type: ignore[arg-type] # SSLTransport has all it needs
         try:
-            while _is_silent(sock, _LOOK_UP_MILLISECONDS) and while_waiting():
-                self.countdown.remaining_seconds()  # says so when the time is over
+            # In slices: Python runs signal handlers only between system calls, and one may have come just before this.
+            while _is_silent(sock, _SLICE_MILLISECONDS):
+                pass
             response.begin()
             content = response.read(self._body_limit_bytes + 1)
         except http.client.HTTPException:
             if send_error is not None:
                 raise send_error from None
             raise
-        except ValueError as error:  # a chunk of less than no bytes, which http.client asks the socket for
+        except ValueError as error:  # http.client asks the socket for the negative length of a chunk
             raise http.client.HTTPException("broken chunks") from error
         else:
             if response.will_close or not response.isclosed() or send_error is not None:
@@ -222,7 +217,7 @@ class Connection:
             response.close()
 
     def _open(self) -> _Socket:
-        """A new connection to the gateway, with TLS where the URL asks for it; `close` knows it at each stage."""
+        """Open a new connection, with TLS if the URL asks for it; `close` may end it at every stage."""
         self._give_up()
         self._connection = connection = self._make()
         connection.connect()
@@ -231,12 +226,12 @@ class Connection:
         return connection.sock
 
     def _make(self) -> HTTPConnection:
-        gateway, proxy = urlsplit(self._route.url), self._route.proxy
-        is_tls = gateway.scheme == "https"
-        host, port = gateway.hostname or "", gateway.port or (443 if is_tls else 80)
+        server, proxy = urlsplit(self._route.endpoint.url), self._route.proxy
+        is_tls = server.scheme == "https"
+        host, port = server.hostname or "", server.port or (443 if is_tls else 80)
         first_host, first_port = (host, port) if proxy is None else (proxy.host, proxy.port)
-        context = self._route.tls_context() if is_tls or (proxy is not None and proxy.scheme == "https") else None
-        proxy_url = None if proxy is None else parse_url(f"{proxy.scheme}://{_bracketed(proxy.host)}:{proxy.port}")
+        context = self._tls_contexts.context() if is_tls or (proxy is not None and proxy.scheme == "https") else None
+        proxy_url = None if proxy is None else parse_url(f"{proxy.scheme}://{bracketed(proxy.host)}:{proxy.port}")
         proxy_config = None if proxy is None else ProxyConfig(context, False, None, None)
         connection: _Dialled
         if context is None:
@@ -246,30 +241,27 @@ class Connection:
                 first_host, first_port, proxy=proxy_url, proxy_config=proxy_config, ssl_context=context
             )
         connection.dial = self._dial
+        connection.deadline = self.deadline
         if is_tls and proxy is not None:
             credentials = {} if proxy.authorization is None else {"Proxy-Authorization": proxy.authorization}
-            connection.set_tunnel(_bracketed(host), port, headers=credentials, scheme=proxy.scheme)
+            connection.set_tunnel(bracketed(host), port, headers=credentials, scheme=proxy.scheme)
         return connection
 
     def _dial(self, host: str, port: int) -> socket.socket:
-        addresses = self._route.resolver.addresses(host, port, self.countdown)
-        return connect(addresses, self.countdown, self._remember)
+        sock = connect(self._resolver.addresses(host, port, self.deadline), self.deadline)
+        # Closing gives up, even if the process is killed: otherwise the kernel keeps sending unsent data for a minute
+        # or longer, and an old push that arrives after a newer one sets the counters back.
+        _reset_on_close(sock, is_on=True)
+        return sock
 
-    def _remember(self, sock: socket.socket) -> None:
-        # Closed means given up, also by a kill: else the kernel goes on sending what did not get through, for a minute
-        # and longer, and an old push that arrives after a newer one takes the counters back.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._close_handle()
-        self._handle = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
+
+def _reset_on_close(sock: socket.socket, *, is_on: bool) -> None:
+    """Whether closing resets the connection and drops what was not sent (socket(7), SO_LINGER of 0 seconds)."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", is_on, 0))
 
 
 def _is_silent(sock: _Socket, milliseconds: int = 0) -> bool:
-    """Whether nothing arrives meanwhile, be it only the end of the connection."""
+    """Whether nothing arrives meanwhile, not even the end of the connection."""
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     return not poll.poll(milliseconds)
-
-
-def _bracketed(host: str) -> str:
-    """A host as it stands in a URL."""
-    return f"[{host}]" if ":" in host else host

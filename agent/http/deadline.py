@@ -1,131 +1,174 @@
-"""Network operations that all end at one moment, however slow the other side is.
+"""Ends every attempt at its deadline, however slow the other side is.
 
-A socket's own time-out is for each operation: a server that sends one byte every few seconds never exceeds it. Here
-every operation, before it starts, gets the time that is left until the end of the attempt. Looking up a name cannot
-be interrupted at all, so it runs in a thread that is waited for no longer than that. The C code below `sendall`,
-`do_handshake` and a TLS `read` keeps its own deadline over all the packets of one call, so nothing restarts the time.
+A socket's own timeout restarts with each operation: a server that sends one byte every few seconds never exceeds it.
+So sockets have none, and one thread, the watchdog, watches the deadlines of all attempts under way and shuts down the
+socket of an attempt that is over. This ends whatever waits on the socket: a TLS handshake, a proxy, an answer. Stopping
+an attempt from outside is the same, only earlier.
 
-When somebody outside ends the attempt (`StoppedError`, and `shutdown` on the socket), everything here returns at once.
+Two operations need more: connecting, because the addresses of a name share the time, and looking up the name, which
+cannot be interrupted and therefore runs in a thread of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import math
+import os
 import socket
-import ssl
 import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from typing_extensions import Buffer
+    from collections.abc import Callable, Iterator, Sequence
 
 AddressInfo = tuple[int, int, int, str, Any]
-"""What getaddrinfo gives: family, type, protocol, canonical name, address."""
+"""What getaddrinfo returns: family, type, protocol, canonical name, address."""
 
-_STOP_POLL_SECONDS = 0.1
-"""How often waiting for a name looks whether it was stopped; nothing can wake it as `shutdown` wakes a socket."""
+_LOOK_SECONDS = 0.01
+"""How often the watchdog looks: an attempt ends this much late."""
+
+_GENTLE_SHUTDOWNS = 10
+"""So many times the watchdog shuts down only the receiving side of a socket."""
+
+_LOOKUP_POLL_SECONDS = 0.1
+"""How often an attempt that waits for a name checks whether it was stopped."""
+
+
+WAITING_FOR_THE_ANSWER = "waiting for the answer"
 
 
 class StoppedError(OSError):
-    """The attempt was ended from outside."""
+    """The attempt was stopped from outside."""
 
 
-class Countdown:
-    """The time that is left to the attempt under way; belongs to one connection, and starts anew for each attempt.
+class Deadline:
+    """The end of the attempt under way on one connection.
 
     Attributes:
-        phase: what is being waited for, for the message if time runs out.
+        phase: what the attempt waits for, for the message if time runs out.
+        phase_began_at_seconds: since when it waits for that.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self.phase = ""
+        self.phase_began_at_seconds = 0.0
         self._monotonic = monotonic
-        self._ends_at_seconds = 0.0
-        self._is_stopped: Callable[[], bool] = lambda: False
+        self._ends_at_seconds = math.inf
+        self._is_stopped: Callable[[], bool] = _never
+        self._socket: socket.socket | None = None
+        self._shutdowns = 0
+        self._lock = threading.Lock()  # the watchdog must not shut down a descriptor that is already another file
 
-    def start(self, ends_at_seconds: float, is_stopped: Callable[[], bool]) -> None:
-        """Run until the monotonic clock shows `ends_at_seconds`, or until `is_stopped` says so."""
+    @contextlib.contextmanager
+    def attempt(self, ends_at_seconds: float, is_stopped: Callable[[], bool]) -> Iterator[None]:
+        """Make one attempt, until the monotonic clock shows `ends_at_seconds` or `is_stopped` returns True.
+
+        A watchdog has to run meanwhile: see `watchdog`.
+
+        Raises:
+            TimeoutError: the time ended before the block did.
+            StoppedError: the attempt was stopped from outside.
+        """
+        self.enter("")
+        self._shutdowns = 0
         self._ends_at_seconds = ends_at_seconds
         self._is_stopped = is_stopped
-        self.phase = ""
+        try:
+            self.remaining_seconds()
+            yield
+        except Exception as error:
+            # After a shutdown, TLS and HTTP each fail in their own way: those errors mean nothing.
+            if self._shutdowns:
+                raise _over(is_stopped) from error
+            raise
+        finally:
+            with self._lock:
+                self._ends_at_seconds = math.inf
+                self._is_stopped = _never
+        if self._shutdowns:  # an answer that a shutdown cut short may look complete
+            raise _over(is_stopped)
+
+    def enter(self, phase: str) -> None:
+        """Wait for something else from now on."""
+        self.phase_began_at_seconds = self._monotonic()
+        self.phase = phase
 
     def remaining_seconds(self) -> float:
         """How long the next operation may take, always more than 0.
 
         Raises:
             TimeoutError: no time is left.
-            StoppedError: the attempt was ended from outside.
+            StoppedError: the attempt was stopped from outside.
         """
         if self._is_stopped():
             raise StoppedError("stopped")
-        left = self._ends_at_seconds - self._monotonic()
-        if left <= 0:
+        left_seconds = self._ends_at_seconds - self._monotonic()
+        if left_seconds <= 0:
             raise TimeoutError("timed out")
-        return left
+        return left_seconds
+
+    def guard(self, sock: socket.socket) -> None:
+        """Shut this socket down when the attempt is over, in place of the one before."""
+        # A descriptor of our own: TLS takes over the socket object, and urllib3 drops it after errors.
+        handle = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
+        self.release()
+        with self._lock:
+            self._socket = handle
+
+    def release(self) -> None:
+        """Close the descriptor that `guard` made."""
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+
+    def enforce(self) -> None:
+        """Shut the socket down if the attempt is over; again and again until the attempt has ended."""
+        with self._lock:
+            if self._socket is None or not (self._is_stopped() or self._monotonic() >= self._ends_at_seconds):
+                return
+            # The gentle shutdown ends waiting for bytes, but sends no FIN, which would tell the server that the request
+            # ends in good order: closing then resets the connection. Sending ends only when both sides are shut down.
+            how = socket.SHUT_RD if self._shutdowns < _GENTLE_SHUTDOWNS else socket.SHUT_RDWR
+            self._shutdowns += 1
+            with contextlib.suppress(OSError):  # not connected yet: the next look tries again
+                self._socket.shutdown(how)
 
 
-class BoundedSocket(socket.socket):
-    """A socket each of whose operations gets the time that is left on `countdown`."""
-
-    # None only while TLS takes a plain socket over, before any traffic.
-    countdown: Countdown | None = None
-
-    def _bound(self) -> None:
-        if self.countdown is not None:
-            self.settimeout(self.countdown.remaining_seconds())
-
-    def recv_into(self, buffer: Buffer, nbytes: int | None = None, flags: int = 0) -> int:
-        """As socket.recv_into."""
-        self._bound()
-        return super().recv_into(buffer, memoryview(buffer).nbytes if nbytes is None else nbytes, flags)
-
-    def recv(self, bufsize: int = 1024, flags: int = 0) -> bytes:
-        """As socket.recv."""
-        self._bound()
-        return super().recv(bufsize, flags)
-
-    def send(self, data: Buffer, flags: int = 0) -> int:
-        """As socket.send."""
-        self._bound()
-        return super().send(data, flags)
-
-    def sendall(self, data: Buffer, flags: int = 0) -> None:
-        """As socket.sendall."""
-        self._bound()
-        super().sendall(data, flags)
+def _never() -> bool:
+    return False
 
 
-class BoundedTlsSocket(BoundedSocket, ssl.SSLSocket):
-    """The same over TLS."""
+def _over(is_stopped: Callable[[], bool]) -> OSError:
+    return StoppedError("stopped") if is_stopped() else TimeoutError("timed out")
 
 
-class BoundedTlsContext(ssl.SSLContext):
-    """Hands the countdown of a plain socket on to the TLS socket that takes it over, before the handshake."""
+@contextlib.contextmanager
+def watchdog(deadlines: Sequence[Deadline], at_each_look: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Enforce `deadlines`, also those that are added meanwhile, for as long as the block runs.
 
-    sslsocket_class = BoundedTlsSocket
+    `at_each_look` is called in the watchdog's thread every 10 ms, and may not raise.
+    """
+    is_done = threading.Event()
 
-    def wrap_socket(  # type: ignore[override]  # only what a client needs of the many arguments
-        self, sock: socket.socket, *, server_hostname: str | None = None
-    ) -> ssl.SSLSocket:
-        """As ssl.SSLContext.wrap_socket."""
-        countdown = sock.countdown if isinstance(sock, BoundedSocket) else None
-        tls = super().wrap_socket(sock, server_hostname=server_hostname, do_handshake_on_connect=False)
-        try:
-            if countdown is not None and isinstance(tls, BoundedTlsSocket):
-                countdown.phase = "agreeing on TLS"
-                tls.countdown = countdown
-                tls.settimeout(countdown.remaining_seconds())
-            tls.do_handshake()
-        except BaseException:
-            tls.close()
-            raise
-        return tls
+    def watch() -> None:
+        while not is_done.wait(_LOOK_SECONDS):
+            for deadline in tuple(deadlines):
+                deadline.enforce()
+            at_each_look()
+
+    thread = threading.Thread(target=watch, name="deadlines", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_done.set()
+        thread.join()
 
 
 class _Lookup:
-    """A look-up under way in a thread of its own; abandoned when nobody can wait longer, it still ends by itself."""
+    """A lookup under way in a thread of its own; if every caller has given up, it still ends by itself."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
@@ -134,10 +177,9 @@ class _Lookup:
 
 
 class Resolver:
-    """Looks names up without waiting longer than allowed.
+    """Looks up names within the deadline.
 
-    A look-up that hangs is joined by the next one for the same name, not repeated: there is never more than one
-    thread for a name.
+    A second caller who asks for the same name joins the lookup under way, so there is at most one thread for a name.
     """
 
     def __init__(self, getaddrinfo: Callable[..., list[Any]] = socket.getaddrinfo) -> None:
@@ -145,30 +187,30 @@ class Resolver:
         self._under_way: dict[tuple[str, int], _Lookup] = {}
         self._lock = threading.Lock()
 
-    def addresses(self, host: str, port: int, countdown: Countdown) -> list[AddressInfo]:
+    def addresses(self, host: str, port: int, deadline: Deadline) -> list[AddressInfo]:
         """The addresses of `host`, in the order to try them.
 
         Raises:
             TimeoutError: no answer in time.
-            StoppedError: ended from outside.
+            StoppedError: the attempt was stopped from outside.
             socket.gaierror: the name does not exist, or the name server could not tell.
             UnicodeError: this cannot be a name.
         """
         try:
             return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
         except socket.gaierror:
-            pass  # not an address: it has to be looked up
+            pass  # not an address but a name
         with self._lock:
             lookup = self._under_way.get((host, port))
             if lookup is None:
                 lookup = _Lookup()
                 threading.Thread(target=self._run, args=(host, port, lookup), name="resolver", daemon=True).start()
                 self._under_way[host, port] = lookup
-        countdown.phase = "looking up the name"
-        while not lookup.done.wait(min(countdown.remaining_seconds(), _STOP_POLL_SECONDS)):
+        deadline.enter("looking up the name")
+        while not lookup.done.wait(min(deadline.remaining_seconds(), _LOOKUP_POLL_SECONDS)):
             pass
         if lookup.error is not None:
-            # A copy: several threads may be waiting, and a traceback belongs to one of them.
+            # A copy: several threads may wait for this lookup, and a traceback belongs to one of them.
             raise copy.copy(lookup.error) from lookup.error
         return lookup.addresses
 
@@ -183,26 +225,24 @@ class Resolver:
             lookup.done.set()
 
 
-def connect(
-    addresses: list[AddressInfo], countdown: Countdown, opened: Callable[[socket.socket], None]
-) -> BoundedSocket:
-    """A connection to the first of `addresses` that takes one; `opened` sees each socket before it connects.
+def connect(addresses: list[AddressInfo], deadline: Deadline) -> socket.socket:
+    """A connection, guarded by `deadline`, to the first of `addresses` that accepts one.
 
-    Each address gets an equal share of what is left, so that one that swallows packets (IPv6 without a route, often)
-    leaves time for the next.
+    Each address gets an equal share of the time that is left, so that one that swallows packets (often IPv6 without a
+    route) leaves time for the next.
 
     Raises:
-        OSError: what the last address failed with; TimeoutError and StoppedError as for any operation.
+        OSError: the error of the last address; TimeoutError and StoppedError as for any operation.
     """
-    countdown.phase = "connecting"
+    deadline.enter("connecting")
     failure: OSError = OSError("the name has no address")
     for tried, (family, kind, protocol, _, address) in enumerate(addresses):
-        sock = BoundedSocket(family, kind, protocol)
+        sock = socket.socket(family, kind, protocol)
         try:
-            sock.countdown = countdown
-            opened(sock)
-            sock.settimeout(countdown.remaining_seconds() / (len(addresses) - tried))
+            deadline.guard(sock)
+            sock.settimeout(deadline.remaining_seconds() / (len(addresses) - tried))
             sock.connect(address)
+            sock.settimeout(None)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             sock.close()
@@ -212,5 +252,5 @@ def connect(
             raise
         else:
             return sock
-    countdown.remaining_seconds()  # says so if it was the time, or somebody from outside, that ended it
+    deadline.remaining_seconds()  # raises if the time, or a stop, ended it
     raise failure

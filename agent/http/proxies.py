@@ -1,4 +1,4 @@
-"""Which proxy, if any, the environment puts between this machine and the gateway."""
+"""The proxy, if any, that the environment puts before an endpoint."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NO_HOST = re.compile(r"[\x00- \x7f]|%[01]|%7f", re.IGNORECASE)
-"""What urllib3 refuses in the name of a host, by an exception of its own: spaces and control characters."""
+"""Spaces and control characters, which urllib3 refuses in a host name with an exception of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy, itself reached plainly or over TLS.
+    """An HTTP proxy, reached in plain text or over TLS.
 
     Attributes:
-        authorization: the value of the Proxy-Authorization header, if it wants one.
-        secrets: every form in which that holds the password: none may reach a message.
+        authorization: the value of the Proxy-Authorization header, if the proxy wants one.
+        secrets: every form of the password in it: none may reach a message.
     """
 
     scheme: str
@@ -36,7 +36,7 @@ class Proxy:
 
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
-    """The proxy for `url`, after http_proxy, https_proxy, all_proxy and no_proxy; None to connect directly.
+    """The proxy for `url` by http_proxy, https_proxy, all_proxy and no_proxy; None to connect directly.
 
     Source: Python's urllib.request.getproxies_environment and proxy_bypass_environment, whose rules these are.
 
@@ -52,13 +52,13 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
     try:
         return _parse(value if "://" in value else f"http://{value}")
     except (ValueError, KeyError):
-        # Neither the value nor the cause is shown: they may hold a password.
+        # The message shows neither the value nor the cause: they may hold a password.
         message = f"environment: {name}_proxy is not the URL of an HTTP proxy (http://host:port); correct or unset it"
         raise ConfigError((message,)) from None
 
 
 def _parse(url: str) -> Proxy:
-    """The proxy that a URL names; ValueError or KeyError if it names none that we can use."""
+    """The proxy that a URL names; ValueError or KeyError if we cannot use it."""
     parts = urlsplit(url)
     port = parts.port or _DEFAULT_PORTS[parts.scheme]
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or _NO_HOST.search(parts.hostname):
@@ -72,7 +72,7 @@ def _parse(url: str) -> Proxy:
 
 
 def _proxy_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The values by scheme; a lower-case variable wins over its upper-case twin, and an empty one takes it away."""
+    """The values by scheme; a lower-case variable overrides its upper-case twin, and an empty one removes it."""
     found: dict[str, str] = {}
     for is_lower_case in (False, True):
         for name, value in environ.items():
@@ -80,7 +80,7 @@ def _proxy_variables(environ: Mapping[str, str]) -> dict[str, str]:
             if suffix != "proxy" or (name == name.lower()) != is_lower_case:
                 continue
             if scheme == "http" and not is_lower_case and "REQUEST_METHOD" in environ:
-                continue  # under CGI, HTTP_PROXY is a header that anybody may send (CVE-2016-1000110)
+                continue  # under CGI, any client may set HTTP_PROXY by a header (CVE-2016-1000110)
             if value:
                 found[scheme] = value
             else:

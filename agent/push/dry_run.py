@@ -1,10 +1,11 @@
-"""The sink of `--dry-run`: prints what would be pushed, and sends nothing."""
+"""The sink of `--dry-run`: prints what a run would push, and sends nothing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.metrics.groups import name_of
 from agent.push.render import delete_requests, put_requests
 
 if TYPE_CHECKING:
@@ -17,14 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A group that was shown."""
+    """The result of a group that was printed."""
 
-    name: str
+    grouping_key: Mapping[str, str]
     error: None = None
+
+    @property
+    def name(self) -> str:
+        """How messages call the group."""
+        return name_of(self.grouping_key)
 
 
 class DryRun:
-    """Takes the place of a `Pushgateway`, whose libraries a run that sends nothing does without."""
+    """Takes the place of a `Pushgateway` without importing what sending needs."""
 
     def __init__(self, settings: PushgatewaySettings, write: Callable[[str], None]) -> None:
         self._settings = settings
@@ -35,7 +41,7 @@ class DryRun:
         return self._print(put_requests(groups, self._settings, compression=None))
 
     def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> Sequence[Printed]:  # noqa: ARG002 - as above
-        """Print what would be deleted."""
+        """Print the requests that would delete these groups."""
         return self._print(delete_requests(grouping_keys, self._settings))
 
     def stop(self) -> None:
@@ -47,4 +53,4 @@ class DryRun:
     def _print(self, requests: Sequence[Request]) -> Sequence[Printed]:
         for request in requests:
             self._write(f"# {request.method} {request.path}\n{request.body.decode()}")
-        return [Printed(request.name) for request in requests]
+        return [Printed(request.grouping_key) for request in requests]

@@ -18,6 +18,10 @@ class GroupResult(Protocol):
     """What became of one group."""
 
     @property
+    def grouping_key(self) -> Mapping[str, str]:
+        """Of the group, as it was handed in."""
+
+    @property
     def name(self) -> str:
         """Of the group, for messages."""
 

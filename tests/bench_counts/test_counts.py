@@ -16,7 +16,7 @@ from agent.metrics.groups import make_groups
 from bench.bus import emulated_bus
 from bench.nodes import SHORT_CONVERSION, configuration, settings_of, snapshot_of
 from bench.processes import run_for_json
-from tests.pushgateway.pushing import TurnedClock, sink_for
+from tests.push.pushing import TurnedClock, sink_for
 from tests.servers import Server, answering, write_file
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`check --gateway` against real gateways and misbehaving servers: each step on the way has its line."""
+"""`check --gateway` against real gateways and misbehaving servers: each step has its line."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check(
 
 
 class Impatient(SystemClock):
-    """A clock on which nobody may wait."""
+    """A clock that fails the test if something waits."""
 
     @staticmethod
     def sleep(seconds: SupportsIndex | float) -> None:
@@ -53,7 +53,7 @@ class Impatient(SystemClock):
 
 
 class Turned(SystemClock):
-    """A clock that stands still but for those who wait."""
+    """A clock that moves only while something sleeps."""
 
     def __init__(self) -> None:
         self.slept_seconds = 0.0
@@ -74,7 +74,7 @@ def gateway(
 ) -> Callable[[Client], None]:
     """Answers as a Pushgateway does; `answers` are the status lines of PUT, DELETE and GET, by method.
 
-    Without `keeps` nothing that is pushed is ever shown.
+    Without `keeps` it never shows what was pushed.
     """
     kept: set[str] = set()
 
@@ -117,7 +117,7 @@ def ca_file(ca: trustme.CA, tmp_path: Path) -> str:
     return write_file(tmp_path / "ca.pem", ca.cert_pem.bytes())
 
 
-def test_a_gateway_that_is_well_has_a_line_for_each_step_and_keeps_nothing(pushgateway_url: str) -> None:
+def test_healthy_gateway_has_a_line_for_each_step_and_keeps_nothing(pushgateway_url: str) -> None:
     found = check(pushgateway_url)
     assert [*found] == ["name", "connection", "version", "clock", "push", "delete", "scrape"]
     assert statuses(found) == {"scrape": "note"}
@@ -128,7 +128,7 @@ def test_a_gateway_that_is_well_has_a_line_for_each_step_and_keeps_nothing(pushg
     assert groups_of(pushgateway_url, "check") == {}
 
 
-def test_the_groups_of_the_node_itself_are_left_alone() -> None:
+def test_groups_of_the_node_are_left_alone() -> None:
     with Server(gateway()) as server:
         check(server.url)
         paths = {request.target for request in server.requests if request.method in ("PUT", "DELETE")}
@@ -137,9 +137,7 @@ def test_the_groups_of_the_node_itself_are_left_alone() -> None:
     assert path.endswith("/hostname/node-17")
 
 
-def test_a_gateway_over_tls_with_a_password_is_looked_at_with_both(
-    ca: trustme.CA, ca_file: str, tmp_path: Path
-) -> None:
+def test_gateway_with_tls_and_a_password_is_checked(ca: trustme.CA, ca_file: str, tmp_path: Path) -> None:
     server = ca.issue_cert("127.0.0.1")
     web = tmp_path / "web.yml"
     web.write_text(
@@ -170,28 +168,28 @@ def test_a_gateway_over_tls_with_a_password_is_looked_at_with_both(
     assert "check pushgateway.username and password_file" in str(found["push"])
 
 
-def test_a_name_that_does_not_exist_is_the_last_line_but_the_note() -> None:
+def test_unknown_name_ends_the_steps() -> None:
     found = check("http://gateway.invalid:9091", timeout_seconds=1.0)
     assert [*found] == ["gateway", "scrape"]
     assert found["gateway"].exit_code == ExitCode.UNAVAILABLE
     assert str(found["gateway"]).startswith("gateway: gateway.invalid:9091")
 
 
-def test_a_gateway_where_nobody_listens_is_unreachable() -> None:
+def test_refused_connection_is_unreachable() -> None:
     found = check(f"http://127.0.0.1:{free_port()}")
     assert [*found] == ["name", "gateway", "scrape"]
     assert found["gateway"].exit_code == ExitCode.UNAVAILABLE
     assert "refused the connection; is it running?" in str(found["gateway"])
 
 
-def test_a_gateway_that_says_nothing_ends_at_the_time_out() -> None:
+def test_silent_gateway_ends_at_the_timeout() -> None:
     with Server(lambda client: client.hang()) as server:
         found = check(server.url, timeout_seconds=1.0)
     assert found["gateway"].exit_code == ExitCode.UNAVAILABLE
     assert re.search(r"timed out after \d+\.\d s, while waiting for the answer", str(found["gateway"]))
 
 
-def test_a_connection_that_is_closed_without_an_answer_is_explained() -> None:
+def test_disconnect_without_an_answer_is_explained() -> None:
     with Server(dropping) as server:
         assert "closed the connection without an answer" in str(check(server.url)["gateway"])
 
@@ -204,7 +202,7 @@ def test_a_connection_that_is_closed_without_an_answer_is_explained() -> None:
         (13, "warning", "for 13 more days; renew it on the gateway"),
     ],
 )
-def test_a_certificate_is_warned_about_two_weeks_before_it_ends(
+def test_certificate_warning_comes_two_weeks_before_expiry(
     ca: trustme.CA, ca_file: str, days: int, status: str, words: str
 ) -> None:
     ends = dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=days)
@@ -214,7 +212,7 @@ def test_a_certificate_is_warned_about_two_weeks_before_it_ends(
     assert words in str(finding)
 
 
-def test_a_certificate_that_has_expired_is_the_reason_given(ca: trustme.CA, ca_file: str) -> None:
+def test_expired_certificate_is_the_reason_given(ca: trustme.CA, ca_file: str) -> None:
     ended = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
     tls = tls_of(ca, not_before=ended - dt.timedelta(days=10), not_after=ended)
     with Server(gateway(), tls) as server:
@@ -224,9 +222,7 @@ def test_a_certificate_that_has_expired_is_the_reason_given(ca: trustme.CA, ca_f
     assert "certificate has expired; renew it, or set this machine's clock" in str(found["gateway"])
 
 
-def test_a_certificate_is_seen_also_where_each_connection_is_closed_after_an_answer(
-    ca: trustme.CA, ca_file: str
-) -> None:
+def test_certificate_is_seen_without_keep_alive(ca: trustme.CA, ca_file: str) -> None:
     def behave(client: Client) -> None:
         if client.read_request() is not None:
             client.answer("200 OK", b"", "Connection: close")
@@ -244,9 +240,9 @@ def test_clocks_that_disagree_are_a_warning(seconds: float) -> None:
     assert "timedatectl" in str(finding)
 
 
-def test_a_gateway_without_a_clock_is_a_warning() -> None:
+def test_answer_without_a_date_is_a_warning() -> None:
     with Server(gateway(before="X-No-Date: 1")) as server:
-        assert "does not tell its time" in str(check(server.url)["clock"])
+        assert "the answer of the gateway has no date" in str(check(server.url)["clock"])
 
 
 @pytest.mark.parametrize(
@@ -257,14 +253,14 @@ def test_a_gateway_without_a_clock_is_a_warning() -> None:
         ("none of yours", "warning", "not shown"),
     ],
 )
-def test_the_version_is_shown_and_one_that_is_too_old_is_a_warning(version: str, status: str, words: str) -> None:
+def test_version_is_shown_and_an_old_one_is_a_warning(version: str, status: str, words: str) -> None:
     with Server(gateway(version=version)) as server:
         finding = check(server.url)["version"]
     assert (finding.status.value, finding.exit_code) == (status, ExitCode.OK)
     assert words in str(finding)
 
 
-def test_a_proxy_that_hides_all_but_pushes_is_a_warning_and_the_push_is_still_tried() -> None:
+def test_push_is_tried_even_if_a_proxy_hides_the_rest() -> None:
     with Server(gateway(GET="403 Forbidden")) as server:
         found = check(server.url)
     assert statuses(found) == {"version": "warning", "scrape": "note"}
@@ -272,7 +268,7 @@ def test_a_proxy_that_hides_all_but_pushes_is_a_warning_and_the_push_is_still_tr
     assert found["delete"].said == "accepted; that the group is gone cannot be seen from here (GET /metrics: 403)"
 
 
-def test_a_server_that_says_yes_to_everything_is_no_gateway_and_is_not_waited_for() -> None:
+def test_server_that_accepts_everything_is_no_gateway() -> None:
     def yes(client: Client) -> None:
         while client.read_request() is not None:
             client.answer("200 OK", b"<html>Welcome</html>")
@@ -286,8 +282,8 @@ def test_a_server_that_says_yes_to_everything_is_no_gateway_and_is_not_waited_fo
     assert {finding.exit_code for finding in found.values()} == {ExitCode.OK}
 
 
-def test_a_gateway_that_shows_nothing_of_a_push_is_looked_at_for_a_second_whatever_the_time_out() -> None:
-    """Two gateways behind one address: pushes go to one, looks to the other."""
+def test_missing_group_is_looked_for_during_one_second() -> None:
+    """Two gateways behind one address: one gets the pushes, the other shows its metrics."""
     clock = Turned()
     with Server(gateway(keeps=False)) as server:
         found = check(server.url, clock=clock, timeout_seconds=600.0)
@@ -296,7 +292,7 @@ def test_a_gateway_that_shows_nothing_of_a_push_is_looked_at_for_a_second_whatev
     assert 0.9 < clock.slept_seconds < 1.2
 
 
-def test_a_push_that_shows_a_moment_after_its_answer_is_well() -> None:
+def test_group_that_appears_late_is_ok() -> None:
     behave, looks = gateway(), 0
 
     class Late:
@@ -318,7 +314,7 @@ def test_a_push_that_shows_a_moment_after_its_answer_is_well() -> None:
     assert looks == 3
 
 
-def test_a_push_that_is_refused_is_deleted_all_the_same() -> None:
+def test_refused_push_is_deleted_too() -> None:
     with Server(gateway(PUT="400 Bad Request")) as server:
         found = check(server.url)
         assert [request.method for request in server.requests] == ["GET", "PUT", "DELETE", "GET"]
@@ -326,7 +322,7 @@ def test_a_push_that_is_refused_is_deleted_all_the_same() -> None:
     assert found["push"].exit_code == ExitCode.PROTOCOL
 
 
-def test_a_gateway_that_keeps_failing_is_unreachable_and_one_that_keeps_the_group_is_told() -> None:
+def test_failing_push_and_undeleted_group_are_failures() -> None:
     with Server(gateway(PUT="503 Service Unavailable")) as server:
         found = check(server.url, clock=Turned())
     assert found["push"].exit_code == ExitCode.UNAVAILABLE
@@ -344,7 +340,7 @@ def test_a_gateway_that_keeps_failing_is_unreachable_and_one_that_keeps_the_grou
 
 
 @pytest.mark.parametrize("content", [None, ""])
-def test_without_its_password_nothing_is_sent_at_all(content: str | None, tmp_path: Path) -> None:
+def test_nothing_is_sent_without_the_password(content: str | None, tmp_path: Path) -> None:
     file = tmp_path / "password"
     if content is not None:
         write_file(file, content)
@@ -356,7 +352,7 @@ def test_without_its_password_nothing_is_sent_at_all(content: str | None, tmp_pa
     assert str(file) in str(found["credentials"])
 
 
-def test_a_password_that_everybody_can_read_is_a_warning(tmp_path: Path) -> None:
+def test_world_readable_password_is_a_warning(tmp_path: Path) -> None:
     file = write_file(tmp_path / "password", PASSWORD)
     (tmp_path / "password").chmod(0o644)
     with Server(gateway()) as server:
@@ -365,7 +361,7 @@ def test_a_password_that_everybody_can_read_is_a_warning(tmp_path: Path) -> None
     assert f"sudo chmod o= {file}" in str(finding)
 
 
-def test_a_password_that_would_travel_in_the_clear_is_a_warning(tmp_path: Path) -> None:
+def test_password_over_plain_http_is_a_warning(tmp_path: Path) -> None:
     file = write_file(tmp_path / "password", PASSWORD)
     (tmp_path / "password").chmod(0o600)
     found = check("http://gateway.invalid:9091", username="node", password_file=file, timeout_seconds=0.5)
@@ -374,7 +370,7 @@ def test_a_password_that_would_travel_in_the_clear_is_a_warning(tmp_path: Path) 
     assert "use https:// in pushgateway.url" in str(finding)
 
 
-def test_a_server_that_echoes_the_password_does_not_get_it_shown(tmp_path: Path) -> None:
+def test_echoed_password_is_masked(tmp_path: Path) -> None:
     file = write_file(tmp_path / "password", PASSWORD)
     encoded = base64.b64encode(f"node:{PASSWORD}".encode()).decode()
     for shown in (PASSWORD, encoded):
@@ -390,7 +386,7 @@ def test_a_server_that_echoes_the_password_does_not_get_it_shown(tmp_path: Path)
             assert not any(shown in str(finding) for finding in found.values())
 
 
-def test_a_proxy_of_the_environment_is_said_and_used(pushgateway_url: str) -> None:
+def test_proxy_of_the_environment_is_used_and_named(pushgateway_url: str) -> None:
     with Server(proxying()) as proxy:
         environ = {"http_proxy": proxy.url}
         found = check(pushgateway_url, environ=environ)
@@ -399,13 +395,13 @@ def test_a_proxy_of_the_environment_is_said_and_used(pushgateway_url: str) -> No
     assert str(found["name"]).startswith(f"name: the proxy 127.0.0.1:{proxy.port} is 127.0.0.1")
 
 
-def test_a_proxy_variable_that_names_no_proxy_is_a_configuration_error() -> None:
+def test_invalid_proxy_variable_is_a_configuration_error() -> None:
     found = check("http://gateway.invalid", environ={"http_proxy": "socks5://127.0.0.1:1"})
     assert [*found] == ["proxy"]
     assert found["proxy"].exit_code == ExitCode.CONFIG
 
 
-def test_a_check_that_is_interrupted_after_its_push_deletes_what_it_pushed() -> None:
+def test_interrupted_check_deletes_its_group() -> None:
     def behave(client: Client) -> None:
         while (request := client.read_request()) is not None:
             if request.method == "PUT":
@@ -425,7 +421,7 @@ def test_a_check_that_is_interrupted_after_its_push_deletes_what_it_pushed() -> 
         assert server.requests[-1].method == "DELETE"
 
 
-def test_an_address_needs_no_look_up_and_a_name_shows_all_of_its_addresses() -> None:
+def test_name_shows_all_of_its_addresses() -> None:
     with Server(gateway()) as server:
         found = check(server.url.replace("127.0.0.1", "localhost"))
     addresses = {info[4][0] for info in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}

@@ -26,7 +26,7 @@ import yaml
 
 from agent.errors import GatewayUnreachableError
 from tests.nginx_server import nginx_command, running_nginx
-from tests.pushgateway.pushing import PATIENT_SECONDS, TurnedClock, group, groups, message, push_one, sink_for
+from tests.push.pushing import PATIENT_SECONDS, TurnedClock, group, groups, message, push_one, sink_for
 from tests.run.running import groups_of, run, until
 from tests.servers import free_port, running_pushgateway
 

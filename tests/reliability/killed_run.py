@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
 from agent.energy.state import StateFile
-from agent.push.gateway import PushResult
+from agent.push.delivery import PushResult
 from agent.run.agent import Node, Parts
 from agent.run.publisher import Publisher
 from agent.simulate.rails import ConstantRail
@@ -40,7 +40,7 @@ class TellingSink:
             s.name: s.value for f in groups[0].registry.collect() for s in f.samples if s.name.endswith("_total")
         }
         self.told.send((time.monotonic(), counters))
-        return [PushResult(group.name, 1, None) for group in groups]
+        return [PushResult(group.grouping_key, 1, None) for group in groups]
 
     def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> Sequence[PushResult]:
         raise AssertionError("this run deletes nothing")

@@ -33,9 +33,9 @@ from tests.run.running import NOBODY, HandWaiting, MemoryGateway, node_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence
 
+    from agent.errors import AgentError
     from agent.measure.readings import Outcome
     from agent.metrics.groups import Group
-    from agent.push.failures import PushError
     from agent.run.publisher import GroupResult
     from agent.simulate.part import Part
     from agent.simulate.wire import Transaction
@@ -155,7 +155,7 @@ class Misfortune:
         self.happened["time-out"] += 1
         faults.fail_when(times_out, after_effect=after_effect)
 
-    def _push(self, group: Group) -> PushError | None:
+    def _push(self, group: Group) -> AgentError | None:
         if "gateway" in self._until:
             return GatewayUnreachableError("gateway.invalid: no answer")
         return GatewayRejectedError("400 Bad Request") if group.name == self._rejected else None

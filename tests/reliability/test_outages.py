@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from agent.errors import AgentError
     from agent.metrics.groups import Group
-    from agent.push.failures import PushError
     from agent.simulate.clock import HandClock
 
 WATTS = 6.0
@@ -111,7 +111,7 @@ def test_no_energy_is_lost_however_long_an_outage_lasts(clock: HandClock, outage
     node = node_of(settings, world_for(settings, clock, {"cpu": recording}), clock, gateway, HandPublisher(clock))
     ends_seconds = begins_seconds + 90.0 + outage_seconds
 
-    def fail(group: Group) -> PushError | None:
+    def fail(group: Group) -> AgentError | None:
         return AWAY if begins_seconds + 90.0 <= clock.seconds < ends_seconds else None
 
     gateway.fail = fail

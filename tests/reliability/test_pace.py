@@ -26,7 +26,7 @@ from agent.run.publisher import Publisher
 from agent.run.signals import Wakeups
 from agent.settings import Averaging, PushgatewaySettings
 from tests.bench import sweep_of, world_for
-from tests.pushgateway.pushing import addresses
+from tests.push.pushing import addresses
 from tests.run.running import CPU, DISK, INFO, NOBODY, settings_for, until
 from tests.servers import (
     Server,

@@ -21,7 +21,7 @@ from agent.energy.state import State
 from agent.i2c.adapters import prepare_blinka
 from agent.i2c.muxes import MUX_KINDS
 from agent.i2c.place import Mux, Place
-from agent.push.gateway import PushResult
+from agent.push.delivery import PushResult
 from agent.run.agent import Node, Parts
 from agent.run.publisher import Publisher
 from agent.run.systemd import Notifier
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from agent.energy.state import StateFile
+    from agent.errors import AgentError
     from agent.metrics.groups import Group
-    from agent.push.failures import PushError
     from agent.run.publisher import GroupResult, PushReport
     from agent.simulate.clock import HandClock
     from agent.simulate.world import World
@@ -112,8 +112,8 @@ class MemoryGateway:
     def __init__(self) -> None:
         self.groups: dict[str, dict[str, float]] = {}
         self.history: list[dict[str, dict[str, float]]] = []
-        self.fail: Callable[[Group], PushError | None] = lambda group: None
-        self.delete_error: PushError | None = None
+        self.fail: Callable[[Group], AgentError | None] = lambda group: None
+        self.delete_error: AgentError | None = None
         self.deleted: list[str] = []
         self.deletions = 0
         self.stopped = 0
@@ -127,7 +127,7 @@ class MemoryGateway:
                 self.groups[group.name] = {
                     sample.name: sample.value for family in group.registry.collect() for sample in family.samples
                 }
-            results.append(PushResult(group.name, 1, error))
+            results.append(PushResult(group.grouping_key, 1, error))
         self.history.append({name: dict(values) for name, values in self.groups.items()})
         return results
 
@@ -139,7 +139,7 @@ class MemoryGateway:
             for name in names:
                 self.groups.pop(name, None)
                 self.deleted.append(name)
-        return [PushResult(name, 1, self.delete_error) for name in names]
+        return [PushResult(key, 1, self.delete_error) for key in grouping_keys]
 
     def stop(self) -> None:
         self.stopped += 1

@@ -1,4 +1,4 @@
-"""What is tried again, what is not, and what the messages say. Time is turned by hand: nothing here waits."""
+"""Which failures are tried again, and what the messages say. The clock is set by hand: nothing here waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import ConfigError, ExitCode, GatewayRejectedError, GatewayUnreachableError
-from tests.pushgateway.pushing import TurnedClock, group, large_group, message, push_one, sink_for
+from tests.push.pushing import TurnedClock, group, large_group, message, push_one, sink_for
 from tests.servers import Server, answering, dropping, free_port, in_turn, raw, resetting
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def test_any_2xx_is_success(status: str) -> None:
     ],
     ids=["500", "502", "503", "408", "429", "reset", "no answer", "no HTTP", "broken chunks", "negative chunk"],
 )
-def test_what_fails_for_the_moment_is_tried_again(failing: Callable[[Client], None]) -> None:
+def test_transient_failure_is_tried_again(failing: Callable[[Client], None]) -> None:
     clock = TurnedClock()
     with Server(in_turn(failing, ACCEPTING)) as server, sink_for(server.url, clock=clock) as sink:
         result = push_one(sink)
@@ -62,7 +62,7 @@ def test_what_fails_for_the_moment_is_tried_again(failing: Callable[[Client], No
     assert 0.5 <= clock.slept[0] <= 1.0
 
 
-def test_a_refused_connection_is_tried_until_the_budget_is_spent_with_growing_waits() -> None:
+def test_refused_connection_is_retried_with_growing_waits_within_the_budget() -> None:
     clock = TurnedClock()
     port = free_port()
     with sink_for(f"http://127.0.0.1:{port}", clock=clock) as sink:
@@ -79,7 +79,7 @@ def test_a_refused_connection_is_tried_until_the_budget_is_spent_with_growing_wa
     )
 
 
-def test_an_ipv6_gateway_is_named_as_in_its_url() -> None:
+def test_ipv6_gateway_is_named_as_in_its_url() -> None:
     port = free_port()
     with sink_for(f"http://[::1]:{port}", clock=TurnedClock()) as sink:
         result = push_one(sink)
@@ -87,7 +87,7 @@ def test_an_ipv6_gateway_is_named_as_in_its_url() -> None:
     assert message(result).startswith(f"device cpu: [::1]:{port}")
 
 
-def test_a_refusal_at_a_port_that_the_url_does_not_name_hints_at_the_usual_one() -> None:
+def test_refusal_at_the_default_port_hints_at_the_usual_one() -> None:
     def refusing(*_: object, **options: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
         return [(socket.AF_INET, options["type"], 0, "", ("127.0.0.1", free_port()))]
 
@@ -114,7 +114,7 @@ def test_a_refusal_at_a_port_that_the_url_does_not_name_hints_at_the_usual_one()
         (answering("418 I'm a teapot"), "see the log of the gateway"),
     ],
 )
-def test_a_rejection_is_final_and_says_what_to_do(answer: Callable[[Client], None], words: str) -> None:
+def test_rejection_is_final_and_says_what_to_do(answer: Callable[[Client], None], words: str) -> None:
     clock = TurnedClock()
     with Server(answer) as server, sink_for(server.url, clock=clock) as sink:
         result = push_one(sink)
@@ -125,7 +125,7 @@ def test_a_rejection_is_final_and_says_what_to_do(answer: Callable[[Client], Non
     assert words in message(result)
 
 
-def test_a_body_refused_before_all_of_it_was_sent_still_tells_the_reason() -> None:
+def test_early_refusal_of_a_body_tells_the_reason() -> None:
     def refuse_early(client: Client) -> None:
         client.file.readline()
         client.answer("413 Payload Too Large", b"too large")
@@ -137,7 +137,7 @@ def test_a_body_refused_before_all_of_it_was_sent_still_tells_the_reason() -> No
     assert "413 Payload Too Large: too large" in message(result)
 
 
-def test_the_gateways_words_are_one_short_line_without_control_characters() -> None:
+def test_quoted_answer_is_one_short_printable_line() -> None:
     body = b"first\r\nsecond\x1b[31m \x00third " + b"x" * 100_000
     with Server(answering("400 Bad Request", body)) as server, sink_for(server.url) as sink:
         text = message(push_one(sink))
@@ -146,7 +146,7 @@ def test_the_gateways_words_are_one_short_line_without_control_characters() -> N
     assert len(text) < 600
 
 
-def test_a_redirect_is_not_followed_and_names_where_to() -> None:
+def test_redirect_is_not_followed_and_its_target_is_named() -> None:
     location = "Location: https://user:pass@other.example.org:8443/path?token=secret"
     with Server(answering("200 OK")) as elsewhere:
         redirect = answering("301 Moved Permanently", b"", location, f"X-Elsewhere: {elsewhere.url}")
@@ -169,14 +169,14 @@ def test_a_redirect_is_not_followed_and_names_where_to() -> None:
     ("headers", "words"),
     [(["Location: /metrics/"], "to another path of http://127.0.0.1:"), ([], "without saying where")],
 )
-def test_a_redirect_to_the_same_gateway_or_to_nowhere_says_so(headers: list[str], words: str) -> None:
+def test_redirect_without_another_host_is_described(headers: list[str], words: str) -> None:
     with Server(answering("308 Permanent Redirect", b"", *headers)) as server, sink_for(server.url) as sink:
         result = push_one(sink)
     assert isinstance(result.error, GatewayRejectedError)
     assert f"308 Permanent Redirect {words}" in message(result)
 
 
-def test_a_connection_closed_without_an_answer_twice_is_given_up_and_explained() -> None:
+def test_second_disconnect_is_final_and_explained() -> None:
     clock = TurnedClock()
     with Server(dropping) as server, sink_for(server.url, clock=clock) as sink:
         result = push_one(sink, budget_seconds=1000)
@@ -185,7 +185,7 @@ def test_a_connection_closed_without_an_answer_twice_is_given_up_and_explained()
     assert "closed the connection without an answer. Pushgateway 1.11.0 does so" in message(result)
 
 
-def test_retry_after_in_seconds_is_waited_for() -> None:
+def test_retry_after_in_seconds_is_obeyed() -> None:
     clock = TurnedClock()
     busy = answering_once("429 Too Many Requests", b"", "Retry-After: 7")
     with Server(in_turn(busy, ACCEPTING)) as server, sink_for(server.url, clock=clock) as sink:
@@ -193,7 +193,7 @@ def test_retry_after_in_seconds_is_waited_for() -> None:
     assert (result.error, clock.slept) == (None, [7.0])
 
 
-def test_retry_after_as_a_date_is_waited_for() -> None:
+def test_retry_after_as_a_date_is_obeyed() -> None:
     clock = TurnedClock()
     date = email.utils.formatdate(clock.time() + 6, usegmt=True)
     busy = answering_once("503 Service Unavailable", b"", f"Retry-After: {date}")
@@ -202,7 +202,7 @@ def test_retry_after_as_a_date_is_waited_for() -> None:
     assert (result.error, clock.slept) == (None, [6.0])
 
 
-def test_a_retry_after_beyond_the_budget_ends_the_attempts_at_once() -> None:
+def test_retry_after_beyond_the_budget_ends_the_attempts() -> None:
     clock = TurnedClock()
     with Server(answering("503 Service Unavailable", b"later", "Retry-After: 120")) as server:
         with sink_for(server.url, clock=clock) as sink:
@@ -224,7 +224,7 @@ def test_a_retry_after_beyond_the_budget_ends_the_attempts_at_once() -> None:
         "Mon, 01 Jan 0001 00:00:00 +2359",
     ],
 )
-def test_a_senseless_retry_after_is_ignored(senseless: str) -> None:
+def test_invalid_retry_after_is_ignored(senseless: str) -> None:
     clock = TurnedClock()
     busy = answering_once("503 Service Unavailable", b"", f"Retry-After: {senseless}")
     with Server(in_turn(busy, ACCEPTING)) as server, sink_for(server.url, clock=clock) as sink:
@@ -232,7 +232,7 @@ def test_a_senseless_retry_after_is_ignored(senseless: str) -> None:
     assert 0.5 <= clock.slept[0] <= 1.0
 
 
-def test_a_name_server_that_cannot_tell_for_now_is_asked_again() -> None:
+def test_transient_dns_failure_is_tried_again() -> None:
     clock = TurnedClock()
     asked: list[str] = []
 
@@ -250,7 +250,7 @@ def test_a_name_server_that_cannot_tell_for_now_is_asked_again() -> None:
     assert server.requests[0].headers["host"] == f"gateway.test:{server.port}"
 
 
-def test_a_name_that_does_not_exist_is_not_asked_for_again() -> None:
+def test_unknown_name_is_final() -> None:
     def unknown(*_: object, **__: object) -> list[object]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -262,14 +262,14 @@ def test_a_name_that_does_not_exist_is_not_asked_for_again() -> None:
     assert "gateway.test:80: there is no host of this name" in message(result)
 
 
-def test_what_cannot_be_a_name_is_an_error_of_the_configuration() -> None:
+def test_invalid_host_name_is_a_configuration_error() -> None:
     with sink_for(f"http://{'a' * 70}.test") as sink:
         result = push_one(sink)
     assert isinstance(result.error, ConfigError)
     assert "is not a host name" in message(result)
 
 
-def test_the_second_address_of_a_name_is_tried_when_the_first_refuses() -> None:
+def test_second_address_is_tried_when_the_first_refuses() -> None:
     def two(_host: str, port: int, **options: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
         places = [("127.0.0.1", free_port()), ("127.0.0.1", port)]
         return [(socket.AF_INET, options["type"], 0, "", place) for place in places]
@@ -279,7 +279,7 @@ def test_the_second_address_of_a_name_is_tried_when_the_first_refuses() -> None:
     assert (result.attempts, result.error) == (1, None)
 
 
-def test_what_the_callers_sleep_raises_ends_the_push_at_once() -> None:
+def test_exception_in_sleep_ends_the_push() -> None:
     class StopNowError(Exception):
         pass
 
@@ -298,7 +298,7 @@ def test_no_groups_are_no_work() -> None:
         assert sink.push([], 10) == ()
 
 
-def test_requests_say_who_sends_them_and_are_compressed() -> None:
+def test_requests_have_a_user_agent_and_are_compressed() -> None:
     with Server(ACCEPTING) as server, sink_for(server.url) as sink:
         push_one(sink)
         sink.delete([{"hostname": "node-17"}], 10)

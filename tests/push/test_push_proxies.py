@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from agent.errors import ConfigError, GatewayRejectedError, GatewayUnreachableError
-from tests.pushgateway.pushing import TurnedClock, message, push_one, push_until_it_says, sink_for
+from tests.push.pushing import TurnedClock, message, push_one, push_until_it_says, sink_for
 from tests.servers import Server, answering, free_port, hanging, proxying, write_file
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ AUTHORIZATION = "Basic dXNlcjpwQHNz"  # user:p@ss
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
-def test_a_plain_push_goes_through_the_proxy(name: str) -> None:
+def test_plain_push_goes_through_the_proxy(name: str) -> None:
     with (
         Server(answering("200 OK")) as gateway,
         Server(proxying()) as proxy,
@@ -41,7 +41,7 @@ def test_a_plain_push_goes_through_the_proxy(name: str) -> None:
         {"REQUEST_METHOD": "GET"},
     ],
 )
-def test_no_proxy_is_used_where_the_environment_says_so(environ: dict[str, str]) -> None:
+def test_environment_may_exempt_the_gateway_from_the_proxy(environ: dict[str, str]) -> None:
     with (
         Server(answering("200 OK")) as gateway,
         Server(proxying()) as proxy,
@@ -51,7 +51,7 @@ def test_no_proxy_is_used_where_the_environment_says_so(environ: dict[str, str])
     assert (len(gateway.requests), proxy.connections) == (1, 0)
 
 
-def test_a_proxy_gets_its_own_credentials_and_the_gateway_does_not(tmp_path: Path) -> None:
+def test_only_the_proxy_gets_its_credentials(tmp_path: Path) -> None:
     token = write_file(tmp_path / "token", "for-the-gateway")
     with Server(answering("200 OK")) as gateway, Server(proxying(AUTHORIZATION)) as proxy:
         environ = {"http_proxy": f"user:p%40ss@127.0.0.1:{proxy.port}"}
@@ -62,7 +62,7 @@ def test_a_proxy_gets_its_own_credentials_and_the_gateway_does_not(tmp_path: Pat
 
 
 @pytest.mark.parametrize("proxy_tls", [False, True], ids=["plain proxy", "proxy over TLS"])
-def test_a_tls_push_is_tunnelled_and_the_connection_kept(tmp_path: Path, *, proxy_tls: bool) -> None:
+def test_tls_push_is_tunnelled_and_the_connection_kept(tmp_path: Path, *, proxy_tls: bool) -> None:
     ca = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert("127.0.0.1").configure_cert(context)
@@ -83,7 +83,7 @@ def test_a_tls_push_is_tunnelled_and_the_connection_kept(tmp_path: Path, *, prox
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_that_wants_credentials_is_named_without_showing_any(scheme: str) -> None:
+def test_proxy_that_wants_credentials_is_named_without_secrets(scheme: str) -> None:
     clock = TurnedClock()
     with Server(proxying(AUTHORIZATION)) as proxy:
         environ = {"all_proxy": f"http://user:wr0ng@127.0.0.1:{proxy.port}"}
@@ -94,10 +94,10 @@ def test_a_proxy_that_wants_credentials_is_named_without_showing_any(scheme: str
     assert f"the proxy 127.0.0.1:{proxy.port}" in message(result)
     assert "407 Proxy Authentication Required" in message(result)
     assert "the proxy's user and password" in message(result)
-    assert "wr0ng" not in message(result) + repr(sink._parties)
+    assert "wr0ng" not in message(result) + repr(sink._client.route)
 
 
-def test_a_proxy_password_that_is_echoed_is_not_shown() -> None:
+def test_echoed_proxy_password_is_masked() -> None:
     with (
         Server(answering("403 Forbidden", b"user dXNlcjpzM2NyZXQ= with s3cret may not")) as proxy,
         sink_for("http://gateway.test", environ={"http_proxy": f"user:s3cret@127.0.0.1:{proxy.port}"}) as sink,
@@ -106,7 +106,7 @@ def test_a_proxy_password_that_is_echoed_is_not_shown() -> None:
     assert "403 Forbidden: user *** with *** may not" in message(result)
 
 
-def test_a_proxy_that_refuses_connections_is_named() -> None:
+def test_proxy_that_refuses_connections_is_named() -> None:
     port = free_port()
     with sink_for("http://gateway.test", clock=TurnedClock(), environ={"http_proxy": f"127.0.0.1:{port}"}) as sink:
         result = push_one(sink)
@@ -114,7 +114,7 @@ def test_a_proxy_that_refuses_connections_is_named() -> None:
     assert f"the proxy 127.0.0.1:{port} refused the connection" in message(result)
 
 
-def test_a_tunnel_that_the_proxy_cannot_dig_for_now_is_tried_again() -> None:
+def test_transient_tunnel_failure_is_tried_again() -> None:
     clock = TurnedClock()
     with (
         Server(answering("503 Service Unavailable", b"", "Connection: close")) as proxy,
@@ -126,13 +126,32 @@ def test_a_tunnel_that_the_proxy_cannot_dig_for_now_is_tried_again() -> None:
     assert "answered CONNECT gateway.test:443 with 503 Service Unavailable" in message(result)
 
 
-def test_a_proxy_that_hangs_ends_at_the_time_out() -> None:
+def test_hanging_proxy_ends_at_the_timeout() -> None:
     with (
         Server(hanging) as proxy,
         sink_for("https://gateway.test", timeout_seconds=0.2, environ={"https_proxy": proxy.url}) as sink,
     ):
-        said = f"gateway.test:443 through the proxy 127.0.0.1:{proxy.port} timed out"
-        push_until_it_says(re.escape(said), sink, 0.3)
+        said = re.escape(f"gateway.test:443 through the proxy 127.0.0.1:{proxy.port} timed out after ")
+        push_until_it_says(rf"{said}\d+\.\d s, while waiting for the proxy", sink, 0.3)
+
+
+@pytest.mark.parametrize("proxy_tls", [False, True], ids=["plain proxy", "proxy over TLS"])
+def test_hanging_handshake_behind_a_proxy_ends_at_the_timeout(tmp_path: Path, *, proxy_tls: bool) -> None:
+    ca = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    ca_file = write_file(tmp_path / "ca.pem", ca.cert_pem.bytes())
+    with (
+        Server(proxying(), context if proxy_tls else None) as proxy,
+        Server(hanging) as gateway,
+        sink_for(
+            gateway.url.replace("http:", "https:"),
+            ca_file=ca_file,
+            timeout_seconds=0.5,
+            environ={"https_proxy": proxy.url},
+        ) as sink,
+    ):
+        push_until_it_says(r"timed out after \d+\.\d s, while agreeing on TLS", sink, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +166,7 @@ def test_a_proxy_that_hangs_ends_at_the_time_out() -> None:
         "http://secret%00:3128",
     ],
 )
-def test_what_is_no_http_proxy_is_an_error_of_the_configuration_and_not_shown(value: str) -> None:
+def test_invalid_proxy_is_a_configuration_error_and_not_shown(value: str) -> None:
     with pytest.raises(ConfigError, match="all_proxy is not the URL of an HTTP proxy") as caught:
         with sink_for("http://gateway.test", environ={"all_proxy": value}):
             pass

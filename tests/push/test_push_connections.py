@@ -1,4 +1,4 @@
-"""Connections are kept, and one that was dropped while idle costs nothing."""
+"""Connections are kept, and replaced without a failure if they were dropped while idle."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.pushgateway.pushing import TurnedClock, groups, push_one, sink_for
+from tests.push.pushing import TurnedClock, groups, push_one, sink_for
 from tests.servers import Server, answering, free_port, in_turn, raw, running_pushgateway
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def test_ten_pushes_in_a_row_use_one_connection() -> None:
     assert (server.connections, len(server.requests)) == (1, 10)
 
 
-def test_answers_that_take_long_bring_more_connections_but_never_more_than_eight() -> None:
+def test_slow_answers_add_connections_up_to_eight() -> None:
     clock = TurnedClock()
     eight_arrived = threading.Event()
 
@@ -35,7 +35,10 @@ def test_answers_that_take_long_bring_more_connections_but_never_more_than_eight
             client.answer("200 OK")
 
     with Server(answer_when_eight_wait) as server, sink_for(server.url, clock=clock, timeout_seconds=60) as sink:
-        assert all(result.error is None for result in sink.push(groups(64), 1000))
+        pushed = groups(64)
+        results = sink.push(pushed, 1000)
+        assert all(result.error is None for result in results)
+        assert [result.grouping_key for result in results] == [group.grouping_key for group in pushed]
     assert eight_arrived.is_set()
     assert (server.connections, len(server.requests)) == (8, 64)
 
@@ -46,7 +49,7 @@ def test_answers_that_take_long_bring_more_connections_but_never_more_than_eight
     "the others are pushed meanwhile",
 )
 @pytest.mark.parametrize("how", ["hangs", "is tried again"])
-def test_a_group_that_has_to_wait_keeps_no_other_waiting(how: str) -> None:
+def test_waiting_group_does_not_delay_the_others(how: str) -> None:
     others_arrived = threading.Event()
     refused: list[str] = []
     came_first: list[bool] = []
@@ -91,7 +94,7 @@ def test_no_thread_is_left_after_a_push() -> None:
     "replaced without a failed attempt",
 )
 @pytest.mark.parametrize("how", ["fin", "rst"])
-def test_a_connection_dropped_while_idle_is_replaced_without_a_failed_attempt(how: str) -> None:
+def test_dropped_idle_connection_costs_no_failed_attempt(how: str) -> None:
     dropped = threading.Event()
 
     def answer_once(client: Client) -> None:
@@ -113,8 +116,8 @@ def test_a_connection_dropped_while_idle_is_replaced_without_a_failed_attempt(ho
     assert server.connections == 2
 
 
-def test_a_connection_dropped_just_as_it_is_used_again_is_replaced_at_once() -> None:
-    """The race that looking at the connection beforehand cannot win: it is dropped when the request arrives."""
+def test_connection_dropped_on_reuse_is_replaced_at_once() -> None:
+    """A race that looking at the connection beforehand cannot win: the server drops it when the request arrives."""
 
     def drop_second(client: Client) -> None:
         client.read_request()
@@ -132,8 +135,8 @@ def test_a_connection_dropped_just_as_it_is_used_again_is_replaced_at_once() -> 
     assert (server.connections, len(server.requests)) == (2, 3)
 
 
-def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next() -> None:
-    """What some proxies say to an idle connection before they close it."""
+def test_unsolicited_answer_is_not_taken_for_the_next() -> None:
+    """Some proxies send this on an idle connection before they close it."""
     said = threading.Event()
 
     def answer_and_say_more(client: Client) -> None:
@@ -155,7 +158,7 @@ def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next() -> None:
     assert (server.connections, len(server.requests)) == (2, 2)
 
 
-def test_a_gateway_that_was_restarted_is_reached_again_by_the_next_push() -> None:
+def test_next_push_reaches_a_restarted_gateway() -> None:
     port = free_port()
     with sink_for(f"http://127.0.0.1:{port}", clock=TurnedClock()) as sink:
         for _ in range(2):
@@ -164,7 +167,7 @@ def test_a_gateway_that_was_restarted_is_reached_again_by_the_next_push() -> Non
                 assert (result.attempts, result.error) == (1, None)
 
 
-def test_an_accepted_push_is_accepted_even_if_the_answer_is_cut_off() -> None:
+def test_truncated_answer_still_accepts_the_push() -> None:
     cut_off = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort")
     with Server(in_turn(cut_off, answering("200 OK"))) as server, sink_for(server.url) as sink:
         assert push_one(sink).error is None
@@ -172,7 +175,7 @@ def test_an_accepted_push_is_accepted_even_if_the_answer_is_cut_off() -> None:
     assert server.connections == 2
 
 
-def test_an_answer_of_endless_length_is_not_read_to_its_end() -> None:
+def test_endless_answer_is_not_read_to_its_end() -> None:
     def endless(client: Client) -> None:
         client.read_request()
         client.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
@@ -185,7 +188,7 @@ def test_an_answer_of_endless_length_is_not_read_to_its_end() -> None:
     assert server.connections == 2
 
 
-def test_a_connection_with_an_answer_left_unread_is_not_used_again() -> None:
+def test_connection_with_unread_bytes_is_not_reused() -> None:
     def answer_too_long(client: Client) -> None:
         client.read_request()
         # One byte more than is read; the rest may come at any time.
@@ -197,7 +200,7 @@ def test_a_connection_with_an_answer_left_unread_is_not_used_again() -> None:
     assert server.connections == 2
 
 
-def test_close_ends_the_kept_connections_and_the_next_push_opens_new_ones() -> None:
+def test_push_after_close_opens_a_new_connection() -> None:
     ended = threading.Event()
 
     def until_closed(client: Client) -> None:
@@ -212,7 +215,7 @@ def test_close_ends_the_kept_connections_and_the_next_push_opens_new_ones() -> N
     assert server.connections == 2
 
 
-def test_an_attempt_that_is_given_up_is_taken_back_so_that_nothing_of_it_arrives_after_the_next() -> None:
+def test_abandoned_attempt_resets_its_connection() -> None:
     ends: list[str] = []
 
     def behave(client: Client) -> None:

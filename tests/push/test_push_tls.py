@@ -1,4 +1,4 @@
-"""Over TLS: who is trusted, and what the messages say if somebody is not."""
+"""Over TLS: which certificates are trusted, and what the messages say about others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from agent.errors import ConfigError, ExitCode, GatewayUnreachableError, PermissionDeniedError
-from tests.pushgateway.pushing import TurnedClock, addresses, message, push_one, push_until_it_says, sink_for
+from tests.push.pushing import TurnedClock, addresses, message, push_one, push_until_it_says, sink_for
 from tests.servers import Server, answering, trickling, write_file
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def test_pushes_over_tls_share_one_connection(ca: trustme.CA, ca_file: str) -> N
     assert (server.connections, len(server.requests)) == (1, 10)
 
 
-def test_an_answer_that_trickles_through_tls_ends_at_the_time_out(ca: trustme.CA, ca_file: str) -> None:
+def test_trickling_tls_answer_ends_at_the_timeout(ca: trustme.CA, ca_file: str) -> None:
     slow = trickling(b"HTTP/1.1 200 OK\r\n", b"X-Drop: 1\r\n")
     with (
         Server(slow, server_context(ca.issue_cert("127.0.0.1"))) as server,
@@ -53,7 +53,7 @@ def test_an_answer_that_trickles_through_tls_ends_at_the_time_out(ca: trustme.CA
         push_until_it_says(r"timed out after \d+\.\d s, while waiting for the answer", sink, 0.5)
 
 
-def test_a_gateway_is_known_by_its_name(ca: trustme.CA, ca_file: str) -> None:
+def test_certificate_is_verified_against_the_host_name(ca: trustme.CA, ca_file: str) -> None:
     tls = server_context(ca.issue_cert("gateway.test"))
     with Server(answering("200 OK"), tls) as server:
         url = f"https://gateway.test:{server.port}"
@@ -73,7 +73,7 @@ def test_a_gateway_is_known_by_its_name(ca: trustme.CA, ca_file: str) -> None:
         ("other.test", None, "IP address mismatch, certificate is not valid for '127.0.0.1'"),
     ],
 )
-def test_a_bad_certificate_is_refused_once_and_explained(
+def test_bad_certificate_is_refused_once_and_explained(
     ca: trustme.CA, ca_file: str, identity: str, expires: dt.datetime | None, words: str
 ) -> None:
     clock = TurnedClock()
@@ -87,7 +87,7 @@ def test_a_bad_certificate_is_refused_once_and_explained(
     assert words in message(result)
 
 
-def test_a_ca_that_the_system_does_not_know_is_refused(ca: trustme.CA) -> None:
+def test_unknown_ca_is_refused(ca: trustme.CA) -> None:
     tls = server_context(ca.issue_cert("127.0.0.1"))
     with Server(answering("200 OK"), tls) as server, sink_for(server.url) as sink:
         result = push_one(sink)
@@ -95,14 +95,14 @@ def test_a_ca_that_the_system_does_not_know_is_refused(ca: trustme.CA) -> None:
     assert "pushgateway.ca_file" in message(result)
 
 
-def test_a_gateway_that_does_not_speak_tls_is_named(pushgateway_url: str) -> None:
+def test_gateway_that_does_not_speak_tls_is_named(pushgateway_url: str) -> None:
     with sink_for(pushgateway_url.replace("http:", "https:"), clock=TurnedClock()) as sink:
         result = push_one(sink)
     assert result.attempts == 1
     assert "does not speak TLS; use http://" in message(result)
 
 
-def test_a_client_certificate_is_shown_when_configured(ca: trustme.CA, ca_file: str, tmp_path: Path) -> None:
+def test_client_certificate_is_shown_when_configured(ca: trustme.CA, ca_file: str, tmp_path: Path) -> None:
     tls = server_context(ca.issue_cert("127.0.0.1"))
     tls.verify_mode = ssl.CERT_REQUIRED
     ca.configure_trust(tls)
@@ -119,25 +119,25 @@ def test_a_client_certificate_is_shown_when_configured(ca: trustme.CA, ca_file: 
     assert server.requests == []
 
 
-def test_the_context_is_made_once_and_again_when_a_file_changes(ca: trustme.CA, ca_file: str, tmp_path: Path) -> None:
+def test_tls_context_is_made_again_only_when_a_file_changes(ca: trustme.CA, ca_file: str, tmp_path: Path) -> None:
     other_ca = trustme.CA()
     with (
         Server(answering("200 OK"), server_context(ca.issue_cert("127.0.0.1"))) as server,
         sink_for(server.url, clock=TurnedClock(), ca_file=ca_file) as sink,
     ):
         push_one(sink)
-        first = sink._tls_contexts.context()
-        assert sink._tls_contexts.context() is first
+        first = sink._client._tls_contexts.context()
+        assert sink._client._tls_contexts.context() is first
         write_file(tmp_path / "ca.pem", other_ca.cert_pem.bytes() + b"\n")
         sink.close()
-        assert "ca_file" in message(push_one(sink)), "the CA that is no longer named is no longer trusted"
+        assert "ca_file" in message(push_one(sink)), "the old CA is no longer trusted"
         write_file(tmp_path / "ca.pem", ca.cert_pem.bytes())
         assert push_one(sink).error is None
 
 
 @pytest.mark.parametrize("key", ["ca_file", "cert_file", "key_file"])
 @pytest.mark.parametrize("content", [None, "", "not a certificate"], ids=["absent", "empty", "no PEM"])
-def test_a_tls_file_that_cannot_be_used_is_an_error_of_the_configuration(
+def test_unusable_tls_file_is_a_configuration_error(
     ca: trustme.CA, ca_file: str, tmp_path: Path, key: str, content: str | None
 ) -> None:
     client = ca.issue_cert("node-17")
@@ -157,7 +157,7 @@ def test_a_tls_file_that_cannot_be_used_is_an_error_of_the_configuration(
     assert key in message(result)
 
 
-def test_an_encrypted_key_is_refused_instead_of_asking_on_the_terminal(ca: trustme.CA, tmp_path: Path) -> None:
+def test_encrypted_key_is_refused_without_asking_on_the_terminal(ca: trustme.CA, tmp_path: Path) -> None:
     from cryptography.hazmat.primitives.serialization import (
         BestAvailableEncryption,
         Encoding,
@@ -179,7 +179,7 @@ def test_an_encrypted_key_is_refused_instead_of_asking_on_the_terminal(ca: trust
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_key_that_may_not_be_read_is_a_matter_of_permission(ca: trustme.CA, tmp_path: Path) -> None:
+def test_unreadable_key_is_a_permission_error(ca: trustme.CA, tmp_path: Path) -> None:
     client = ca.issue_cert("node-17")
     files: dict[str, Any] = {
         "cert_file": write_file(tmp_path / "cert.pem", client.cert_chain_pems[0].bytes()),

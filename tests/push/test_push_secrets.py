@@ -1,4 +1,4 @@
-"""Credentials: read when used, found as systemd hands them over, and never shown."""
+"""Credentials: read at every use, found where systemd puts them, and never shown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.errors import ConfigError, ExitCode, PermissionDeniedError
-from tests.pushgateway.pushing import TurnedClock, groups, message, push_one, sink_for
+from tests.push.pushing import TurnedClock, groups, message, push_one, sink_for
 from tests.servers import Server, answering, write_file
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def test_a_password_is_sent_without_the_newline_of_its_file(tmp_path: Path) -> None:
+def test_password_is_sent_without_the_newline_of_its_file(tmp_path: Path) -> None:
     file = write_file(tmp_path / "password", f"{SECRET}\r\n")
     with Server(answering("200 OK")) as server, sink_for(server.url, username="nöde", password_file=file) as sink:
         push_one(sink)
     assert server.requests[0].headers["authorization"] == basic("nöde", SECRET)
 
 
-def test_a_rotated_password_works_at_once_on_the_kept_connection(tmp_path: Path) -> None:
+def test_rotated_password_works_at_once_on_the_kept_connection(tmp_path: Path) -> None:
     file = write_file(tmp_path / "password", "old")
     with Server(answering("200 OK")) as server, sink_for(server.url, username="node", password_file=file) as sink:
         push_one(sink)
@@ -46,14 +46,14 @@ def test_a_rotated_password_works_at_once_on_the_kept_connection(tmp_path: Path)
     assert server.connections == 1
 
 
-def test_a_bearer_token_is_sent(tmp_path: Path) -> None:
+def test_bearer_token_is_sent(tmp_path: Path) -> None:
     file = write_file(tmp_path / "token", "abc.DEF-123\n")
     with Server(answering("200 OK")) as server, sink_for(server.url, bearer_token_file=file) as sink:
         push_one(sink)
     assert server.requests[0].headers["authorization"] == "Bearer abc.DEF-123"
 
 
-def test_a_bare_name_is_that_of_a_systemd_credential(tmp_path: Path) -> None:
+def test_bare_name_means_a_systemd_credential(tmp_path: Path) -> None:
     write_file(tmp_path / "token", "from-systemd")
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     with (
@@ -64,7 +64,7 @@ def test_a_bare_name_is_that_of_a_systemd_credential(tmp_path: Path) -> None:
     assert server.requests[0].headers["authorization"] == "Bearer from-systemd"
 
 
-def test_a_bare_name_that_is_no_credential_is_a_file_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bare_name_without_a_credential_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     write_file(tmp_path / "token", "from-here")
     monkeypatch.chdir(tmp_path)
@@ -77,7 +77,7 @@ def test_a_bare_name_that_is_no_credential_is_a_file_here(tmp_path: Path, monkey
     assert server.requests[0].headers["authorization"] == "Bearer from-here"
 
 
-def test_a_missing_secret_is_named_and_nothing_is_sent(tmp_path: Path) -> None:
+def test_missing_secret_is_named_and_nothing_is_sent(tmp_path: Path) -> None:
     file = str(tmp_path / "absent")
     with (
         Server(answering("200 OK")) as server,
@@ -89,8 +89,8 @@ def test_a_missing_secret_is_named_and_nothing_is_sent(tmp_path: Path) -> None:
     assert f"pushgateway.bearer_token_file: cannot read {file}: No such file" in message(result)
 
 
-def test_a_secret_in_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
-    """It is read at every push, and nobody writes to a pipe again and again: the thread that pushes would hang."""
+def test_secret_in_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+    """Every push reads it, and a pipe is written once: the second push would hang."""
     os.mkfifo(tmp_path / "token")
     with (
         Server(answering("200 OK")) as server,
@@ -103,7 +103,7 @@ def test_a_secret_in_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("content", ["", "\n", "two\nlines", "tab\tbed", "eur€"])
-def test_what_cannot_be_a_token_is_refused_without_showing_it(tmp_path: Path, content: str) -> None:
+def test_invalid_token_is_refused_without_showing_it(tmp_path: Path, content: str) -> None:
     file = write_file(tmp_path / "token", content)
     with Server(answering("200 OK")) as server, sink_for(server.url, bearer_token_file=file) as sink:
         result = push_one(sink)
@@ -114,7 +114,7 @@ def test_what_cannot_be_a_token_is_refused_without_showing_it(tmp_path: Path, co
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_secret_that_may_not_be_read_is_a_matter_of_permission(tmp_path: Path) -> None:
+def test_unreadable_secret_is_a_permission_error(tmp_path: Path) -> None:
     file = write_file(tmp_path / "password", SECRET)
     (tmp_path / "password").chmod(0)
     with Server(answering("200 OK")) as server, sink_for(server.url, username="node", password_file=file) as sink:
@@ -125,7 +125,7 @@ def test_a_secret_that_may_not_be_read_is_a_matter_of_permission(tmp_path: Path)
 
 
 def echoing(status: str) -> Callable[[Client], None]:
-    """A server so talkative that it repeats the credentials it was given."""
+    """A server that repeats the credentials it receives."""
 
     def behave(client: Client) -> None:
         while (request := client.read_request()) is not None:
@@ -139,7 +139,7 @@ def echoing(status: str) -> Callable[[Client], None]:
 def echoing_instead_of_http(client: Client) -> None:
     """The same, without knowing HTTP."""
     request = client.read_request()
-    if request is not None:  # None: a connection opened in advance, and not needed any more
+    if request is not None:  # None: a connection that was opened but not needed
         client.send(request.headers["authorization"].encode() + b"\r\n\r\n")
 
 
@@ -169,7 +169,7 @@ def test_no_secret_reaches_a_message_a_log_or_a_repr(
             for result in sink.push(groups(3), 3):
                 shown += [message(result), repr(result), repr(result.error), repr(sink)]
             connection = sink._idle[0]
-            shown += [repr(connection), repr(connection._route), repr(sink._settings), repr(sink._parties)]
+            shown += [repr(connection), repr(connection._route), repr(sink._settings), repr(sink._client.route)]
     shown.append(caplog.text)
     everything = "\n".join(shown)
     assert "***" in everything, "the server did echo it"

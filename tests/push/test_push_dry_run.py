@@ -1,4 +1,4 @@
-"""What --dry-run prints."""
+"""The output of --dry-run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 
 from agent.push.dry_run import DryRun
 from agent.settings import PushgatewaySettings
-from tests.pushgateway.pushing import group
+from tests.push.pushing import group
 
 
-def test_a_dry_run_shows_each_path_and_exposition() -> None:
+def test_dry_run_shows_each_path_and_exposition() -> None:
     written: list[str] = []
     settings = PushgatewaySettings("https://push.example.org:9091/prefix/")
     results = DryRun(settings, written.append).push(
@@ -21,6 +21,7 @@ def test_a_dry_run_shows_each_path_and_exposition() -> None:
         ("node", None),
         ("device a/b", None),
     ]
+    assert [result.grouping_key.get("device") for result in results] == ["cpu", None, "a/b"]
     assert "".join(written) == (
         "# PUT /prefix/metrics/job/power/device/cpu/hostname/node-17\n"
         "# HELP test_watts a test\n# TYPE test_watts gauge\ntest_watts 2.5\n"
@@ -31,7 +32,7 @@ def test_a_dry_run_shows_each_path_and_exposition() -> None:
     )
 
 
-def test_a_gateway_that_nothing_is_pushed_to_does_without_the_slow_import_of_urllib3() -> None:
+def test_urllib3_is_not_imported_before_the_first_push() -> None:
     program = (
         "import sys; from agent.push.gateway import Pushgateway;"
         "from agent.settings import PushgatewaySettings; from agent.clock import SystemClock;"

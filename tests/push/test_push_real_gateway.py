@@ -10,13 +10,13 @@ from prometheus_client import CollectorRegistry, Counter
 
 from agent.errors import GatewayRejectedError
 from agent.metrics.groups import Group
-from tests.pushgateway.pushing import group, groups, message, push_one, sink_for
+from tests.push.pushing import group, groups, message, push_one, sink_for
 from tests.run.running import until
 from tests.servers import get, running_pushgateway
 
 
 def stored(url: str, job: str) -> list[dict[str, Any]]:
-    """The groups of a job as the gateway's API gives them (the labels, and each metric by its name)."""
+    """The groups of a job as the gateway's API gives them (the labels, and each metric by name)."""
     return [entry for entry in json.loads(get(f"{url}/api/v1/metrics"))["data"] if entry["labels"]["job"] == job]
 
 
@@ -24,7 +24,7 @@ def value(entry: dict[str, Any], metric: str) -> float:
     return float(entry[metric]["metrics"][0]["value"])
 
 
-def test_what_is_pushed_can_be_scraped_under_its_grouping_key(pushgateway_url: str) -> None:
+def test_pushed_group_can_be_scraped_under_its_grouping_key(pushgateway_url: str) -> None:
     with sink_for(pushgateway_url, job="scraped") as sink:
         device, node = sink.push([group("cpu", test_scraped_watts=7.25), group(None, test_scraped_info=1)], 10)
     assert (device.name, device.attempts, device.error) == ("device cpu", 1, None)
@@ -34,7 +34,7 @@ def test_what_is_pushed_can_be_scraped_under_its_grouping_key(pushgateway_url: s
     assert 'test_scraped_info{hostname="node-17",instance="",job="scraped"} 1' in text
 
 
-def test_a_series_that_is_no_longer_pushed_is_gone(pushgateway_url: str) -> None:
+def test_series_no_longer_pushed_disappears(pushgateway_url: str) -> None:
     with sink_for(pushgateway_url, job="vanishing") as sink:
         sink.push([group(test_vanishing_a_watts=1, test_vanishing_b_watts=2)], 10)
         sink.push([group(test_vanishing_b_watts=3)], 10)
@@ -43,22 +43,22 @@ def test_a_series_that_is_no_longer_pushed_is_gone(pushgateway_url: str) -> None
     assert value(entry, "test_vanishing_b_watts") == 3
 
 
-def test_delete_removes_the_named_groups_and_no_other(pushgateway_url: str) -> None:
+def test_delete_removes_only_the_named_groups(pushgateway_url: str) -> None:
     with sink_for(pushgateway_url, job="deleting") as sink:
         sink.push([group("a"), group("b")], 10)
         (result,) = sink.delete([{"hostname": "node-17", "device": "a"}], 10)
     assert (result.name, result.error) == ("device a", None)
-    # It answers a DELETE before it has done it.
+    # A Pushgateway answers a DELETE before it has done it.
     until(lambda: [entry["labels"]["device"] for entry in stored(pushgateway_url, "deleting")] == ["b"], "a is gone")
 
 
-def test_deleting_what_is_not_there_is_no_error(pushgateway_url: str) -> None:
+def test_deleting_a_missing_group_is_no_error(pushgateway_url: str) -> None:
     with sink_for(pushgateway_url, job="absent") as sink:
         assert sink.delete([{"hostname": "node-17"}], 10)[0].error is None
 
 
 @pytest.mark.parametrize("device", ["rack 1/left", "a b", "ä", "100%", "a+b?c#d"])
-def test_a_device_name_arrives_as_it_is_however_odd(pushgateway_url: str, device: str) -> None:
+def test_odd_device_names_arrive_unchanged(pushgateway_url: str, device: str) -> None:
     with sink_for(pushgateway_url, job="odd names") as sink:
         result = sink.push([group(device)], 10)[0]
         assert result.error is None
@@ -66,7 +66,7 @@ def test_a_device_name_arrives_as_it_is_however_odd(pushgateway_url: str, device
         sink.delete([{"hostname": "node-17", "device": device}], 10)
 
 
-def test_a_path_prefix_in_the_url_is_kept() -> None:
+def test_path_prefix_in_the_url_is_kept() -> None:
     with running_pushgateway("--web.route-prefix=/push") as url:
         with sink_for(f"{url}/push/") as sink:
             assert push_one(sink).error is None
@@ -86,7 +86,7 @@ def test_sixty_four_groups_all_arrive(pushgateway_url: str) -> None:
     assert {entry["labels"]["device"] for entry in stored(pushgateway_url, "many")} == {f"d{n}" for n in range(64)}
 
 
-def test_a_rejected_group_carries_the_gateways_words_and_leaves_the_others_alone(pushgateway_url: str) -> None:
+def test_rejected_group_quotes_the_gateway_and_spares_the_others(pushgateway_url: str) -> None:
     registry = CollectorRegistry()
     Counter("test_typed_total", "a counter here", registry=registry)
     with sink_for(pushgateway_url, job="typed") as sink:

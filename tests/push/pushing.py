@@ -1,4 +1,4 @@
-"""What the tests of the Pushgateway sink share: groups, sinks that are closed, a clock that is turned by hand."""
+"""Shared by the push tests: groups, a sink that closes itself, a clock set by hand."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from agent.clock import Clock
-    from agent.push.gateway import PushResult
+    from agent.push.delivery import PushResult
 
 
 FOR_EVER_SECONDS = LONG_SECONDS
-"""What is not bounded goes on for as long as the other side does; no limit need be close to tell."""
+"""An operation without a deadline lasts as long as the other side wants, so a generous limit tells it."""
 
 PATIENT_SECONDS = 600.0
-"""For what is not about the time that it takes: a machine may stand still for seconds."""
+"""For tests that are not about time: a busy machine may pause for seconds."""
 
 
 class TurnedClock:
-    """Stands still but for `sleep`, which takes no real time and is remembered."""
+    """Moves only by `sleep`, which takes no real time and is recorded."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -62,7 +62,7 @@ def group(device: str | None = "cpu", hostname: str = "node-17", **gauges: float
 
 
 def large_group() -> Group:
-    """More than all socket buffers hold, even compressed, as it is random."""
+    """Random, so that even compressed it exceeds all socket buffers."""
     registry = CollectorRegistry()
     Info("test", "large", registry=registry).info({"noise": secrets.token_hex(8_000_000)})
     return Group({"hostname": "node-17"}, registry)
@@ -82,7 +82,7 @@ def sink_for(
     getaddrinfo: Callable[..., list[Any]] | None = None,
     **settings: Any,
 ) -> Iterator[Pushgateway]:
-    """A sink that is closed; an attempt may take as long as a busy machine needs, unless a test says otherwise."""
+    """A sink that is closed at the end; its timeout is generous unless a test sets one."""
     settings.setdefault("timeout_seconds", PATIENT_SECONDS)
     used_clock = SystemClock() if clock is None else clock
     resolver: dict[str, Callable[..., list[Any]]] = {} if getaddrinfo is None else {"getaddrinfo": getaddrinfo}
@@ -111,7 +111,7 @@ def message(result: PushResult) -> str:
 
 
 def addresses(*ports: int, host: str = "127.0.0.1") -> Callable[..., list[tuple[int, int, int, str, tuple[str, int]]]]:
-    """A resolver that gives these, whatever it is asked."""
+    """A resolver that returns these for every name."""
 
     return lambda *_, **__: [
         (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)) for port in ports
@@ -129,7 +129,7 @@ class Stopwatch:
 def push_until_it_says(
     said: str, sink: Pushgateway, budget_seconds: float, pushed: Callable[[], Group] = group
 ) -> PushResult:
-    """Push until one ends in these words: a machine that stands still may spend the time of some elsewhere."""
+    """Push until one ends in these words: on a busy machine, some run out of time earlier."""
 
     def ends_so() -> PushResult | None:
         watch = Stopwatch()

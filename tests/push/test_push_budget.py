@@ -1,6 +1,6 @@
-"""An attempt ends at its time-out and a push with its budget, whatever the other side does. Real clocks.
+"""An attempt ends at its timeout and a push with its budget, whatever the other side does. Real clocks.
 
-No limit here is close: what is not bounded would go on for as long as the other side does, which is for ever.
+All limits here are generous: without a deadline, these operations would never end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import GatewayUnreachableError
-from tests.pushgateway.pushing import (
+from tests.push.pushing import (
     FOR_EVER_SECONDS,
     Stopwatch,
     addresses,
@@ -41,7 +41,7 @@ def never_reading(client: Client) -> None:
 
 
 def calling(act: Callable[[], None]) -> Callable[[Client], None]:
-    """Acts when the first request has come, and leaves all unanswered."""
+    """Acts at the first request, and answers none."""
     once = iter([act])
 
     def behave(client: Client) -> None:
@@ -54,8 +54,8 @@ def calling(act: Callable[[], None]) -> Callable[[Client], None]:
 
 
 @contextlib.contextmanager
-def again_and_again(act: Callable[[], None]) -> Iterator[None]:
-    """Acts until the end, and so sooner or later while a push waits, which cannot be seen from outside."""
+def repeatedly(act: Callable[[], None]) -> Iterator[None]:
+    """Acts until the end, and so at some point while a push waits, which is not visible from outside."""
     over = threading.Event()
 
     def go_on() -> None:
@@ -72,8 +72,8 @@ def again_and_again(act: Callable[[], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def nobody_accepting() -> Iterator[int]:
-    """A port whose queue of connections is full: what comes after is not answered."""
+def full_backlog() -> Iterator[int]:
+    """A port whose queue of connections is full, so that it does not answer further ones."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
         for _ in range(4):
             waiting = stack.enter_context(socket.socket())
@@ -119,41 +119,41 @@ def silent_dns() -> Iterator[SilentDNS]:
     ],
     ids=["hangs", "trickles the status", "trickles headers", "trickles the body", "trickles chunks", "only continues"],
 )
-def test_one_attempt_ends_at_its_time_out(slow: Callable[[Client], None]) -> None:
+def test_attempt_ends_at_its_timeout(slow: Callable[[Client], None]) -> None:
     with Server(slow) as server, sink_for(server.url, timeout_seconds=0.5) as sink:
         said = rf"127\.0\.0\.1:{server.port} timed out after \d+\.\d s, while waiting for the answer"
         push_until_it_says(said, sink, 0.5)
 
 
-def test_a_body_that_nobody_takes_ends_at_the_time_out() -> None:
+def test_sending_a_body_ends_at_the_timeout() -> None:
     with Server(never_reading) as server, sink_for(server.url, timeout_seconds=0.3) as sink:
         push_until_it_says("timed out", sink, 0.4, large_group)
 
 
-def test_a_tls_handshake_that_hangs_ends_at_the_time_out() -> None:
+def test_hanging_tls_handshake_ends_at_the_timeout() -> None:
     with Server(hanging) as server:
         url = server.url.replace("http:", "https:")
         with sink_for(url, timeout_seconds=0.5) as sink:
             push_until_it_says(r"timed out after \d+\.\d s, while agreeing on TLS", sink, 0.5)
 
 
-def test_a_connection_that_nobody_accepts_ends_at_the_time_out() -> None:
-    with nobody_accepting() as port, sink_for(f"http://127.0.0.1:{port}", timeout_seconds=0.3) as sink:
+def test_connecting_ends_at_the_timeout() -> None:
+    with full_backlog() as port, sink_for(f"http://127.0.0.1:{port}", timeout_seconds=0.3) as sink:
         push_until_it_says(r"timed out after \d+\.\d s, while connecting", sink, 0.3)
 
 
-def test_an_address_that_swallows_packets_leaves_time_for_the_next() -> None:
+def test_address_that_swallows_packets_leaves_time_for_the_next() -> None:
     with (
-        nobody_accepting() as port,
+        full_backlog() as port,
         Server(answering("200 OK")) as server,
-        # Half of it goes to the first address, the other half is left for the next.
+        # The first address gets half of the time, which leaves the other half for the second.
         sink_for("http://gateway.test", timeout_seconds=1, getaddrinfo=addresses(port, server.port)) as sink,
     ):
-        # A machine that stands still may spend what is left; with nothing left, none would ever succeed.
+        # A busy machine may use up the second half; without one, no push would ever succeed.
         until(lambda: push_one(sink, budget_seconds=1).error is None, "a push to the second address")
 
 
-def test_silent_dns_ends_at_the_time_out_and_is_asked_once(silent_dns: SilentDNS) -> None:
+def test_silent_dns_ends_at_the_timeout_and_is_asked_once(silent_dns: SilentDNS) -> None:
     before = threading.active_count()
     with sink_for("http://gateway.test", timeout_seconds=0.2, getaddrinfo=silent_dns) as sink:
         push_until_it_says(r"gateway\.test:80 timed out after \d+\.\d s, while looking up the name", sink, 0.2)
@@ -172,27 +172,27 @@ def test_silent_dns_ends_at_the_time_out_and_is_asked_once(silent_dns: SilentDNS
 def test_sixty_four_groups_against_a_hung_gateway_end_within_the_budget() -> None:
     said = "device d63: not pushed: the budget of 2.0 s was spent before; the last failure: 127.0.0.1:"
 
-    def first_is_tried_and_last_says_why_it_is_not() -> bool:
+    def first_is_tried_and_last_says_why_not() -> bool:
         watch = Stopwatch()
         results = sink.push(groups(64), 2.0)
         assert watch.seconds() < FOR_EVER_SECONDS
         assert len(results) == 64
         assert all(isinstance(result.error, GatewayUnreachableError) for result in results)
         assert results[-1].attempts == 0
-        # On a machine that stands still, the budget may be spent before the first.
+        # On a busy machine, the budget may be spent before the first.
         return results[0].attempts >= 1 and message(results[-1]).startswith(said)
 
     with Server(hanging) as server, sink_for(server.url, timeout_seconds=0.8) as sink:
-        until(first_is_tried_and_last_says_why_it_is_not, said)
+        until(first_is_tried_and_last_says_why_not, said)
 
 
-def test_the_last_attempt_gets_only_what_is_left_of_the_budget() -> None:
+def test_last_attempt_gets_the_rest_of_the_budget() -> None:
     with Server(hanging) as server, sink_for(server.url, timeout_seconds=3600) as sink:
         assert push_until_it_says("timed out after", sink, 0.3).attempts == 1
 
 
 @pytest.mark.parametrize("count", [1, 20])
-def test_stop_ends_a_push_that_hangs(count: int) -> None:
+def test_stop_ends_a_hanging_push(count: int) -> None:
     with Server(hanging) as server, sink_for(server.url, timeout_seconds=3600) as sink:
         server.behave = calling(sink.stop)
         watch = Stopwatch()
@@ -210,7 +210,7 @@ def send_signal() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 20])
-def test_a_signal_handler_may_stop_the_push_that_it_interrupts(count: int) -> None:
+def test_signal_handler_may_stop_the_push_it_interrupts(count: int) -> None:
     with Server(calling(send_signal)) as server, sink_for(server.url, timeout_seconds=3600) as sink:
         before = signal.signal(signal.SIGUSR1, lambda *_: sink.stop())
         try:
@@ -222,7 +222,7 @@ def test_a_signal_handler_may_stop_the_push_that_it_interrupts(count: int) -> No
     assert all("stopped" in message(result) for result in results)
 
 
-def test_what_a_signal_handler_raises_ends_the_push_and_its_threads() -> None:
+def test_exception_in_a_signal_handler_ends_push_and_threads() -> None:
     class LeaveNowError(Exception):
         pass
 
@@ -241,7 +241,7 @@ def test_what_a_signal_handler_raises_ends_the_push_and_its_threads() -> None:
     until(lambda: not any(thread.name.startswith("push-") for thread in threading.enumerate()), "their end")
 
 
-def test_stop_ends_a_look_up_that_hangs(silent_dns: SilentDNS) -> None:
+def test_stop_ends_a_hanging_lookup(silent_dns: SilentDNS) -> None:
     def stop_and_be_silent(*arguments: object, **options: object) -> list[object]:
         sink.stop()
         return silent_dns(*arguments, **options)
@@ -253,10 +253,10 @@ def test_stop_ends_a_look_up_that_hangs(silent_dns: SilentDNS) -> None:
     assert "stopped before gateway.test:80 had answered" in message(result)
 
 
-def test_stop_ends_a_connection_that_nobody_accepts() -> None:
-    with nobody_accepting() as port, sink_for(f"http://127.0.0.1:{port}", timeout_seconds=3600) as sink:
+def test_stop_ends_connecting() -> None:
+    with full_backlog() as port, sink_for(f"http://127.0.0.1:{port}", timeout_seconds=3600) as sink:
         watch = Stopwatch()
-        with again_and_again(sink.stop):
+        with repeatedly(sink.stop):
             result = push_one(sink, budget_seconds=3600)
         assert watch.seconds() < FOR_EVER_SECONDS
     assert "stopped" in message(result)

@@ -1,0 +1,69 @@
+"""An endpoint to send to, as the configuration names it, and the route that leads there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from agent.http.proxies import Proxy
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A URL to send to, and the files that prove who is who.
+
+    Attributes:
+        table: the table of the configuration that holds these keys, for messages: `pushgateway.ca_file`.
+        timeout_seconds: for one attempt, all of it.
+        usual_port: the port that such a server usually has, for a hint.
+        disconnect_hint: what such a server may mean if it closes the connection without an answer.
+    """
+
+    table: str
+    url: str
+    timeout_seconds: float = 5.0
+    username: str | None = None
+    password_file: str | None = None
+    bearer_token_file: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    usual_port: int | None = None
+    disconnect_hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The route to an endpoint, in words without credentials."""
+
+    endpoint: Endpoint
+    proxy: Proxy | None
+
+    @property
+    def server(self) -> str:
+        """Host and port of the endpoint."""
+        return authority(self.endpoint.url)
+
+    @property
+    def first_hop(self) -> str:
+        """Where connections go: the proxy, if there is one."""
+        return self.server if self.proxy is None else f"the proxy {self.proxy.host}:{self.proxy.port}"
+
+    @property
+    def hops(self) -> str:
+        """The endpoint, and the proxy before it."""
+        return self.server if self.proxy is None else f"{self.server} through {self.first_hop}"
+
+
+def authority(url: str) -> str:
+    """Host and port of a URL, never its user or password."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return f"{bracketed(host)}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands in a URL: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
