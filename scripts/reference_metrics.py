@@ -113,7 +113,7 @@ UNITS = ("volts", "amperes", "watts", "joules", "seconds", "ohms", "celsius", "b
 
 def page() -> str:
     """Return the whole page."""
-    device_group, node_group = make_groups(_snapshot(), _settings())
+    device_group, node_group = make_groups(_snapshot(), _settings(), "device")
     device = list(_published(device_group.registry))
     node = list(_published(node_group.registry))
     info = {family.name: family.labels for family in (*device, *node)}
@@ -177,7 +177,11 @@ def _published(registry: CollectorRegistry) -> Iterable[Published]:
 
 
 def _everything(snapshot: Snapshot, settings: Settings) -> dict[str, Published]:
-    return {family.name: family for group in make_groups(snapshot, settings) for family in _published(group.registry)}
+    return {
+        family.name: family
+        for group in make_groups(snapshot, settings, "device")
+        for family in _published(group.registry)
+    }
 
 
 def _table(families: Iterable[Published]) -> str:
@@ -206,7 +210,7 @@ def _shapes() -> str:
     rows = ["| setup | series of | pushed to | additional labels |", "|---|---|---|---|"]
     for group_by in ("device", "node"):
         settings = _settings(group_by=group_by)
-        made = make_groups(_snapshot(), settings)
+        made = make_groups(_snapshot(), settings, group_by)
         rows += [
             f'| `group_by = "{group_by}"` | {owner} | `{path}` | {labels} |'
             for group, path in zip(made, _paths(made, settings), strict=True)

@@ -11,7 +11,7 @@ from agent.clock import SystemClock
 from agent.commands import is_simulated, load_settings
 from agent.errors import ExitCode
 from agent.log import print_error
-from agent.run.signals import Wakeups
+from agent.run.signals import Signals
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -48,16 +48,16 @@ def run(options: Namespace) -> int:
     from agent.watch.sweeper import Sweeper
     from agent.watch.watching import watch
 
-    with Wakeups() as wakeups, Suspension() as suspension, ExitStack() as stack:
+    with Signals() as signals, Suspension() as suspension, ExitStack() as stack:
         settings = load_settings(options)
         for warning in settings.warnings:
             print_error(f"warning: {warning}")
         clock = SystemClock()
         simulated = is_simulated(options)
         sweep = make_watched_sweep(settings, RunOptions(is_simulated=simulated), clock, stack)
-        sweeper = Sweeper(sweep, wakeups.wake)
+        sweeper = Sweeper(sweep, signals.wake)
         history = History(settings, clock, is_simulated=simulated)
-        output = Output(sys.stdout.fileno(), sys.stdout.encoding, wakeups, clock)
+        output = Output(sys.stdout.fileno(), sys.stdout.encoding, signals, clock)
         console = make_console(os.environ)
         face: LiveTable | PlainLines = PlainLines(output, history, clock, is_simulated=simulated)
         if sys.stdout.isatty() and not console.is_dumb_terminal:
@@ -69,10 +69,10 @@ def run(options: Namespace) -> int:
                 history=history,
                 face=face,
                 clock=clock,
-                waiting=wakeups,
+                waiting=signals,
                 suspension=suspension,
             )
         finally:
-            if not sweeper.finish(_LAST_SWEEP_SECONDS, clock, wakeups):
+            if not sweeper.finish(_LAST_SWEEP_SECONDS, clock, signals):
                 stack.pop_all()  # nothing may be closed under a thread that hangs in it; the system closes it all
     return ExitCode.OK

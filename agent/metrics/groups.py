@@ -68,11 +68,11 @@ class _Collected:
         return self._families
 
 
-def make_groups(snapshot: Snapshot, settings: Settings) -> list[Group]:
+def make_groups(snapshot: Snapshot, settings: Settings, group_by: str) -> list[Group]:
     """What a push sends: the groups of the devices and then the node's own, or one group that holds everything."""
     node_key = {"hostname": settings.hostname}
     series = _device_series(snapshot, settings)
-    if settings.pushgateway is not None and settings.pushgateway.group_by == "node":
+    if group_by == "node":
         labelled = _labelled(snapshot, settings, {})
         return [Group(node_key, _registry((*_device_families(series, labelled), *_node_families(snapshot, {}))))]
     return [
@@ -84,9 +84,9 @@ def make_groups(snapshot: Snapshot, settings: Settings) -> list[Group]:
     ]
 
 
-def grouping_keys(settings: Settings) -> list[dict[str, str]]:
+def grouping_keys(settings: Settings, group_by: str) -> list[dict[str, str]]:
     """The keys of all groups that a configuration makes."""
-    if settings.pushgateway is not None and settings.pushgateway.group_by == "node":
+    if group_by == "node":
         return [{"hostname": settings.hostname}]
     return grouping_keys_of_both_shapes(settings)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.push.base import GatewayDestination
 from agent.push.render import delete_requests, put_requests
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ class Printed:
     """A group that was shown."""
 
     name: str
+    grouping_key: Mapping[str, str]
     error: None = None
 
 
-class DryRun:
+class DryRun(GatewayDestination):
     """Takes the place of a `Pushgateway`, whose libraries a run that sends nothing does without."""
 
     def __init__(self, settings: PushgatewaySettings, write: Callable[[str], None]) -> None:
@@ -47,4 +49,4 @@ class DryRun:
     def _print(self, requests: Sequence[Request]) -> Sequence[Printed]:
         for request in requests:
             self._write(f"# {request.method} {request.path}\n{request.body.decode()}")
-        return [Printed(request.name) for request in requests]
+        return [Printed(request.name, request.grouping_key) for request in requests]

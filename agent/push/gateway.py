@@ -24,6 +24,7 @@ from agent.http.credentials import authorization, masked
 from agent.http.deadline import Countdown, Resolver, StoppedError
 from agent.http.proxies import proxy_for
 from agent.http.tls import TlsContexts
+from agent.push.base import GatewayDestination
 from agent.push.failures import AttemptFailedError, Parties, PushError, explain, judge, push_error
 from agent.push.render import delete_requests, put_requests
 
@@ -64,16 +65,18 @@ class PushResult:
 
     Attributes:
         name: of the group, for messages.
+        grouping_key: of the group, without `job`.
         attempts: how often it was tried; 0 if the budget was spent before its turn came.
         error: why it failed; None if the gateway accepted it.
     """
 
     name: str
+    grouping_key: Mapping[str, str]
     attempts: int
     error: PushError | None
 
 
-class Pushgateway:
+class Pushgateway(GatewayDestination):
     """A Pushgateway and the connections that are kept to it; for one caller at a time, but for `stop`."""
 
     def __init__(
@@ -218,18 +221,20 @@ class Pushgateway:
         """One request, as often as it takes and the budget allows."""
         started_seconds = self._clock.monotonic()
         if run.is_stopped() or started_seconds >= run.ends_at_seconds:
-            return PushResult(request.name, 0, run.error_for_untried(request.name))
+            return PushResult(request.name, request.grouping_key, 0, run.error_for_untried(request.name))
         failure = self._attempt(request, connection, run)
         if failure is None:
-            return PushResult(request.name, 1, None)
+            return PushResult(request.name, request.grouping_key, 1, None)
         attempts, last = self._try_again(failure, request, connection, run)
         if last is None:
-            return PushResult(request.name, attempts, None)
+            return PushResult(request.name, request.grouping_key, attempts, None)
         if last.is_transient:
             run.last_failure = last.text
         seconds = self._clock.monotonic() - started_seconds
         tries = f" ({attempts} attempts in {seconds:.1f} s)" if attempts > 1 else ""
-        return PushResult(request.name, attempts, push_error(last.kind, f"{request.name}: {last.text}{tries}"))
+        return PushResult(
+            request.name, request.grouping_key, attempts, push_error(last.kind, f"{request.name}: {last.text}{tries}")
+        )
 
     def _try_again(
         self, failure: AttemptFailedError, request: Request, connection: Connection, run: _Run

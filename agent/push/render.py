@@ -27,11 +27,13 @@ class Request:
 
     Attributes:
         name: of the group, for messages.
+        grouping_key: of the group, without `job`.
         url: as prometheus_client makes it: grouping values escaped, or in base64 where they hold a slash or space.
         body: text exposition, gzip-compressed if `headers` say so.
     """
 
     name: str
+    grouping_key: Mapping[str, str]
     method: str
     url: str
     headers: tuple[tuple[str, str], ...]
@@ -60,7 +62,7 @@ def put_requests(
             job=settings.job,
             registry=group.registry,
             grouping_key=dict(group.grouping_key),
-            handler=_catcher(group.name, caught),
+            handler=_catcher(group.grouping_key, caught),
             compression=compression,
         )
     return tuple(caught)
@@ -70,13 +72,11 @@ def delete_requests(grouping_keys: Sequence[Mapping[str, str]], settings: Pushga
     """A DELETE for each grouping key."""
     caught: list[Request] = []
     for key in grouping_keys:
-        delete_from_gateway(
-            settings.url, job=settings.job, grouping_key=dict(key), handler=_catcher(name_of(key), caught)
-        )
+        delete_from_gateway(settings.url, job=settings.job, grouping_key=dict(key), handler=_catcher(key, caught))
     return tuple(caught)
 
 
-def _catcher(name: str, caught: list[Request]) -> Callable[..., Callable[[], None]]:
+def _catcher(grouping_key: Mapping[str, str], caught: list[Request]) -> Callable[..., Callable[[], None]]:
     """A handler for prometheus_client (its `push_to_gateway` documents the arguments) that sends nothing."""
 
     def handler(
@@ -86,6 +86,6 @@ def _catcher(name: str, caught: list[Request]) -> Callable[..., Callable[[], Non
         headers: list[tuple[str, str]],
         data: bytes,
     ) -> Callable[[], None]:
-        return lambda: caught.append(Request(name, method, url, tuple(headers), data))
+        return lambda: caught.append(Request(name_of(grouping_key), grouping_key, method, url, tuple(headers), data))
 
     return handler

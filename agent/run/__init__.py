@@ -1,1 +1,1 @@
-"""One running agent: its assembly, its loop, signals, systemd and the thread that pushes; imports all of the above."""
+"""One running agent: assembly, loop, signals, systemd and the thread that pushes; imports all of the above."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Suspension:
     """Puts SIGTSTP off: a process that is stopped in the middle of a sweep would keep the bus from everybody else.
 
-    SIGWINCH is caught as well, so that it ends a wait of `Wakeups`.
+    SIGWINCH is caught as well, so that it ends a wait of `Signals`.
     """
 
     def __init__(self) -> None:

@@ -115,7 +115,7 @@ def _requests_of_nodes(nodes: int, group_by: str, *, has_extremes: bool) -> list
     settings = replace(settings, metrics=MetricsSettings(extremes=has_extremes))
     assert settings.pushgateway is not None  # noqa: S101 - the configuration has the section
     snapshots = [snapshot_of(settings, seed) for seed in range(min(nodes, _DISTINCT_PAYLOADS))]
-    groups = [make_groups(snapshot, settings) for snapshot in snapshots]
+    groups = [make_groups(snapshot, settings, group_by) for snapshot in snapshots]
     requests = []
     for node in range(nodes):
         renamed = [

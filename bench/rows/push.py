@@ -109,9 +109,10 @@ class _Node:
 
     def __init__(self, port: int, certificates: Certificates, group_by: str) -> None:
         self.port = port
+        self._group_by = group_by
         self._settings = _settings(port, certificates, group_by)
         self._snapshot: Snapshot = snapshot_of(self._settings)
-        self._groups: Sequence[Group] = make_groups(self._snapshot, self._settings)[:_DEVICES]
+        self._groups: Sequence[Group] = make_groups(self._snapshot, self._settings, group_by)[:_DEVICES]
         self._address = f"https://127.0.0.1:{port}"
         # The stock handler wants a client's certificate whenever it is told of an authority.
         self._handler = partial(
@@ -150,7 +151,7 @@ class _Node:
         self._push(self._kept)
 
     def _push(self, sink: Pushgateway) -> None:
-        results = sink.push(make_groups(self._snapshot, self._settings)[:_DEVICES], _BUDGET_SECONDS)
+        results = sink.push(make_groups(self._snapshot, self._settings, self._group_by)[:_DEVICES], _BUDGET_SECONDS)
         errors = [result.error for result in results if result.error is not None]
         if errors:
             raise errors[0]

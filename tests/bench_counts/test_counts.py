@@ -115,7 +115,7 @@ def test_a_push_over_tls_to_a_gateway_that_answers_at_once_costs_so_many_request
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     ca_file = write_file(tmp_path / "ca.pem", authority.cert_pem.bytes())
     settings = settings_of(configuration(devices, pushgateway=f'group_by = "{group_by}"'))
-    groups = make_groups(snapshot_of(settings), settings)
+    groups = make_groups(snapshot_of(settings), settings, group_by)
     with (
         Server(answering("200 OK"), tls) as server,
         sink_for(server.url, clock=TurnedClock(), ca_file=ca_file, timeout_seconds=60) as sink,

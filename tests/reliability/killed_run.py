@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
 from agent.energy.state import StateFile
+from agent.push.base import GatewayDestination
 from agent.push.gateway import PushResult
-from agent.run.agent import Node, Parts
+from agent.run.agent import Agent, Parts
 from agent.run.publisher import Publisher
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
 from tests.bench import ina260, mux, settings_of
-from tests.run.running import INFO, sweep_of
+from tests.run.running import GATEWAY, INFO, sweep_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.metrics.groups import Group
-    from agent.run.publisher import GroupResult, PushReport
+    from agent.run.destination import GroupResult
+    from agent.run.publisher import PushReport
+    from agent.settings import PushgatewaySettings
 
 CONFIG = mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0')
 VOLTS, AMPERES = 12.0, 0.5
@@ -31,17 +34,20 @@ SWEEPS_PER_PUSH = 5
 
 
 @dataclass(frozen=True, slots=True)
-class TellingSink:
+class TellingDestination(GatewayDestination):
     """Accepts every push, and tells the counters of the device and when they were pushed."""
 
+    _settings: PushgatewaySettings
     told: Connection
 
-    def push(self, groups: Sequence[Group], budget_seconds: float) -> Sequence[PushResult]:  # noqa: ARG002 - as a sink
+    def push(self, groups: Sequence[Group], budget_seconds: float) -> Sequence[PushResult]:  # noqa: ARG002 - as a Destination
         counters = {
             s.name: s.value for f in groups[0].registry.collect() for s in f.samples if s.name.endswith("_total")
         }
         self.told.send((time.monotonic(), counters))
-        return [PushResult(group.name, 1, None) for group in groups]
+        return [
+            PushResult(name=group.name, grouping_key=group.grouping_key, attempts=1, error=None) for group in groups
+        ]
 
     def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> Sequence[PushResult]:  # noqa: ARG002 - as above
         raise AssertionError("nothing is deleted here")
@@ -71,10 +77,8 @@ def run_until_killed(folder: Path, boot: str, told: Connection, *, disk_is_full:
     world = build_world(settings, clock.monotonic, {"cpu": ConstantRail(VOLTS, AMPERES, clock.monotonic)})
     state_file = StateFile(folder, "counters", boot)
     publisher = InlinePublisher(clock, lambda: None)
-    node = Node(
-        Parts(settings, INFO, clock, sweep_of(settings, world, clock), TellingSink(told), publisher, state_file),  # type: ignore[arg-type] # a real clock
-        state_file.load(),
-    )
+    sweep, destination = sweep_of(settings, world, clock), TellingDestination(GATEWAY, told)
+    node = Agent(Parts(settings, INFO, clock, sweep, destination, publisher, state_file), state_file.load())
     told.send((time.monotonic(), None))
     while True:
         for _ in range(SWEEPS_PER_PUSH):

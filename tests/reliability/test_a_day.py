@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from agent.measure.readings import Outcome
     from agent.metrics.groups import Group
     from agent.push.failures import PushError
-    from agent.run.publisher import GroupResult
+    from agent.run.destination import GroupResult
     from agent.simulate.part import Part
     from agent.simulate.wire import Transaction
     from agent.simulate.world import World
@@ -306,7 +306,7 @@ def test_after_a_day_of_faults_nothing_has_grown_and_the_energy_is_right(
     assert after.memory_bytes - before.memory_bytes < MOST_GROWTH_BYTES
     assert after.memory_blocks - before.memory_blocks < MOST_GROWTH_BLOCKS
     assert (after.files, after.threads) == (before.files, before.threads)
-    for name, account in node.account.devices.items():
+    for name, account in node.meters.devices.items():
         counters = account.saved.counters
         assert counters.measured_seconds == pytest.approx(truth.seconds[name])
         assert counters.measured_seconds > 0.85 * SWEEPS

@@ -20,10 +20,10 @@ from agent.clock import SystemClock
 from agent.energy.state import State
 from agent.errors import ExitCode, exit_code
 from agent.push.gateway import Pushgateway
-from agent.run.agent import Node, Parts
+from agent.run.agent import Agent, Parts
 from agent.run.loop import Loop
 from agent.run.publisher import Publisher
-from agent.run.signals import Wakeups
+from agent.run.signals import Signals
 from agent.settings import Averaging, PushgatewaySettings
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
@@ -62,7 +62,7 @@ RUNS = 5
 QUICK = Averaging(1, 140e-6, 140e-6)
 
 
-class Watched(Node):
+class Watched(Agent):
     """Counts its sweeps, and keeps the errors of its pushes."""
 
     push_errors: list[AgentError]
@@ -108,9 +108,9 @@ def run_once_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[...
     world = build_world(settings, clock.monotonic, rails)
     resolver = {} if getaddrinfo is None else {"getaddrinfo": getaddrinfo}
     sink = Pushgateway(pushgateway, clock=clock, sleep=clock.sleep, environ={}, **resolver)  # type: ignore[arg-type] # a stand-in for it
-    sweep = sweep_of(settings, world, clock)  # type: ignore[arg-type] # a real clock
+    sweep = sweep_of(settings, world, clock)
     sweep.run()  # Adafruit's drivers are imported and the chips set up, which is no matter of the gateway
-    with Wakeups() as waiting:
+    with Signals() as waiting:
         publisher = Publisher(clock, waiting.wake)
         node = Watched(Parts(settings, INFO, clock, sweep, sink, publisher, None), State())
         node.push_errors, node.push_count, node.sweep_count = [], 0, 0
@@ -133,7 +133,7 @@ def run_once_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[...
 
 def assert_pace(node: Watched) -> None:
     assert keeps_pace(node), node.counters
-    for account in node.account.devices.values():
+    for account in node.meters.devices.values():
         # The first may find the chip converting.
         assert account.saved.counters.readings in (node.sweep_count - 1, node.sweep_count)
         assert account.saved.counters.read_errors == 0

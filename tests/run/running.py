@@ -23,8 +23,10 @@ from agent.i2c.bus import Bus
 from agent.i2c.place import Mux, Place
 from agent.i2c.transfers import OpenBus
 from agent.measure.sweep import Sweep
+from agent.metrics.groups import name_of
+from agent.push.base import GatewayDestination
 from agent.push.gateway import PushResult
-from agent.run.agent import Node, Parts
+from agent.run.agent import Agent, Parts
 from agent.run.publisher import Publisher
 from agent.run.systemd import Notifier
 from agent.settings import Device, PushgatewaySettings, Settings
@@ -35,10 +37,12 @@ from tests.servers import get
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
+    from agent.clock import Clock
     from agent.energy.state import StateFile
     from agent.metrics.groups import Group
     from agent.push.failures import PushError
-    from agent.run.publisher import GroupResult, PushReport
+    from agent.run.destination import GroupResult
+    from agent.run.publisher import PushReport
     from agent.simulate.clock import HandClock
     from agent.simulate.rails import Rail
 
@@ -55,6 +59,8 @@ DISK = Device("disk", "ina260", Place(1, M0, 1, 0x40))
 RADIO = Device("radio", "ina3221", Place(1, M0, 3, 0x41), input=2, shunt_ohms=0.1)
 MODEM = Device("modem", "ina3221", Place(1, M0, 3, 0x41), input=1, shunt_ohms=0.05)
 
+GATEWAY = PushgatewaySettings("http://gateway.invalid:9091")
+
 NOBODY = Notifier({})
 """No service manager listens."""
 
@@ -62,7 +68,7 @@ INFO = AgentInfo("1.2.3", "3.11.2", "10.0.0", "0123456789ab", is_simulated=True,
 
 
 def settings_for(*devices: Device, **changes: Any) -> Settings:
-    changes.setdefault("pushgateway", PushgatewaySettings("http://gateway.invalid:9091"))
+    changes.setdefault("pushgateway", GATEWAY)
     return Settings("node-17", devices or (CPU,), muxes=(M0,), **changes)
 
 
@@ -109,10 +115,11 @@ class HandPublisher(Publisher):
         self._run(*held)
 
 
-class MemoryGateway:
+class MemoryGateway(GatewayDestination):
     """Does what a Pushgateway does with PUT and DELETE, and fails as it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: PushgatewaySettings | None = None) -> None:
+        self._settings = settings or GATEWAY
         self.groups: dict[str, dict[str, float]] = {}
         self.history: list[dict[str, dict[str, float]]] = []
         self.fail: Callable[[Group], PushError | None] = lambda group: None  # noqa: ARG005 - replaced by tests
@@ -130,19 +137,21 @@ class MemoryGateway:
                 self.groups[group.name] = {
                     sample.name: sample.value for family in group.registry.collect() for sample in family.samples
                 }
-            results.append(PushResult(group.name, 1, error))
+            results.append(PushResult(name=group.name, grouping_key=group.grouping_key, attempts=1, error=error))
         self.history.append({name: dict(values) for name, values in self.groups.items()})
         return results
 
     def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> Sequence[PushResult]:
         assert budget_seconds > 0
         self.deletions += 1
-        names = [f"device {key['device']}" if "device" in key else "node" for key in grouping_keys]
         if self.delete_error is None:
-            for name in names:
+            for name in map(name_of, grouping_keys):
                 self.groups.pop(name, None)
                 self.deleted.append(name)
-        return [PushResult(name, 1, self.delete_error) for name in names]
+        return [
+            PushResult(name=name_of(key), grouping_key=key, attempts=1, error=self.delete_error)
+            for key in grouping_keys
+        ]
 
     def stop(self) -> None:
         self.stopped += 1
@@ -157,7 +166,7 @@ def world_for(settings: Settings, clock: HandClock, rails: Mapping[str, Rail] | 
     return build_world(settings, clock.monotonic, {**constant, **(rails or {})})
 
 
-def sweep_of(settings: Settings, world: World, clock: HandClock, read_before: Container[str] = ()) -> Sweep:
+def sweep_of(settings: Settings, world: World, clock: Clock, read_before: Container[str] = ()) -> Sweep:
     def open_bus(bus: Any) -> OpenBus:
         return OpenBus(world.open(bus), None, lambda: None)
 
@@ -172,15 +181,15 @@ def node_of(
     settings: Settings,
     world: World,
     clock: HandClock,
-    sink: MemoryGateway | None,
+    destination: MemoryGateway | None,
     publisher: Publisher | None = None,
     *,
     state_file: StateFile | None = None,
-) -> Node:
+) -> Agent:
     state = State() if state_file is None else state_file.load()
     state = state.measured_at({device.name: device.source for device in settings.devices})
     sweep = sweep_of(settings, world, clock, state.devices_read_in_this_boot())
-    return Node(Parts(settings, INFO, clock, sweep, sink, publisher or HandPublisher(clock), state_file), state)
+    return Agent(Parts(settings, INFO, clock, sweep, destination, publisher or HandPublisher(clock), state_file), state)
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = LONG_SECONDS) -> Any:

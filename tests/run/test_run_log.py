@@ -17,9 +17,9 @@ import pytest
 
 from agent import build_info
 from agent.commands import run as run_command
-from agent.log import TroubleLog, set_up
+from agent.log import FailureLog, set_up
 from agent.run.publisher import Publisher
-from agent.run.signals import Wakeups
+from agent.run.signals import Signals
 from tests.run.running import PROJECT, run, write_config
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def test_the_libraries_below_say_nothing_that_might_be_secret() -> None:
 )
 def test_trouble_is_one_line_when_it_begins_and_one_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    trouble = TroubleLog(log)
+    trouble = FailureLog(log)
     trouble.worked("cpu")
     for _ in range(3):
         trouble.failed("cpu", "cpu: NACK")
@@ -105,26 +105,26 @@ def test_trouble_is_one_line_when_it_begins_and_one_when_it_ends(caplog: pytest.
 
 
 def test_a_signal_before_a_wait_ends_the_wait_at_once() -> None:
-    with Wakeups() as wakeups:
+    with Signals() as signals:
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGTERM)
-        wakeups.wait(600)
-        assert (wakeups.reload_requested, wakeups.stop_requested) == (True, True)
+        signals.wait(600)
+        assert (signals.reload_requested, signals.stop_requested) == (True, True)
 
 
 def test_many_wakes_do_not_block_and_end_one_wait() -> None:
-    with Wakeups() as wakeups:
+    with Signals() as signals:
         for _ in range(100_000):
-            wakeups.wake()
-        wakeups.wait(600)
+            signals.wake()
+        signals.wait(600)
 
 
 def test_a_wake_after_the_end_writes_nowhere(tmp_path: Path) -> None:
-    with Wakeups() as wakeups:
-        number = wakeups._write_end
+    with Signals() as signals:
+        number = signals._write_end
     file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     os.dup2(file, number)  # as the next file that is opened may get it
-    wakeups.wake()
+    signals.wake()
     assert (tmp_path / "file").read_bytes() == b""
     for end in {file, number}:
         os.close(end)
@@ -132,17 +132,17 @@ def test_a_wake_after_the_end_writes_nowhere(tmp_path: Path) -> None:
 
 def test_handlers_are_put_back() -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    with Wakeups():
+    with Signals():
         assert signal.getsignal(signal.SIGTERM) != before[signal.SIGTERM]
     assert {number: signal.getsignal(number) for number in before} == before
 
 
 def test_the_end_of_a_push_ends_the_wait_and_an_abandoned_push_says_nothing(clock: HandClock) -> None:
-    with Wakeups() as wakeups:
-        publisher = Publisher(clock, wakeups.wake)
+    with Signals() as signals:
+        publisher = Publisher(clock, signals.wake)
         publisher.start(lambda: ())
         while (report := publisher.take_report()) is None:
-            wakeups.wait(600)
+            signals.wait(600)
         assert (report.results, report.crash, publisher.is_busy) == ((), None, False)
         hold = threading.Event()
 
@@ -156,7 +156,7 @@ def test_the_end_of_a_push_ends_the_wait_and_an_abandoned_push_says_nothing(cloc
             publisher.start(lambda: ())
         publisher.abandon()
         hold.set()
-        wakeups.wait(600)
+        signals.wait(600)
         assert publisher.take_report() is None
 
 

@@ -30,7 +30,7 @@ from tests.run.running import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.run.agent import Node
+    from agent.run.agent import Agent
     from agent.settings import Device, Settings
     from agent.simulate.clock import HandClock
     from agent.simulate.world import World
@@ -49,9 +49,9 @@ class Run:
         self.clock = clock
         self.settings = settings
         self.world = world or world_for(settings, clock)
-        self.gateway = MemoryGateway()
+        self.gateway = MemoryGateway(settings.pushgateway)
         self.publisher = HandPublisher(clock)
-        self.node: Node = node_of(settings, self.world, clock, self.gateway, self.publisher)
+        self.node: Agent = node_of(settings, self.world, clock, self.gateway, self.publisher)
         self.waiting = HandWaiting(clock)
         self.loop = Loop(self.node, clock, self.waiting, NOBODY)
 
@@ -160,7 +160,7 @@ def test_sampling_keeps_its_pace_while_a_push_hangs_and_nothing_of_it_is_lost(cl
     run.until(1076.5)
     assert run.of("cpu", "readings_total") == 1
     assert run.node.counters.pushes == 2  # four intervals went by: the push under way was not doubled
-    assert run.node.account.devices["cpu"].saved.counters.readings == 76
+    assert run.node.meters.devices["cpu"].saved.counters.readings == 76
     run.gateway.fail = lambda _group: AWAY
     run.publisher.hangs = False
     run.publisher.release()
@@ -210,11 +210,11 @@ def test_one_group_for_the_node_settles_all_devices_alike(clock: HandClock) -> N
     run = Run(settings_for(QUICK_CPU, pushgateway=gateway, interval_seconds=5.0), clock)
     run.gateway.fail = lambda _group: AWAY
     run.until(1001.5)
-    assert run.node.account.devices["cpu"].close_interval().to_push.means is not None
+    assert run.node.meters.devices["cpu"].close_interval().to_push.means is not None
     run.gateway.fail = lambda _group: None
     run.until(1006.5)
-    run.node.account.devices["cpu"].settle(pushed=True)
-    assert run.node.account.devices["cpu"].close_interval().to_push.means is None
+    run.node.meters.devices["cpu"].settle(pushed=True)
+    assert run.node.meters.devices["cpu"].close_interval().to_push.means is None
 
 
 def test_pushes_are_counted_when_they_begin(clock: HandClock) -> None:
@@ -286,7 +286,7 @@ def test_a_dry_run_with_delete_on_exit_prints_the_deletions(clock: HandClock) ->
     gateway = PushgatewaySettings("http://gateway.invalid/prefix", delete_on_exit=True)
     run = Run(settings_for(QUICK_CPU, pushgateway=gateway), clock)
     written: list[str] = []
-    run.node.parts = replace(run.node.parts, sink=DryRun(gateway, written.append))
+    run.node.parts = replace(run.node.parts, destination=DryRun(gateway, written.append))
     run.until(1001.5)
     run.loop.finish()
     assert written[-2:] == [
@@ -456,7 +456,7 @@ def test_a_node_that_may_read_nothing_at_all_ends_with_permission_denied(clock: 
 
 def test_health_is_lost_when_the_loop_stands_still(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
-    assert run.node.health() == "no sweep is finished yet"
+    assert run.node.health() == "no sweep has finished yet"
     run.until(1005.5)
     assert run.node.health() is None
     clock.sleep(14)

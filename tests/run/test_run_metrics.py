@@ -58,12 +58,12 @@ def golden_files() -> dict[str, str]:
     snapshot = simulated_snapshot()
     per_device = "".join(
         f"# {' '.join(f'{key}={value}' for key, value in group.grouping_key.items())}\n{text_of(group.registry)}"
-        for group in make_groups(snapshot, NODE)
+        for group in make_groups(snapshot, NODE, "device")
     )
     ina260_names = replace(NODE, metrics=MetricsSettings(extremes=False, ina260_names=True))
     return {
         "group_by_device.prom": per_device,
-        "group_by_node.prom": text_of(make_groups(snapshot, PER_NODE)[0].registry),
+        "group_by_node.prom": text_of(make_groups(snapshot, PER_NODE, "node")[0].registry),
         "scrape.prom": text_of(scrape_registry(snapshot, NODE)),
         "ina260_names_without_extremes.prom": text_of(scrape_registry(snapshot, ina260_names)),
     }
@@ -94,16 +94,16 @@ def test_promtool_has_nothing_to_complain_of(name: str) -> None:
 
 
 def test_no_label_is_in_the_grouping_key_as_well() -> None:
-    for settings in (NODE, PER_NODE):
-        for group in make_groups(simulated_snapshot(), settings):
+    for settings, group_by in ((NODE, "device"), (PER_NODE, "node")):
+        for group in make_groups(simulated_snapshot(), settings, group_by):
             for family in group.registry.collect():
                 for sample in family.samples:
                     assert not set(sample.labels) & {*group.grouping_key, "job", "instance"}, sample
 
 
 def test_no_series_tells_when_a_counter_was_created() -> None:
-    for settings in (NODE, PER_NODE):
-        for group in make_groups(simulated_snapshot(), settings):
+    for settings, group_by in ((NODE, "device"), (PER_NODE, "node")):
+        for group in make_groups(simulated_snapshot(), settings, group_by):
             names = {sample.name for family in group.registry.collect() for sample in family.samples}
             assert not {name for name in names if name.endswith("_created")}
             assert names
@@ -111,11 +111,12 @@ def test_no_series_tells_when_a_counter_was_created() -> None:
 
 def test_groups_and_keys_come_in_the_same_order_in_both_shapes() -> None:
     snapshot = simulated_snapshot()
-    for settings in (NODE, PER_NODE):
-        assert [group.grouping_key for group in make_groups(snapshot, settings)] == grouping_keys(settings)
-    assert grouping_keys(PER_NODE) == [{"hostname": "node-17"}]
-    assert grouping_keys(NODE)[0] == {"hostname": "node-17", "device": "cpu"}
-    assert grouping_keys(NODE)[-1] == {"hostname": "node-17"}
+    for group_by in ("device", "node"):
+        groups = make_groups(snapshot, NODE, group_by)
+        assert [group.grouping_key for group in groups] == grouping_keys(NODE, group_by)
+    assert grouping_keys(NODE, "node") == [{"hostname": "node-17"}]
+    assert grouping_keys(NODE, "device")[0] == {"hostname": "node-17", "device": "cpu"}
+    assert grouping_keys(NODE, "device")[-1] == {"hostname": "node-17"}
 
 
 def names_in(registry: CollectorRegistry) -> set[str]:
@@ -142,14 +143,14 @@ def test_extremes_and_the_ina260_names_are_made_as_the_configuration_says() -> N
 
 def test_the_ina260_names_are_for_ina260s_only() -> None:
     settings = replace(NODE, metrics=MetricsSettings(ina260_names=True))
-    made = make_groups(simulated_snapshot(), settings)
+    made = make_groups(simulated_snapshot(), settings, "device")
     with_names = [group.grouping_key["device"] for group in made if "ina260_power_watts" in names_in(group.registry)]
     assert with_names == ["cpu"]  # the other INA260 is unplugged, so it has no means
 
 
 def test_counters_that_could_not_be_saved_are_left_out_and_the_rest_is_still_said() -> None:
     snapshot = replace(simulated_snapshot(), has_counters=False)
-    for group in make_groups(snapshot, NODE):
+    for group in make_groups(snapshot, NODE, "device"):
         names = {name for name in names_in(group.registry) if not name.startswith("process_")}
         assert not {name for name in names if name.endswith("_total")}
         assert names & {"wattpush_device_up", "wattpush_agent_info"}
@@ -162,18 +163,18 @@ def test_a_chip_of_the_kernel_has_no_place_on_a_bus() -> None:
     )
     info = AgentInfo("1", "3", "", "", is_simulated=False, start_time_seconds=0)
     snapshot = Snapshot((device,), info, NodeCounters(), None, None, has_counters=True)
-    text = text_of(make_groups(snapshot, Settings("node-17", (module,), pushgateway=NODE.pushgateway))[0].registry)
+    text = text_of(make_groups(snapshot, Settings("node-17", (module,)), "device")[0].registry)
     assert 'wattpush_device_info{address="",bus="",channel="",chip="hwmon",input="",mux=""} 1.0' in text
 
 
 def test_what_is_not_known_yet_is_left_out() -> None:
     names = names_in(
-        make_groups(replace(simulated_snapshot(), push_seconds=None, sweep_seconds=None), NODE)[-1].registry
+        make_groups(replace(simulated_snapshot(), push_seconds=None, sweep_seconds=None), NODE, "device")[-1].registry
     )
     assert not names & {"wattpush_agent_push_seconds", "wattpush_agent_sweep_seconds"}
     assert "wattpush_agent_pushes_total" in names
 
 
 def test_the_agents_own_memory_and_cpu_are_told() -> None:
-    names = names_in(make_groups(simulated_snapshot(), NODE)[-1].registry)
+    names = names_in(make_groups(simulated_snapshot(), NODE, "device")[-1].registry)
     assert {"process_resident_memory_bytes", "process_cpu_seconds_total"} <= names

@@ -141,7 +141,7 @@ def test_the_status_line_says_how_many_devices_are_up_and_what_became_of_the_las
 def test_where_nobody_listens_nothing_happens(environ: dict[str, str]) -> None:
     notifier = Notifier(environ)
     notifier.ready()
-    notifier.alive()
+    notifier.ping_watchdog()
     notifier.status("fine")
     notifier.stopping()
     notifier.close()

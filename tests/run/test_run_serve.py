@@ -16,25 +16,25 @@ from tests.run.running import CPU, DISK, MemoryGateway, ask, node_of, samples_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.run.agent import Node
+    from agent.run.agent import Agent
     from agent.simulate.clock import HandClock
 
 
 @pytest.fixture
-def node(clock: HandClock) -> Node:
+def node(clock: HandClock) -> Agent:
     settings = settings_for(CPU, DISK)
     return node_of(settings, world_for(settings, clock), clock, MemoryGateway())
 
 
 @pytest.fixture
-def url(node: Node) -> Iterator[str]:
+def url(node: Agent) -> Iterator[str]:
     with ExitStack() as stack:
         server = ScrapeServer(ServeSettings("127.0.0.1", 0), node.scrape_registry, node.health, "wattpush on <b>&")
         stack.callback(server.close)
         yield f"http://127.0.0.1:{server.address[1]}"
 
 
-def take_readings(node: Node, clock: HandClock) -> None:
+def take_readings(node: Agent, clock: HandClock) -> None:
     for _ in range(4):
         node.take_sweep()
         clock.sleep(1.0)
@@ -42,7 +42,7 @@ def take_readings(node: Node, clock: HandClock) -> None:
 
 
 def test_metrics_carry_hostname_and_device_and_are_those_of_the_last_push(
-    node: Node, url: str, clock: HandClock
+    node: Agent, url: str, clock: HandClock
 ) -> None:
     assert ask(f"{url}/metrics")[0] == 503
     take_readings(node, clock)
@@ -59,7 +59,7 @@ def test_metrics_carry_hostname_and_device_and_are_those_of_the_last_push(
     assert found["wattpush_device_readings_total"][(("device", "disk"), ("hostname", "node-17"))] == 2
 
 
-def test_openmetrics_is_given_to_those_who_ask_for_it(node: Node, url: str, clock: HandClock) -> None:
+def test_openmetrics_is_given_to_those_who_ask_for_it(node: Agent, url: str, clock: HandClock) -> None:
     take_readings(node, clock)
     status, body, headers = ask(f"{url}/metrics", Accept="application/openmetrics-text; version=1.0.0")
     assert status == 200
@@ -68,7 +68,7 @@ def test_openmetrics_is_given_to_those_who_ask_for_it(node: Node, url: str, cloc
 
 
 def test_health_is_200_while_the_loop_gets_on_and_503_when_it_stands_still(
-    node: Node, url: str, clock: HandClock
+    node: Agent, url: str, clock: HandClock
 ) -> None:
     assert ask(f"{url}/-/healthy")[0] == 503
     take_readings(node, clock)
@@ -101,7 +101,7 @@ def test_a_scraper_that_sends_nothing_does_not_keep_the_others_waiting(url: str)
         assert ask(f"{url}/")[0] == 200
 
 
-def test_a_taken_port_and_an_address_of_another_machine_are_told_apart(node: Node) -> None:
+def test_a_taken_port_and_an_address_of_another_machine_are_told_apart(node: Agent) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(BusyError, match=f"serve: listen: 127.0.0.1:{port}: in use; stop what listens there"):
@@ -110,7 +110,7 @@ def test_a_taken_port_and_an_address_of_another_machine_are_told_apart(node: Nod
         ScrapeServer(ServeSettings("203.0.113.1", port), node.scrape_registry, node.health, "")
 
 
-def test_listening_does_not_look_up_names(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listening_does_not_look_up_names(node: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     def getfqdn(name: str = "") -> str:
         raise AssertionError(f"offline, looking up {name} may take a minute")
 

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from agent.run.signals import Wakeups
+from agent.run.signals import Signals
 from agent.simulate.rails import ConstantRail
 from agent.watch.history import History
 from agent.watch.live import LiveTable, make_console
@@ -91,7 +91,7 @@ class HandSweeper(Sweeper):
         self._run(self._under_way)
 
 
-class Staging(Wakeups):
+class Staging(Signals):
     """Waiting turns the clock and changes the loads, up to the last sweep; from then on it is waiting."""
 
     def __init__(self, bench: Bench, sweeps: int, change: Callable[[Bench, int], None]) -> None:
