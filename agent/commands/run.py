@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sys
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 from agent import __version__, config
 from agent.build_info import agent_info, hostname, machine_hash
 from agent.clock import SystemClock
-from agent.commands import is_simulated, load_settings
+from agent.commands import collect_garbage_as_usual, is_simulated, load_settings
 from agent.errors import AgentError, BusyError, ConfigError, ExitCode, UsageError
 from agent.run.signals import Signals
 
@@ -29,24 +28,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("agent")
 
-_GARBAGE_THRESHOLD = 700
-"""Python's default. __main__.py raises it for a quick start; a loop has the time, and needs 0.3 MB less this way."""
-
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options of a run."""
     running = parser.add_argument_group("running")
     add = running.add_argument
-    add("--once", action="store_true", help="one reading of every device, one push, exit")
-    add("--dry-run", action="store_true", help="print what would be pushed; push and change nothing")
+    add("--once", action="store_true", help="read every device once, push once, exit")
+    add("--dry-run", action="store_true", help="print what would be pushed; push nothing and change nothing")
     add(
         "--trace",
         metavar="DEVICE=FILE",
         action="append",
         default=[],
-        help="play a recording (CSV: seconds,volts,amperes; also .gz) into a simulated device; may be repeated",
+        help="simulate, and play a recording (CSV: seconds,volts,amperes; also .gz) into this device; may be repeated",
     )
-    add("--splay", metavar="DURATION", help="wait up to this long first, always as long on one machine")
+    add("--splay", metavar="DURATION", help="wait up to DURATION before starting; fixed for each machine")
 
 
 def given(options: Namespace) -> list[str]:
@@ -152,7 +148,7 @@ def _run_loop(
     from agent.run.systemd import Notifier
 
     _log_warnings(settings, run_options)
-    gc.set_threshold(_GARBAGE_THRESHOLD)
+    collect_garbage_as_usual()
     notifier = Notifier(os.environ)
     earlier: Agent | None = None
     held_state_file: StateFile | None = None

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import cli, commands
+from agent.commands import check, delete, scan, watch
+from agent.commands import run as run_command
 from agent.errors import ExitCode, GatewayUnreachableError
 from agent.simulate.rails import ConstantRail
 from tests.run.running import (
@@ -31,60 +33,91 @@ from tests.run.running import (
 from tests.servers import Server, answering
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from agent.simulate.clock import HandClock
 
 
-COMMAND_LINES = (
-    "",
-    "--once",
-    "--once --dry-run --simulate --log-level debug --log-format json --splay 2m",
-    "--config f.toml --trace cpu=a.csv --trace disk=b.csv.gz",
-    "--config check --trace delete --splay check",
-    "--config=delete",
-    "check",
-    "delete",
-    "--config f.toml check --simulate",
-    "--simulate delete --device a --device check --config f.toml",
-    "check --log-level error",
-    "scan --bus 1 --bus 7 --toml",
+@pytest.mark.parametrize(
+    ("line", "module", "values"),
+    [
+        ("", run_command, {"once": False, "dry_run": False, "trace": [], "splay": None}),
+        (
+            "--once --dry-run --simulate --log-level debug --log-format json --splay 2m",
+            run_command,
+            {
+                "once": True,
+                "dry_run": True,
+                "simulate": True,
+                "log_level": "debug",
+                "log_format": "json",
+                "splay": "2m",
+            },
+        ),
+        (
+            "--config f.toml --trace cpu=a.csv --trace disk=b.csv.gz",
+            run_command,
+            {"config": "f.toml", "trace": ["cpu=a.csv", "disk=b.csv.gz"]},
+        ),
+        (
+            "--config check --trace delete --splay check",
+            run_command,
+            {"config": "check", "trace": ["delete"], "splay": "check"},
+        ),
+        ("--config=delete", run_command, {"config": "delete"}),
+        ("check", check, {"hardware": False, "gateway": False}),
+        ("delete", delete, {"device": []}),
+        ("--config f.toml check --simulate", check, {"config": "f.toml", "simulate": True}),
+        (
+            "--simulate delete --device a --device check --config f.toml",
+            delete,
+            {"simulate": True, "device": ["a", "check"], "config": "f.toml"},
+        ),
+        ("check --log-level error", check, {"log_level": "error"}),
+        ("scan --bus 1 --bus 7 --toml", scan, {"bus": [1, 7], "toml": True}),
+        ("watch", watch, {}),
+    ],
+    ids=lambda value: value or "nothing" if isinstance(value, str) else "",
 )
+def test_options_reach_the_command(line: str, module: ModuleType, values: dict[str, object]) -> None:
+    options = vars(cli.build_parser().parse_args(line.split()))
+    assert options["command"] is module.run
+    assert {name: options.get(name) for name in values} == values
 
 
-@pytest.mark.parametrize("line", COMMAND_LINES)
-def test_a_run_is_parsed_by_itself_to_what_the_whole_command_line_says_of_it(line: str) -> None:
-    assert cli.parse(line.split()) == cli.build_parser().parse_args(line.split())
+@pytest.mark.parametrize("line", ["-h", "--help", "--once --help", "check --help", "--version"])
+def test_help_and_version_exit_with_0(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(line.split())
+    assert ended.value.code == 0
+    output, errors = capsys.readouterr()
+    assert "wattpush" in output
+    assert errors == ""
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "message"),
     [
-        "-h",
-        "--help",
-        "--once --help",
-        "check --help",
-        "--version",
-        "chekc",
-        "--onc",
-        "--log-level loud",
-        "--config",
-        "--once=yes",
-        "--",
-        "-- check",
-        "--once extra",
-        "delete --once",
-        "--no-such-option",
+        ("chekc", "invalid choice: 'chekc'"),
+        ("--onc", "unrecognized arguments: --onc"),
+        ("--log-level loud", "invalid choice: 'loud'"),
+        ("--config", "expected one argument"),
+        ("--once=yes", "ignored explicit argument 'yes'"),
+        ("--", "wattpush: "),
+        ("-- check", "wattpush: "),
+        ("--once extra", "invalid choice: 'extra'"),
+        ("delete --once", "unrecognized arguments: --once"),
+        ("--no-such-option", "unrecognized arguments: --no-such-option"),
     ],
 )
-def test_help_and_mistakes_are_answered_from_the_whole_command_line(
-    line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    answers = []
-    for parse in (cli.parse, cli.build_parser().parse_args):
-        with pytest.raises(SystemExit) as ended:
-            parse(line.split())
-        answers.append((ended.value.code, capsys.readouterr()))
-    assert answers[0] == answers[1]
-    assert "wattpush" in answers[0][1].out + answers[0][1].err
+def test_a_wrong_command_line_exits_with_64(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(line.split())
+    assert ended.value.code == ExitCode.USAGE
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert message in errors
+    assert errors.endswith(" --help\n")
 
 
 def shell(command: str, config: Path) -> subprocess.CompletedProcess[str]:

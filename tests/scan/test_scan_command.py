@@ -187,7 +187,7 @@ def test_help_says_what_is_written_to_what(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit):
         cli.main(["scan", "--help"])
     out = " ".join(capsys.readouterr().out.split())
-    assert "a mux can only be told by writing its channel byte" in out
+    assert "the only way to tell is to write its channel byte" in out
 
 
 def test_a_channel_that_the_kernel_makes_a_bus_of_is_named_as_such_and_configured_by_its_number(
