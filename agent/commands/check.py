@@ -9,13 +9,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from agent.commands import SIMULATED, cleanup_on_stop, config_file, is_simulated, load_settings
-from agent.errors import ExitCode, UsageError
+from agent.errors import UsageError, worst
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
 
     from agent.check import Finding
+    from agent.errors import ExitCode
     from agent.settings import Settings
 
 HELP = "find every problem of the configuration, the hardware and the gateway in one run; changes nothing"
@@ -52,11 +53,7 @@ def run(options: Namespace) -> int:
         for finding in _findings(options, settings, stack):
             codes.add(finding.exit_code)
             _print(finding)
-    if codes == {ExitCode.OK}:
-        return ExitCode.OK
-    from agent.errors import EXIT_CODE_ORDER
-
-    return next(code for code in EXIT_CODE_ORDER if code in codes)
+    return worst(codes)
 
 
 def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Iterator[Finding]:

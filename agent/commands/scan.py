@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
 from agent.commands import SIMULATED, cleanup_on_stop, is_simulated, load_settings
-from agent.errors import AgentError, BusError, BusyError, ExitCode, PermissionDeniedError
+from agent.errors import AgentError, BusError, exit_code
 from agent.log import print_error
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
         print_error("warning: nothing was found that wattpush reads, so the configuration has no device")
     for trouble in troubles:
         print_error(str(trouble))
-    return _exit_code(troubles)
+    return exit_code(troubles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +184,6 @@ def _kernel_inputs(class_folder: Path) -> list[tuple[PowerInput, Measurement | N
         except AgentError:  # such as a disabled input
             found.append((power_input, None))
     return found
-
-
-def _exit_code(troubles: Sequence[AgentError]) -> int:
-    for kind in (PermissionDeniedError, BusyError):
-        if any(isinstance(trouble, kind) for trouble in troubles):
-            return kind.exit_code
-    return ExitCode.IOERR if troubles else ExitCode.OK
 
 
 @contextmanager

@@ -40,7 +40,7 @@ _LOCK_POLL_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What the command line says about a run.
+    """What the command line says about a run. A dry run changes nothing, not even for a service that runs beside it.
 
     Attributes:
         recordings: by simulated device, the recording that is played into it.
@@ -125,21 +125,15 @@ def make_buses(settings: Settings, hardware: Hardware, clock: Clock) -> list[Bus
     ]
 
 
-def make_sweep(  # noqa: PLR0913 - what it is made of, and for whom
-    settings: Settings,
-    options: RunOptions,
-    clock: Clock,
-    stack: ExitStack,
-    state: State,
-    *,
-    is_guest: bool = False,
-) -> Sweep:
-    """The sweep of a configuration; closing `stack` closes its device files."""
+def make_sweep(settings: Settings, options: RunOptions, clock: Clock, stack: ExitStack, state: State) -> Sweep:
+    """The sweep of a configuration; closing `stack` closes its device files. That of a dry run is an observer."""
     hardware = Hardware(settings, options, clock, stack)
     buses = make_buses(settings, hardware, clock)
     # A chip that was read before and is no longer configured has lost power; a simulated one is new each time.
     read_before = frozenset[str]() if options.is_simulated else state.devices_read_in_this_boot()
-    sweep = Sweep(settings, buses, clock, hardware.open_kernel_chip, read_before=read_before, is_guest=is_guest)
+    sweep = Sweep(
+        settings, buses, clock, hardware.open_kernel_chip, read_before=read_before, is_guest=options.is_dry_run
+    )
     stack.callback(sweep.close)
     return sweep
 
@@ -149,7 +143,7 @@ def make_watched_sweep(settings: Settings, options: RunOptions, clock: Clock, st
 
     The energy shown starts at zero, so a power loss before the start cannot distort it.
     """
-    return make_sweep(settings, options, clock, stack, State(), is_guest=True)
+    return make_sweep(settings, replace(options, is_dry_run=True), clock, stack, State())
 
 
 def make_destination(settings: Settings, options: RunOptions, runtime: Runtime) -> Destination | None:
@@ -201,8 +195,7 @@ def make_agent(
     destination = make_destination(settings, options, runtime)
     if destination is not None:
         stack.callback(destination.close)
-    # A dry run changes nothing, including for the service that may be running beside it.
-    sweep = make_sweep(settings, options, clock, stack, state, is_guest=options.is_dry_run)
+    sweep = make_sweep(settings, options, clock, stack, state)
     parts = Parts(settings, runtime.info, clock, sweep, destination, runtime.publisher, state_file)
     agent = Agent(parts, state)
     if settings.serve is not None and not (options.is_once or options.is_dry_run):
