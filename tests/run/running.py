@@ -1,4 +1,4 @@
-"""What the tests of the run share: a clock turned by hand, nodes on simulated chips, and the real program."""
+"""What the tests of the run share: a clock advanced by hand, agents on simulated chips, and the real program."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ prepare_blinka(())
 PROJECT = Path(__file__).parents[2]
 GOLDEN = PROJECT / "tests" / "golden"
 LONG_SECONDS = 120.0
-"""How long something that is to happen may take on a busy machine before a test fails."""
+"""How long a test waits on a busy machine before it fails."""
 
 M0 = Mux("m0", "tca9548a", 1, 0x70)
 CPU = Device("cpu", "ina260", Place(1, M0, 0, 0x40))
@@ -62,7 +62,7 @@ MODEM = Device("modem", "ina3221", Place(1, M0, 3, 0x41), input=1, shunt_ohms=0.
 GATEWAY = PushgatewaySettings("http://gateway.invalid:9091")
 
 NOBODY = Notifier({})
-"""No service manager listens."""
+"""There is no service manager."""
 
 INFO = AgentInfo("1.2.3", "3.11.2", "10.0.0", "0123456789ab", is_simulated=True, start_time_seconds=1_700_000_000.0)
 
@@ -73,7 +73,7 @@ def settings_for(*devices: Device, **changes: Any) -> Settings:
 
 
 class HandWaiting:
-    """Waiting turns the clock, and stops the loop at `stop_at_seconds`; `on_wait` sees every wait."""
+    """Waiting advances the clock, and stops the loop at `stop_at_seconds`; `on_wait` is called at every wait."""
 
     def __init__(self, clock: HandClock, stop_at_seconds: float = float("inf")) -> None:
         self.clock = clock
@@ -92,7 +92,7 @@ class HandWaiting:
 
 
 class HandPublisher(Publisher):
-    """Pushes within `start`, or, while `hangs`, when `release` is called."""
+    """Pushes inside `start`, or, while `hangs`, when `release` is called."""
 
     def __init__(self, clock: HandClock) -> None:
         super().__init__(clock, lambda: None)
@@ -116,13 +116,13 @@ class HandPublisher(Publisher):
 
 
 class MemoryGateway(GatewayDestination):
-    """Does what a Pushgateway does with PUT and DELETE, and fails as it is told."""
+    """Handles pushes and deletions as a Pushgateway does, and fails on demand."""
 
     def __init__(self, settings: PushgatewaySettings | None = None) -> None:
         self._settings = settings or GATEWAY
         self.groups: dict[str, dict[str, float]] = {}
         self.history: list[dict[str, dict[str, float]]] = []
-        self.fail: Callable[[Group], PushError | None] = lambda group: None  # noqa: ARG005 - replaced by tests
+        self.fail: Callable[[Group], PushError | None] = lambda _group: None
         self.delete_error: PushError | None = None
         self.deleted: list[str] = []
         self.deletions = 0
@@ -161,7 +161,7 @@ class MemoryGateway(GatewayDestination):
 
 
 def world_for(settings: Settings, clock: HandClock, rails: Mapping[str, Rail] | None = None) -> World:
-    """12 V and 0.5 A at every device, unless told otherwise."""
+    """A world with 12 V and 0.5 A at every device, except those of `rails`."""
     constant = {device.name: ConstantRail(12.0, 0.5, clock.monotonic) for device in settings.devices}
     return build_world(settings, clock.monotonic, {**constant, **(rails or {})})
 
@@ -193,7 +193,7 @@ def node_of(
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = LONG_SECONDS) -> Any:
-    """Ask again and again until something is true; its value."""
+    """Poll until something is true; return its value."""
     pause = threading.Event()
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -204,7 +204,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = LONG_SECONDS
 
 
 def groups_of(url: str, job: str) -> dict[str, dict[str, float]]:
-    """What a real Pushgateway holds of a job: by device ("" for the node's own), then by metric name."""
+    """What a real Pushgateway holds of a job: by device ("" for the node's group), then by metric name."""
     found: dict[str, dict[str, float]] = {}
     for entry in json.loads(get(f"{url}/api/v1/metrics"))["data"]:
         labels = entry.pop("labels")
@@ -218,7 +218,7 @@ def groups_of(url: str, job: str) -> dict[str, dict[str, float]]:
 
 
 def ask(url: str, method: str = "GET", body: str = "", **headers: str) -> tuple[int, str, dict[str, str]]:
-    """Status, body and headers."""
+    """Send a request; return status, body and headers."""
     parts = urlsplit(url)
     connection = HTTPConnection(parts.netloc, timeout=LONG_SECONDS)
     try:
@@ -232,7 +232,7 @@ def ask(url: str, method: str = "GET", body: str = "", **headers: str) -> tuple[
 
 
 def samples_of(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
-    """Of an exposition: by metric name, then by labels."""
+    """The samples of an exposition: by metric name, then by labels."""
     found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -261,7 +261,7 @@ def write_config(
     push: str = "",
     more: str = "",
 ) -> Path:
-    """A configuration for a run that is in a hurry: its chips convert in 9 ms."""
+    """Write a configuration for a fast run: its chips convert in 9 ms."""
     text = f'hostname = "node-17"\nstate_dir = "{folder / "state"}"\n{top or _QUICK}\n'
     if gateway is not None:
         text += f'[pushgateway]\nurl = "{gateway}"\njob = "{job}"\n{push or _PUSH}\n'
@@ -278,7 +278,7 @@ _PUSH = 'timeout = "1m"'
 
 
 class Program:
-    """The real program as a process; what it writes to stderr is kept."""
+    """The real program as a process; `lines` collects its stderr."""
 
     def __init__(self, *arguments: str | Path, environ: Mapping[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
@@ -306,7 +306,7 @@ class Program:
         return "".join(self.lines)
 
     def says(self, text: str, times: int = 1) -> None:
-        """Wait until it has said so."""
+        """Wait until its stderr contains the text."""
 
         def said() -> bool:
             return self.stderr.count(text) >= times
@@ -315,13 +315,13 @@ class Program:
         assert said(), self.stderr
 
     def catches(self, number: int) -> bool:
-        """Whether the kernel would hand it a signal instead of ending it, as it does before Python is there."""
+        """Whether it handles a signal already; until then the kernel would end it."""
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
         return bool(int(mask, 16) >> (number - 1) & 1)
 
     def end(self, number: int | None = None) -> tuple[int, float]:
-        """Send a signal, if one is given, and wait for the end: the exit code, and how many seconds it took."""
+        """Send a signal, if given, and wait for the exit; return the exit code and the seconds that it took."""
         begun = time.monotonic()
         if number is not None:
             self.process.send_signal(number)
@@ -347,7 +347,7 @@ def program(*arguments: str | Path, environ: Mapping[str, str] | None = None) ->
 
 
 def run(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """The real program until it ends."""
+    """Run the real program to its end."""
     return subprocess.run(
         [sys.executable, "-m", "agent", *map(str, arguments)],
         cwd=PROJECT,
