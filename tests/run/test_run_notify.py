@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from agent.measure.readings import Outcome
+
 
 class Manager:
     """The service manager's end of the socket."""
@@ -87,21 +89,23 @@ def test_a_service_is_ready_after_a_sweep_and_pings_the_watchdog(
 @pytest.mark.reliability(
     17, "a sweep that never returns", "the watchdog is not told that all is well, and systemd restarts the service"
 )
-def test_a_stuck_loop_does_not_ping_the_watchdog(manager: Manager, measured: Callable[[str], None]) -> None:
+def test_a_stuck_loop_does_not_ping_the_watchdog(
+    manager: Manager, measured: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = HandClock()
     settings = settings_for()
     node = node_of(settings, world_for(settings, clock), clock, MemoryGateway())
     reached, released = threading.Event(), threading.Event()
     sweep, sweeps = node.take_sweep, []
 
-    def stuck_at_the_third() -> list[object]:
+    def stuck_at_the_third() -> list[Outcome]:
         sweeps.append(1)
         if len(sweeps) == 3:
             reached.set()
             released.wait(60)
-        return sweep()  # type: ignore[return-value] # handed through
+        return sweep()
 
-    node.take_sweep = stuck_at_the_third  # type: ignore[assignment,method-assign] # hangs once, else the real one
+    monkeypatch.setattr(node, "take_sweep", stuck_at_the_third)
     waiting = HandWaiting(clock, clock.monotonic() + 5.5)
     notifier = Notifier(manager.environ(WATCHDOG_USEC="2000000"))
     loop = threading.Thread(target=Loop(node, clock, waiting, notifier).run, daemon=True)

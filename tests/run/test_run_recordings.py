@@ -11,7 +11,7 @@ import os
 import random
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -140,7 +140,7 @@ def test_a_day_is_counted_within_a_thousandth(clock: HandClock, tmp_path: Path) 
     assert mean_watts == pytest.approx(truth / 86_398, rel=0.001)
 
 
-class _Forgetful(list):  # type: ignore[type-arg]  # of anything
+class _Forgetful(list[Any]):
     """Drops a day of pushes."""
 
     def append(self, item: object) -> None:
