@@ -500,9 +500,10 @@ def test_delete_removes_all_groups_of_the_node_or_those_named(
     config = str(write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"]))
     assert cli.main(["--config", config, "--simulate", "--once"]) == 0
     assert cli.main(["delete", "--config", config, "--device", "disk"]) == 0
-    assert set(gateway()) == {"cpu", ""}
+    # A Pushgateway answers a DELETE before it has processed it.
+    until(lambda: set(gateway()) == {"cpu", ""}, "disk to go")
     assert cli.main(["--config", config, "delete"]) == 0
-    assert gateway() == {}
+    until(lambda: gateway() == {}, "all groups to go")
     assert capsys.readouterr().out == "deleted: device disk\ndeleted: device cpu\ndeleted: device disk\ndeleted: node\n"
 
 
@@ -515,7 +516,7 @@ def test_delete_removes_groups_of_renamed_devices(
         assert cli.main(["--config", config, "--simulate", "--once"]) == 0
     assert set(gateway()) == {"cpu", "gpu", ""}
     assert cli.main(["--config", config, "delete"]) == 0
-    assert gateway() == {}
+    until(lambda: gateway() == {}, "all groups to go")
 
 
 def test_delete_of_a_device_explains_the_group_of_the_node(
