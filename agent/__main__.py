@@ -1,4 +1,4 @@
-"""The program: `wattpush`, and `python -m agent`, which is the same."""
+"""The entry point: `wattpush` and `python -m agent` are the same program."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import gc
 import signal
 import sys
 
-# How many new objects there have to be before Python looks for garbage among them; by itself it does so for every 700,
-# sixty times in one start, and finds next to nothing: what a start makes stays.
-_GARBAGE_THRESHOLD = 10_000
+_GARBAGE_THRESHOLD = 100_000
+"""New objects before a garbage collection. With Python's default of 700 a start collects sixty times and finds next to
+nothing, because what a start makes stays. Commands that run for long go back to the default."""
 
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    # The imports take a moment. Until a run takes the signals over, Ctrl-C ends it without a traceback, and there is
-    # nothing yet to reload.
+    # Until a run handles signals itself, Ctrl-C ends the imports without a traceback, and there is nothing to reload.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     gc.set_threshold(_GARBAGE_THRESHOLD)
     from agent import cli
 
     code = cli.main()
-    # At its end Python would look for garbage in everything once more, and that is most of what an end takes.
+    # At exit Python would collect garbage among all objects once more, which is most of the time that an exit takes.
     gc.freeze()
     return code
 

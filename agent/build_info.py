@@ -1,9 +1,8 @@
-"""What the agent says about itself and its machine."""
+"""What the agent reports about itself and its machine."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import socket
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ _HASH_CHARACTERS = 12
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo:
-    """What does not change while the agent runs. `machine` is a short hash of the machine's id."""
+    """What stays the same while the agent runs; `machine` is a short hash of the machine id."""
 
     version: str
     python_version: str
@@ -28,14 +27,14 @@ class AgentInfo:
 
 
 def hostname() -> str:
-    """The machine's hostname, the default of the grouping key."""
+    """The hostname of the machine, the default of the grouping key."""
     return socket.gethostname()
 
 
 def machine_hash(machine_id: Path = Path("/etc/machine-id")) -> str:
-    """A short hash that tells machines apart without giving away the machine id; empty where there is none.
+    """A short hash that identifies the machine without revealing its machine id; empty if there is none.
 
-    Source: machine-id(5): the id is confidential; to be shown, it is hashed with a key of the application's own.
+    Source: machine-id(5): the id is confidential; publish only a hash keyed for the application.
     """
     try:
         identity = machine_id.read_bytes().strip()
@@ -45,7 +44,7 @@ def machine_hash(machine_id: Path = Path("/etc/machine-id")) -> str:
 
 
 def agent_info(*, is_simulated: bool, start_time_seconds: float) -> AgentInfo:
-    """Collect what `wattpush_agent_info` says."""
+    """Collect what `wattpush_agent_info` reports."""
     return AgentInfo(
         version=__version__,
         python_version=platform.python_version(),
@@ -57,16 +56,16 @@ def agent_info(*, is_simulated: bool, start_time_seconds: float) -> AgentInfo:
 
 
 def blinka_version() -> str:
-    """Which Blinka is installed; empty where none is.
+    """The installed version of Blinka; empty if there is none.
 
-    An installer leaves `NAME-VERSION.dist-info` beside the package. Reading that name takes a tenth of a millisecond;
-    `importlib.metadata` takes 6 ms, most of them to be imported. It is asked where there is no such name.
+    Installers leave `NAME-VERSION.dist-info` beside the package. Reading that name takes a fraction of a millisecond;
+    `importlib.metadata`, which takes 6 ms to import, is asked only if there is no such name.
     Source: Python Packaging User Guide, "Recording installed projects", "The .dist-info directory".
     """
     blinka = PathFinder.find_spec("adafruit_blinka")
     if blinka is not None and blinka.origin is not None:
         begin, end = "adafruit_blinka-", ".dist-info"
-        for name in os.listdir(Path(blinka.origin).parents[1]):  # noqa: PTH208 - no Path for each
+        for name in (path.name for path in Path(blinka.origin).parents[1].iterdir()):
             if name.lower().startswith(begin) and name.endswith(end):
                 return name[len(begin) : -len(end)]
     from importlib.metadata import PackageNotFoundError, version

@@ -1,4 +1,4 @@
-"""Time as it is handed in: the running program gets the system's, tests get one that they turn by hand."""
+"""Clocks are passed in: the program uses the system's, tests use one that they advance by hand."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Two clocks: `monotonic` for every duration and tick, `time` for nothing but the time stamps that people see."""
+    """Two clocks: `monotonic` for durations and ticks, `time` only for time stamps."""
 
     def monotonic(self) -> float:
-        """Seconds since some fixed moment of this boot; stands still while the machine is suspended."""
+        """Seconds since some fixed time in this boot; does not advance while the machine is suspended."""
 
     def time(self) -> float:
-        """Unix time in seconds; may be stepped at any moment."""
+        """Unix time in seconds; may be stepped at any time."""
 
     def sleep(self, seconds: float) -> None:
-        """Return `seconds` later."""
+        """Return after `seconds`."""
 
 
 class SystemClock:
@@ -24,4 +24,4 @@ class SystemClock:
 
     monotonic = staticmethod(time.monotonic)
     sleep = staticmethod(time.sleep)
-    time = staticmethod(time.time)  # last: from here on the name is this one, not the module
+    time = staticmethod(time.time)  # last, because it hides the module

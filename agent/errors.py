@@ -1,4 +1,4 @@
-"""Everything that goes wrong, under one root, and the exit code that each kind of failure ends in."""
+"""The hierarchy of errors, and the exit code of each."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 
 class ExitCode(IntEnum):
-    """What the process tells its caller: the names and numbers of sysexits.h."""
+    """The exit codes of the process, named and numbered as in sysexits.h."""
 
     OK = 0
     USAGE = 64
@@ -24,19 +24,19 @@ class ExitCode(IntEnum):
 
 
 class AgentError(Exception):
-    """The root of all errors that wattpush raises on purpose: the message names the place and the next step."""
+    """The root of all errors that wattpush raises on purpose; the message names the place and the next step."""
 
     exit_code = ExitCode.SOFTWARE
 
 
 class UsageError(AgentError):
-    """The command line asks for something that makes no sense."""
+    """The command line is wrong."""
 
     exit_code = ExitCode.USAGE
 
 
 class ConfigError(AgentError):
-    """The configuration cannot be used; `problems` holds one line for each fault."""
+    """The configuration is invalid; `problems` has one line for each problem."""
 
     exit_code = ExitCode.CONFIG
 
@@ -46,7 +46,7 @@ class ConfigError(AgentError):
 
 
 class BusError(AgentError, OSError):
-    """A transaction on an I2C bus failed, or a bus or mux cannot be used; `errno` as the adapter gave it, if it did."""
+    """An I2C transfer failed, or a bus or mux cannot be used; `errno` is that of the adapter, if it gave one."""
 
     exit_code = ExitCode.IOERR
 
@@ -56,7 +56,7 @@ class BusError(AgentError, OSError):
 
 
 class SensorError(AgentError):
-    """A chip is absent, is another chip than configured, or answers nonsense."""
+    """A chip is absent, is not the configured one, or returns invalid values."""
 
     exit_code = ExitCode.IOERR
 
@@ -68,24 +68,23 @@ class BusyError(AgentError):
 
 
 class PermissionDeniedError(AgentError, PermissionError):
-    """A device file, a state folder or a secret may not be opened; the message says which group or mode opens it."""
+    """A device file, state folder or secret may not be opened; the message names the group or mode that it needs."""
 
     exit_code = ExitCode.NOPERM
 
 
 class GatewayUnreachableError(AgentError):
-    """The Pushgateway could not be reached, did not answer in time, or kept failing."""
+    """The Pushgateway could not be reached, timed out, or kept failing."""
 
     exit_code = ExitCode.UNAVAILABLE
 
 
 class GatewayRejectedError(AgentError):
-    """The Pushgateway, or a proxy before it, refused the request for good; the message carries its own words."""
+    """The Pushgateway, or a proxy before it, rejected the request for good; the message quotes its answer."""
 
     exit_code = ExitCode.PROTOCOL
 
 
-# Where several things went wrong, which one the exit code tells.
 EXIT_CODE_ORDER = (
     ExitCode.PROTOCOL,
     ExitCode.UNAVAILABLE,
@@ -95,9 +94,15 @@ EXIT_CODE_ORDER = (
     ExitCode.IOERR,
     ExitCode.SOFTWARE,
 )
+"""Of several failures, the first in this order determines the exit code."""
 
 
-def exit_code(errors: Sequence[AgentError]) -> ExitCode:
-    """The one exit code of several errors."""
-    codes = {error.exit_code for error in errors}
-    return next((code for code in EXIT_CODE_ORDER if code in codes), ExitCode.OK)
+def worst(codes: Iterable[ExitCode]) -> ExitCode:
+    """The exit code of several outcomes."""
+    found = set(codes)
+    return next((code for code in EXIT_CODE_ORDER if code in found), ExitCode.OK)
+
+
+def exit_code(errors: Iterable[AgentError]) -> ExitCode:
+    """The exit code of several errors."""
+    return worst(error.exit_code for error in errors)

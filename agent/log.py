@@ -1,4 +1,4 @@
-"""Logging to stderr, for a person, a journal or a machine; and a log that reports each trouble once."""
+"""Logging to stderr for a person, a journal or a machine, and a log that reports each failure once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 FORMATS = ("auto", "text", "logfmt", "json")
 LEVELS = ("debug", "info", "warning", "error")
 
-# What systemd strips from the head of a line and keeps as its priority (sd-daemon(3)).
 _JOURNAL_PRIORITIES = {logging.DEBUG: "<7>", logging.INFO: "<6>", logging.WARNING: "<4>", logging.ERROR: "<3>"}
+"""Prefixes that systemd strips from a line and stores as its priority (sd-daemon(3))."""
 
 
 def set_up(level: str, form: str, stream: TextIO, environ: Mapping[str, str]) -> None:
     """Send the log to `stream`.
 
-    "auto" is text on a terminal, text with priorities where systemd's journal reads, and logfmt elsewhere.
+    "auto" is text on a terminal, text with priorities in systemd's journal, and logfmt elsewhere.
     """
     if form == "auto":
         form = "journal" if _is_journal(stream, environ) else "text" if stream.isatty() else "logfmt"
@@ -32,7 +32,7 @@ def set_up(level: str, form: str, stream: TextIO, environ: Mapping[str, str]) ->
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Only our own modules speak below warnings: a library's debug lines may hold what nobody wants in a log.
+    # Below warnings only our own modules log: debug lines of a library may contain secrets.
     logging.getLogger("urllib3").setLevel(logging.WARNING)
 
 
@@ -84,32 +84,32 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 
 def quoted(text: str) -> str:
-    """Text as a value of logfmt."""
+    """Quote text as a logfmt value."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
     return f'"{escaped}"'
 
 
-class TroubleLog:
-    """One line when something starts to fail, one when it works again with the count of failures between."""
+class FailureLog:
+    """One line when something starts to fail, and one with the number of failures when it works again."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
         self._failures: dict[str, int] = {}
 
     def failed(self, name: str, message: str) -> None:
-        """Note a failure of `name`; only the first in a row is written."""
+        """Record a failure of `name`; only the first in a row is logged."""
         self._failures[name] = self._failures.get(name, 0) + 1
         if self._failures[name] == 1:
             self._logger.error("%s", message)
 
     def worked(self, name: str) -> None:
-        """Note that `name` works; written if it had failed."""
+        """Record that `name` works; logged if it had failed."""
         failures = self._failures.pop(name, 0)
         if failures:
             self._logger.info("%s: works again after %d failure%s", name, failures, "" if failures == 1 else "s")
 
 
 def print_error(message: str) -> None:
-    """Tell the person at the terminal why the program ends; for everything before logging is set up."""
-    with suppress(OSError):  # a full disk, or nobody reads it: the exit code still says it
+    """Tell the person at the terminal why the program ends."""
+    with suppress(OSError):  # such as a full disk; the exit code still tells
         sys.stderr.write(f"wattpush: {message}\n")

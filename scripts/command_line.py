@@ -1,89 +1,88 @@
-"""Make from the parser what tells people of the command line: completions for bash and zsh, and the manual page.
+"""Make completions for bash and zsh and the manual page from the parser of the command line.
 
-`python scripts/command_line.py [FOLDER]` writes them into a folder, deploy/ unless told otherwise.
+`python scripts/command_line.py [FOLDER]` writes them into a folder, by default deploy/.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import shtab
 
-from agent.cli import build_parser
+from agent.cli import COMMANDS, build_parser
 from agent.errors import ExitCode
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable, Iterator
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 
 EXIT_STATUS = {
     ExitCode.OK: "Done.",
-    ExitCode.USAGE: "The command line makes no sense.",
+    ExitCode.USAGE: "The command line is wrong.",
     ExitCode.UNAVAILABLE: "The gateway could not be reached or kept failing.",
     ExitCode.SOFTWARE: "Internal error.",
     ExitCode.IOERR: "A sensor could not be read; the rest was still pushed.",
     ExitCode.TEMPFAIL: "Another instance holds the bus or the state.",
     ExitCode.PROTOCOL: "The gateway rejected the push.",
     ExitCode.NOPERM: "Permission denied; the message says which group or device file.",
-    ExitCode.CONFIG: "The configuration is missing or bad.",
+    ExitCode.CONFIG: "The configuration is missing or invalid.",
 }
 
 FILES = {
-    "/etc/wattpush/config.toml": "The configuration, unless --config or WATTPUSH_CONFIG names another one.",
+    "/etc/wattpush/config.toml": "The configuration, unless --config or WATTPUSH_CONFIG names another file.",
     "/var/lib/wattpush/counters.json": (
-        "The counters, which survive restarts. The folder is state_dir of the configuration, which is this one where a "
-        "service is installed; without it, that of systemd, else wattpush in $XDG_STATE_HOME, else "
-        "~/.local/state/wattpush: then each user has counters of their own."
+        "The counters, which survive restarts. The folder is state_dir of the configuration; an installed service sets "
+        "it to this one. Without it, the folder is that of systemd, else wattpush in $XDG_STATE_HOME, else "
+        "~/.local/state/wattpush, and each user has separate counters."
     ),
-    "/dev/i2c-N": "The buses. Each is locked (flock(2)) for the time of a sweep, so that two programs take turns.",
+    "/dev/i2c-N": "The buses. Each is locked (flock(2)) during a sweep, so that two programs take turns.",
 }
 
 ENVIRONMENT = {
-    "WATTPUSH_CONFIG": "The configuration, where there is no --config.",
+    "WATTPUSH_CONFIG": "The configuration, if --config is not given.",
     "STATE_DIRECTORY, XDG_STATE_HOME, HOME": (
-        "Where the counters are kept if the configuration has no state_dir; the first is set by systemd."
+        "Where the counters are saved if the configuration has no state_dir; systemd sets the first."
     ),
     "CREDENTIALS_DIRECTORY": (
-        "Where files that the configuration names without a folder are looked for: the credentials of a systemd unit."
+        "The folder of files that the configuration names without a folder: the credentials of a systemd unit."
     ),
     "http_proxy, https_proxy, no_proxy": "The proxy between this machine and the gateway.",
-    "NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID": "Set by systemd, which is told of the start, the end and of life.",
-    "JOURNAL_STREAM": "Set by systemd; a log that goes to the journal carries priorities instead of times.",
-    "BLINKA_MCP2221, BLINKA_FT232H": 'Set to 1 for the USB adapter that bus = "board" is to be.',
-    "NO_COLOR, TERM, COLORTERM": "Whether watch shows colours, and which; on a dumb terminal it writes plain lines.",
-    "LC_ALL, LC_CTYPE, LANG": "Whether watch draws with Unicode or, in the locale C, with ASCII.",
+    "NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID": "Set by systemd, which is notified of start, stop and progress.",
+    "JOURNAL_STREAM": "Set by systemd; a log that goes to the journal has priorities instead of times.",
+    "BLINKA_MCP2221, BLINKA_FT232H": 'Set to 1 for the USB adapter that bus = "board" stands for.',
+    "NO_COLOR, TERM, COLORTERM": "Whether watch uses colours, and which; on a dumb terminal it writes plain lines.",
+    "LC_ALL, LC_CTYPE, LANG": "Whether watch draws with Unicode, or with ASCII in the C locale.",
 }
 
 SIGNALS = {
-    "SIGTERM, SIGINT": "End in good order, within 2 s: what was read is pushed or saved, muxes are closed.",
+    "SIGTERM, SIGINT": "Shut down cleanly, within 2 s: push or save what was read, and close every mux channel.",
     "SIGHUP": (
-        "Read the configuration anew; if it is bad, that is reported and the old one stays in force. It ends a watch."
+        "Reload the configuration; if it is invalid, that is logged and the old one stays in force. Ends a watch."
     ),
 }
 
 EXAMPLES = {
-    "wattpush check": "Everything that is wrong with the configuration, all at once.",
-    "wattpush \\-\\-once \\-\\-dry\\-run": "Read every rail once and print what would be pushed.",
-    "wattpush watch": "Look at the rails while the service runs.",
-    "wattpush watch | grep device=cpu": "The readings of one device as lines.",
-    "wattpush \\-\\-simulate \\-\\-dry\\-run": "See all of it without any hardware.",
-    "wattpush delete \\-\\-device fan": "Remove what the gateway still says of a device that is gone.",
+    "wattpush check": "Find every problem of the configuration.",
+    "wattpush \\-\\-once \\-\\-dry\\-run": "Read every device once and print what would be pushed.",
+    "wattpush watch": "Watch the devices while the service runs.",
+    "wattpush watch | grep device=cpu": "Print the readings of one device as lines.",
+    "wattpush \\-\\-simulate \\-\\-dry\\-run": "Try it without any hardware.",
+    "wattpush delete \\-\\-device fan": "Delete the group of a device that no longer exists.",
 }
 
 
-def parsers() -> tuple[argparse.ArgumentParser, dict[str, tuple[str, argparse.ArgumentParser]]]:
-    """The whole parser, and of each command its help and its own parser."""
+def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The whole parser, and that of each command."""
     parser = build_parser()
-    commands: dict[str, tuple[str, argparse.ArgumentParser]] = {}
+    commands: dict[str, argparse.ArgumentParser] = {}
     for action in _actions(parser):
-        if isinstance(action, argparse._SubParsersAction):
-            helps = {choice.dest: choice.help or "" for choice in action._get_subactions()}
-            commands = {name: (helps[name], command) for name, command in action.choices.items()}
-    for one in (parser, *(command for _, command in commands.values())):
+        if isinstance(action.choices, dict):
+            commands = action.choices
+    for one in (parser, *commands.values()):
         for action in _actions(one):
             if action.metavar == "FILE":
                 vars(action)["complete"] = shtab.FILE
@@ -92,10 +91,11 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, tuple[str, argparse.Ar
 
 def bash_completion() -> str:
     text: str = shtab.complete(parsers()[0], "bash")
-    ours = "complete -o bashdefault -F"
-    assert ours in text
-    # Where it knows nothing better bash completes file names, so also behind --trace cpu=.
-    return _trimmed(text.replace(ours, "complete -o bashdefault -o default -F"))
+    without_files = "complete -o bashdefault -F"
+    if without_files not in text:
+        raise RuntimeError(f"shtab no longer writes {without_files!r}")
+    # Where bash has no better completion it then completes file names, as after --trace cpu=.
+    return _trimmed(text.replace(without_files, "complete -o bashdefault -o default -F"))
 
 
 def zsh_completion() -> str:
@@ -107,16 +107,14 @@ def manual_page() -> str:
     return "\n".join(_manual_lines(parser, commands)) + "\n"
 
 
-def _manual_lines(
-    parser: argparse.ArgumentParser, commands: dict[str, tuple[str, argparse.ArgumentParser]]
-) -> Iterator[str]:
+def _manual_lines(parser: argparse.ArgumentParser, commands: dict[str, argparse.ArgumentParser]) -> Iterator[str]:
     yield '.\\" Made by scripts/command_line.py from the parser: change that, then `make generated`.'
     yield '.TH WATTPUSH 1 "" "wattpush" "User Commands"'
-    yield from (".nh", ".ad l")  # options are not to be hyphenated, nor pulled apart
+    yield from (".nh", ".ad l")  # no hyphenation and no justification, for the sake of options
     yield from (".SH NAME", "wattpush \\- measure power and push it to a Prometheus Pushgateway")
     yield ".SH SYNOPSIS"
     yield from _synopsis("wattpush", parser)
-    for name, (_, command) in commands.items():
+    for name, command in commands.items():
         yield ".br"
         yield from _synopsis(f"wattpush {name}", command)
     yield from (".SH DESCRIPTION", _roff(" ".join((parser.description or "").split())))
@@ -125,7 +123,8 @@ def _manual_lines(
         yield from _option(action)
     yield ".SH COMMANDS"
     common = {option for action in _options(parser) for option in action.option_strings}
-    for name, (what, command) in commands.items():
+    for name, command in commands.items():
+        what = COMMANDS[name].HELP
         yield from (f".SS wattpush {_roff(name)}", _roff(f"{what[:1].upper()}{what[1:]}."))
         for text in (command.description, command.epilog):
             if text:
@@ -152,7 +151,7 @@ def _synopsis(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
     for action in _options(parser):
         if not {"--help", "--version"} & set(action.option_strings):
             argument = f" \\fI{_roff(_argument(action))}\\fP" if action.nargs != 0 else ""
-            dots = " ..." if isinstance(action, argparse._AppendAction) else ""
+            dots = " ..." if isinstance(action.default, list) else ""
             yield f"[\\fB{_roff(action.option_strings[-1])}\\fP{argument}]{dots}"
 
 
@@ -183,7 +182,7 @@ def _actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def _roff(text: str) -> str:
-    """Text that roff takes literally (groff_man(7)): a hyphen that may be copied into a shell is a minus there."""
+    """Escape text for roff (groff_man(7)): a hyphen that may be copied into a shell must be a minus there."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("~", "\\(ti")
     return f"\\&{escaped}" if escaped.startswith(".") else escaped
 

@@ -1,10 +1,11 @@
 """What the command line can do, a file each: `HELP`, `add_arguments` and `run`; imported by cli.py.
 
-A file here imports at its top only what every start needs; the rest where it is used.
+Every start imports every command, so a file imports here only what is cheap, and the rest in `run`.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from contextlib import contextmanager
@@ -23,16 +24,19 @@ if TYPE_CHECKING:
     from agent.settings import Settings
 
 
+_GARBAGE_THRESHOLD = 700
+"""Python's default: see __main__.py."""
+
 SIMULATED = "SIMULATED from the configuration: no chip and no number below is real"
 
 
 def config_file(options: Namespace) -> Path:
-    """Where the configuration is."""
+    """The path of the configuration."""
     return config.find_file(getattr(options, "config", None), os.environ)
 
 
 def is_simulated(options: Namespace) -> bool:
-    """Whether no real chip is to be touched: `--simulate`, before the command or after it."""
+    """Whether `--simulate` was given, before the command or after it: no real chip is accessed."""
     return getattr(options, "simulate", False)
 
 
@@ -40,7 +44,7 @@ def load_settings(options: Namespace) -> Settings:
     """The configuration that the command line names.
 
     Raises:
-        ConfigError: it is missing or bad; every problem names the file.
+        ConfigError: it is missing or invalid; every problem names the file.
     """
     path = config_file(options)
     try:
@@ -49,9 +53,14 @@ def load_settings(options: Namespace) -> Settings:
         raise ConfigError(tuple(f"{path}: {problem}" for problem in error.problems)) from error
 
 
+def collect_garbage_as_usual() -> None:
+    """For commands that run for long; a short one is quicker without."""
+    gc.set_threshold(_GARBAGE_THRESHOLD)
+
+
 @contextmanager
-def tidied_up_when_stopped() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the command through everything that closes channels on its way out."""
+def cleanup_on_stop() -> Iterator[None]:
+    """Make SIGTERM and Ctrl-C raise SystemExit, so that the command closes mux channels before it ends."""
 
     def end(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)

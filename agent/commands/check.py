@@ -1,44 +1,44 @@
-"""`wattpush check`: everything wrong, all at once; changes nothing."""
+"""`wattpush check`: finds every problem in one run, and changes nothing."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-import textwrap
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from agent.check import Finding, Status, ok, warning
-from agent.commands import SIMULATED, config_file, is_simulated, load_settings, tidied_up_when_stopped
-from agent.errors import ExitCode, UsageError
+from agent.commands import SIMULATED, cleanup_on_stop, config_file, is_simulated, load_settings
+from agent.errors import UsageError, worst
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
 
+    from agent.check import Finding
+    from agent.errors import ExitCode
     from agent.settings import Settings
 
-HELP = "everything wrong with the configuration, the hardware, the gateway, all at once; changes nothing"
+HELP = "find every problem of the configuration, the hardware and the gateway in one run; changes nothing"
 
 _DESCRIPTION = """\
-Says everything that is wrong, all at once, a line for each thing that was looked at: ok, note, warning or failed, with
-what mends it. Of several failures the worst is the exit code; notes and warnings alone end with 0."""
+Prints one line for each thing that it checks: ok, note, warning or failed, with the next step. The exit code is that of
+the worst failure; with notes and warnings only, it is 0."""
 
-_COLOURS = {Status.OK: 32, Status.NOTE: 36, Status.WARNING: 33, Status.FAILED: 31}
+_COLOURS = {"ok": 32, "note": 36, "warning": 33, "failed": 31}
 """ECMA-48, select graphic rendition: green, cyan, yellow, red."""
 
 _STATUS_COLUMNS = 9
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what this command takes."""
+    """Declare the options."""
     parser.description = _DESCRIPTION
     parser.add_argument("--hardware", action="store_true", help="also find, identify and read every mux and chip")
     parser.add_argument(
         "--gateway",
         action="store_true",
-        help="also go the way to the gateway, then push a group of its own and delete it",
+        help="also test the gateway: DNS, TLS, credentials, then push and delete a test group",
     )
 
 
@@ -49,18 +49,16 @@ def run(options: Namespace) -> int:
         raise UsageError("check --gateway needs a gateway, but the configuration has no [pushgateway] url")
     codes: set[ExitCode] = set()
     with ExitStack() as stack:
-        stack.enter_context(tidied_up_when_stopped())
+        stack.enter_context(cleanup_on_stop())
         for finding in _findings(options, settings, stack):
             codes.add(finding.exit_code)
             _print(finding)
-    if codes == {ExitCode.OK}:
-        return ExitCode.OK
-    from agent.errors import EXIT_CODE_ORDER
-
-    return next(code for code in EXIT_CODE_ORDER if code in codes)
+    return worst(codes)
 
 
 def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Iterator[Finding]:
+    from agent.check import Finding, Status, ok, warning
+
     devices, muxes = len(settings.devices), len(settings.muxes)
     counted = f"{devices} device{'' if devices == 1 else 's'}, {muxes} mux{'' if muxes == 1 else 'es'}"
     yield ok(str(config_file(options)), counted)
@@ -68,13 +66,13 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
         said, _, cure = words.partition("; ")
         yield warning("configuration", said, cure)
     gateway = settings.pushgateway
-    if gateway is not None and gateway.files and not options.gateway:  # where the way is gone, they are read on it
+    if gateway is not None and gateway.files and not options.gateway:  # --gateway reads them anyway
         from agent.check.gateway import check_files
 
         yield from check_files(gateway, os.environ)
     if options.hardware:
         if is_simulated(options):
-            yield Finding(Status.NOTE, "hardware", SIMULATED, "leave out --simulate to look at what is there")
+            yield Finding(Status.NOTE, "hardware", SIMULATED, "leave out --simulate to check the real hardware")
         yield from _hardware_findings(options, settings, stack)
     if options.gateway and gateway is not None:
         from agent.check.gateway import check_gateway
@@ -95,11 +93,13 @@ def _hardware_findings(options: Namespace, settings: Settings, stack: ExitStack)
 
 
 def _print(finding: Finding) -> None:
-    """One line; on a terminal folded to its width, and in colour unless NO_COLOR (no-color.org) is set."""
+    """Print one line; on a terminal, wrapped to its width and coloured unless NO_COLOR (no-color.org) is set."""
     status, text = finding.status.value, str(finding)
     head = f"{status:<{_STATUS_COLUMNS}}"
     line = f"{head}{text}"
     if sys.stdout.isatty():
+        import textwrap
+
         columns = max(40, shutil.get_terminal_size().columns)
         line = textwrap.fill(
             text,
@@ -110,6 +110,6 @@ def _print(finding: Finding) -> None:
             break_on_hyphens=False,
         )
         if not os.environ.get("NO_COLOR"):
-            line = f"\x1b[{_COLOURS[finding.status]}m{status}\x1b[0m{line.removeprefix(status)}"
+            line = f"\x1b[{_COLOURS[status]}m{status}\x1b[0m{line.removeprefix(status)}"
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

@@ -21,25 +21,25 @@ HELP = "remove this node's groups from the gateway"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what this command takes."""
+    """Declare the options."""
     parser.add_argument(
         "--device",
         metavar="NAME",
         action="append",
         default=[],
-        help="only the group of this device, configured or not; may be repeated",
+        help="delete only the group of this device, whether or not it is configured; may be repeated",
     )
 
 
 def _devices_of_earlier_runs(settings: Settings) -> list[str]:
-    """Those that the saved counters know: one that was renamed or left out since has its group still."""
+    """The devices in the saved counters: one that has since been renamed or removed still has its group."""
     from agent.energy.state import COUNTERS, SIMULATED_COUNTERS, StateFile, boot_id
 
     if settings.state_dir is None:
         return []
     names: list[str] = []
     for file in (COUNTERS, SIMULATED_COUNTERS):
-        with suppress(AgentError):  # this user may not read them: then only what the configuration names is deleted
+        with suppress(AgentError):  # if this user may not read them, only what the configuration names is deleted
             names += StateFile(settings.state_dir, file, boot_id()).load(is_read_only=True).devices
     return names
 
@@ -61,8 +61,8 @@ def run(options: Namespace) -> int:
         keys = [{"hostname": settings.hostname, "device": name} for name in options.device]
         if settings.pushgateway.group_by == "node":
             print_error(
-                'with group_by = "node" a device has no group of its own but what an earlier group_by left; what is '
-                "measured now goes with the group of the node: wattpush delete without --device"
+                'with group_by = "node" a device has no group of its own, except one that an earlier group_by left; '
+                "what is measured now goes with the group of the node: run wattpush delete without --device"
             )
     clock = SystemClock()
     gateway = Pushgateway(settings.pushgateway, clock=clock, sleep=clock.sleep, environ=os.environ)

@@ -1,8 +1,7 @@
-"""No command: sample and push until SIGTERM, or once."""
+"""A run, which has no command word: sample and push until SIGTERM, or once."""
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sys
@@ -15,59 +14,56 @@ from typing import TYPE_CHECKING
 from agent import __version__, config
 from agent.build_info import agent_info, hostname, machine_hash
 from agent.clock import SystemClock
-from agent.commands import is_simulated, load_settings
+from agent.commands import collect_garbage_as_usual, is_simulated, load_settings
 from agent.errors import AgentError, BusyError, ConfigError, ExitCode, UsageError
-from agent.run.signals import Wakeups
+from agent.run.signals import Signals
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from agent.energy.state import StateFile
-    from agent.run.agent import Node
-    from agent.run.assembly import RunOptions, Surroundings
+    from agent.run.agent import Agent
+    from agent.run.assembly import RunOptions, Runtime
     from agent.settings import Settings
 
 log = logging.getLogger("agent")
 
-# Python's own: a start may leave garbage lying about to be quick, a loop has the time, and holds 0.3 MB less.
-_GARBAGE_THRESHOLD = 700
-
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what a run takes."""
+    """Declare the options of a run."""
     running = parser.add_argument_group("running")
     add = running.add_argument
-    add("--once", action="store_true", help="one reading of every device, one push, exit")
-    add("--dry-run", action="store_true", help="print what would be pushed; push and change nothing")
+    add("--once", action="store_true", help="read every device once, push once, exit")
+    add("--dry-run", action="store_true", help="print what would be pushed; push nothing and change nothing")
     add(
         "--trace",
         metavar="DEVICE=FILE",
         action="append",
         default=[],
-        help="play a recording (CSV: seconds,volts,amperes; also .gz) into a simulated device; may be repeated",
+        help="simulate, and play a recording (CSV: seconds,volts,amperes; also .gz) into this device; may be repeated",
     )
-    add("--splay", metavar="DURATION", help="wait up to this long first, always as long on one machine")
+    add("--splay", metavar="DURATION", help="wait up to DURATION before starting; fixed for each machine")
 
 
 def given(options: Namespace) -> list[str]:
-    """What the command line says of a run: a command that ignored --dry-run would do for real what was to be shown."""
+    """The run options that were given. Commands refuse them: one that ignored --dry-run would do it for real."""
     values = {"--once": options.once, "--dry-run": options.dry_run, "--trace": options.trace, "--splay": options.splay}
     return [name for name, value in values.items() if value]
 
 
 def run(options: Namespace) -> int:
     """Run; return the exit code."""
-    with Wakeups() as wakeups:
+    with Signals() as signals:
         run_options = _run_options(options)
         splay_seconds = _splay_seconds(options.splay)
         settings = load_settings(options)
-        surroundings = _surroundings(wakeups, run_options)
-        _wait_until(time.monotonic() + splay_seconds, wakeups)
-        if wakeups.stop_requested:
+        runtime = _runtime(signals, run_options)
+        _wait_until(time.monotonic() + splay_seconds, signals)
+        if signals.stop_requested:
             return ExitCode.OK
         if run_options.is_once:
-            return _run_once(settings, run_options, surroundings, wakeups)
-        return _run_loop(options, settings, run_options, surroundings, wakeups)
+            return _run_once(settings, run_options, runtime, signals)
+        return _run_loop(options, settings, run_options, runtime, signals)
 
 
 def _run_options(options: Namespace) -> RunOptions:
@@ -79,11 +75,11 @@ def _run_options(options: Namespace) -> RunOptions:
         if not (device and equals and file):
             raise UsageError(f"--trace {trace}: expected DEVICE=FILE.csv or DEVICE=FILE.csv.gz")
         if device in recordings:
-            raise UsageError(f"--trace {trace}: {device} has a recording already")
+            raise UsageError(f"--trace {trace}: {device} already has a recording")
         recordings[device] = Path(file)
 
     def write(text: str) -> None:
-        # Not through sys.stdout, whose lock would be held while a reader stalls, and the exit would wait for it.
+        # Not through sys.stdout: its lock is held while a reader stalls, and the exit would wait for it.
         data = text.encode()
         while data:
             data = data[os.write(sys.stdout.fileno(), data) :]
@@ -92,7 +88,7 @@ def _run_options(options: Namespace) -> RunOptions:
 
 
 def _splay_seconds(splay: str | None) -> float:
-    """A share of the splay that is always the same on one machine, so that its pushes keep their distance."""
+    """A share of the splay that is fixed for each machine, so that its pushes stay evenly spaced."""
     if splay is None:
         return 0.0
     duration: str | float = splay
@@ -106,94 +102,96 @@ def _splay_seconds(splay: str | None) -> float:
     return longest_seconds * share
 
 
-def _surroundings(wakeups: Wakeups, run_options: RunOptions) -> Surroundings:
-    from agent.run.assembly import Surroundings
+def _runtime(signals: Signals, run_options: RunOptions) -> Runtime:
+    from agent.run.assembly import Runtime
     from agent.run.publisher import Publisher
 
     clock = SystemClock()
-    return Surroundings(
+    return Runtime(
         clock=clock,
-        waiting=wakeups,
+        waiting=signals,
         environ=os.environ,
-        publisher=Publisher(clock, wakeups.wake),
-        agent=agent_info(is_simulated=run_options.is_simulated, start_time_seconds=clock.time()),
+        publisher=Publisher(clock, signals.wake),
+        info=agent_info(is_simulated=run_options.is_simulated, start_time_seconds=clock.time()),
     )
 
 
-def _wait_until(seconds: float, wakeups: Wakeups) -> None:
-    while not wakeups.stop_requested and time.monotonic() < seconds:
-        wakeups.wait(seconds - time.monotonic())
+def _wait_until(seconds: float, signals: Signals) -> None:
+    while not signals.stop_requested and time.monotonic() < seconds:
+        signals.wait(seconds - time.monotonic())
 
 
-def _run_once(settings: Settings, run_options: RunOptions, surroundings: Surroundings, wakeups: Wakeups) -> int:
-    from agent.run.assembly import make_node
+def _run_once(settings: Settings, run_options: RunOptions, runtime: Runtime, signals: Signals) -> int:
+    from agent.run.assembly import make_agent
     from agent.run.loop import run_once
 
-    _say_at_start(settings, run_options)
+    _log_warnings(settings, run_options)
     with ExitStack() as stack:
         try:
-            node = make_node(settings, run_options, surroundings, stack)
+            agent = make_agent(settings, run_options, runtime, stack)
         except BusyError:
-            if wakeups.stop_requested:  # it was waiting for the run before it
+            if signals.stop_requested:  # while it waited for the previous run
                 return ExitCode.OK
             raise
-        return run_once(node, surroundings.clock, wakeups)
+        return run_once(agent, runtime.clock, signals)
 
 
 def _run_loop(
     options: Namespace,
     settings: Settings,
     run_options: RunOptions,
-    surroundings: Surroundings,
-    wakeups: Wakeups,
+    runtime: Runtime,
+    signals: Signals,
 ) -> int:
-    from agent.run.assembly import make_node
+    from agent.run.assembly import make_agent
     from agent.run.loop import Loop
     from agent.run.systemd import Notifier
 
-    _say_at_start(settings, run_options)
-    gc.set_threshold(_GARBAGE_THRESHOLD)
+    _log_warnings(settings, run_options)
+    collect_garbage_as_usual()
     notifier = Notifier(os.environ)
-    earlier: Node | None = None
+    earlier: Agent | None = None
     held_state_file: StateFile | None = None
     while True:
         with ExitStack() as stack:
             try:
-                node = make_node(settings, run_options, surroundings, stack, held_state_file)
+                agent = make_agent(settings, run_options, runtime, stack, held_state_file)
             except AgentError as error:
                 if earlier is None or settings is earlier.settings:
                     raise
-                _say_not_reloaded(error)
+                _log_not_reloaded(error)
                 settings = earlier.settings
                 continue
-            if earlier is not None:
-                node.carry_on_from(earlier)
+            if earlier is None:
+                _log_start(agent)
+            else:
+                agent.carry_on_from(earlier)
             if held_state_file is not None:
                 held_state_file.unlock()
-            loop = Loop(node, surroundings.clock, wakeups, notifier)
+            loop = Loop(agent, runtime.clock, signals, notifier)
             new_settings: Settings | None = None
             while new_settings is None:
                 loop.run()
-                if wakeups.stop_requested:
+                if signals.stop_requested:
                     log.info("stopping")
                     loop.finish()
                     return ExitCode.OK
-                wakeups.reload_requested = False
+                signals.reload_requested = False
                 new_settings = _reloaded(options)
             loop.hand_over()
-            # Not let go in between: a `--once` that waits for it would take it, and this run would have to end.
-            held_state_file = node.parts.state_file
+            # The lock is held throughout: a waiting `--once` would take it, and this run would have to end.
+            held_state_file = agent.parts.state_file
             if held_state_file is not None:
                 held_state_file.lock()
-        earlier, settings = node, new_settings
+        earlier, settings = agent, new_settings
 
 
 def _reloaded(options: Namespace) -> Settings | None:
-    """The configuration as it is now; None, and the old one stays in force, if it is bad."""
+    """The configuration as it is now; None if it is bad, and then the old one stays in force."""
     try:
         settings = load_settings(options)
     except AgentError as error:
-        _say_not_reloaded(error)
+        _log_not_reloaded(error)
         return None
     log.info("configuration reloaded")
     for warning in settings.warnings:
@@ -201,25 +199,27 @@ def _reloaded(options: Namespace) -> Settings | None:
     return settings
 
 
-def _say_not_reloaded(error: AgentError) -> None:
+def _log_not_reloaded(error: AgentError) -> None:
     for problem in error.problems if isinstance(error, ConfigError) else (str(error),):
         log.error("%s", problem)
     log.error("the configuration is not reloaded; the old one stays in force")
 
 
-def _say_at_start(settings: Settings, run_options: RunOptions) -> None:
+def _log_warnings(settings: Settings, run_options: RunOptions) -> None:
     for warning in settings.warnings:
         log.warning("%s", warning)
     if run_options.is_simulated:
         log.warning("simulated chips: what is pushed is not measured")
-    if not run_options.is_once:
-        target = settings.pushgateway.url if settings.pushgateway is not None else "nowhere"
-        log.info(
-            "wattpush %s: %d devices read every %g s, pushed to %s every %g s as %s",
-            __version__,
-            len(settings.devices),
-            settings.sample_interval_seconds,
-            target,
-            settings.interval_seconds,
-            settings.hostname,
-        )
+
+
+def _log_start(agent: Agent) -> None:
+    settings, destination = agent.settings, agent.parts.destination
+    log.info(
+        "wattpush %s: %d devices read every %g s, pushed to %s every %g s as %s",
+        __version__,
+        len(settings.devices),
+        settings.sample_interval_seconds,
+        "nowhere" if destination is None else destination.name,
+        settings.interval_seconds,
+        settings.hostname,
+    )

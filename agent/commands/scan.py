@@ -1,4 +1,4 @@
-"""`wattpush scan`: what sits where, through every mux channel."""
+"""`wattpush scan`: lists what is on the buses, through every mux channel."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
-from agent.commands import SIMULATED, is_simulated, load_settings, tidied_up_when_stopped
-from agent.errors import AgentError, BusError, BusyError, ExitCode, PermissionDeniedError
+from agent.commands import SIMULATED, cleanup_on_stop, is_simulated, load_settings
+from agent.errors import AgentError, BusError, exit_code
 from agent.log import print_error
 
 if TYPE_CHECKING:
@@ -29,35 +29,38 @@ if TYPE_CHECKING:
     from agent.i2c.transfers import OpenBus
     from agent.scan.results import BusScan
 
-HELP = "what sits where on the I2C buses, through every mux channel"
+HELP = "list what is on the I2C buses, through every mux channel"
 
 _DESCRIPTION = """\
-Shows what sits where on the I2C buses: chips, muxes and what is behind each of
-their channels, and what power chips read at this moment.
+Lists the chips and muxes on the I2C buses, through every mux channel, and the
+present readings of power monitors.
 
 What it does to your chips: it reads one byte from every address, and registers
-of what answers at 0x40-0x4f, where power monitors sit. It configures nothing
-and leaves alone what a kernel driver owns. It writes to one kind of chip only:
-what answers at 0x70-0x77 may be a mux, and a mux can only be told by writing
-its channel byte. It gets 0x00 first, which closes a mux, and further bytes only
-while it gives each of them back; at the end every channel is closed. Displays
-and sensors that are known to sit there take these bytes for register numbers.
-On a board with buses of its own, name that of the header: --bus 1. A program
-that uses a mux without locking the bus must not run meanwhile."""
+of chips at 0x40-0x4f, the addresses of power monitors. It configures nothing,
+and does not access a chip that a kernel driver owns. It writes to one kind of
+chip only: a chip at 0x70-0x77 may be a mux, and the only way to tell is to
+write its channel byte. It writes 0x00 first, which closes every channel of a
+mux, and further bytes only while the chip returns each of them; at the end
+every channel is closed. Displays and sensors that are known to use these
+addresses take the bytes for register numbers.
 
-# Longer than the first conversion of any chip after power-on: INA3221, 3 inputs x (1.1 + 1.1 ms) (SBOS576, table 8).
+If the board has internal buses too, name the one of the header: --bus 1. While
+the scan runs, no other program may use a mux without locking the bus."""
+
 _FIRST_CONVERSIONS_SECONDS = 0.01
+"""Longer than the first conversion of any chip after power-on: INA3221, 3 inputs x (1.1 + 1.1 ms), SBOS576, table 8."""
 
 _SLOW_SECONDS = 0.5
+"""How long a scan takes before it shows a progress bar."""
 
 SYSFS = Path("/sys")
 
-# The variables that tell Blinka of an adapter without a /dev/i2c-N (Blinka's documentation, "Supported boards").
 _USB_ADAPTERS = ("BLINKA_MCP2221", "BLINKA_FT232H", "BLINKA_U2IF", "BLINKA_GREATFET", "BLINKA_NOVA")
+"""Variables that select an adapter without a /dev/i2c-N (Blinka's documentation, "Supported boards")."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what this command takes."""
+    """Declare the options."""
     parser.description = _DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
@@ -66,9 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_bus,
         action="append",
         default=[],
-        help="only /dev/i2c-N, or board: the board's own default bus; may be repeated (default: every /dev/i2c-N)",
+        help="only /dev/i2c-N, or the board's default bus (N = board); may be repeated (default: every /dev/i2c-N)",
     )
-    parser.add_argument("--toml", action="store_true", help="print a configuration for what is found, ready to edit")
+    parser.add_argument("--toml", action="store_true", help="print a configuration of what is found, ready to edit")
 
 
 def _bus(text: str) -> BusName:
@@ -85,12 +88,12 @@ def run(options: argparse.Namespace) -> int:
 
     clock = SystemClock()
     with ExitStack() as stack:
-        stack.enter_context(tidied_up_when_stopped())
-        surroundings = _surroundings(options, clock, stack)
+        stack.enter_context(cleanup_on_stop())
+        scanned = _prepare(options, clock, stack)
         with _bar_on(sys.stderr, clock) as progress:
-            finds = _scan(surroundings, clock, progress)
-        kernel_inputs = _kernel_inputs(surroundings.hwmon_folder)
-    troubles = [*surroundings.troubles, *(trouble for found in finds for trouble in found.errors)]
+            finds = _scan(scanned, clock, progress)
+        kernel_inputs = _kernel_inputs(scanned.hwmon_folder)
+    troubles = [*scanned.troubles, *(trouble for found in finds for trouble in found.errors)]
     is_empty = not has_devices(finds, kernel_inputs)
     if options.toml and not (is_empty and troubles):
         sys.stdout.write(f"# {SIMULATED}.\n" if is_simulated(options) else "")
@@ -101,17 +104,17 @@ def run(options: argparse.Namespace) -> int:
 
         sys.stdout.write(f"{SIMULATED}.\n\n" if is_simulated(options) else "")
         print_scans(finds, kernel_inputs, sys.stdout)
-    sys.stdout.flush()  # what was found comes before what was not, also where both go to one file
+    sys.stdout.flush()  # results come before errors, even if both go to one file
     if options.toml and is_empty and not troubles:
         print_error("warning: nothing was found that wattpush reads, so the configuration has no device")
     for trouble in troubles:
         print_error(str(trouble))
-    return _exit_code(troubles)
+    return exit_code(troubles)
 
 
 @dataclass(frozen=True, slots=True)
-class _Surroundings:
-    """What is scanned: the machine, or what a configuration simulates; and what is missing before it begins."""
+class _Scanned:
+    """What is scanned, real or simulated, and the errors found before the scan begins."""
 
     buses: Sequence[BusName]
     open_bus: Callable[[BusName], OpenBus]
@@ -120,53 +123,53 @@ class _Surroundings:
     troubles: tuple[AgentError, ...] = ()
 
 
-def _surroundings(options: argparse.Namespace, clock: Clock, stack: ExitStack) -> _Surroundings:
+def _prepare(options: argparse.Namespace, clock: Clock, stack: ExitStack) -> _Scanned:
     wanted = tuple(dict.fromkeys(options.bus))
     if is_simulated(options):
         from agent.run.assembly import Hardware, RunOptions
 
         hardware = Hardware(load_settings(options), RunOptions(is_simulated=True), clock, stack)
-        clock.sleep(_FIRST_CONVERSIONS_SECONDS)  # simulated chips get their power now, and read zero until then
-        return _Surroundings(wanted or hardware.bus_names, hardware.open_bus, hardware.sysfs, hardware.hwmon_folder)
+        clock.sleep(_FIRST_CONVERSIONS_SECONDS)  # simulated chips power on now, and read zero until then
+        return _Scanned(wanted or hardware.bus_names, hardware.open_bus, hardware.sysfs, hardware.hwmon_folder)
     from agent.chips.hwmon import CLASS_FOLDER
     from agent.i2c import hints
     from agent.i2c.adapters import open_bus, prepare_blinka
 
     buses = wanted or _all_buses(os.environ)
     prepare_blinka(buses)
-    # What the kernel reads is still there to be found.
+    # Sensors that the kernel reads are listed even without a bus.
     troubles = () if buses else (BusError(f"there is no /dev/i2c-N; {hints.of_missing_bus()}"),)
-    return _Surroundings(buses, open_bus, SYSFS, CLASS_FOLDER, troubles)
+    return _Scanned(buses, open_bus, SYSFS, CLASS_FOLDER, troubles)
 
 
 def _all_buses(environ: Mapping[str, str]) -> tuple[BusName, ...]:
-    """Every bus of the machine; that of an adapter that only Blinka knows, if its variable says that there is one."""
+    """Every bus of the machine; if there is none, the one that an adapter variable of Blinka selects."""
     from agent.i2c.sysfs import bus_numbers
 
     numbers = bus_numbers()
     return numbers or (("board",) if any(environ.get(name) for name in _USB_ADAPTERS) else ())
 
 
-def _scan(surroundings: _Surroundings, clock: Clock, progress: Callable[[int, int, str], None]) -> list[BusScan]:
+def _scan(scanned: _Scanned, clock: Clock, progress: Callable[[int, int, str], None]) -> list[BusScan]:
     from agent.i2c.bus import Bus
     from agent.i2c.sysfs import kernel_parent
     from agent.scan import scan_bus
 
     def parents(bus: BusName) -> list[int]:
         found: list[int] = []
-        parent = None if isinstance(bus, str) else kernel_parent(bus, surroundings.sysfs)
+        parent = None if isinstance(bus, str) else kernel_parent(bus, scanned.sysfs)
         while parent is not None:
             found.append(parent)
-            parent = kernel_parent(parent, surroundings.sysfs)
+            parent = kernel_parent(parent, scanned.sysfs)
         return found
 
     names = (f"m{number}" for number in count())
     found: dict[BusName, BusScan] = {}
-    # A bus that the kernel makes of a mux channel comes after the one that the mux sits on.
-    for bus in sorted(surroundings.buses, key=lambda bus: (len(parents(bus)), str(bus).zfill(9))):
+    # A bus that the kernel makes of a mux channel comes after the bus of the mux.
+    for bus in sorted(scanned.buses, key=lambda bus: (len(parents(bus)), str(bus).zfill(9))):
         hidden = {address for parent in parents(bus) if parent in found for address in found[parent].trunk_addresses}
-        found[bus] = scan_bus(Bus(bus, [], surroundings.open_bus, clock, surroundings.sysfs), names, hidden, progress)
-    return [found[bus] for bus in surroundings.buses if bus in found]
+        found[bus] = scan_bus(Bus(bus, [], scanned.open_bus, clock, scanned.sysfs), names, hidden, progress)
+    return [found[bus] for bus in scanned.buses if bus in found]
 
 
 def _kernel_inputs(class_folder: Path) -> list[tuple[PowerInput, Measurement | None]]:
@@ -178,21 +181,14 @@ def _kernel_inputs(class_folder: Path) -> list[tuple[PowerInput, Measurement | N
         device = Device("", "hwmon", sensor=str(power_input.folder), input=power_input.number)
         try:
             found.append((power_input, hwmon.Chip(device).read()))
-        except AgentError:  # such as an input that is switched off
+        except AgentError:  # such as a disabled input
             found.append((power_input, None))
     return found
 
 
-def _exit_code(troubles: Sequence[AgentError]) -> int:
-    for kind in (PermissionDeniedError, BusyError):
-        if any(isinstance(trouble, kind) for trouble in troubles):
-            return kind.exit_code
-    return ExitCode.IOERR if troubles else ExitCode.OK
-
-
 @contextmanager
 def _bar_on(stream: TextIO, clock: Clock) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar, on a terminal, for a scan that takes long enough for a person to wonder."""
+    """A progress bar, on a terminal, for a slow scan."""
     if not stream.isatty():
         yield lambda *_: None
         return

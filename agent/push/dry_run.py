@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.metrics.groups import name_of
+from agent.push.base import GatewayDestination
 from agent.push.render import delete_requests, put_requests
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Printed:
         return name_of(self.grouping_key)
 
 
-class DryRun:
+class DryRun(GatewayDestination):
     """Takes the place of a `Pushgateway` without importing what sending needs."""
 
     def __init__(self, settings: PushgatewaySettings, write: Callable[[str], None]) -> None:

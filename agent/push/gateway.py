@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.http.client import Client
 from agent.http.endpoint import Endpoint
+from agent.push.base import GatewayDestination
 from agent.push.delivery import Delivery
 from agent.push.failures import DISCONNECT_HINT
 from agent.push.render import delete_requests, put_requests
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from agent.settings import PushgatewaySettings
 
 
-class Pushgateway:
+class Pushgateway(GatewayDestination):
     """A Pushgateway and the connections that are kept to it; for one caller at a time, except for `stop`."""
 
     def __init__(

@@ -26,7 +26,7 @@ class Request:
     """One request to the gateway, without credentials, which are added when it is sent.
 
     Attributes:
-        grouping_key: of the group.
+        grouping_key: of the group, without `job`.
         url: as prometheus_client makes it: grouping values escaped, or in base64 where they hold a slash or space.
         body: text exposition, gzip-compressed if `headers` say so.
     """

@@ -1,4 +1,4 @@
-"""The one place where a configuration becomes a running node: which parts it is made of and what each is handed."""
+"""The one place of wiring: makes a running agent of a configuration, and hands each part what it needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agent.i2c.adapters import open_bus, prepare_blinka
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
 from agent.measure.sweep import Sweep
-from agent.run.agent import Node, Parts
+from agent.run.agent import Agent, Parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,24 +25,26 @@ if TYPE_CHECKING:
     from agent.chips import KernelChip, Measurement
     from agent.clock import Clock
     from agent.i2c.place import BusName
+    from agent.run.destination import Destination
     from agent.run.loop import Waiting
-    from agent.run.publisher import Publisher, Sink
-    from agent.settings import Device, Settings
+    from agent.run.publisher import Publisher
+    from agent.settings import Device, PushgatewaySettings, Settings
 
 log = logging.getLogger(__name__)
 
-# How long `--once` waits for the run before it; a loop does not end, so a second loop does not wait for it.
 ONCE_LOCK_WAIT_SECONDS = 5.0
+"""How long `--once` waits for the previous run. A loop does not end, so a second loop does not wait."""
+
 _LOCK_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What the command line says of a run.
+    """What the command line says about a run. A dry run changes nothing, not even for a service that runs beside it.
 
     Attributes:
-        recordings: what is played into which simulated device.
-        write: where `--dry-run` prints to.
+        recordings: by simulated device, the recording that is played into it.
+        write: prints what `--dry-run` shows.
     """
 
     is_once: bool = False
@@ -53,14 +55,14 @@ class RunOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a node is handed from outside."""
+class Runtime:
+    """What lives as long as the process: it outlasts a reload."""
 
     clock: Clock
     waiting: Waiting
     environ: Mapping[str, str]
     publisher: Publisher
-    agent: AgentInfo
+    info: AgentInfo
 
 
 class Hardware:
@@ -88,7 +90,7 @@ class Hardware:
         self.open_bus = lambda bus: OpenBus(world.open(bus), None, lambda: None)
         kernel_owned = [device for device in settings.devices if device.place is None]
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wattpush-"))) if kernel_owned else Path()
-        # An empty folder: nothing of the real machine's kernel owns a simulated address.
+        # An empty folder: no driver of the real kernel owns a simulated address.
         self.sysfs = root / "sys"
         self.hwmon_folder = root / "hwmon"
         if kernel_owned:
@@ -101,7 +103,7 @@ class Hardware:
 
 
 class _Refreshed:
-    """A kernel-owned chip whose files are written anew before each reading."""
+    """A kernel-owned chip whose files are updated before each reading."""
 
     def __init__(self, chip: hwmon.Chip, refresh: Callable[[], None]) -> None:
         self._chip = chip
@@ -123,94 +125,92 @@ def make_buses(settings: Settings, hardware: Hardware, clock: Clock) -> list[Bus
     ]
 
 
-def make_sweep(  # noqa: PLR0913 - what it is made of, and for whom
-    settings: Settings,
-    options: RunOptions,
-    clock: Clock,
-    stack: ExitStack,
-    state: State,
-    *,
-    is_observer: bool = False,
-) -> Sweep:
-    """The sensors of a configuration; their device files are given back when `stack` is closed."""
+def make_sweep(settings: Settings, options: RunOptions, clock: Clock, stack: ExitStack, state: State) -> Sweep:
+    """The sweep of a configuration; closing `stack` closes its device files. That of a dry run is an observer."""
     hardware = Hardware(settings, options, clock, stack)
     buses = make_buses(settings, hardware, clock)
-    # A chip that was read before and is not configured any more has lost its power; a simulated one is new each time.
+    # A chip that was read before and is no longer configured has lost power; a simulated one is new each time.
     read_before = frozenset[str]() if options.is_simulated else state.devices_read_in_this_boot()
-    sweep = Sweep(settings, buses, clock, hardware.open_kernel_chip, read_before=read_before, is_observer=is_observer)
+    sweep = Sweep(
+        settings, buses, clock, hardware.open_kernel_chip, read_before=read_before, is_observer=options.is_dry_run
+    )
     stack.callback(sweep.close)
     return sweep
 
 
 def make_watched_sweep(settings: Settings, options: RunOptions, clock: Clock, stack: ExitStack) -> Sweep:
-    """The sensors for somebody who looks on, beside a run or without one: no state is read, locked or written.
+    """A sweep for an observer, beside a run or without one: no state is read, locked or written.
 
-    The energy that is shown begins at zero, so there is nothing that a loss of power before the start could spoil.
+    The energy shown starts at zero, so a power loss before the start cannot distort it.
     """
-    return make_sweep(settings, options, clock, stack, State(), is_observer=True)
+    return make_sweep(settings, replace(options, is_dry_run=True), clock, stack, State())
 
 
-def make_sink(settings: Settings, options: RunOptions, surroundings: Surroundings) -> Sink | None:
-    """Where a run pushes to: the gateway, the terminal under `--dry-run`, or nowhere.
+def make_destination(settings: Settings, options: RunOptions, runtime: Runtime) -> Destination | None:
+    """Where a run pushes; None if nowhere. Another kind of destination is a folder of its own and a line here.
 
     Raises:
-        UsageError: there is nothing to push to, and the command line asks for a push.
+        UsageError: the command line asks for a push, and there is nowhere to push to.
     """
-    if settings.pushgateway is None:
-        if options.is_once or options.is_dry_run:
-            raise UsageError("--once and --dry-run push, but the configuration has no [pushgateway] url")
-        return None
+    if settings.pushgateway is not None:
+        return _make_pushgateway(settings.pushgateway, options, runtime)
+    if options.is_once or options.is_dry_run:
+        raise UsageError("--once and --dry-run push, but the configuration has no [pushgateway] url")
+    return None
+
+
+def _make_pushgateway(gateway: PushgatewaySettings, options: RunOptions, runtime: Runtime) -> Destination:
     if options.is_dry_run:
         from agent.push.dry_run import DryRun
 
-        return DryRun(settings.pushgateway, options.write)
+        return DryRun(gateway, options.write)
     from agent.push.gateway import Pushgateway
 
-    clock = surroundings.clock
-    return Pushgateway(settings.pushgateway, clock=clock, sleep=clock.sleep, environ=surroundings.environ)
+    clock = runtime.clock
+    return Pushgateway(gateway, clock=clock, sleep=clock.sleep, environ=runtime.environ)
 
 
-def make_node(
+def make_agent(
     settings: Settings,
     options: RunOptions,
-    surroundings: Surroundings,
+    runtime: Runtime,
     stack: ExitStack,
     held_state_file: StateFile | None = None,
-) -> Node:
-    """Wire a node; everything it opens is closed with `stack`.
+) -> Agent:
+    """Assemble an agent; closing `stack` closes everything that it opens.
 
     Args:
         settings: the configuration.
         options: what the command line says.
-        surroundings: what is outside of it.
+        runtime: what outlasts a reload.
         stack: closes what is opened.
-        held_state_file: that of the node before it, still locked by this process; it is used again if it is the same.
+        held_state_file: that of the previous agent, still locked by this process; reused if it is the same file.
 
     Raises:
         AgentError: another instance has the state, something may not be opened, a recording is bad, ...
     """
-    clock = surroundings.clock
-    state_file, state = _open_state(settings, options, surroundings, stack, held_state_file)
+    clock = runtime.clock
+    state_file, state = _open_state(settings, options, runtime, stack, held_state_file)
     state = state.with_sources({device.name: device.source for device in settings.devices})
-    sink = make_sink(settings, options, surroundings)
-    if sink is not None:
-        stack.callback(sink.close)
-    # A dry run changes nothing, also for the service that may be running beside it.
-    sweep = make_sweep(settings, options, clock, stack, state, is_observer=options.is_dry_run)
-    node = Node(Parts(settings, surroundings.agent, clock, sweep, sink, surroundings.publisher, state_file), state)
+    destination = make_destination(settings, options, runtime)
+    if destination is not None:
+        stack.callback(destination.close)
+    sweep = make_sweep(settings, options, clock, stack, state)
+    parts = Parts(settings, runtime.info, clock, sweep, destination, runtime.publisher, state_file)
+    agent = Agent(parts, state)
     if settings.serve is not None and not (options.is_once or options.is_dry_run):
         from agent.serve.server import ScrapeServer
 
         title = f"wattpush on {settings.hostname}"
-        server = ScrapeServer(settings.serve, node.scrape_registry, node.health, title)
+        server = ScrapeServer(settings.serve, agent.scrape_registry, agent.health, title)
         stack.callback(server.close)
-    return node
+    return agent
 
 
 def _open_state(
     settings: Settings,
     options: RunOptions,
-    surroundings: Surroundings,
+    runtime: Runtime,
     stack: ExitStack,
     held_state_file: StateFile | None,
 ) -> tuple[StateFile | None, State]:
@@ -221,13 +221,13 @@ def _open_state(
         return None, state_file.load(is_read_only=True)
     if held_state_file is not None and held_state_file.path == state_file.path:
         state_file = held_state_file
-    _lock(state_file, ONCE_LOCK_WAIT_SECONDS if options.is_once else 0.0, surroundings)
+    _lock(state_file, ONCE_LOCK_WAIT_SECONDS if options.is_once else 0.0, runtime)
     stack.callback(state_file.unlock)
     return state_file, state_file.load()
 
 
-def _lock(state_file: StateFile, wait_seconds: float, surroundings: Surroundings) -> None:
-    clock, waiting = surroundings.clock, surroundings.waiting
+def _lock(state_file: StateFile, wait_seconds: float, runtime: Runtime) -> None:
+    clock, waiting = runtime.clock, runtime.waiting
     give_up_at = clock.monotonic() + wait_seconds
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Waiting that ends at once when there is a reason: a signal, or word from another thread."""
+"""Signals as flags, and a wait that a signal or another thread ends."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _STOP = (signal.SIGTERM, signal.SIGINT)
 _ALL = (*_STOP, signal.SIGHUP)
 
 
-class Wakeups:
-    """SIGTERM, SIGINT and SIGHUP as flags, and one pipe that every reason to wake writes to.
+class Signals:
+    """SIGTERM and SIGINT request a stop, SIGHUP a reload; each ends `wait`, and so does `wake`.
 
-    A handler only sets a flag: whatever is under way, such as a transaction on a bus, is finished first. (An Event
-    would not do, since its lock may be held by the very thread that the handler interrupts.)
+    The handler only sets a flag, so that whatever is under way, such as an I2C transfer, finishes first. Waiting uses a
+    pipe: the lock of a threading.Event might be held by the very thread that the handler interrupts.
     """
 
     def __init__(self) -> None:
@@ -41,25 +41,25 @@ class Wakeups:
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._old_fd)
         ends = self._read_end, self._write_end
-        # The numbers may be those of other files soon: a thread that was left behind must not write there.
+        # The numbers may soon belong to other files: a thread that was abandoned must not write there.
         self._read_end = self._write_end = -1
         for end in ends:
             os.close(end)
 
     def wake(self) -> None:
-        """End a wait; from any thread."""
-        with suppress(BlockingIOError, OSError):  # a full pipe wakes as well, a closed one has nobody left to wake
+        """End a wait; may be called from any thread."""
+        with suppress(BlockingIOError, OSError):  # a full pipe ends the wait too; when it is closed, no wait is left
             os.write(self._write_end, b"\0")
 
     def wait(self, seconds: float) -> None:
-        """Return after `seconds`, or sooner if there is a reason, at once if it is there already."""
-        there, _, _ = select.select([self._read_end], [], [], max(0.0, seconds))
-        if there:
+        """Return after `seconds`, or sooner after a signal or `wake`, including one since the last wait."""
+        readable, _, _ = select.select([self._read_end], [], [], max(0.0, seconds))
+        if readable:
             with suppress(BlockingIOError):
                 while os.read(self._read_end, 512):
                     pass
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signal calls it
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             self.reload_requested = True
         else:

@@ -1,4 +1,4 @@
-"""Groups of an earlier configuration that are still to be deleted from its gateway."""
+"""Groups that an earlier configuration pushed and the present one does not: they are deleted after a reload."""
 
 from __future__ import annotations
 
@@ -7,65 +7,101 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.errors import GatewayUnreachableError
+from agent.metrics.groups import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from agent.run.publisher import Sink
-    from agent.settings import Settings
+    from agent.run.destination import Destination
 
 
 log = logging.getLogger(__name__)
 
-_MOST_PUSHES_TO_WAIT = 256
+_MAX_PUSHES_TO_WAIT = 256
 
 
 @dataclass(frozen=True, slots=True)
-class StaleGroups:
-    """Groups of an earlier configuration that are still to be deleted from its gateway.
+class PushedGroups:
+    """Groups that were pushed to one destination.
 
     Attributes:
-        may_come_back: whether a push that was stopped may have sent them once more: a gateway that was held up may take
-            that in after they were deleted.
-        failures: how often that gateway could not be reached.
-        pushes_to_wait: how many pushes shall not be kept waiting for it.
+        keys: their grouping keys.
+        may_reappear: whether a push of them was stopped: a gateway may still process it after the deletion.
+        failures: how often the destination was unreachable in a row.
+        pushes_to_wait: how many pushes go first before the next attempt.
     """
 
-    sink: Sink
-    gateway: tuple[str, str, str] | None
+    destination: Destination
     keys: tuple[Mapping[str, str], ...]
-    may_come_back: bool = False
+    may_reappear: bool = False
     failures: int = 0
     pushes_to_wait: int = 0
 
-    def delete(self, budget_seconds: float, *, is_pushed_to: bool) -> StaleGroups | None:
-        """Delete them; return what has to be tried again.
+    def delete(self, budget_seconds: float, *, is_still_used: bool) -> PushedGroups | None:
+        """Delete them; return those to try again, None if there are none.
 
-        One that is still pushed to is tried every time: it may refuse the new groups until the old ones are gone. One
-        that was left may be dead for good.
+        A destination that is still used is tried before every push: it may reject the new groups until the old ones are
+        gone. One that is no longer used may never come back, so attempts back off.
         """
-        results = self.sink.delete(self.keys, budget_seconds)
-        self.sink.close()
-        away = [
-            (key, result.error)
-            for key, result in zip(self.keys, results, strict=True)
-            if isinstance(result.error, GatewayUnreachableError)
-        ]
-        for result in results:
-            if result.error is not None and not away:
-                log.warning("cannot be deleted: %s", result.error)
-        if not away:
-            return replace(self, may_come_back=False, pushes_to_wait=1) if self.may_come_back else None
-        keys = tuple(key for key, _ in away)
-        if is_pushed_to:
+        results = self.destination.delete(self.keys, budget_seconds)
+        self.destination.close()
+        unreachable = [result for result in results if isinstance(result.error, GatewayUnreachableError)]
+        if not unreachable:
+            for result in results:
+                if result.error is not None:
+                    log.warning("cannot be deleted: %s", result.error)
+            return replace(self, may_reappear=False, pushes_to_wait=1) if self.may_reappear else None
+        keys = tuple(result.grouping_key for result in unreachable)
+        if is_still_used:
             return replace(self, keys=keys)
         if not self.failures:
-            log.warning("cannot be deleted yet: %s; it is tried again, ever more rarely", away[0][1])
-        wait = min(2**self.failures, _MOST_PUSHES_TO_WAIT)
+            log.warning("cannot be deleted yet: %s; retrying, less and less often", unreachable[0].error)
+        wait = min(2**self.failures, _MAX_PUSHES_TO_WAIT)
         return replace(self, keys=keys, failures=self.failures + 1, pushes_to_wait=wait)
 
 
-def gateway_of(settings: Settings) -> tuple[str, str, str] | None:
-    """Where groups go and how they are cut; a gateway refuses a series that a group of the other cut holds still."""
-    to = settings.pushgateway
-    return None if to is None else (to.url, to.job, to.group_by)
+class StaleGroups:
+    """All stale groups, deleted by the thread that pushes.
+
+    Args:
+        destination: where the present configuration pushes; None if nowhere.
+    """
+
+    def __init__(self, destination: Destination | None) -> None:
+        self._destination = destination
+        self._groups: tuple[PushedGroups, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self._groups)
+
+    def add(self, pushed: Iterable[PushedGroups], present_keys: Sequence[Mapping[str, str]]) -> None:
+        """Take over what earlier configurations pushed, without the groups that the present one goes on pushing."""
+        for groups in pushed:
+            is_replaced = self._destination is not None and groups.destination.identity == self._destination.identity
+            kept = present_keys if is_replaced else ()
+            keys = tuple(key for key in groups.keys if key not in kept)
+            if keys:
+                log.info("deleting groups that are no longer measured: %s", ", ".join(map(name_of, keys)))
+                self._groups += (replace(groups, keys=keys, pushes_to_wait=0),)
+
+    def remaining(self) -> tuple[PushedGroups, ...]:
+        """What has not been deleted yet."""
+        return self._groups
+
+    def delete(self, budget_seconds: float) -> None:
+        """Delete what is due; one push has passed."""
+        due = sum(not groups.pushes_to_wait for groups in self._groups)
+        remaining: list[PushedGroups | None] = []
+        for groups in self._groups:
+            if groups.pushes_to_wait:
+                remaining.append(replace(groups, pushes_to_wait=groups.pushes_to_wait - 1))
+            else:
+                is_still_used = self._destination is not None and groups.destination.name == self._destination.name
+                remaining.append(groups.delete(budget_seconds / due, is_still_used=is_still_used))
+        # Replaced only at the end, so that an abandoned push loses nothing.
+        self._groups = tuple(groups for groups in remaining if groups is not None)
+
+    def stop(self) -> None:
+        """Abort a deletion under way."""
+        for groups in self._groups:
+            groups.destination.stop()

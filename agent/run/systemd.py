@@ -1,4 +1,4 @@
-"""Word to systemd: ready, alive, what is going on. Harmless where nobody listens.
+"""Notifications to systemd: ready, watchdog ping, status, stopping. Without a service manager they do nothing.
 
 Source: sd_notify(3), "a datagram to the socket named in $NOTIFY_SOCKET"; sd_watchdog_enabled(3).
 """
@@ -17,7 +17,7 @@ class Notifier:
     """Sends datagrams to the service manager that started this process, if one did.
 
     Attributes:
-        watchdog_seconds: how often at least `alive` has to be said; None if nobody waits for it.
+        watchdog_seconds: the longest time between two calls of `ping_watchdog`; None if there is no watchdog.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -29,26 +29,26 @@ class Notifier:
         self.watchdog_seconds = _watchdog_seconds(environ) if self._socket is not None else None
 
     def ready(self) -> None:
-        """The first sweep is done: the service has started."""
+        """Report that the service has started: its first sweep is done."""
         self._send("READY=1")
 
-    def alive(self) -> None:
-        """The loop gets on. Said by the loop itself and by nothing else, so that a stuck loop is restarted."""
+    def ping_watchdog(self) -> None:
+        """Report that the main loop is making progress; only the loop calls this, so that a stuck one is restarted."""
         if self.watchdog_seconds is not None:
             self._send("WATCHDOG=1")
 
     def status(self, line: str) -> None:
-        """One line for `systemctl status`; sent when it changes."""
+        """Set the line that `systemctl status` shows; sent only when it changes."""
         if line != self._last_status:
             self._last_status = line
             self._send(f"STATUS={line}")
 
     def stopping(self) -> None:
-        """The service is about to end."""
+        """Report that the service is stopping."""
         self._send("STOPPING=1")
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         if self._socket is not None:
             self._socket.close()
 
@@ -56,7 +56,7 @@ class Notifier:
         if self._socket is None:
             return
         try:
-            # Never wait: a manager that does not read must not stop the measuring.
+            # Never block: a manager that does not read must not stop the loop.
             self._socket.sendto(text.encode(), socket.MSG_DONTWAIT, self._address)
         except OSError:
             return

@@ -1,4 +1,4 @@
-"""The command `wattpush check` as a person meets it: lines, exit codes, a terminal."""
+"""The command `wattpush check`: its lines, exit codes and terminal output."""
 
 from __future__ import annotations
 
@@ -22,14 +22,12 @@ HWMON = '[[device]]\nname = "module"\nchip = "hwmon"\nsensor = "no such chip"\ni
 
 
 def lines(output: str) -> list[tuple[str, str]]:
-    """Status and subject of each line."""
+    """The status and subject of each line."""
     split = [line.split(maxsplit=1) for line in output.splitlines()]
     return [(status, rest.partition(": ")[0]) for status, rest in split]
 
 
-def test_everything_of_a_simulated_node_and_a_real_gateway_is_looked_at_and_nothing_is_left(
-    tmp_path: Path, pushgateway_url: str
-) -> None:
+def test_check_covers_node_and_gateway_and_leaves_nothing_behind(tmp_path: Path, pushgateway_url: str) -> None:
     config = write_config(tmp_path, pushgateway_url, "check command", devices=["cpu", "disk"])
     ended = run("check", "--config", config, "--simulate", "--hardware", "--gateway")
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -45,7 +43,7 @@ def test_everything_of_a_simulated_node_and_a_real_gateway_is_looked_at_and_noth
     assert sorted(file.name for file in tmp_path.iterdir()) == ["config.toml"]
 
 
-def test_the_sensors_of_a_simulated_kernel_are_looked_at_as_well(tmp_path: Path) -> None:
+def test_check_covers_sensors_of_the_kernel(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9", more=HWMON)
     ended = run("check", "--config", config, "--simulate", "--hardware")
     assert ended.returncode == 0
@@ -56,13 +54,13 @@ def test_the_sensors_of_a_simulated_kernel_are_looked_at_as_well(tmp_path: Path)
 @pytest.mark.parametrize(
     ("status", "code"), [("400 Bad Request", 76), ("503 Service Unavailable", 69), ("200 OK", 74), (None, 69)]
 )
-def test_of_several_failures_the_worst_is_the_exit_code_and_all_are_printed(
+def test_all_failures_are_printed_and_the_worst_is_the_exit_code(
     tmp_path: Path, status: str | None, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # No such bus on this machine, and no such sensor: 74.
     with Server(answering(status or "200 OK")) as server:
         url = server.url if status else f"http://127.0.0.1:{free_port()}"
-        # What keeps failing is tried for all of it.
+        # A push that keeps failing takes all of the timeout.
         config = write_config(tmp_path, url, push=f'timeout = "{"3s" if code == 69 else "1m"}"')
         config.write_text(config.read_text().replace("bus = 1", "bus = 987") + HWMON)
         assert cli.main(["check", "--config", str(config), "--hardware", "--gateway"]) == code
@@ -71,7 +69,7 @@ def test_of_several_failures_the_worst_is_the_exit_code_and_all_are_printed(
     assert (("failed", "push" if status else "gateway") in found) == (status != "200 OK")
 
 
-def test_a_warning_of_the_configuration_is_a_line_and_no_failure(tmp_path: Path) -> None:
+def test_a_configuration_warning_is_no_failure(tmp_path: Path) -> None:
     config = write_config(
         tmp_path,
         "http://127.0.0.1:9",
@@ -83,19 +81,19 @@ def test_a_warning_of_the_configuration_is_a_line_and_no_failure(tmp_path: Path)
     assert "if it is 100 milliohms, write shunt_ohms = 0.1" in ended.stdout
 
 
-def test_a_gateway_that_is_not_configured_cannot_be_checked(tmp_path: Path) -> None:
+def test_check_gateway_needs_a_configured_gateway(tmp_path: Path) -> None:
     config = write_config(tmp_path, None, more='[serve]\nlisten = "127.0.0.1:9812"\n')
     ended = run("check", "--config", config, "--gateway")
     assert (ended.returncode, ended.stdout) == (64, "")
     assert "no [pushgateway] url" in ended.stderr
 
 
-def test_a_plain_check_warns_of_files_that_a_push_could_not_read(tmp_path: Path) -> None:
+def test_check_warns_of_files_that_a_push_cannot_read(tmp_path: Path) -> None:
     password, authority = tmp_path / "password", tmp_path / "ca.pem"
     push = f'username = "node"\npassword_file = "{password}"\nca_file = "{authority}"'
     config = write_config(tmp_path, "https://gateway.invalid", push=push)
     ended = run("check", "--config", config)
-    assert ended.returncode == 0, "another user may see them, or the service alone"
+    assert ended.returncode == 0, "the service may be able to read them"
     _, credentials, tls = ended.stdout.splitlines()
     assert credentials.startswith(
         f"warning  credentials: pushgateway.password_file: cannot read {password}: No such file"
@@ -125,12 +123,12 @@ def on_a_terminal(*arguments: str | Path, environ: Mapping[str, str]) -> str:
                 while data := terminal.read(65536):
                     shown += data
             except OSError:
-                pass  # EIO: the last one who had the terminal open has closed it
+                pass  # EIO: the program has closed the terminal
             assert process.wait(LONG_SECONDS) == 0
         return shown.decode().replace("\r\n", "\n")
 
 
-def test_on_a_terminal_lines_are_folded_and_the_status_is_coloured_unless_asked_not_to(tmp_path: Path) -> None:
+def test_a_terminal_gets_wrapped_lines_and_coloured_status(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9")
     arguments = ("check", "--config", config, "--simulate", "--hardware")
     plain = on_a_terminal(*arguments, environ={"COLUMNS": "80", "NO_COLOR": "1"})

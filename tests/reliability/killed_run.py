@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
 from agent.energy.state import StateFile
+from agent.push.base import GatewayDestination
 from agent.push.delivery import PushResult
-from agent.run.agent import Node, Parts
+from agent.run.agent import Agent, Parts
 from agent.run.publisher import Publisher
 from agent.simulate.rails import ConstantRail
 from tests.bench import ina260, mux, settings_of, sweep_of, world_for
-from tests.run.running import INFO
+from tests.run.running import GATEWAY, INFO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.metrics.groups import Group
-    from agent.run.publisher import GroupResult, PushReport
+    from agent.run.destination import GroupResult
+    from agent.run.publisher import PushReport
+    from agent.settings import PushgatewaySettings
 
 CONFIG = mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0')
 VOLTS, AMPERES = 12.0, 0.5
@@ -30,9 +33,10 @@ SWEEPS_PER_PUSH = 5
 
 
 @dataclass(frozen=True, slots=True)
-class TellingSink:
+class TellingDestination(GatewayDestination):
     """Accepts every push and reports the counters of the device and the time."""
 
+    _settings: PushgatewaySettings
     told: Connection
 
     def push(self, groups: Sequence[Group], budget_seconds: float) -> Sequence[PushResult]:
@@ -71,10 +75,8 @@ def run_until_killed(folder: Path, boot: str, told: Connection, *, disk_is_full:
     world = world_for(settings, clock, rails)
     state_file = StateFile(folder, "counters", boot)
     publisher = InlinePublisher(clock, lambda: None)
-    node = Node(
-        Parts(settings, INFO, clock, sweep_of(settings, world, clock), TellingSink(told), publisher, state_file),
-        state_file.load(),
-    )
+    sweep, destination = sweep_of(settings, world, clock), TellingDestination(GATEWAY, told)
+    node = Agent(Parts(settings, INFO, clock, sweep, destination, publisher, state_file), state_file.load())
     told.send((time.monotonic(), None))
     while True:
         for _ in range(SWEEPS_PER_PUSH):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from agent.errors import AgentError
     from agent.measure.readings import Outcome
     from agent.metrics.groups import Group
-    from agent.run.publisher import GroupResult
+    from agent.run.destination import GroupResult
     from agent.simulate.part import Part
     from agent.simulate.wire import Transaction
     from agent.simulate.world import World
@@ -304,7 +304,7 @@ def test_a_day_of_faults_leaks_nothing_and_loses_no_energy(tmp_path: Path, measu
     assert after.memory_bytes - before.memory_bytes < MOST_GROWTH_BYTES
     assert after.memory_blocks - before.memory_blocks < MOST_GROWTH_BLOCKS
     assert (after.files, after.threads) == (before.files, before.threads)
-    for name, account in node.account.devices.items():
+    for name, account in node.meters.devices.items():
         counters = account.saved.counters
         assert counters.measured_seconds == pytest.approx(truth.seconds[name])
         assert counters.measured_seconds > 0.85 * SWEEPS

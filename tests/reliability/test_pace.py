@@ -20,10 +20,10 @@ from agent.clock import SystemClock
 from agent.energy.state import State
 from agent.errors import ExitCode, exit_code
 from agent.push.gateway import Pushgateway
-from agent.run.agent import Node, Parts
+from agent.run.agent import Agent, Parts
 from agent.run.loop import Loop
 from agent.run.publisher import Publisher
-from agent.run.signals import Wakeups
+from agent.run.signals import Signals
 from agent.settings import Averaging, PushgatewaySettings
 from tests.bench import sweep_of, world_for
 from tests.push.pushing import addresses
@@ -61,7 +61,7 @@ RUNS = 5
 QUICK = Averaging(1, 140e-6, 140e-6)
 
 
-class Watched(Node):
+class Watched(Agent):
     """Counts its sweeps and keeps the errors of its pushes."""
 
     push_errors: list[AgentError]
@@ -109,7 +109,7 @@ def run_once_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[...
     )
     sweep = sweep_of(settings, world, clock)
     sweep.run()  # import Adafruit's drivers and configure the chips first: that has nothing to do with the gateway
-    with Wakeups() as waiting:
+    with Signals() as waiting:
         publisher = Publisher(clock, waiting.wake)
         node = Watched(Parts(settings, INFO, clock, sweep, sink, publisher, None), State())
         node.push_errors, node.push_count, node.sweep_count = [], 0, 0
@@ -132,7 +132,7 @@ def run_once_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[...
 
 def assert_pace(node: Watched) -> None:
     assert keeps_pace(node), node.counters
-    for account in node.account.devices.values():
+    for account in node.meters.devices.values():
         # The first sweep may find the chip settling.
         assert account.saved.counters.readings in (node.sweep_count - 1, node.sweep_count)
         assert account.saved.counters.read_errors == 0

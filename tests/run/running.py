@@ -1,4 +1,4 @@
-"""What the tests of the run share: a clock turned by hand, nodes on simulated chips, and the real program."""
+"""What the tests of the run share: a clock advanced by hand, agents on simulated chips, and the real program."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from agent.energy.state import State
 from agent.i2c.adapters import prepare_blinka
 from agent.i2c.muxes import MUX_KINDS
 from agent.i2c.place import Mux, Place
+from agent.metrics.groups import name_of
+from agent.push.base import GatewayDestination
 from agent.push.delivery import PushResult
-from agent.run.agent import Node, Parts
+from agent.run.agent import Agent, Parts
 from agent.run.publisher import Publisher
 from agent.run.systemd import Notifier
 from agent.settings import Device, PushgatewaySettings, Settings
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
     from agent.energy.state import StateFile
     from agent.errors import AgentError
     from agent.metrics.groups import Group
-    from agent.run.publisher import GroupResult, PushReport
+    from agent.run.destination import GroupResult
+    from agent.run.publisher import PushReport
     from agent.simulate.clock import HandClock
     from agent.simulate.world import World
 
@@ -44,7 +47,7 @@ prepare_blinka(())
 PROJECT = Path(__file__).parents[2]
 GOLDEN = PROJECT / "tests" / "golden"
 LONG_SECONDS = 120.0
-"""How long something that is to happen may take on a busy machine before a test fails."""
+"""How long a test waits on a busy machine before it fails."""
 
 M0 = Mux("m0", MUX_KINDS["tca9548a"], Place(1, None, None, 0x70))
 CPU = Device("cpu", "ina260", Place(1, M0, 0, 0x40))
@@ -52,19 +55,21 @@ DISK = Device("disk", "ina260", Place(1, M0, 1, 0x40))
 RADIO = Device("radio", "ina3221", Place(1, M0, 3, 0x41), input=2, shunt_ohms=0.1)
 MODEM = Device("modem", "ina3221", Place(1, M0, 3, 0x41), input=1, shunt_ohms=0.05)
 
+GATEWAY = PushgatewaySettings("http://gateway.invalid:9091")
+
 NOBODY = Notifier({})
-"""No service manager listens."""
+"""There is no service manager."""
 
 INFO = AgentInfo("1.2.3", "3.11.2", "10.0.0", "0123456789ab", is_simulated=True, start_time_seconds=1_700_000_000.0)
 
 
 def settings_for(*devices: Device, **changes: Any) -> Settings:
-    changes.setdefault("pushgateway", PushgatewaySettings("http://gateway.invalid:9091"))
+    changes.setdefault("pushgateway", GATEWAY)
     return Settings("node-17", devices or (CPU,), muxes=(M0,), **changes)
 
 
 class HandWaiting:
-    """Waiting turns the clock, and stops the loop at `stop_at_seconds`; `on_wait` sees every wait."""
+    """Waiting advances the clock, and stops the loop at `stop_at_seconds`; `on_wait` is called at every wait."""
 
     def __init__(self, clock: HandClock, stop_at_seconds: float = float("inf")) -> None:
         self.clock = clock
@@ -83,7 +88,7 @@ class HandWaiting:
 
 
 class HandPublisher(Publisher):
-    """Pushes within `start`, or, while `hangs`, when `release` is called."""
+    """Pushes inside `start`, or, while `hangs`, when `release` is called."""
 
     def __init__(self, clock: HandClock) -> None:
         super().__init__(clock, lambda: None)
@@ -106,13 +111,14 @@ class HandPublisher(Publisher):
         self._run(*held)
 
 
-class MemoryGateway:
-    """Does what a Pushgateway does with PUT and DELETE, and fails as it is told."""
+class MemoryGateway(GatewayDestination):
+    """Handles pushes and deletions as a Pushgateway does, and fails on demand."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: PushgatewaySettings | None = None) -> None:
+        self._settings = settings or GATEWAY
         self.groups: dict[str, dict[str, float]] = {}
         self.history: list[dict[str, dict[str, float]]] = []
-        self.fail: Callable[[Group], AgentError | None] = lambda group: None
+        self.fail: Callable[[Group], AgentError | None] = lambda _group: None
         self.delete_error: AgentError | None = None
         self.deleted: list[str] = []
         self.deletions = 0
@@ -134,9 +140,8 @@ class MemoryGateway:
     def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> Sequence[PushResult]:
         assert budget_seconds > 0
         self.deletions += 1
-        names = [f"device {key['device']}" if "device" in key else "node" for key in grouping_keys]
         if self.delete_error is None:
-            for name in names:
+            for name in map(name_of, grouping_keys):
                 self.groups.pop(name, None)
                 self.deleted.append(name)
         return [PushResult(key, 1, self.delete_error) for key in grouping_keys]
@@ -155,19 +160,19 @@ def node_of(
     settings: Settings,
     world: World,
     clock: HandClock,
-    sink: MemoryGateway | None,
+    destination: MemoryGateway | None,
     publisher: Publisher | None = None,
     *,
     state_file: StateFile | None = None,
-) -> Node:
+) -> Agent:
     state = State() if state_file is None else state_file.load()
     state = state.with_sources({device.name: device.source for device in settings.devices})
     sweep = sweep_of(settings, world, clock, state.devices_read_in_this_boot())
-    return Node(Parts(settings, INFO, clock, sweep, sink, publisher or HandPublisher(clock), state_file), state)
+    return Agent(Parts(settings, INFO, clock, sweep, destination, publisher or HandPublisher(clock), state_file), state)
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = LONG_SECONDS) -> Any:
-    """Ask again and again until something is true; its value."""
+    """Poll until something is true; return its value."""
     pause = threading.Event()
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -182,7 +187,7 @@ def has_grown(count: Callable[[], int], before: int) -> bool:
 
 
 def groups_of(url: str, job: str) -> dict[str, dict[str, float]]:
-    """What a real Pushgateway holds of a job: by device ("" for the node's own), then by metric name."""
+    """What a real Pushgateway holds of a job: by device ("" for the node's group), then by metric name."""
     found: dict[str, dict[str, float]] = {}
     for entry in json.loads(get(f"{url}/api/v1/metrics"))["data"]:
         labels = entry.pop("labels")
@@ -196,7 +201,7 @@ def groups_of(url: str, job: str) -> dict[str, dict[str, float]]:
 
 
 def ask(url: str, method: str = "GET", body: str = "", **headers: str) -> tuple[int, str, dict[str, str]]:
-    """Status, body and headers."""
+    """Send a request; return status, body and headers."""
     parts = urlsplit(url)
     connection = HTTPConnection(parts.netloc, timeout=LONG_SECONDS)
     try:
@@ -210,7 +215,7 @@ def ask(url: str, method: str = "GET", body: str = "", **headers: str) -> tuple[
 
 
 def samples_of(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
-    """Of an exposition: by metric name, then by labels."""
+    """The samples of an exposition: by metric name, then by labels."""
     found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -239,7 +244,7 @@ def write_config(
     push: str = "",
     more: str = "",
 ) -> Path:
-    """A configuration for a run that is in a hurry: its chips convert in 9 ms."""
+    """Write a configuration for a fast run: its chips convert in 9 ms."""
     text = f'hostname = "node-17"\nstate_dir = "{folder / "state"}"\n{top or _QUICK}\n'
     if gateway is not None:
         text += f'[pushgateway]\nurl = "{gateway}"\njob = "{job}"\n{push or _PUSH}\n'
@@ -256,7 +261,7 @@ _PUSH = 'timeout = "1m"'
 
 
 class Program:
-    """The real program as a process; what it writes to stderr is kept."""
+    """The real program as a process; `lines` collects its stderr."""
 
     def __init__(self, *arguments: str | Path, environ: Mapping[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
@@ -284,7 +289,7 @@ class Program:
         return "".join(self.lines)
 
     def says(self, text: str, times: int = 1) -> None:
-        """Wait until it has said so."""
+        """Wait until its stderr contains the text."""
 
         def said() -> bool:
             return self.stderr.count(text) >= times
@@ -293,13 +298,13 @@ class Program:
         assert said(), self.stderr
 
     def catches(self, number: int) -> bool:
-        """Whether the kernel would hand it a signal instead of ending it, as it does before Python is there."""
+        """Whether it handles a signal already; until then the kernel would end it."""
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
         return bool(int(mask, 16) >> (number - 1) & 1)
 
     def end(self, number: int | None = None) -> tuple[int, float]:
-        """Send a signal, if one is given, and wait for the end: the exit code, and how many seconds it took."""
+        """Send a signal, if given, and wait for the exit; return the exit code and the seconds that it took."""
         begun = time.monotonic()
         if number is not None:
             self.process.send_signal(number)
@@ -325,7 +330,7 @@ def program(*arguments: str | Path, environ: Mapping[str, str] | None = None) ->
 
 
 def run(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """The real program until it ends."""
+    """Run the real program to its end."""
     return subprocess.run(
         [sys.executable, "-m", "agent", *map(str, arguments)],
         cwd=PROJECT,

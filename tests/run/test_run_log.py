@@ -1,4 +1,4 @@
-"""Log formats, waking up, the splay, and what is imported."""
+"""Log formats, signals, the splay, versions, and what is imported."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pytest
 
 from agent import build_info
 from agent.commands import run as run_command
-from agent.log import TroubleLog, set_up
+from agent.log import FailureLog, set_up
 from agent.run.publisher import Publisher
-from agent.run.signals import Wakeups
+from agent.run.signals import Signals
 from tests.run.running import PROJECT, run, write_config
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ def written(form: str, level: str = "info") -> str:
     return stream.getvalue()
 
 
-def test_text_is_for_people() -> None:
+def test_text_format_has_time_level_and_message() -> None:
     time, _, rest = written("text").partition(" ")
     assert len(time) == len("12:34:56")
     assert rest == 'warning: a "quoted"\nword\n'
 
 
-def test_logfmt_and_json_are_one_line_each() -> None:
+def test_logfmt_and_json_write_one_line_per_message() -> None:
     line = written("logfmt")
     assert line.endswith(' level=warning msg="a \\"quoted\\"\\nword"\n')
     assert line.startswith("ts=")
@@ -62,7 +62,7 @@ def test_logfmt_and_json_are_one_line_each() -> None:
     assert (entry["level"], entry["msg"]) == ("warning", 'a "quoted"\nword')
 
 
-def test_auto_is_logfmt_where_nobody_looks_and_priorities_in_the_journal(tmp_path: Path) -> None:
+def test_auto_is_logfmt_in_a_file_and_priorities_in_the_journal(tmp_path: Path) -> None:
     assert written("auto").startswith("ts=")
     with (tmp_path / "journal").open("w+") as stream:
         status = os.fstat(stream.fileno())
@@ -73,7 +73,7 @@ def test_auto_is_logfmt_where_nobody_looks_and_priorities_in_the_journal(tmp_pat
         assert stream.read() == "<3>two\n<3>lines\n<6>one\n"
 
 
-def test_the_libraries_below_say_nothing_that_might_be_secret() -> None:
+def test_libraries_log_no_debug_lines() -> None:
     stream = io.StringIO()
     set_up("debug", "text", stream, {})
     logging.getLogger("urllib3.connectionpool").debug("PUT /secret")
@@ -86,9 +86,9 @@ def test_the_libraries_below_say_nothing_that_might_be_secret() -> None:
     "a fault that lasts",
     "one line when it begins, one with the count when it is over",
 )
-def test_trouble_is_one_line_when_it_begins_and_one_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_is_logged_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    trouble = TroubleLog(log)
+    trouble = FailureLog(log)
     trouble.worked("cpu")
     for _ in range(3):
         trouble.failed("cpu", "cpu: NACK")
@@ -104,45 +104,45 @@ def test_trouble_is_one_line_when_it_begins_and_one_when_it_ends(caplog: pytest.
     ]
 
 
-def test_a_signal_before_a_wait_ends_the_wait_at_once() -> None:
-    with Wakeups() as wakeups:
+def test_a_signal_before_a_wait_ends_it_at_once() -> None:
+    with Signals() as signals:
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGTERM)
-        wakeups.wait(600)
-        assert (wakeups.reload_requested, wakeups.stop_requested) == (True, True)
+        signals.wait(600)
+        assert (signals.reload_requested, signals.stop_requested) == (True, True)
 
 
-def test_many_wakes_do_not_block_and_end_one_wait() -> None:
-    with Wakeups() as wakeups:
+def test_many_wakes_do_not_block() -> None:
+    with Signals() as signals:
         for _ in range(100_000):
-            wakeups.wake()
-        wakeups.wait(600)
+            signals.wake()
+        signals.wait(600)
 
 
-def test_a_wake_after_the_end_writes_nowhere(tmp_path: Path) -> None:
-    with Wakeups() as wakeups:
-        number = wakeups._write_end
+def test_a_wake_after_exit_writes_to_no_file(tmp_path: Path) -> None:
+    with Signals() as signals:
+        number = signals._write_end
     file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    os.dup2(file, number)  # as the next file that is opened may get it
-    wakeups.wake()
+    os.dup2(file, number)  # as the next file to be opened may get it
+    signals.wake()
     assert (tmp_path / "file").read_bytes() == b""
     for end in {file, number}:
         os.close(end)
 
 
-def test_handlers_are_put_back() -> None:
+def test_signal_handlers_are_restored() -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    with Wakeups():
+    with Signals():
         assert signal.getsignal(signal.SIGTERM) != before[signal.SIGTERM]
     assert {number: signal.getsignal(number) for number in before} == before
 
 
-def test_the_end_of_a_push_ends_the_wait_and_an_abandoned_push_says_nothing(clock: HandClock) -> None:
-    with Wakeups() as wakeups:
-        publisher = Publisher(clock, wakeups.wake)
+def test_the_end_of_a_push_ends_the_wait_unless_abandoned(clock: HandClock) -> None:
+    with Signals() as signals:
+        publisher = Publisher(clock, signals.wake)
         publisher.start(lambda: ())
         while (report := publisher.take_report()) is None:
-            wakeups.wait(600)
+            signals.wait(600)
         assert (report.results, report.crash, publisher.is_busy) == ((), None, False)
         hold = threading.Event()
 
@@ -156,11 +156,11 @@ def test_the_end_of_a_push_ends_the_wait_and_an_abandoned_push_says_nothing(cloc
             publisher.start(lambda: ())
         publisher.abandon()
         hold.set()
-        wakeups.wait(600)
+        signals.wait(600)
         assert publisher.take_report() is None
 
 
-def test_the_splay_is_always_the_same_on_a_machine_and_never_longer_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_splay_is_fixed_for_each_machine_and_within_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     shares = []
     for machine in range(300):
         monkeypatch.setattr(run_command, "machine_hash", lambda machine=machine: f"machine {machine}")
@@ -168,11 +168,11 @@ def test_the_splay_is_always_the_same_on_a_machine_and_never_longer_than_asked(m
         assert 0 <= seconds < 30
         assert run_command._splay_seconds("30s") == run_command._splay_seconds("30") == seconds
         shares.append(seconds / 30)
-    for tenth in range(10):  # spread, not heaped
+    for tenth in range(10):  # evenly spread
         assert 10 < sum(tenth / 10 <= share < (tenth + 1) / 10 for share in shares) < 60
 
 
-def test_the_machine_id_is_not_given_away(tmp_path: Path) -> None:
+def test_the_machine_id_is_not_revealed(tmp_path: Path) -> None:
     file = tmp_path / "machine-id"
     file.write_text("0123456789abcdef0123456789abcdef\n")
     hashed = build_info.machine_hash(file)
@@ -186,7 +186,7 @@ def test_the_machine_id_is_not_given_away(tmp_path: Path) -> None:
     assert build_info.machine_hash(tmp_path / "none") == ""
 
 
-def test_the_version_of_blinka_is_the_installed_one() -> None:
+def test_the_blinka_version_is_the_installed_one() -> None:
     assert build_info.blinka_version() == importlib.metadata.version("adafruit-blinka")
 
 
@@ -200,7 +200,7 @@ def test_the_version_of_blinka_is_the_installed_one() -> None:
     ],
     ids=str,
 )
-def test_the_version_of_blinka_is_found_however_it_was_installed(
+def test_the_blinka_version_is_found_however_it_was_installed(
     left_behind: list[str], version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "adafruit_blinka").mkdir()
@@ -213,9 +213,7 @@ def test_the_version_of_blinka_is_found_however_it_was_installed(
     assert build_info.blinka_version() == version
 
 
-def test_of_two_versions_of_blinka_in_one_folder_that_is_told_which_python_itself_tells(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_blinka_versions_python_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "adafruit_blinka").mkdir()
     (tmp_path / "adafruit_blinka" / "__init__.py").touch()
     for version in ("8.1.2", "9.0.0"):
@@ -237,7 +235,7 @@ def imported_by(*arguments: str) -> set[str]:
     return set(ended.stderr.splitlines())
 
 
-def test_what_is_slow_to_import_is_imported_where_it_is_needed(tmp_path: Path) -> None:
+def test_slow_imports_happen_only_where_needed(tmp_path: Path) -> None:
     config = str(write_config(tmp_path, "http://127.0.0.1:9"))
     checked = imported_by("check", "--config", config)
     assert not checked & {"prometheus_client", "tenacity", "urllib3", "board", "adafruit_ina260", "agent.simulate"}
@@ -246,7 +244,7 @@ def test_what_is_slow_to_import_is_imported_where_it_is_needed(tmp_path: Path) -
     assert not once & {"urllib3", "board", "agent.serve.server", "adafruit_ina3221", "asyncio", "requests"}
 
 
-def test_stdout_carries_only_what_was_asked(tmp_path: Path) -> None:
+def test_stdout_carries_only_the_exposition(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9")
     ended = run("--config", config, "--simulate", "--once", "--dry-run", "--log-level", "debug")
     assert ended.returncode == 0

@@ -1,4 +1,4 @@
-"""The loop on a clock that is turned by hand: what is read, counted and pushed when, and what a failed push costs."""
+"""The loop on a clock advanced by hand: what it reads, counts and pushes when, and what a failed push costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from agent.push.dry_run import DryRun
 from agent.run.loop import Loop, Ticker, run_once
 from agent.settings import Averaging, PushgatewaySettings, ServeSettings
 from agent.simulate.rails import ConstantRail
-from tests.bench import constant
 from tests.run.running import (
     CPU,
     DISK,
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.measure.readings import Outcome
-    from agent.run.agent import Node
+    from agent.run.agent import Agent
     from agent.settings import Device, Settings
     from agent.simulate.clock import HandClock
     from agent.simulate.world import World
@@ -52,9 +51,9 @@ class Run:
         self.clock = clock
         self.settings = settings
         self.world = world or world_for(settings, clock)
-        self.gateway = MemoryGateway()
+        self.gateway = MemoryGateway(settings.pushgateway)
         self.publisher = HandPublisher(clock)
-        self.node: Node = node_of(settings, self.world, clock, self.gateway, self.publisher)
+        self.node: Agent = node_of(settings, self.world, clock, self.gateway, self.publisher)
         self.waiting = HandWaiting(clock)
         self.loop = Loop(self.node, clock, self.waiting, NOBODY)
 
@@ -66,11 +65,16 @@ class Run:
     def for_seconds(self, seconds: float) -> None:
         self.until(self.clock.seconds + seconds)
 
+    def rail(self, device: str) -> ConstantRail:
+        rail = self.world.rails[device]
+        assert isinstance(rail, ConstantRail)
+        return rail
+
     def of(self, device: str, name: str) -> float:
         return self.gateway.groups[f"device {device}"][f"wattpush_device_{name}"]
 
 
-def test_ticks_do_not_drift_in_100_000() -> None:
+def test_ticks_do_not_drift_in_100_000_periods() -> None:
     ticker = Ticker(0.1, 0.1)
     for number in range(1, 100_001):
         assert ticker.next_seconds == pytest.approx(0.1 * number, abs=1e-9)
@@ -82,7 +86,7 @@ def test_ticks_do_not_drift_in_100_000() -> None:
     "100,000 sweeps that each take their time",
     "ticks do not drift",
 )
-def test_the_loop_does_not_drift_in_100_000_sweeps(clock: HandClock) -> None:
+def test_the_loop_does_not_drift_in_100_000_sweeps(clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(settings_for(QUICK_CPU, sample_interval_seconds=0.1, interval_seconds=1000.0), clock)
     swept: list[float] = []
 
@@ -91,21 +95,23 @@ def test_the_loop_does_not_drift_in_100_000_sweeps(clock: HandClock) -> None:
         clock.sleep(0.013)  # as long as a sweep takes
         return []
 
-    run.node.parts.sweep.run = take_sweep
+    monkeypatch.setattr(run.node.parts.sweep, "run", take_sweep)
     run.until(1000.0 + 10_000.0 - 0.05)
     assert len(swept) == 100_000
     assert swept[-1] == pytest.approx(1000.0 + 99_999 * 0.1, abs=1e-6)
     assert run.node.counters.missed_samples == 0
 
 
-def test_a_reading_that_comes_a_little_late_is_no_gap_however_short_max_gap_is(clock: HandClock) -> None:
+def test_a_slightly_late_reading_is_no_gap(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU, sample_interval_seconds=0.1, interval_seconds=1.0, max_gap_seconds=0.05), clock)
     run.until(1010.05)
     run.loop.finish()
     assert run.of("cpu", "measured_seconds_total") == pytest.approx(0.1 * (run.of("cpu", "readings_total") - 1))
 
 
-def test_a_sweep_that_takes_too_long_is_counted_and_does_not_shift_the_ticks(clock: HandClock) -> None:
+def test_a_slow_sweep_is_counted_and_does_not_shift_the_ticks(
+    clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     swept: list[float] = []
     real = run.node.parts.sweep.run
@@ -116,17 +122,17 @@ def test_a_sweep_that_takes_too_long_is_counted_and_does_not_shift_the_ticks(clo
             clock.sleep(3.5)
         return real()
 
-    run.node.parts.sweep.run = slow_third_sweep
+    monkeypatch.setattr(run.node.parts.sweep, "run", slow_third_sweep)
     run.until(1008.0)
-    # The third begins at 2 and ends at 5.5: those of 3 and 4 are left out, the one of 5 is late, 6 is on time again.
+    # The third sweep takes from 2 to 5.5: those of 3 and 4 are skipped, that of 5 is late, that of 6 is on time.
     assert swept == [1000, 1001, 1002, 1005.5, 1006, 1007]
     assert run.node.counters.missed_samples == 2
 
 
-def test_the_first_push_is_made_as_soon_as_everything_has_been_read(clock: HandClock) -> None:
+def test_the_first_push_follows_the_first_complete_sweep(clock: HandClock) -> None:
     run = Run(settings_for(CPU, RADIO), clock)
     run.until(1000.9)
-    assert not run.gateway.history  # the chips are converting: there is nothing to say yet
+    assert not run.gateway.history  # the chips are still converting
     run.until(1003.0)
     assert len(run.gateway.history) == 1
     assert run.of("cpu", "watts") == 6
@@ -137,7 +143,7 @@ def test_the_first_push_is_made_as_soon_as_everything_has_been_read(clock: HandC
     assert len(run.gateway.history) == 2
 
 
-def test_the_first_push_does_not_wait_longer_than_an_interval_for_a_slow_chip(clock: HandClock) -> None:
+def test_the_first_push_waits_at_most_one_interval_for_slow_chips(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU, SLOW_DISK), clock)
     run.until(1015.1)
     assert run.of("cpu", "up") == 1
@@ -146,7 +152,7 @@ def test_the_first_push_does_not_wait_longer_than_an_interval_for_a_slow_chip(cl
     assert run.of("disk", "up") == 1
 
 
-def test_a_device_that_cannot_be_read_does_not_delay_the_first_push(clock: HandClock) -> None:
+def test_a_failed_device_does_not_delay_the_first_push(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU, QUICK_DISK), clock)
     run.world.chips["disk"].unplug()
     run.until(1001.1)
@@ -155,15 +161,15 @@ def test_a_device_that_cannot_be_read_does_not_delay_the_first_push(clock: HandC
     assert "wattpush_device_watts" not in run.gateway.groups["device disk"]
 
 
-def test_sampling_keeps_its_pace_while_a_push_hangs_and_nothing_of_it_is_lost(clock: HandClock) -> None:
+def test_sampling_keeps_its_pace_and_loses_nothing_while_a_push_hangs(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     run.until(1001.5)
     assert run.of("cpu", "readings_total") == 1
     run.publisher.hangs = True
     run.until(1076.5)
     assert run.of("cpu", "readings_total") == 1
-    assert run.node.counters.pushes == 2  # four intervals went by: the push under way was not doubled
-    assert run.node.account.devices["cpu"].saved.counters.readings == 76
+    assert run.node.counters.pushes == 2  # four intervals passed without a second push
+    assert run.node.meters.devices["cpu"].saved.counters.readings == 76
     run.gateway.fail = lambda _group: AWAY
     run.publisher.hangs = False
     run.publisher.release()
@@ -174,9 +180,9 @@ def test_sampling_keeps_its_pace_while_a_push_hangs_and_nothing_of_it_is_lost(cl
     assert run.of("cpu", "joules_total") == pytest.approx(6 * 75)
 
 
-def test_means_and_extremes_cover_the_time_of_failed_pushes_too(clock: HandClock) -> None:
+def test_means_and_extremes_cover_failed_pushes(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU, interval_seconds=5.0), clock)
-    rail = constant(run.world.rails["cpu"])
+    rail = run.rail("cpu")
     run.until(1001.5)
     run.gateway.fail = lambda _group: AWAY
     rail.amperes = 2.0
@@ -191,48 +197,62 @@ def test_means_and_extremes_cover_the_time_of_failed_pushes_too(clock: HandClock
     assert run.of("cpu", "max_amperes") == 1.0
 
 
+def test_results_are_acknowledged_by_grouping_key(clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    push = MemoryGateway.push
+    monkeypatch.setattr(MemoryGateway, "push", lambda *arguments: push(*arguments)[::-1])
+    run = Run(settings_for(QUICK_CPU, QUICK_DISK, interval_seconds=5.0), clock)
+    run.gateway.fail = lambda group: AWAY if group.name == "device cpu" else None
+    run.until(1001.5)
+    for name in ("cpu", "disk"):
+        run.rail(name).amperes = 2.0
+    run.gateway.fail = lambda _group: None
+    run.until(1006.5)
+    assert run.of("cpu", "min_amperes") == 0.5
+    assert run.of("disk", "min_amperes") == 2.0
+
+
 @pytest.mark.reliability(
     9,
     "one group that is refused for good",
     "the others are pushed, and lose nothing",
 )
-def test_one_group_that_is_refused_does_not_cost_the_others_their_interval(clock: HandClock) -> None:
+def test_a_rejected_group_costs_the_others_nothing(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU, QUICK_DISK, interval_seconds=5.0), clock)
     run.gateway.fail = lambda group: GatewayRejectedError("no") if group.name == "device disk" else None
     run.until(1001.5)
     for name in ("cpu", "disk"):
-        constant(run.world.rails[name]).amperes = 2.0
+        run.rail(name).amperes = 2.0
     run.gateway.fail = lambda _group: None
     run.until(1006.5)
     assert run.of("cpu", "min_amperes") == 2.0
     assert run.of("disk", "min_amperes") == 0.5
 
 
-def test_one_group_for_the_node_settles_all_devices_alike(clock: HandClock) -> None:
+def test_the_group_of_a_node_acknowledges_every_device(clock: HandClock) -> None:
     gateway = PushgatewaySettings("http://gateway.invalid", group_by="node")
     run = Run(settings_for(QUICK_CPU, pushgateway=gateway, interval_seconds=5.0), clock)
     run.gateway.fail = lambda _group: AWAY
     run.until(1001.5)
-    assert run.node.account.devices["cpu"].close_interval().pending.means is not None
+    assert run.node.meters.devices["cpu"].close_interval().pending.means is not None
     run.gateway.fail = lambda _group: None
     run.until(1006.5)
-    run.node.account.devices["cpu"].acknowledge(pushed=True)
-    assert run.node.account.devices["cpu"].close_interval().pending.means is None
+    run.node.meters.devices["cpu"].acknowledge(pushed=True)
+    assert run.node.meters.devices["cpu"].close_interval().pending.means is None
 
 
-def test_pushes_are_counted_when_they_begin(clock: HandClock) -> None:
+def test_a_push_is_counted_when_it_begins(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     run.until(1001.5)
     assert run.gateway.groups["node"]["wattpush_agent_pushes_total"] == 1
 
 
-def test_a_loop_that_wakes_early_neither_spins_nor_reads_early(clock: HandClock) -> None:
+def test_a_loop_neither_spins_nor_reads_early(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     run.until(1100.0)
     assert run.waiting.waits <= 2 * 100 + 20
 
 
-def test_the_end_pushes_what_was_read_since_the_last_push_and_saves(clock: HandClock, tmp_path: Path) -> None:
+def test_a_stop_pushes_what_is_pending_and_saves(clock: HandClock, tmp_path: Path) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     state_file = StateFile(tmp_path, "counters", "a")
     run.node = node_of(run.settings, run.world, clock, run.gateway, run.publisher, state_file=state_file)
@@ -245,7 +265,7 @@ def test_the_end_pushes_what_was_read_since_the_last_push_and_saves(clock: HandC
     assert saved.node.pushes == 2
 
 
-def test_an_end_right_after_a_push_leaves_what_was_pushed(clock: HandClock) -> None:
+def test_a_stop_right_after_a_push_changes_nothing(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     run.until(1001.5)
     run.loop.finish()
@@ -253,7 +273,7 @@ def test_an_end_right_after_a_push_leaves_what_was_pushed(clock: HandClock) -> N
     assert run.of("cpu", "watts") == 6
 
 
-def test_an_end_before_anything_was_read_pushes_nothing(clock: HandClock) -> None:
+def test_a_stop_before_the_first_reading_pushes_nothing(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     run.loop.finish()
     assert not run.gateway.history
@@ -265,7 +285,7 @@ def test_an_end_before_anything_was_read_pushes_nothing(clock: HandClock) -> Non
     "the end within 2 s, state saved",
 )
 @pytest.mark.parametrize("hangs_before", [True, False])
-def test_the_end_takes_less_than_two_seconds_while_the_gateway_hangs(clock: HandClock, *, hangs_before: bool) -> None:
+def test_a_stop_takes_less_than_2_s_while_the_gateway_hangs(clock: HandClock, *, hangs_before: bool) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     run.publisher.hangs = hangs_before
     run.until(1010.5)
@@ -276,7 +296,7 @@ def test_the_end_takes_less_than_two_seconds_while_the_gateway_hangs(clock: Hand
     assert run.gateway.stopped == 1
 
 
-def test_delete_on_exit_removes_the_groups_at_the_end(clock: HandClock) -> None:
+def test_delete_on_exit_deletes_the_groups(clock: HandClock) -> None:
     gateway = PushgatewaySettings("http://gateway.invalid", delete_on_exit=True)
     run = Run(settings_for(QUICK_CPU, pushgateway=gateway), clock)
     run.until(1010.5)
@@ -289,7 +309,7 @@ def test_a_dry_run_with_delete_on_exit_prints_the_deletions(clock: HandClock) ->
     gateway = PushgatewaySettings("http://gateway.invalid/prefix", delete_on_exit=True)
     run = Run(settings_for(QUICK_CPU, pushgateway=gateway), clock)
     written: list[str] = []
-    run.node.parts = replace(run.node.parts, sink=DryRun(gateway, written.append))
+    run.node.parts = replace(run.node.parts, destination=DryRun(gateway, written.append))
     run.until(1001.5)
     run.loop.finish()
     assert written[-2:] == [
@@ -308,7 +328,7 @@ def reloaded(run: Run, settings: Settings) -> Run:
     return later
 
 
-def test_a_reload_keeps_counters_and_intervals_and_deletes_what_is_gone(clock: HandClock) -> None:
+def test_a_reload_keeps_counters_and_deletes_stale_groups(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU, QUICK_DISK), clock)
     run.until(1005.5)
     run = reloaded(run, settings_for(QUICK_CPU))
@@ -320,9 +340,7 @@ def test_a_reload_keeps_counters_and_intervals_and_deletes_what_is_gone(clock: H
 
 
 @pytest.mark.parametrize(("later_cpu", "seconds"), [(QUICK_CPU, 5.5), (replace(QUICK_CPU, place=DISK.place), 4.0)])
-def test_a_reload_counts_no_energy_between_readings_of_two_chips(
-    clock: HandClock, later_cpu: Device, seconds: float
-) -> None:
+def test_a_reload_counts_no_energy_across_two_chips(clock: HandClock, later_cpu: Device, seconds: float) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     run.until(1005.5)
     run = reloaded(run, settings_for(later_cpu))
@@ -331,7 +349,7 @@ def test_a_reload_counts_no_energy_between_readings_of_two_chips(
     assert run.of("cpu", "measured_seconds_total") == pytest.approx(seconds, abs=0.01)
 
 
-def test_a_deletion_that_fails_is_tried_again_also_after_another_reload(clock: HandClock) -> None:
+def test_a_failed_deletion_is_retried_after_another_reload(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU, QUICK_DISK), clock)
     run.until(1005.5)
     run.gateway.delete_error = AWAY
@@ -346,9 +364,7 @@ def test_a_deletion_that_fails_is_tried_again_also_after_another_reload(clock: H
     assert run.gateway.deleted == ["device disk"]
 
 
-def test_a_gateway_that_was_left_because_it_is_dead_keeps_few_pushes_to_the_new_one_waiting(
-    clock: HandClock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_deletions_at_an_abandoned_gateway_back_off(clock: HandClock, caplog: pytest.LogCaptureFixture) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     run.until(1005.5)
     dead = run.gateway
@@ -366,7 +382,7 @@ def test_a_gateway_that_was_left_because_it_is_dead_keeps_few_pushes_to_the_new_
     assert set(later.gateway.groups) == {"device cpu", "node"}
 
 
-def test_a_device_that_came_back_is_not_deleted_any_more(clock: HandClock) -> None:
+def test_a_device_that_returns_is_not_deleted(clock: HandClock) -> None:
     both = settings_for(QUICK_CPU, QUICK_DISK)
     run = Run(both, clock)
     run.until(1005.5)
@@ -379,7 +395,7 @@ def test_a_device_that_came_back_is_not_deleted_any_more(clock: HandClock) -> No
     assert run.gateway.deleted == []
 
 
-def test_a_reload_during_a_hung_push_stops_it_and_takes_its_interval_back(clock: HandClock) -> None:
+def test_a_reload_aborts_a_hung_push_and_keeps_its_interval(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     run.publisher.hangs = True
     run.until(1010.5)
@@ -391,7 +407,7 @@ def test_a_reload_during_a_hung_push_stops_it_and_takes_its_interval_back(clock:
     assert run.gateway.history[-1]["device cpu"]["wattpush_device_watts"] == 6
 
 
-def test_a_group_that_a_stopped_push_brings_back_after_its_deletion_is_deleted_again(clock: HandClock) -> None:
+def test_a_group_that_reappears_is_deleted_again(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU, QUICK_DISK), clock)
     run.publisher.hangs = True
     run.until(1010.5)
@@ -399,13 +415,13 @@ def test_a_group_that_a_stopped_push_brings_back_after_its_deletion_is_deleted_a
     run = reloaded(run, settings_for(QUICK_CPU))
     run.for_seconds(3.0)
     assert run.gateway.deleted == ["device disk"]
-    run.gateway.groups["device disk"] = {"wattpush_device_watts": 6.0}  # the gateway takes in what had arrived before
+    run.gateway.groups["device disk"] = {"wattpush_device_watts": 6.0}  # received before the deletion
     run.for_seconds(3 * 15.0)
     assert set(run.gateway.groups) == {"device cpu", "node"}
     assert run.gateway.deleted == ["device disk"] * 2
 
 
-def test_scrapes_see_each_interval_also_while_a_push_takes_longer(clock: HandClock) -> None:
+def test_scrapes_see_every_interval_during_a_long_push(clock: HandClock) -> None:
     serve = ServeSettings("127.0.0.1", 0)
     run = Run(settings_for(QUICK_CPU, interval_seconds=5.0, serve=serve), clock)
     run.until(1004.5)
@@ -422,13 +438,11 @@ def test_scrapes_see_each_interval_also_while_a_push_takes_longer(clock: HandClo
 
     run.waiting.on_wait = scrape
     run.for_seconds(15.0)
-    rail = run.world.rails["cpu"]
-    assert isinstance(rail, ConstantRail)
-    rail.amperes = 1.0
+    run.rail("cpu").amperes = 1.0
     run.for_seconds(15.0)
     assert len(readings) >= 6
     assert {0.5, 1.0} <= amperes
-    # What was closed meanwhile goes with the next push, and is not taken for what the hung one brought.
+    # Intervals closed meanwhile go with the next push; the hung one does not acknowledge them.
     run.publisher.hangs = False
     run.publisher.release()
     run.for_seconds(1.0)
@@ -436,7 +450,7 @@ def test_scrapes_see_each_interval_also_while_a_push_takes_longer(clock: HandClo
     assert run.of("cpu", "min_amperes") == 0.5
 
 
-def test_a_new_configuration_without_a_gateway_still_cleans_the_old_one(clock: HandClock) -> None:
+def test_a_configuration_without_a_gateway_deletes_stale_groups(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     run.until(1005.5)
     gateway = run.gateway
@@ -449,17 +463,19 @@ def test_a_new_configuration_without_a_gateway_still_cleans_the_old_one(clock: H
     assert gateway.groups == {}
 
 
-def test_a_node_that_may_read_nothing_at_all_ends_with_permission_denied(clock: HandClock) -> None:
+def test_a_run_that_may_read_nothing_ends_with_permission_denied(
+    clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
-    denied: list[Outcome] = [Failure("cpu", PermissionDeniedError("/dev/i2c-1: permission denied"))]
-    run.node.parts.sweep.run = lambda only=None: denied
+    denied = [Failure("cpu", PermissionDeniedError("/dev/i2c-1: permission denied"))]
+    monkeypatch.setattr(run.node.parts.sweep, "run", lambda: denied)
     with pytest.raises(PermissionDeniedError, match="/dev/i2c-1"):
         run.until(1010.0)
 
 
-def test_health_is_lost_when_the_loop_stands_still(clock: HandClock) -> None:
+def test_a_stalled_loop_is_unhealthy(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
-    assert run.node.health() == "no sweep is finished yet"
+    assert run.node.health() == "no sweep has finished yet"
     run.until(1005.5)
     assert run.node.health() is None
     clock.sleep(14)
@@ -470,7 +486,7 @@ def once(settings: Settings, world: World, clock: HandClock, gateway: MemoryGate
     return run_once(node_of(settings, world, clock, gateway), clock, HandWaiting(clock))
 
 
-def test_once_waits_for_the_first_conversion_and_not_at_all_when_the_chips_are_set_up(clock: HandClock) -> None:
+def test_once_waits_only_for_the_first_conversion(clock: HandClock) -> None:
     settings = settings_for(CPU, RADIO)
     world, gateway = world_for(settings, clock), MemoryGateway()
     assert once(settings, world, clock, gateway) is ExitCode.OK
@@ -482,7 +498,7 @@ def test_once_waits_for_the_first_conversion_and_not_at_all_when_the_chips_are_s
     assert gateway.groups["device cpu"]["wattpush_device_watts"] == 6
 
 
-def test_once_reads_every_device_once_however_long_the_others_take_to_convert(clock: HandClock) -> None:
+def test_once_reads_every_device_exactly_once(clock: HandClock) -> None:
     settings = settings_for(QUICK_CPU, DISK)
     world, gateway = world_for(settings, clock), MemoryGateway()
     assert once(settings, world, clock, gateway) is ExitCode.OK
@@ -490,9 +506,7 @@ def test_once_reads_every_device_once_however_long_the_others_take_to_convert(cl
         assert gateway.groups[f"device {device}"]["wattpush_device_readings_total"] == 1
 
 
-def test_a_stop_of_once_while_a_chip_converts_blames_no_chip(
-    clock: HandClock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_stop_during_a_conversion_blames_no_chip(clock: HandClock, caplog: pytest.LogCaptureFixture) -> None:
     settings = settings_for(DISK)
     world, gateway = world_for(settings, clock), MemoryGateway()
     node = node_of(settings, world, clock, gateway)
@@ -501,7 +515,7 @@ def test_a_stop_of_once_while_a_chip_converts_blames_no_chip(
     assert not gateway.history
 
 
-def test_once_counts_the_energy_since_the_run_before_it(clock: HandClock, tmp_path: Path) -> None:
+def test_once_counts_the_energy_since_the_previous_run(clock: HandClock, tmp_path: Path) -> None:
     settings = settings_for(QUICK_CPU, max_gap_seconds=100.0)
     world, gateway = world_for(settings, clock), MemoryGateway()
 
@@ -519,9 +533,7 @@ def test_once_counts_the_energy_since_the_run_before_it(clock: HandClock, tmp_pa
     assert joules() == pytest.approx(720, abs=0.1)
 
 
-def test_once_counts_nothing_over_a_gap_longer_than_max_gap_however_rare_the_samples_of_a_loop_are(
-    clock: HandClock, tmp_path: Path
-) -> None:
+def test_once_counts_nothing_across_a_gap_longer_than_max_gap(clock: HandClock, tmp_path: Path) -> None:
     settings = settings_for(QUICK_CPU, sample_interval_seconds=10.0, max_gap_seconds=5.0)
     world, gateway = world_for(settings, clock), MemoryGateway()
     for _ in range(2):
@@ -534,7 +546,7 @@ def test_once_counts_nothing_over_a_gap_longer_than_max_gap_however_rare_the_sam
 @pytest.mark.reliability(
     3, "a chip that loses its power between two `--once` runs", "noticed and counted; no energy is counted across it"
 )
-def test_once_notices_that_a_chip_has_lost_its_power_since_the_run_before_it(clock: HandClock, tmp_path: Path) -> None:
+def test_once_notices_a_power_loss_since_the_previous_run(clock: HandClock, tmp_path: Path) -> None:
     settings = settings_for(QUICK_CPU, max_gap_seconds=100.0)
     world, gateway = world_for(settings, clock), MemoryGateway()
 
@@ -543,7 +555,7 @@ def test_once_notices_that_a_chip_has_lost_its_power_since_the_run_before_it(clo
         assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
         return gateway.groups["device cpu"]
 
-    assert once()["wattpush_device_resets_total"] == 0, "a chip that is configured for the first time lost no power"
+    assert once()["wattpush_device_resets_total"] == 0, "a chip that is configured for the first time has lost no power"
     clock.sleep(60)
     world.chips["cpu"].power_loss()
     clock.sleep(10)
@@ -557,8 +569,8 @@ def test_once_notices_that_a_chip_has_lost_its_power_since_the_run_before_it(clo
 
 
 @pytest.mark.parametrize("chip", ["ina260", "ina228"])
-def test_once_counts_nothing_between_readings_of_two_chips(clock: HandClock, tmp_path: Path, chip: str) -> None:
-    """Two devices had each other's names: an INA228 does not go on from what another one has added up."""
+def test_once_counts_no_energy_across_two_chips(clock: HandClock, tmp_path: Path, chip: str) -> None:
+    """Two devices swap names: an INA228 does not continue from what the other one has added up."""
     shunt_ohms = None if chip == "ina260" else 0.015
     left, right = (replace(device, chip=chip, shunt_ohms=shunt_ohms) for device in (CPU, DISK))
     rails = {"cpu": ConstantRail(12.0, 0.5, clock.monotonic), "disk": ConstantRail(12.0, 3.0, clock.monotonic)}
@@ -579,7 +591,7 @@ def test_once_counts_nothing_between_readings_of_two_chips(clock: HandClock, tmp
     assert once(*swapped) == [(2520, 120, 0), (2520, 120, 0)]
 
 
-def test_once_takes_a_device_that_moved_to_a_new_chip_for_no_power_loss(clock: HandClock, tmp_path: Path) -> None:
+def test_a_device_that_moved_to_another_chip_lost_no_power(clock: HandClock, tmp_path: Path) -> None:
     world, gateway = world_for(settings_for(CPU, DISK), clock), MemoryGateway()
     for cpu in (CPU, replace(CPU, place=DISK.place)):
         node = node_of(settings_for(cpu), world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
@@ -588,7 +600,7 @@ def test_once_takes_a_device_that_moved_to_a_new_chip_for_no_power_loss(clock: H
         clock.sleep(60)
 
 
-def test_once_counts_failed_pushes_over_runs(clock: HandClock, tmp_path: Path) -> None:
+def test_once_counts_failed_pushes_across_runs(clock: HandClock, tmp_path: Path) -> None:
     settings = settings_for(QUICK_CPU)
     world, gateway = world_for(settings, clock), MemoryGateway()
     gateway.fail = lambda _group: AWAY
@@ -598,9 +610,7 @@ def test_once_counts_failed_pushes_over_runs(clock: HandClock, tmp_path: Path) -
     assert StateFile(tmp_path, "counters", "a").load().node.push_failures == 3
 
 
-def test_once_gives_up_on_a_chip_that_keeps_losing_its_power(
-    clock: HandClock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_once_gives_up_on_a_chip_that_keeps_losing_power(clock: HandClock, caplog: pytest.LogCaptureFixture) -> None:
     settings = settings_for(QUICK_CPU, DISK)
     world, gateway = world_for(settings, clock), MemoryGateway()
     node, waiting = node_of(settings, world, clock, gateway), HandWaiting(clock)
@@ -612,7 +622,7 @@ def test_once_gives_up_on_a_chip_that_keeps_losing_its_power(
     assert gateway.groups["device disk"]["wattpush_device_up"] == 0
 
 
-def test_a_stop_ends_the_wait_for_a_conversion_at_once(clock: HandClock) -> None:
+def test_a_stop_ends_the_wait_for_a_conversion(clock: HandClock) -> None:
     settings = settings_for(CPU)
     gateway = MemoryGateway()
     node = node_of(settings, world_for(settings, clock), clock, gateway)
@@ -621,7 +631,7 @@ def test_a_stop_ends_the_wait_for_a_conversion_at_once(clock: HandClock) -> None
     assert not gateway.history
 
 
-def test_a_stop_during_the_push_of_once_stops_the_push(clock: HandClock) -> None:
+def test_a_stop_of_once_aborts_its_push(clock: HandClock) -> None:
     settings = settings_for(QUICK_CPU)
     gateway, publisher = MemoryGateway(), HandPublisher(clock)
     publisher.hangs = True
@@ -639,7 +649,7 @@ def test_a_stop_during_the_push_of_once_stops_the_push(clock: HandClock) -> None
         ({}, ExitCode.IOERR),
     ],
 )
-def test_of_several_failures_the_rejection_is_told_before_the_absence_before_the_sensor(
+def test_a_rejection_outranks_an_outage_and_that_a_sensor(
     clock: HandClock, errors: dict[str, GatewayRejectedError | GatewayUnreachableError], code: ExitCode
 ) -> None:
     settings = settings_for(QUICK_CPU, QUICK_DISK, RADIO)
@@ -649,9 +659,7 @@ def test_of_several_failures_the_rejection_is_told_before_the_absence_before_the
     assert once(settings, world, clock, gateway) is code
 
 
-def test_a_gateway_that_is_away_is_told_once_and_once_more_when_it_is_back(
-    clock: HandClock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_outage_is_logged_once_and_its_end_once(clock: HandClock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     run = Run(settings_for(QUICK_CPU, QUICK_DISK), clock)
     run.gateway.fail = lambda _group: AWAY
@@ -664,7 +672,7 @@ def test_a_gateway_that_is_away_is_told_once_and_once_more_when_it_is_back(
     assert [record.message for record in caplog.records][1:] == ["push: works again after 7 failures"]
 
 
-def test_a_crash_in_the_thread_that_pushes_is_not_swallowed(clock: HandClock) -> None:
+def test_a_crash_in_the_push_thread_is_raised(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
 
     def broken(group: object) -> None:

@@ -1,4 +1,4 @@
-"""Word to systemd, over a real datagram socket."""
+"""Notifications to systemd, over a real datagram socket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.run.running import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from agent.measure.readings import Outcome
@@ -71,7 +71,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
     "started by systemd with a watchdog",
     "READY=1 after the first sweep, WATCHDOG=1 from the loop, STOPPING=1 at the end",
 )
-def test_a_service_is_ready_after_its_first_sweep_and_alive_while_its_loop_gets_on(
+def test_a_service_is_ready_after_a_sweep_and_pings_the_watchdog(
     manager: Manager, tmp_path: Path, pushgateway_url: str, measured: Callable[[str], None]
 ) -> None:
     config = write_config(tmp_path, pushgateway_url, "notify", top='interval = "10m"\nsample_interval = "10m"')
@@ -79,7 +79,7 @@ def test_a_service_is_ready_after_its_first_sweep_and_alive_while_its_loop_gets_
     with program("--config", config, "--simulate", environ=environ) as running:
         assert manager.next() == "READY=1"
         assert manager.next().startswith("STATUS=0 of 1 devices up; not pushed yet")
-        # The next sweep is ten minutes away; the watchdog is told all the same.
+        # The next sweep is ten minutes away; the watchdog is pinged nevertheless.
         assert [manager.next() for _ in range(5)] == ["WATCHDOG=1"] * 5
         assert running.end(signal.SIGTERM)[0] == 0
     assert manager.all_so_far()[-1] == "STOPPING=1"
@@ -89,21 +89,23 @@ def test_a_service_is_ready_after_its_first_sweep_and_alive_while_its_loop_gets_
 @pytest.mark.reliability(
     17, "a sweep that never returns", "the watchdog is not told that all is well, and systemd restarts the service"
 )
-def test_a_loop_that_is_stuck_does_not_say_that_it_is_alive(manager: Manager, measured: Callable[[str], None]) -> None:
+def test_a_stuck_loop_does_not_ping_the_watchdog(
+    manager: Manager, measured: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = HandClock()
     settings = settings_for()
     node = node_of(settings, world_for(settings, clock), clock, MemoryGateway())
     reached, released = threading.Event(), threading.Event()
     sweep, sweeps = node.take_sweep, []
 
-    def stuck_at_the_third(only: Container[str] | None = None) -> list[Outcome]:
+    def stuck_at_the_third() -> list[Outcome]:
         sweeps.append(1)
         if len(sweeps) == 3:
             reached.set()
             released.wait(60)
         return sweep()
 
-    node.take_sweep = stuck_at_the_third
+    monkeypatch.setattr(node, "take_sweep", stuck_at_the_third)
     waiting = HandWaiting(clock, clock.monotonic() + 5.5)
     notifier = Notifier(manager.environ(WATCHDOG_USEC="2000000"))
     loop = threading.Thread(target=Loop(node, clock, waiting, notifier).run, daemon=True)
@@ -119,7 +121,7 @@ def test_a_loop_that_is_stuck_does_not_say_that_it_is_alive(manager: Manager, me
     measured("not one WATCHDOG=1 while it is stuck")
 
 
-def test_the_status_line_says_how_many_devices_are_up_and_what_became_of_the_last_push(
+def test_the_status_line_tells_devices_up_and_the_last_push(
     manager: Manager, tmp_path: Path, pushgateway_url: str
 ) -> None:
     config = write_config(tmp_path, pushgateway_url, "notify-status", devices=("cpu", "disk"))
@@ -127,7 +129,7 @@ def test_the_status_line_says_how_many_devices_are_up_and_what_became_of_the_las
         told = ""
         while told != "STATUS=2 of 2 devices up; last push accepted":
             told = manager.next()
-            assert told != "WATCHDOG=1", "nobody asked for it"
+            assert told != "WATCHDOG=1", "there is no watchdog"
 
 
 @pytest.mark.parametrize(
@@ -140,16 +142,16 @@ def test_the_status_line_says_how_many_devices_are_up_and_what_became_of_the_las
     ],
     ids=["no manager", "no such socket", "nobody listens", "watchdog without a socket"],
 )
-def test_where_nobody_listens_nothing_happens(environ: dict[str, str]) -> None:
+def test_without_a_service_manager_nothing_happens(environ: dict[str, str]) -> None:
     notifier = Notifier(environ)
     notifier.ready()
-    notifier.alive()
+    notifier.ping_watchdog()
     notifier.status("fine")
     notifier.stopping()
     notifier.close()
 
 
-def test_the_watchdog_of_another_process_is_not_ours(manager: Manager) -> None:
+def test_the_watchdog_of_another_process_is_ignored(manager: Manager) -> None:
     environ = manager.environ(WATCHDOG_USEC="1000000", WATCHDOG_PID="1")
     notifier = Notifier(environ)
     assert notifier.watchdog_seconds is None
@@ -163,7 +165,7 @@ def test_a_manager_that_does_not_read_never_blocks_the_agent(manager: Manager) -
     def send_more_than_a_socket_holds() -> None:
         for number in range(5000):
             notifier.status(f"line {number}")
-        notifier.alive()
+        notifier.ping_watchdog()
         is_done.set()
 
     threading.Thread(target=send_more_than_a_socket_holds, daemon=True).start()
@@ -172,6 +174,6 @@ def test_a_manager_that_does_not_read_never_blocks_the_agent(manager: Manager) -
     finally:
         received = manager.all_so_far()
     assert 0 < len(received) < 5000, "the socket was never full"
-    notifier.alive()
+    notifier.ping_watchdog()
     assert manager.next() == "WATCHDOG=1"
     notifier.close()

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 STOPS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
-# Against what a stop must not wait for: who waits for it all the same is not back before a test gives up. That a stop
-# takes less than two seconds is shown on a clock that is turned by hand, which no busy machine holds up.
 HUNG = 'timeout = "1h"'
+"""A stop that waits for this push does not end before the test gives up. That a stop takes less than 2 s is tested on a
+clock advanced by hand, which a busy machine does not delay."""
 
 
 @pytest.fixture
 def job(request: pytest.FixtureRequest) -> str:
-    """A job of the test's own on the gateway that all tests share."""
+    """A job for this test alone on the shared gateway."""
     return str(request.node.name)
 
 
@@ -58,7 +58,7 @@ def saved(folder: Path) -> tuple[bool, float]:
 
 
 @STOPS
-def test_a_loop_pushes_and_a_stop_ends_it_in_good_order(
+def test_a_loop_pushes_and_stops_cleanly(
     tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any], number: int
 ) -> None:
     config = write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"])
@@ -80,7 +80,7 @@ def test_a_loop_pushes_and_a_stop_ends_it_in_good_order(
     "the end within 2 s, state saved",
 )
 @STOPS
-def test_a_stop_does_not_wait_for_a_gateway_that_hangs(tmp_path: Path, number: int) -> None:
+def test_a_stop_does_not_wait_for_a_hung_gateway(tmp_path: Path, number: int) -> None:
     with Server(hanging) as server:
         config = write_config(tmp_path, server.url, push=HUNG)
         with program("--config", config, "--simulate") as running:
@@ -90,7 +90,7 @@ def test_a_stop_does_not_wait_for_a_gateway_that_hangs(tmp_path: Path, number: i
 
 
 @STOPS
-def test_a_stop_of_once_does_not_wait_for_a_gateway_that_hangs(tmp_path: Path, number: int) -> None:
+def test_a_stop_of_once_does_not_wait_for_a_hung_gateway(tmp_path: Path, number: int) -> None:
     with Server(hanging) as server:
         config = write_config(tmp_path, server.url, push=HUNG)
         with program("--config", config, "--simulate", "--once") as running:
@@ -98,7 +98,7 @@ def test_a_stop_of_once_does_not_wait_for_a_gateway_that_hangs(tmp_path: Path, n
             assert running.end(number)[0] == 0
 
 
-def test_a_stop_ends_the_wait_of_once_for_the_run_before_it(tmp_path: Path) -> None:
+def test_a_stop_ends_the_wait_for_the_previous_run(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9")
     holder = StateFile(tmp_path / "state", "simulated", "")
     holder.lock()
@@ -115,7 +115,7 @@ def test_a_stop_ends_the_splay(tmp_path: Path) -> None:
         assert running.end(signal.SIGTERM)[0] == 0
 
 
-def test_counters_go_on_over_a_restart(
+def test_counters_continue_across_restarts(
     tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
 ) -> None:
     config = write_config(tmp_path, pushgateway_url, job)
@@ -132,7 +132,7 @@ def test_counters_go_on_over_a_restart(
         before = {name: gateway()["cpu"][name] for name in before}
 
 
-def test_a_reload_takes_a_good_file_and_refuses_a_bad_one(
+def test_a_reload_takes_a_valid_file_and_refuses_an_invalid_one(
     tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
 ) -> None:
     config = write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"])
@@ -150,7 +150,7 @@ def test_a_reload_takes_a_good_file_and_refuses_a_bad_one(
         assert running.end(signal.SIGTERM)[0] == 0
 
 
-def test_a_reload_that_cannot_be_wired_leaves_the_old_configuration_in_force(
+def test_a_reload_that_fails_leaves_the_old_configuration_in_force(
     tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
 ) -> None:
     config = write_config(tmp_path, pushgateway_url, job, devices=["cpu"])
@@ -177,8 +177,8 @@ def can_be_locked(file: StateFile) -> bool:
 
 
 @pytest.mark.parametrize("more", ["", '[serve]\nlisten = "192.0.2.1:1"\n'])
-def test_a_reload_never_lets_go_of_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
-    """A `--once` that waits would take it, and the loop would end with 75."""
+def test_a_reload_never_unlocks_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
+    """A waiting `--once` would take the lock, and the loop would exit with 75."""
     config = write_config(tmp_path, "http://127.0.0.1:9", top='interval = "60s"')
     was_free: list[bool] = []
     lock = StateFile.lock
@@ -204,9 +204,7 @@ def test_a_reload_never_lets_go_of_the_state(tmp_path: Path, monkeypatch: pytest
     assert can_be_locked(StateFile(tmp_path / "state", "simulated", ""))
 
 
-def test_a_reload_that_names_another_state_folder_lets_go_of_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reload_with_another_state_folder_unlocks_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9")
     first = config.read_text()
     texts = iter((first.replace("/state", "/other"), first, ""))
@@ -229,7 +227,7 @@ def test_a_reload_that_names_another_state_folder_lets_go_of_the_first(
     "a second loop with the same state folder",
     "refused with exit code 75; a dry run beside it changes nothing",
 )
-def test_a_second_loop_is_refused_and_a_dry_run_beside_it_is_not(
+def test_a_second_loop_is_refused_but_a_dry_run_is_not(
     tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
 ) -> None:
     more = f'[serve]\nlisten = "127.0.0.1:{free_port()}"\n'
@@ -256,7 +254,7 @@ def test_a_second_loop_is_refused_and_a_dry_run_beside_it_is_not(
         assert running.end(signal.SIGTERM)[0] == 0
 
 
-def test_once_waits_for_the_run_before_it(
+def test_once_waits_for_the_previous_run(
     tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
 ) -> None:
     config = write_config(tmp_path, pushgateway_url, job)
@@ -278,12 +276,12 @@ def test_serve_answers_scrapes(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{port}"
         until(lambda: ask(f"{url}/metrics")[0] == 200, "a first sweep")
         labels = (("device", "cpu"), ("hostname", "node-17"))
-        # A first sweep that is held up may find the chip still converting.
+        # If the first sweep is delayed, the chip may still be converting.
         until(lambda: samples_of(get(f"{url}/metrics"))["wattpush_device_up"][labels] == 1, "a reading")
         assert running.end(signal.SIGTERM)[0] == 0
 
 
-def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
         ended = run("--config", write_config(tmp_path, None, more=f'[serve]\nlisten = "{where}"\n'), "--simulate")
@@ -291,7 +289,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     assert f"serve: listen: {where}: in use" in ended.stderr
 
 
-def test_five_faults_are_five_lines(tmp_path: Path) -> None:
+def test_five_problems_are_five_lines(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(
         'intervall = "1s"\nsample_interval = "x"\nhostname = ".."\n[pushgateway]\nurl = "ftp://x"\ntimeout = -1\n'
@@ -307,7 +305,7 @@ def test_five_faults_are_five_lines(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (78, "", ended.stderr)
 
 
-def test_a_gateway_that_is_away_is_69_once_the_budget_is_spent(tmp_path: Path) -> None:
+def test_an_unreachable_gateway_is_69_after_the_budget(tmp_path: Path) -> None:
     config = write_config(tmp_path, f"http://127.0.0.1:{free_port()}", top='interval = "1s"', push='timeout = "1s"')
 
     def is_refused() -> bool:
@@ -315,10 +313,10 @@ def test_a_gateway_that_is_away_is_69_once_the_budget_is_spent(tmp_path: Path) -
         assert ended.returncode == 69
         return "refused" in ended.stderr
 
-    until(is_refused, "a run whose budget was not spent by a machine that stands still")
+    until(is_refused, "a run that was not delayed until its budget was spent")
 
 
-def test_once_runs_on_a_folder_that_is_read_only_and_leaves_the_counters_out(
+def test_once_in_a_read_only_folder_leaves_the_counters_out(
     tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
 ) -> None:
     with disk(tmp_path / "state") as rescue:
@@ -335,7 +333,7 @@ def test_once_runs_on_a_folder_that_is_read_only_and_leaves_the_counters_out(
         assert gateway()["cpu"]["wattpush_device_up"] == 1
 
 
-def test_a_state_folder_that_may_not_be_written_is_77(tmp_path: Path) -> None:
+def test_an_unwritable_state_folder_is_77(tmp_path: Path) -> None:
     setpriv = shutil.which("setpriv")
     if os.geteuid() != 0 or setpriv is None:
         pytest.skip("needs root and setpriv, to become somebody else")
@@ -371,7 +369,7 @@ def test_a_wrong_command_line_is_64(arguments: list[str], tmp_path: Path) -> Non
     assert "Traceback" not in ended.stderr
 
 
-def test_a_recording_that_cannot_be_used_is_78_with_its_place(tmp_path: Path) -> None:
+def test_an_invalid_recording_is_78_with_its_place(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9")
     bad = tmp_path / "bad.csv"
     bad.write_text("seconds,volts,amperes\n0,5,1\n1,5,x\n")
@@ -380,7 +378,7 @@ def test_a_recording_that_cannot_be_used_is_78_with_its_place(tmp_path: Path) ->
     assert f"wattpush: {bad}:3: " in ended.stderr
 
 
-def test_a_recording_for_a_device_that_is_not_configured_is_64(tmp_path: Path) -> None:
+def test_a_recording_for_an_unknown_device_is_64(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9")
     good = tmp_path / "good.csv"
     good.write_text("seconds,volts,amperes\n0,5,1\n")
@@ -389,7 +387,7 @@ def test_a_recording_for_a_device_that_is_not_configured_is_64(tmp_path: Path) -
     assert "gpu: no such device" in ended.stderr
 
 
-def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9")
     for arguments in (f"--config {config} --simulate --dry-run", "--help", f"check --config {config}"):
         ended = subprocess.run(
@@ -420,7 +418,7 @@ def logging_as_it_was() -> Iterator[None]:
 
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch, logging_as_it_was: None) -> Callable[[str], None]:
-    """Unplug the chip of a device in every world that is built from now on."""
+    """Unplug the chip of a device in every world built from now on."""
     real = simulated_world.build_world
 
     def unplug(device: str) -> None:
@@ -434,7 +432,7 @@ def without(monkeypatch: pytest.MonkeyPatch, logging_as_it_was: None) -> Callabl
     return unplug
 
 
-def test_one_device_that_is_missing_is_74_and_the_others_are_pushed(
+def test_a_missing_device_is_74_and_the_others_are_pushed(
     *,
     tmp_path: Path,
     pushgateway_url: str,
@@ -462,11 +460,11 @@ def test_one_device_that_is_missing_is_74_and_the_others_are_pushed(
         assert place in line
 
 
-def test_a_rejected_push_is_76_in_the_words_of_the_gateway_before_a_missing_sensor(
+def test_a_rejected_push_is_76_even_with_a_missing_sensor(
     tmp_path: Path, without: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     without("disk")
-    with running_pushgateway() as url:  # of its own: what clashes here would clash with the other tests as well
+    with running_pushgateway() as url:  # a separate one: the clash would affect other tests
         body = "# TYPE wattpush_device_up counter\nwattpush_device_up 1\n"
         assert ask(f"{url}/metrics/job/clash", "PUT", body)[0] == 200
         config = write_config(tmp_path, url, devices=["cpu", "disk"])
@@ -492,7 +490,7 @@ def test_once_beside_a_loop_is_refused(
 
 
 @pytest.mark.usefixtures("logging_as_it_was")
-def test_delete_removes_this_nodes_groups_or_only_those_named(
+def test_delete_removes_all_groups_of_the_node_or_those_named(
     tmp_path: Path,
     pushgateway_url: str,
     job: str,
@@ -502,13 +500,14 @@ def test_delete_removes_this_nodes_groups_or_only_those_named(
     config = str(write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"]))
     assert cli.main(["--config", config, "--simulate", "--once"]) == 0
     assert cli.main(["delete", "--config", config, "--device", "disk"]) == 0
-    assert set(gateway()) == {"cpu", ""}
+    # A Pushgateway answers a DELETE before it has processed it.
+    until(lambda: set(gateway()) == {"cpu", ""}, "disk to go")
     assert cli.main(["--config", config, "delete"]) == 0
-    assert gateway() == {}
+    until(lambda: gateway() == {}, "all groups to go")
     assert capsys.readouterr().out == "deleted: device disk\ndeleted: device cpu\ndeleted: device disk\ndeleted: node\n"
 
 
-def test_delete_removes_also_what_earlier_runs_called_otherwise(
+def test_delete_removes_groups_of_renamed_devices(
     tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
 ) -> None:
     config = str(tmp_path / "config.toml")
@@ -517,10 +516,10 @@ def test_delete_removes_also_what_earlier_runs_called_otherwise(
         assert cli.main(["--config", config, "--simulate", "--once"]) == 0
     assert set(gateway()) == {"cpu", "gpu", ""}
     assert cli.main(["--config", config, "delete"]) == 0
-    assert gateway() == {}
+    until(lambda: gateway() == {}, "all groups to go")
 
 
-def test_delete_of_one_device_says_that_it_is_in_the_group_of_the_node(
+def test_delete_of_a_device_explains_the_group_of_the_node(
     tmp_path: Path, pushgateway_url: str, job: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     push = 'group_by = "node"\ntimeout = "1m"'

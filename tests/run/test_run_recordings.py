@@ -43,7 +43,7 @@ TRACES = Path(os.environ.get("WATTPUSH_TEST_TRACES") or PROJECT.parent / "shared
 
 
 def made_recording(file: Path, span_seconds: float, step_seconds: float, burst_milliamperes: int) -> Path:
-    """A module at 5 W that works in bursts, in the 8 mV and 8 mA steps of an INA3221 with a small shunt."""
+    """A bursty module at 5 W, in the 8 mV and 8 mA steps of an INA3221 with a small shunt."""
     chance = random.Random(17)
     with gzip.open(file, "wt", compresslevel=1) as rows:
         rows.write("seconds,volts,amperes\n")
@@ -76,7 +76,7 @@ def longest_stretch(missed: dict[float, float]) -> tuple[float, float]:
         pytest.param("jetson_orin_vdd_in_resnet50.csv.gz", 43.9, id="resnet50", marks=pytest.mark.long),
     ],
 )
-def test_what_prometheus_scrapes_is_the_energy_that_flowed(
+def test_prometheus_scrapes_the_energy_that_flowed(
     tmp_path: Path, pushgateway_url: str, name: str, span_seconds: float
 ) -> None:
     """At real speed: a recording, a simulated INA260 behind a mux, the program, a Pushgateway, a Prometheus.
@@ -89,10 +89,10 @@ def test_what_prometheus_scrapes_is_the_energy_that_flowed(
         file = recording_named(name, tmp_path, span_seconds, 0.012)
     job = f"recorded-{name.partition('.')[0]}"
     config = write_config(tmp_path, pushgateway_url, job, top='interval = "1s"\nsample_interval = "100ms"')
-    # The chip is to average over as much as it can, not to be quick.
+    # The chip averages as much as it can instead of being fast.
     config.write_text(config.read_text().replace("averaging =", "#averaging ="))
     with running_prometheus(tmp_path, pushgateway_url) as prometheus:
-        # It begins some seconds after it listens.
+        # Scraping begins some seconds after Prometheus listens.
         until(lambda: scraped(prometheus, 'up{job="gateway"}'), "a first scrape")
         with program("--config", config, "--trace", f"cpu={file}") as running:
 
@@ -113,7 +113,7 @@ def test_what_prometheus_scrapes_is_the_energy_that_flowed(
     first, last = longest_stretch(
         {at: missed[at] for at in set(read_at) & set(joules) & set(measured_seconds) & set(missed)}
     )
-    # Its second 0 is when the simulated chips are built, which is a moment after the start that the agent tells.
+    # Second 0 is when the simulated chips are built, shortly after the start time that the agent reports.
     truth = read_recording(file).beginning_at(start_seconds).integral(read_at[first], read_at[last])
     rise = joules[last] - joules[first]
     assert rise == pytest.approx(truth, rel=0.005)
@@ -121,7 +121,7 @@ def test_what_prometheus_scrapes_is_the_energy_that_flowed(
     assert rise / (measured_seconds[last] - measured_seconds[first]) == pytest.approx(mean_watts, rel=0.005)
 
 
-def test_a_whole_day_is_counted_within_a_thousandth(clock: HandClock, tmp_path: Path) -> None:
+def test_a_day_is_counted_within_a_thousandth(clock: HandClock, tmp_path: Path) -> None:
     recording = read_recording(recording_named("jetson_orin_vdd_in_24h.csv.gz", tmp_path, 86_400.0, 0.5))
     settings = settings_for(CPU, interval_seconds=60.0)
     gateway, begins_seconds = MemoryGateway(), clock.seconds
@@ -141,7 +141,7 @@ def test_a_whole_day_is_counted_within_a_thousandth(clock: HandClock, tmp_path: 
 
 
 class _Forgetful(list[Any]):
-    """A day of pushes is not worth keeping."""
+    """Drops a day of pushes."""
 
     def append(self, item: object) -> None:
         pass

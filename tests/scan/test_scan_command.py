@@ -177,7 +177,7 @@ def test_help_says_what_a_scan_writes(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         cli.main(["scan", "--help"])
     out = " ".join(capsys.readouterr().out.split())
-    assert "a mux can only be told by writing its channel byte" in out
+    assert "the only way to tell is to write its channel byte" in out
 
 
 def test_a_kernel_mux_channel_is_scanned_as_a_bus_of_its_own(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:

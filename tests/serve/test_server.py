@@ -16,32 +16,32 @@ from tests.run.running import CPU, DISK, LONG_SECONDS, MemoryGateway, ask, node_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.run.agent import Node
+    from agent.run.agent import Agent
     from agent.simulate.clock import HandClock
 
 
 @pytest.fixture
-def node(clock: HandClock) -> Node:
+def node(clock: HandClock) -> Agent:
     settings = settings_for(CPU, DISK)
     return node_of(settings, world_for(settings, clock), clock, MemoryGateway())
 
 
 @pytest.fixture
-def url(node: Node) -> Iterator[str]:
+def url(node: Agent) -> Iterator[str]:
     with ExitStack() as stack:
         server = ScrapeServer(ServeSettings("127.0.0.1", 0), node.scrape_registry, node.health, "wattpush on <b>&")
         stack.callback(server.close)
         yield f"http://127.0.0.1:{server.address[1]}"
 
 
-def take_readings(node: Node, clock: HandClock) -> None:
+def take_readings(node: Agent, clock: HandClock) -> None:
     for _ in range(4):
         node.take_sweep()
         clock.sleep(1.0)
     node.begin_push()
 
 
-def test_metrics_are_those_of_the_last_push_with_all_labels(node: Node, url: str, clock: HandClock) -> None:
+def test_metrics_are_those_of_the_last_push_with_all_labels(node: Agent, url: str, clock: HandClock) -> None:
     assert ask(f"{url}/metrics")[0] == 503
     take_readings(node, clock)
     node.take_sweep()  # not published and not saved yet: scrapes must not see it
@@ -57,7 +57,7 @@ def test_metrics_are_those_of_the_last_push_with_all_labels(node: Node, url: str
     assert found["wattpush_device_readings_total"][(("device", "disk"), ("hostname", "node-17"))] == 2
 
 
-def test_a_client_that_accepts_openmetrics_gets_it(node: Node, url: str, clock: HandClock) -> None:
+def test_a_client_that_accepts_openmetrics_gets_it(node: Agent, url: str, clock: HandClock) -> None:
     take_readings(node, clock)
     status, body, headers = ask(f"{url}/metrics", Accept="application/openmetrics-text; version=1.0.0")
     assert status == 200
@@ -65,7 +65,7 @@ def test_a_client_that_accepts_openmetrics_gets_it(node: Node, url: str, clock: 
     assert body.endswith("# EOF\n")
 
 
-def test_health_is_200_while_the_loop_makes_progress_else_503(node: Node, url: str, clock: HandClock) -> None:
+def test_health_is_200_while_the_loop_makes_progress_else_503(node: Agent, url: str, clock: HandClock) -> None:
     assert ask(f"{url}/-/healthy")[0] == 503
     take_readings(node, clock)
     assert ask(f"{url}/-/healthy")[:2] == (200, "healthy\n")
@@ -97,7 +97,7 @@ def test_silent_clients_do_not_block_others(url: str) -> None:
         assert ask(f"{url}/")[0] == 200
 
 
-def test_a_client_that_stops_sending_is_disconnected(node: Node) -> None:
+def test_a_client_that_stops_sending_is_disconnected(node: Agent) -> None:
     with ExitStack() as stack:
         server = ScrapeServer(
             ServeSettings("127.0.0.1", 0), node.scrape_registry, node.health, "", client_timeout_seconds=0.1
@@ -108,7 +108,7 @@ def test_a_client_that_stops_sending_is_disconnected(node: Node) -> None:
         assert client.recv(1) == b""
 
 
-def test_a_port_in_use_and_a_foreign_address_have_their_own_errors(node: Node) -> None:
+def test_a_port_in_use_and_a_foreign_address_have_their_own_errors(node: Agent) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(BusyError, match=f"serve: listen: 127.0.0.1:{port}: in use; stop what listens there"):
@@ -117,7 +117,7 @@ def test_a_port_in_use_and_a_foreign_address_have_their_own_errors(node: Node) -
         ScrapeServer(ServeSettings("203.0.113.1", port), node.scrape_registry, node.health, "")
 
 
-def test_listening_does_not_look_up_names(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listening_does_not_look_up_names(node: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     def getfqdn(name: str = "") -> str:
         raise AssertionError(f"offline, looking up {name} may take a minute")
 

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from agent.run.signals import Wakeups
+from agent.run.signals import Signals
 from agent.simulate.rails import ConstantRail
 from agent.watch.glyphs import glyphs_for
 from agent.watch.history import History
@@ -88,7 +88,7 @@ class HandSweeper(Sweeper):
         self._run(self._under_way)
 
 
-class Staging(Wakeups):
+class Staging(Signals):
     """A wait advances the clock and changes the loads until the last sweep; after that, it waits."""
 
     def __init__(self, bench: Bench, sweeps: int, change: Callable[[Bench, int], None]) -> None:
