@@ -37,11 +37,11 @@ class DryRun(GatewayDestination):
         self._settings = settings
         self._write = write
 
-    def push(self, groups: Sequence[Group], budget_seconds: float) -> Sequence[Printed]:  # noqa: ARG002 - as a sink
+    def push(self, groups: Sequence[Group], _budget_seconds: float) -> Sequence[Printed]:
         """Print the groups, each under a line such as `# PUT /metrics/job/power/device/cpu`."""
         return self._print(put_requests(groups, self._settings, compression=None))
 
-    def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> Sequence[Printed]:  # noqa: ARG002 - as above
+    def delete(self, grouping_keys: Sequence[Mapping[str, str]], _budget_seconds: float) -> Sequence[Printed]:
         """Print the requests that would delete these groups."""
         return self._print(delete_requests(grouping_keys, self._settings))
 

@@ -91,7 +91,7 @@ class _Server(ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - socketserver's signature
+    def handle_error(self, _request: object, client_address: object) -> None:
         log.debug("scrape from %s broke off: %s", client_address, sys.exc_info()[1])
 
 

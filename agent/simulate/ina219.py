@@ -80,11 +80,11 @@ class SimulatedINA219(RegisterChip):
     def _measured_inputs(self) -> Sequence[tuple[int, Rail]]:
         return self._inputs
 
-    def _store_current(self, number: int, amperes: float) -> None:  # noqa: ARG002 - it has a single input
+    def _store_current(self, _number: int, amperes: float) -> None:
         most = 4000 << (self._words[CONFIG] >> 11 & 3)
         self._words[SHUNT_VOLTAGE] = quantise(amperes * self._shunt_ohms, SHUNT_VOLTS_LSB, -most, most) & 0xFFFF
 
-    def _store_voltage(self, number: int, volts: float) -> None:  # noqa: ARG002 - it has a single input
+    def _store_voltage(self, _number: int, volts: float) -> None:
         most = 8000 if self._words[CONFIG] >> 13 & 1 else 4000
         self._words[BUS_VOLTAGE] = quantise(volts, BUS_VOLTS_LSB, 0, most) << 3
 

@@ -116,11 +116,11 @@ class SimulatedINA23x(RegisterChip):
         value = self._words[pointer] >> self.PADDING_BITS
         return value - ((value >> (self.BITS - 1)) << self.BITS)
 
-    def _store_current(self, number: int, amperes: float) -> None:  # noqa: ARG002 - it has a single input
+    def _store_current(self, _number: int, amperes: float) -> None:
         half = 1 << (self.BITS - 1)
         self._put(SHUNT_VOLTAGE, quantise(amperes * self.shunt_ohms, self._shunt_volts_lsb(), -half, half - 1))
 
-    def _store_voltage(self, number: int, volts: float) -> None:  # noqa: ARG002 - it has a single input
+    def _store_voltage(self, _number: int, volts: float) -> None:
         self._put(BUS_VOLTAGE, quantise(volts, self.BUS_VOLTS_LSB, 0, (1 << (self.BITS - 1)) - 1))
 
     def _store_derived(self) -> None:

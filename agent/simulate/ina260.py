@@ -70,10 +70,10 @@ class SimulatedINA260(RegisterChip):
     def _measured_inputs(self) -> Sequence[tuple[int, Rail]]:
         return self._inputs
 
-    def _store_current(self, number: int, amperes: float) -> None:  # noqa: ARG002 - it has a single input
+    def _store_current(self, _number: int, amperes: float) -> None:
         self._words[CURRENT] = quantise(amperes, AMPERES_LSB, -0x8000, 0x7FFF) & 0xFFFF
 
-    def _store_voltage(self, number: int, volts: float) -> None:  # noqa: ARG002 - it has a single input
+    def _store_voltage(self, _number: int, volts: float) -> None:
         self._words[VOLTAGE] = quantise(volts, VOLTS_LSB, 0, 0x7FFF)
 
     def _store_derived(self) -> None:

@@ -93,7 +93,7 @@ class LiveTable:
         self._output.write(_OPEN)
         self._draw()
 
-    def show(self, outcomes: Sequence[Outcome]) -> None:  # noqa: ARG002 - the history has the outcomes
+    def show(self, _outcomes: Sequence[Outcome]) -> None:
         """Draw, unless the last frame is very recent."""
         if self._clock.monotonic() - self._drawn_at_seconds >= self._frame_seconds:
             self._draw()

@@ -168,7 +168,7 @@ class Suspension:
         os.kill(os.getpid(), signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, self._request)
 
-    def _request(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a signal handler
+    def _request(self, _number: int, _frame: FrameType | None) -> None:
         self.is_requested = True
 
 
