@@ -176,7 +176,7 @@ def _refuse_double(bus: Bus, place: Place) -> None:
 
 
 def _cure_of_double(port: I2C, bus: Bus, place: Place) -> str:
-    """A mux that nobody configured, with a channel open, puts what is behind it on the trunk."""
+    """An unconfigured mux with an open channel connects the chips behind it to the trunk."""
     bus.select(TRUNK)
     for address in MUX_ADDRESSES:
         control = _reads(port, address)

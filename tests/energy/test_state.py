@@ -197,7 +197,7 @@ def test_a_folder_in_place_of_the_file_is_no_crash(folder: Path, caplog: pytest.
     assert of_boot(folder, "a").load() == STATE
 
 
-def test_on_a_full_disk_the_old_file_makes_room_for_the_new_one(folder: Path) -> None:
+def test_on_a_full_disk_the_old_file_makes_room(folder: Path) -> None:
     with disk(folder / "disk", "8k") as small:  # two blocks: one for the file, one for another
         if not small.is_mounted:
             pytest.skip("needs root, to mount a small file system")

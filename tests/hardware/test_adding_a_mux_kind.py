@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-SECTION = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Adding a mux kind\n")[2]
+SECTION = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Add a mux kind\n")[2]
 ROW = "".join(re.findall(r"```python\n(.*?)```", SECTION.partition("\n## ")[0], re.DOTALL))
 TABLE = "agent/i2c/muxes.py"
 

@@ -441,13 +441,13 @@ def test_a_stopped_chip_that_is_found_configured_is_configured_again() -> None:
     assert "no conversion finished in time" in failure(sweeps[1]["cpu"])
 
 
-def test_an_observer_reads_a_chip_at_once_although_the_run_cleared_its_flag() -> None:
+def test_an_observer_needs_no_flag_that_the_run_cleared() -> None:
     bench = set_up(ina260("cpu", "bus = 1", more=SLOW))
     bench.sweep = bench.new_sweep(is_observer=True)
     assert bench.all_read(bench.run())
 
 
-def test_a_run_awaits_a_second_result_if_an_observer_cleared_the_first_flag() -> None:
+def test_a_run_awaits_a_second_result_beside_an_observer() -> None:
     bench = set_up(ina260("cpu", "bus = 1", more=SLOW))
     run, observer = bench.sweep, bench.new_sweep(is_observer=True)
     bench.chip("cpu").power_loss()

@@ -190,7 +190,7 @@ def test_a_numbered_channel_gives_the_lock_back_when_its_mux_is_silent(clock: Ha
     assert i2c.try_lock()
 
 
-def test_the_name_of_a_mux_is_no_part_of_what_the_state_file_keeps() -> None:
+def test_the_state_file_does_not_keep_mux_names() -> None:
     outer = Mux("a", TCA9548A, Place(1, None, None, 0x70))
     inner = Mux("b", PCA9546A, Place(1, outer, 6, 0x71))
     device = Device("cpu", "ina260", Place(1, inner, 3, 0x40))

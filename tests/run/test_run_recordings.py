@@ -64,7 +64,7 @@ def recording_named(name: str, folder: Path, span_seconds: float, step_seconds: 
 
 
 def longest_stretch(missed: dict[float, float]) -> tuple[float, float]:
-    """Between which scrapes the machine did not stand still: then nobody saw what flowed, and the agent says so."""
+    """The scrapes between which the process was not paused; energy in a pause is not counted, and the agent says so."""
     pairs = [(first, last) for first in missed for last in missed if missed[last] - missed[first] <= FEW_SAMPLES]
     return max(pairs, key=lambda pair: pair[1] - pair[0])
 
