@@ -40,6 +40,8 @@ def untouched_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     before = _listing(real_home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
+        # pip asks rustc for its version, and rustup's shim then creates this folder, in HOME unless told otherwise.
+        patch.setenv("RUSTUP_HOME", str(tmp_path_factory.mktemp("rustup")))
         yield
     assert _listing(home) == {}
     if os.environ.get("CI") == "true":
