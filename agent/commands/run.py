@@ -143,11 +143,12 @@ def _run_loop(
     runtime: Runtime,
     signals: Signals,
 ) -> int:
-    from agent.run.assembly import make_agent
+    from agent.run.assembly import destination_name, make_agent
     from agent.run.loop import Loop
     from agent.run.systemd import Notifier
 
     _log_warnings(settings, run_options)
+    _log_start(settings, destination_name(settings))
     collect_garbage_as_usual()
     notifier = Notifier(os.environ)
     earlier: Agent | None = None
@@ -162,9 +163,7 @@ def _run_loop(
                 _log_not_reloaded(error)
                 settings = earlier.settings
                 continue
-            if earlier is None:
-                _log_start(agent)
-            else:
+            if earlier is not None:
                 agent.carry_on_from(earlier)
             if held_state_file is not None:
                 held_state_file.unlock()
@@ -212,14 +211,13 @@ def _log_warnings(settings: Settings, run_options: RunOptions) -> None:
         log.warning("simulated chips: what is pushed is not measured")
 
 
-def _log_start(agent: Agent) -> None:
-    settings, destination = agent.settings, agent.parts.destination
+def _log_start(settings: Settings, destination: str) -> None:
     log.info(
         "wattpush %s: %d devices read every %g s, pushed to %s every %g s as %s",
         __version__,
         len(settings.devices),
         settings.sample_interval_seconds,
-        "nowhere" if destination is None else destination.name,
+        destination,
         settings.interval_seconds,
         settings.hostname,
     )

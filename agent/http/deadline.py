@@ -42,6 +42,10 @@ class StoppedError(OSError):
     """The attempt was stopped from outside."""
 
 
+class NoThreadError(Exception):
+    """The system has no thread left for the watchdog."""
+
+
 class Deadline:
     """The end of the attempt under way on one connection.
 
@@ -149,6 +153,9 @@ def watchdog(deadlines: Sequence[Deadline], at_each_look: Callable[[], None] = l
     """Enforce `deadlines`, also those that are added meanwhile, for as long as the block runs.
 
     `at_each_look` is called in the watchdog's thread every 10 ms, and may not raise.
+
+    Raises:
+        NoThreadError: before the block is entered.
     """
     is_done = threading.Event()
 
@@ -159,7 +166,10 @@ def watchdog(deadlines: Sequence[Deadline], at_each_look: Callable[[], None] = l
             at_each_look()
 
     thread = threading.Thread(target=watch, name="deadlines", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise NoThreadError(str(error)) from error
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import tenacity
 
 from agent.errors import GatewayUnreachableError
-from agent.http.deadline import WAITING_FOR_THE_ANSWER, watchdog
+from agent.http.deadline import WAITING_FOR_THE_ANSWER, NoThreadError, watchdog
 from agent.http.failures import AttemptFailedError
 from agent.metrics.groups import name_of
 from agent.push.failures import check_answer
@@ -113,20 +113,33 @@ class Delivery:
         Raises:
             Exception: what `sleep` raised.
         """
-        with watchdog(self._deadlines, self._call_help_if_slow):
-            try:
-                if len(self._waiting) >= _MANY_REQUESTS:
-                    self._call_help()
-                self._work()
-                self._join(_JOIN_SECONDS if self._helper_errors else math.inf)
-            except BaseException:
-                # `sleep` or a signal handler raised: no thread may continue behind the caller's back.
-                self.stop()
-                self._join(_JOIN_SECONDS)
-                raise
+        try:
+            with watchdog(self._deadlines, self._call_help_if_slow):
+                self._run()
+        except NoThreadError as error:  # nothing was sent: without a watchdog an attempt might never end
+            why = f"not pushed: {error}; raise TasksMax= or ulimit -u"
+            return tuple(
+                PushResult(request.grouping_key, 0, GatewayUnreachableError(f"{request.name}: {why}"))
+                for _, request in self._waiting
+            )
         if self._helper_errors:
             raise self._helper_errors[0]
-        return tuple(result for result in self._results if result is not None)
+        results = tuple(result for result in self._results if result is not None)
+        if len(results) < len(self._results):
+            raise RuntimeError("a request has no result")
+        return results
+
+    def _run(self) -> None:
+        try:
+            if len(self._waiting) >= _MANY_REQUESTS:
+                self._call_help()
+            self._work()
+            self._join(_JOIN_SECONDS if self._helper_errors else math.inf)
+        except BaseException:
+            # `sleep` or a signal handler raised: no thread may continue behind the caller's back.
+            self.stop()
+            self._join(_JOIN_SECONDS)
+            raise
 
     def stop(self) -> None:
         """End `run` within moments; takes no lock, so that a signal handler may call it."""
@@ -185,6 +198,8 @@ class Delivery:
     def _join(self, limit_seconds: float) -> None:
         """Wait for the helpers, including those that start meanwhile."""
         ends_at_seconds = self._clock.monotonic() + limit_seconds
+        with self._help_lock:
+            pass  # a helper that the watchdog's thread is starting is in the list once the lock is free
         for helper in self._helpers:  # grows during the loop
             left_seconds = ends_at_seconds - self._clock.monotonic()
             helper.join(None if math.isinf(left_seconds) else max(0.0, left_seconds))

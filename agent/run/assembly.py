@@ -146,6 +146,11 @@ def make_watched_sweep(settings: Settings, options: RunOptions, clock: Clock, st
     return make_sweep(settings, replace(options, is_dry_run=True), clock, stack, State())
 
 
+def destination_name(settings: Settings) -> str:
+    """Where a run of this configuration pushes, for the log."""
+    return "nowhere" if settings.pushgateway is None else settings.pushgateway.url
+
+
 def make_destination(settings: Settings, options: RunOptions, runtime: Runtime) -> Destination | None:
     """Where a run pushes; None if nowhere. Another kind of destination is a folder of its own and a line here.
 

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.push.pushing import TurnedClock, groups, push_one, sink_for
+from agent.errors import GatewayUnreachableError
+from agent.push.delivery import Delivery
+from tests.push.pushing import PATIENT_SECONDS, TurnedClock, groups, push_one, sink_for
+from tests.run.running import LONG_SECONDS
 from tests.servers import Server, answering, free_port, in_turn, raw, running_pushgateway
 
 if TYPE_CHECKING:
@@ -78,6 +81,53 @@ def test_waiting_group_does_not_delay_the_others(how: str) -> None:
     assert came_first == [True], "the others came while the first waited"
     assert [result.error for result in results] == [None] * 10
     assert results[0].attempts == (1 if how == "hangs" else 2)
+
+
+def test_no_result_is_lost_if_a_helper_starts_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller finds nothing left to do while the watchdog's thread is still starting a helper."""
+    helper_runs, caller_joins = threading.Event(), threading.Event()
+    start, join = threading.Thread.start, Delivery._join
+
+    def start_slowly(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name == "push-helper":
+            helper_runs.set()
+            assert caller_joins.wait(LONG_SECONDS)
+
+    def tell_and_join(delivery: Delivery, limit_seconds: float) -> None:
+        caller_joins.set()
+        join(delivery, limit_seconds)
+
+    def answer_the_helper_last(client: Client) -> None:
+        is_helper = client.number > 1
+        while client.read_request() is not None:
+            assert (caller_joins if is_helper else helper_runs).wait(LONG_SECONDS)
+            client.answer("200 OK")
+
+    monkeypatch.setattr(threading.Thread, "start", start_slowly)
+    monkeypatch.setattr(Delivery, "_join", tell_and_join)
+    with Server(answer_the_helper_last) as server, sink_for(server.url) as sink:
+        results = sink.push(groups(2), PATIENT_SECONDS)
+        assert [result.error for result in results] == [None, None]
+        assert len(server.requests) == 2
+        assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("push-")]
+
+
+def test_a_push_without_a_thread_to_spare_fails_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "deadlines":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with Server(answering("200 OK")) as server, sink_for(server.url) as sink:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            (result,) = sink.push(groups(1), PATIENT_SECONDS)
+        assert isinstance(result.error, GatewayUnreachableError)
+        assert str(result.error) == "device d0: not pushed: can't start new thread; raise TasksMax= or ulimit -u"
+        assert sink.push(groups(1), PATIENT_SECONDS)[0].error is None
 
 
 def test_no_thread_is_left_after_a_push() -> None:
