@@ -35,7 +35,7 @@ MOST_AMPERES = 0.16384 / SHUNT_OHMS
 RANGE = 1 << 40
 
 
-def accumulated(joules: float, coulombs: float) -> HardwareCounters:
+def counters_at(joules: float, coulombs: float) -> HardwareCounters:
     return HardwareCounters(
         round(joules / JOULES) % RANGE,
         round(coulombs / COULOMBS) % RANGE,
@@ -54,11 +54,11 @@ def flow(
     start: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[float, float] | None:
     """Return the energy delivered and returned while the counters rise by this much."""
-    before = accumulated(*start)
+    before = counters_at(*start)
     found = flow_between(
         before.energy_word,
         before.charge_word,
-        accumulated(start[0] + joules, start[1] + coulombs),
+        counters_at(start[0] + joules, start[1] + coulombs),
         volts,
         seconds,
     )
@@ -98,9 +98,9 @@ def test_cleared_counters_are_never_counted_as_more_than_flowed(
 ) -> None:
     since = share * min(85 * MOST_AMPERES * seconds, joules_before)
     found = flow_between(
-        accumulated(joules_before, joules_before / 10).energy_word,
-        accumulated(joules_before, joules_before / 10).charge_word,
-        accumulated(since, since / 10),
+        counters_at(joules_before, joules_before / 10).energy_word,
+        counters_at(joules_before, joules_before / 10).charge_word,
+        counters_at(since, since / 10),
         10.0,
         seconds,
     )
@@ -116,8 +116,8 @@ def test_a_time_in_which_counters_may_overflow_unnoticed_is_refused() -> None:
 
 
 def reading(at_seconds: float, watts: float, joules: float, coulombs: float, volts: float = 10.0) -> Reading:
-    chip = accumulated(joules, coulombs)
-    return Reading("cpu", volts, watts / volts, watts, at_seconds, 1e9 + at_seconds, 1.0, accumulated=chip)
+    chip = counters_at(joules, coulombs)
+    return Reading("cpu", volts, watts / volts, watts, at_seconds, 1e9 + at_seconds, 1.0, hardware_counters=chip)
 
 
 def meter_of(*outcomes: Reading | Settling, max_gap_seconds: float = 600.0) -> EnergyMeter:

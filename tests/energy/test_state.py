@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.energy.counters import Counters, LastReading, Saved
-from agent.energy.state import NodeCounters, State, StateFile, boot_id
+from agent.energy.state import AgentCounters, State, StateFile, boot_id
 from agent.errors import BusyError, PermissionDeniedError
 from tests.energy.disks import disk, full
 
@@ -31,7 +31,7 @@ STATE = State(
         "cpu": Saved(Counters(1.5, 0.25, 12.0, 7, 1, 2), LastReading(1234.5, 6.75), 1_700_000_000.5, "ina260 1/40"),
         "rack 1/ä": Saved(),
     },
-    NodeCounters(3, 2, 1),
+    AgentCounters(3, 2, 1),
 )
 
 
@@ -81,7 +81,7 @@ FIRST_VERSIONS_STATE = State(
         ),
         "rack 1/ä": Saved(),
     },
-    NodeCounters(3, 2, 1),
+    AgentCounters(3, 2, 1),
 )
 
 
@@ -103,7 +103,7 @@ def test_counters_continue_within_a_boot_however_the_run_ended(folder: Path) -> 
 def test_counters_continue_after_a_reboot_without_counting_across_it(folder: Path) -> None:
     of_boot(folder, "a").save(STATE, ended_well=True)
     carried = of_boot(folder, "b").load()
-    assert carried.node == STATE.node
+    assert carried.agent == STATE.agent
     assert carried.devices["cpu"].counters == STATE.devices["cpu"].counters
     assert carried.devices["cpu"].last is None
     assert carried.devices["cpu"].last_read_unix_seconds == 1_700_000_000.5

@@ -141,10 +141,10 @@ def test_the_power_on_calibration_fits_any_shunt(shunt_ohms: float) -> None:
     shunt_calibration = chip.configuration[1].written
     current_lsb = shunt_calibration / (13107.2e6 * shunt_ohms)
     measured = measured_of(chip, (0x100000, 0x100000, 1, 1))
-    assert measured.accumulated is not None
-    assert measured.accumulated.coulombs_per_step == pytest.approx(current_lsb)
-    assert measured.accumulated.joules_per_step == pytest.approx(16 * 3.2 * current_lsb)
-    assert measured.accumulated.most_watts == pytest.approx(85 * 0.16384 / shunt_ohms)
+    assert measured.hardware_counters is not None
+    assert measured.hardware_counters.coulombs_per_lsb == pytest.approx(current_lsb)
+    assert measured.hardware_counters.joules_per_lsb == pytest.approx(16 * 3.2 * current_lsb)
+    assert measured.hardware_counters.most_watts == pytest.approx(85 * 0.16384 / shunt_ohms)
 
 
 # On a wire, through the drivers
@@ -240,7 +240,7 @@ def test_a_chip_that_stops_converting_is_configured_again(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_a_result_read_twice_is_not_new(name: str) -> None:
-    """The accumulators of an INA228 have risen since; the result is the same all the same."""
+    """The hardware counters of an INA228 have risen since, but the result is the same."""
     slow = 'averaging = { count = 1024, voltage = "50us", current = "2.074ms" }'
     bench = Bench.of(with_shunt(name, "cpu", "bus = 1", more=slow))  # 2.17 s a result
     bench.run_until_read()
@@ -292,7 +292,7 @@ def test_an_ina3221_without_its_first_input_is_no_ina219() -> None:
     wired.run_until_read()
     bench.world.wires[1] = wired.world.wires[1]
     assert wired.chip("cpu")._words[CONFIG] & 0xC000 == 0
-    assert "says that it is an INA3221" in failure(bench.run()["cpu"])
+    assert "its registers identify it as an INA3221" in failure(bench.run()["cpu"])
 
 
 def test_an_empty_address_is_reported_as_a_missing_chip() -> None:

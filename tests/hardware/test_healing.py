@@ -418,7 +418,7 @@ def test_a_chip_that_never_finishes_a_conversion_keeps_failing() -> None:
     bench.sweep = bench.new_sweep()
     chip = bench.chip("cpu")
     RegisterChip._write_register(chip, CONFIG, 0x6127)
-    chip._settle = lambda: None
+    chip._update_results = lambda: None
     began = bench.clock.seconds
     outcome = bench.run()["cpu"]
     while isinstance(outcome, Settling):

@@ -15,7 +15,7 @@ from agent.build_info import AgentInfo
 from agent.energy.counters import Counters
 from agent.energy.interval import Extremes, Means
 from agent.energy.meter import DeviceSnapshot
-from agent.energy.state import NodeCounters
+from agent.energy.state import AgentCounters
 from agent.metrics.catalogue import Snapshot
 from agent.metrics.groups import grouping_keys, make_groups, scrape_registry
 from agent.settings import Device, MetricsSettings, Settings
@@ -166,7 +166,7 @@ def test_a_device_read_by_the_kernel_has_empty_bus_labels() -> None:
         "module", Counters(), Means(1, 2, 2), Extremes(1, 1, 2, 2, 2, 2), is_up=True, last_read_unix_seconds=5.0
     )
     info = AgentInfo("1", "3", "", "", is_simulated=False, start_time_seconds=0)
-    snapshot = Snapshot((device,), info, NodeCounters(), None, None, has_counters=True)
+    snapshot = Snapshot((device,), info, AgentCounters(), None, None, has_counters=True)
     text = text_of(make_groups(snapshot, Settings("node-17", (module,)), "device")[0].registry)
     assert 'wattpush_device_info{address="",bus="",channel="",chip="hwmon",input="",mux=""} 1.0' in text
 

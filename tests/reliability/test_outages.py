@@ -68,7 +68,7 @@ def test_prometheus_sees_all_energy_of_an_outage(tmp_path: Path, measured: Calla
         first.enter_context(running_pushgateway(port=port))
         with program("--config", config, "--trace", f"cpu={recording}") as running:
             until(lambda: len(scrapes()) >= 2, "two scrapes")
-            not_pushed, again = "what was not pushed goes with the next push", "push: works again"
+            not_pushed, again = "the next push covers this interval too", "push: works again"
             not_pushed_before, again_before = running.stderr.count(not_pushed), running.stderr.count(again)
             first.close()
             failed_before = failed_scrapes(prometheus)

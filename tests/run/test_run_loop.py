@@ -262,7 +262,7 @@ def test_a_stop_pushes_what_is_pending_and_saves(clock: HandClock, tmp_path: Pat
     assert run.of("cpu", "readings_total") == 10
     saved = StateFile(tmp_path, "counters", "after a reboot").load()
     assert saved.devices["cpu"].counters.readings == 10
-    assert saved.node.pushes == 2
+    assert saved.agent.pushes == 2
 
 
 def test_a_stop_right_after_a_push_changes_nothing(clock: HandClock) -> None:
@@ -323,7 +323,7 @@ def reloaded(run: Run, settings: Settings) -> Run:
     later = Run(settings, run.clock)
     later.gateway = run.gateway
     later.node = node_of(settings, later.world, run.clock, run.gateway, later.publisher)
-    later.node.carry_on_from(run.node)
+    later.node.take_over_from(run.node)
     later.loop = Loop(later.node, run.clock, later.waiting, NOBODY)
     return later
 
@@ -371,7 +371,7 @@ def test_deletions_at_an_abandoned_gateway_back_off(clock: HandClock, caplog: py
     dead.delete_error = AWAY
     run.loop.hand_over()
     later = Run(settings_for(QUICK_CPU, pushgateway=PushgatewaySettings("http://other.invalid")), clock)
-    later.node.carry_on_from(run.node)
+    later.node.take_over_from(run.node)
     later.for_seconds(100 * 15.0)
     assert len(later.gateway.history) == 100
     assert 5 <= dead.deletions <= 8
@@ -442,7 +442,7 @@ def test_scrapes_see_every_interval_during_a_long_push(clock: HandClock) -> None
     run.for_seconds(15.0)
     assert len(readings) >= 6
     assert {0.5, 1.0} <= amperes
-    # Intervals closed meanwhile go with the next push; the hung one does not acknowledge them.
+    # The next push covers intervals closed meanwhile; the hung one does not acknowledge them.
     run.publisher.hangs = False
     run.publisher.release()
     run.for_seconds(1.0)
@@ -457,7 +457,7 @@ def test_a_configuration_without_a_gateway_deletes_stale_groups(clock: HandClock
     run.loop.hand_over()
     settings = settings_for(QUICK_CPU, pushgateway=None)
     node = node_of(settings, world_for(settings, clock), clock, None)
-    node.carry_on_from(run.node)
+    node.take_over_from(run.node)
     waiting = HandWaiting(clock, clock.seconds + 3)
     Loop(node, clock, waiting, NOBODY).run()
     assert gateway.groups == {}
@@ -607,7 +607,7 @@ def test_once_counts_failed_pushes_across_runs(clock: HandClock, tmp_path: Path)
     for _ in range(3):
         node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
         assert run_once(node, clock, HandWaiting(clock)) is ExitCode.UNAVAILABLE
-    assert StateFile(tmp_path, "counters", "a").load().node.push_failures == 3
+    assert StateFile(tmp_path, "counters", "a").load().agent.push_failures == 3
 
 
 def test_once_gives_up_on_a_chip_that_keeps_losing_power(clock: HandClock, caplog: pytest.LogCaptureFixture) -> None:
@@ -665,7 +665,7 @@ def test_an_outage_is_logged_once_and_its_end_once(clock: HandClock, caplog: pyt
     run.gateway.fail = lambda _group: AWAY
     run.until(1100.0)
     assert [record.message for record in caplog.records] == [
-        "gateway.invalid: no answer (and 2 more groups); what was not pushed goes with the next push"
+        "gateway.invalid: no answer (and 2 more groups); the next push covers this interval too"
     ]
     run.gateway.fail = lambda _group: None
     run.until(1120.0)
