@@ -1,4 +1,4 @@
-"""What a person at the machine can do about a bus that cannot be used: the same words in a run, a check and a scan."""
+"""Hints on how to fix a bus that cannot be used; a run, a check and a scan print the same ones."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_the_added_mux_kind_is_configured_and_read(copy: Path) -> None:
 def test_the_added_mux_kind_is_found_by_a_scan(copy: Path) -> None:
     scanned = run(copy, "scan", "--simulate", "--toml")
     assert scanned.returncode == 0, scanned.stderr
-    assert 'chip = "pca9540b"   # gives back 3 control bits, as a PCA9544A does' in scanned.stdout
+    assert 'chip = "pca9540b"   # returns 3 control bits, as a PCA9544A does' in scanned.stdout
     assert 'mux = "m0"\nchannel = 1\naddress = 0x40\n' in scanned.stdout
 
 

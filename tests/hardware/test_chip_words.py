@@ -197,9 +197,7 @@ def auto(chip: str, inputs: int, sample_interval_seconds: float) -> chips.I2CChi
 )
 @example(chip=("ina260", 1), sample_interval_seconds=1.0)
 @example(chip=("ina260", 1), sample_interval_seconds=60.0)
-def test_auto_covers_as_much_of_the_interval_as_possible(
-    chip: tuple[str, int], sample_interval_seconds: float
-) -> None:
+def test_auto_covers_as_much_of_the_interval_as_possible(chip: tuple[str, int], sample_interval_seconds: float) -> None:
     chosen = auto(*chip, sample_interval_seconds)
     word = chosen.configuration[0].written
     count, voltage, current = AVERAGING_COUNTS[word >> 9 & 7], word >> 6 & 7, word >> 3 & 7

@@ -125,13 +125,13 @@ def test_an_adapter_replugged_during_a_sweep_costs_one_sweep(
 @pytest.mark.reliability(
     6,
     "a kernel driver owns the mux",
-    "named as such, with what to configure instead",
+    "the error names the driver, and what to configure instead",
 )
 def test_a_mux_owned_by_the_kernel_is_reported(linux: LinuxBench) -> None:
     linux.dev.owned.add(0x70)
     said = failure(linux.bench.run()["cpu"])
     assert (
-        "mux m0 (0x70 on /dev/i2c-1) does not answer: a kernel driver owns the address; it gives each channel a bus"
+        "mux m0 (0x70 on /dev/i2c-1) does not answer: a kernel driver owns the address; each channel is a separate bus"
         in said
     )
 
@@ -224,8 +224,8 @@ def test_the_board_bus_is_locked_and_spares_kernel_chips(monkeypatch: pytest.Mon
 def test_a_missing_bus_is_reported_with_its_fixes(linux: LinuxBench) -> None:
     with pytest.raises(BusError, match=r"^/dev/i2c-9: No such file or directory; is I2C enabled\? ") as caught:
         open_bus(9)
-    for cure in ("sudo raspi-config nonint do_i2c 0", "/etc/modules-load.d/", "8 on a Xavier", "on an Orin or a Thor"):
-        assert cure in str(caught.value)
+    for hint in ("sudo raspi-config nonint do_i2c 0", "/etc/modules-load.d/", "8 on a Xavier", "on an Orin or a Thor"):
+        assert hint in str(caught.value)
     assert linux.dev.system_calls == 0
 
 

@@ -138,7 +138,7 @@ def test_the_hardware_check_accepts_every_kind(kind: MuxKind) -> None:
     bench.clock.sleep(1.0)
     found = list(check_hardware(bench.settings, list(bench.buses.values()), hwmon.Chip))
     assert {finding.status for finding in found} == {Status.OK}, list(map(str, found))
-    assert "opens channels 0, 1" in next(finding.said for finding in found if finding.what == "mux outer")
+    assert "opens channels 0, 1" in next(finding.text for finding in found if finding.what == "mux outer")
 
 
 @EACH_KIND
