@@ -123,7 +123,7 @@ def test_healthy_gateway_has_a_line_for_each_step_and_keeps_nothing(pushgateway_
     assert statuses(found) == {"scrape": "note"}
     assert {finding.exit_code for finding in found.values()} == {ExitCode.OK}
     assert "is accepted" in str(found["push"])
-    assert found["delete"].said == "accepted, and the group is gone"
+    assert found["delete"].text == "accepted, and the group is gone"
     assert "honor_labels: true" in str(found["scrape"])
     assert groups_of(pushgateway_url, "check") == {}
 
@@ -158,8 +158,8 @@ def test_gateway_with_tls_and_a_password_is_checked(ca: trustme.CA, ca_file: str
         found = check(url.replace("http:", "https:"), **credentials)
         assert statuses(found) == {"scrape": "note"}
         assert str(found["credentials"]) == f"credentials: password of node, from {password_file}"
-        assert found["certificate"].said.startswith("by Test Authority, for ")
-        assert found["delete"].said == "accepted, and the group is gone"
+        assert found["certificate"].text.startswith("by Test Authority, for ")
+        assert found["delete"].text == "accepted, and the group is gone"
         write_file(tmp_path / "password", "wrong")
         found = check(url.replace("http:", "https:"), **credentials)
     assert statuses(found) == {"version": "warning", "push": "failed", "delete": "failed", "scrape": "note"}
@@ -265,7 +265,7 @@ def test_push_is_tried_even_if_a_proxy_hides_the_rest() -> None:
         found = check(server.url)
     assert statuses(found) == {"version": "warning", "scrape": "note"}
     assert "not shown (GET /api/v1/status: 403)" in str(found["version"])
-    assert found["delete"].said == "accepted; that the group is gone cannot be seen from here (GET /metrics: 403)"
+    assert found["delete"].text == "accepted; that the group is gone cannot be seen from here (GET /metrics: 403)"
 
 
 def test_server_that_accepts_everything_is_no_gateway() -> None:
@@ -310,7 +310,7 @@ def test_group_that_appears_late_is_ok() -> None:
     with Server(lambda client: behave(Late(client))) as server:  # type: ignore[arg-type] # all that it needs
         found = check(server.url, clock=Turned())
     assert statuses(found) == {"scrape": "note"}
-    assert found["delete"].said == "accepted, and the group is gone"
+    assert found["delete"].text == "accepted, and the group is gone"
     assert looks == 3
 
 

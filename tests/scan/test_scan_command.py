@@ -177,10 +177,10 @@ def test_help_says_what_a_scan_writes(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         cli.main(["scan", "--help"])
     out = " ".join(capsys.readouterr().out.split())
-    assert "the only way to tell is to write its channel byte" in out
+    assert "a mux can be recognised only by writing its control byte" in out
 
 
-def test_a_kernel_mux_channel_is_scanned_as_a_bus_of_its_own(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_kernel_mux_channel_is_scanned_as_a_separate_bus(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
     adapter = linux.sysfs / "devices/i2c-1/i2c-11"
     adapter.mkdir(parents=True)
     sysfs_of(linux.sysfs, {(1, 0x70): "pca954x"})
