@@ -140,7 +140,7 @@ def _discard(stream: TextIO) -> None:
 def _open_standard_streams() -> None:
     """Open /dev/null in place of a standard stream that is closed.
 
-    Otherwise the next file or socket gets its number, and what is meant for the terminal goes there.
+    Otherwise the next file or socket gets its number, and receives the output for the terminal.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
