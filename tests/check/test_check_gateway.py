@@ -168,7 +168,7 @@ def test_gateway_with_tls_and_a_password_is_checked(ca: trustme.CA, ca_file: str
     assert "check pushgateway.username and password_file" in str(found["push"])
 
 
-def test_unknown_name_ends_the_steps() -> None:
+def test_unknown_name_ends_the_check() -> None:
     found = check("http://gateway.invalid:9091", timeout_seconds=1.0)
     assert [*found] == ["gateway", "scrape"]
     assert found["gateway"].exit_code == ExitCode.UNAVAILABLE
@@ -268,7 +268,7 @@ def test_push_is_tried_even_if_a_proxy_hides_the_rest() -> None:
     assert found["delete"].text == "accepted; that the group is gone cannot be seen from here (GET /metrics: 403)"
 
 
-def test_server_that_accepts_everything_is_no_gateway() -> None:
+def test_server_that_accepts_everything_is_not_a_gateway() -> None:
     def yes(client: Client) -> None:
         while client.read_request() is not None:
             client.answer("200 OK", b"<html>Welcome</html>")
@@ -282,7 +282,7 @@ def test_server_that_accepts_everything_is_no_gateway() -> None:
     assert {finding.exit_code for finding in found.values()} == {ExitCode.OK}
 
 
-def test_missing_group_is_looked_for_during_one_second() -> None:
+def test_check_waits_one_second_for_a_missing_group() -> None:
     """Two gateways behind one address: one gets the pushes, the other shows its metrics."""
     clock = Turned()
     with Server(gateway(keeps=False)) as server:

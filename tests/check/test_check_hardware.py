@@ -119,8 +119,8 @@ def test_values_under_a_foreign_configuration_are_not_shown() -> None:
 def test_the_configuration_register_that_differs_is_shown() -> None:
     bench = Bench.of(with_shunt("ina238", "cpu", "bus = 1"))
     bench.wire.transfer([(0x40, False, b"\x01\xfb\x6b")])
-    told = str(findings(bench)["cpu"])
-    assert "holds configuration 0xfb6b (register 0x01); a run will write 0xb269" in told
+    received = str(findings(bench)["cpu"])
+    assert "holds configuration 0xfb6b (register 0x01); a run will write 0xb269" in received
 
 
 def test_a_rail_without_voltage_is_a_warning() -> None:
@@ -183,8 +183,8 @@ def test_a_channel_that_takes_the_bus_down_is_named() -> None:
     bench = Bench.of(NODE)
     m0 = bench.world.muxes["m0"]
     bench.wire.faults.fail_when(lambda _: errno.ETIMEDOUT if 4 in m0.open_channels else None)
-    told = str(findings(bench)["mux m0"])
-    assert "time-out since channel 4 was opened; is a chip behind it holding SDA or SCL low" in told
+    received = str(findings(bench)["mux m0"])
+    assert "time-out since channel 4 was opened; is a chip behind it holding SDA or SCL low" in received
 
 
 def test_a_mux_that_keeps_a_channel_open_is_a_failure() -> None:
@@ -243,7 +243,7 @@ def test_equal_addresses_behind_other_channels_are_accepted() -> None:
     assert failures(findings(bench)) == set()
 
 
-def test_a_kernel_owned_chip_is_left_alone_with_two_hints(tmp_path: Path) -> None:
+def test_a_kernel_owned_chip_is_skipped_with_two_hints(tmp_path: Path) -> None:
     driver = tmp_path / "bus/i2c/drivers/ina3221"
     driver.mkdir(parents=True)
     client = tmp_path / "bus/i2c/devices/1-0041"

@@ -20,7 +20,7 @@ from agent.measure.readings import Reading, Settling
 from agent.run.loop import run_once
 from agent.settings import Averaging, Device
 from agent.simulate.rails import LoadRail
-from tests.run.running import HandWaiting, MemoryGateway, node_of, settings_for, sweep_of, world_for
+from tests.run.running import HandWaiting, MemoryGateway, agent_of, settings_for, sweep_of, world_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +107,7 @@ def test_cleared_counters_are_never_counted_as_more_than_flowed(
     assert found is None or found.delivered_joules + found.returned_joules <= since + JOULES
 
 
-def test_a_time_in_which_counters_may_overflow_unnoticed_is_refused() -> None:
+def test_counters_that_may_have_overflowed_unnoticed_are_refused() -> None:
     assert flow(1000.0, 100.0, seconds=10 * 86400.0) is not None
     assert flow(1000.0, 100.0, seconds=12 * 86400.0) is None  # 2^39 steps of charge at 1.6 A
 
@@ -206,8 +206,8 @@ def test_once_runs_with_an_ina228_count_all_of_a_bursty_load(
     first_seconds = 0.0
     for pause_seconds in (0.0, 60.0, 15.0, 7.3, 1000.0, 60.0, 60.0, 5000.0):
         clock.sleep(pause_seconds)
-        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "boot"))
-        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        agent = agent_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "boot"))
+        assert run_once(agent, clock, HandWaiting(clock)) is ExitCode.OK
         first_seconds = first_seconds or clock.seconds
     counted = gateway.groups["device radio"]
     assert counted["wattpush_device_measured_seconds_total"] == pytest.approx(clock.seconds - first_seconds, abs=0.1)
@@ -242,8 +242,8 @@ def test_a_corrected_shunt_applies_to_the_gap_as_well(clock: HandClock, tmp_path
     world = world_for(settings_for(RADIO), clock)  # 12 V, 0.5 A
     for shunt_ohms in (SHUNT_OHMS, SHUNT_OHMS / 2):
         settings = settings_for(replace(RADIO, shunt_ohms=shunt_ohms))
-        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "boot"))
-        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        agent = agent_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "boot"))
+        assert run_once(agent, clock, HandWaiting(clock)) is ExitCode.OK
         clock.sleep(60.0)
     joules = gateway.groups["device radio"]["wattpush_device_joules_total"]
     assert joules == pytest.approx(2 * 12 * 0.5 * 60, rel=0.01)

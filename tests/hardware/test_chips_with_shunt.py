@@ -258,7 +258,7 @@ class BusyMachine(HandClock):
 
 
 def test_a_newly_configured_chip_reports_converting_even_with_an_instant_result() -> None:
-    """The account goes by it: what an INA228 added up before may have been measured in other steps."""
+    """The meter relies on it: earlier counts of an INA228 may have had other LSBs."""
     bench = Bench(settings_of(with_shunt("ina228", "cpu", "bus = 1")), BusyMachine())
     kinds = [type(bench.run()["cpu"]) for _ in range(3)]
     assert kinds == [Settling, Reading, Reading]
@@ -286,7 +286,7 @@ def test_another_power_monitor_is_refused_and_never_written_to(configured: str, 
     assert not any(len(m.data) > 1 for t in bench.wire.log for m in t.messages if not m.is_read)
 
 
-def test_an_ina3221_without_its_first_input_is_no_ina219() -> None:
+def test_an_ina3221_without_its_first_input_is_not_an_ina219() -> None:
     bench = Bench.of(ALL["ina219"])
     wired = Bench.of(ALL["ina3221"])
     wired.run_until_read()

@@ -21,7 +21,7 @@ from agent.metrics.groups import grouping_keys, make_groups, scrape_registry
 from agent.settings import Device, MetricsSettings, Settings
 from agent.simulate.clock import HandClock
 from tests.bench import constant
-from tests.run.running import CPU, GOLDEN, MODEM, RADIO, MemoryGateway, node_of, settings_for, world_for
+from tests.run.running import CPU, GOLDEN, MODEM, RADIO, MemoryGateway, agent_of, settings_for, world_for
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -44,16 +44,16 @@ def simulated_snapshot() -> Snapshot:
     world = world_for(NODE, clock)
     world.chips["fan"].unplug()
     gateway = MemoryGateway()
-    node = node_of(NODE, world, clock, gateway)
+    agent = agent_of(NODE, world, clock, gateway)
     for second in range(21):
         for name, rail in world.rails.items():
             amperes = {"cpu": 1.0, "radio": 0.25, "modem": -0.5, "fan": 0.0}[name]
             constant(rail).amperes = amperes * (1 + second % 3)
         clock.sleep(1.0)
-        node.take_sweep()
-    node.begin_push()
-    assert node.published is not None
-    return node.published
+        agent.take_sweep()
+    agent.begin_push()
+    assert agent.published is not None
+    return agent.published
 
 
 def golden_files() -> dict[str, str]:

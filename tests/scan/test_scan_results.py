@@ -332,8 +332,8 @@ def test_a_run_keeps_reading_right_values_during_a_scan() -> None:
 @pytest.mark.parametrize("code", [errno.EREMOTEIO, errno.ETIMEDOUT])
 @pytest.mark.reliability(
     8,
-    "a scan disturbed at any transaction of it",
-    "finds the same chips and muxes, reads right values, closes every channel",
+    "an error at any transaction of a scan",
+    "the scan finds the same chips and muxes, reads right values and closes every channel",
 )
 def test_a_fault_at_any_transaction_does_not_change_the_result(code: int, *, after_effect: bool) -> None:
     text = mux("m0", 0x70).replace("tca9548a", "pca9546a") + "".join(
