@@ -60,8 +60,8 @@ def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Keep the result of a case: what it measured, or None if it failed.
 
-        Yields:
-    to the hooks that make the report.
+    Yields:
+        to the hooks that make the report.
     """
     report = yield
     if item.nodeid in item.config.stash.get(_rows, {}):

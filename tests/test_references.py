@@ -1,4 +1,4 @@
-"""The references that are generated from the code say what the code does."""
+"""The references that are generated from the code match it."""
 
 from __future__ import annotations
 

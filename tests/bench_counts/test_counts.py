@@ -93,7 +93,7 @@ def test_a_start_collects_garbage_at_most_twice(dry_run: Counts) -> None:
 def test_a_push_over_tls_needs_few_handshakes_and_the_next_none(
     tmp_path: Path, devices: int, group_by: str, requests: int, connections: int
 ) -> None:
-    """On a clock that stands still, no answer is slow. The stock variant opens a connection for each device and push."""
+    """On a clock that stands still, no answer is slow. The stock code opens a connection for each device and push."""
     authority = trustme.CA()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)

@@ -296,7 +296,7 @@ def test_group_that_appears_late_is_ok() -> None:
     behave, looks = gateway(), 0
 
     class Late:
-        """A client that hides the group from its first look."""
+        """A client that hides the group from the first GET."""
 
         def __init__(self, client: Client) -> None:
             self._client = client

@@ -1,4 +1,4 @@
-"""Muxes, chips, their power and whole buses vanish and return: what is reported, and how it recovers."""
+"""Muxes, chips, their power and whole buses vanish and return: the reports, and the recovery."""
 
 from __future__ import annotations
 

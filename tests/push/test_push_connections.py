@@ -120,7 +120,7 @@ def test_dropped_idle_connection_costs_no_failed_attempt(how: str) -> None:
 
 
 def test_connection_dropped_on_reuse_is_replaced_at_once() -> None:
-    """A race that looking at the connection beforehand cannot win: the server drops it when the request arrives."""
+    """A race that checking the connection beforehand cannot win: the server drops it when the request arrives."""
 
     def drop_second(client: Client) -> None:
         client.read_request()

@@ -1,4 +1,4 @@
-"""Which failures are tried again, and what the messages say. The clock is set by hand: nothing here waits."""
+"""The failures that are retried, and their messages. The clock is set by hand: nothing here waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Over TLS: which certificates are trusted, and what the messages say about others."""
+"""Over TLS: the certificates that are trusted, and the messages about others."""
 
 from __future__ import annotations
 

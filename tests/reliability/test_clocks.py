@@ -104,7 +104,7 @@ def test_a_suspended_machine_counts_no_energy_for_that_time(asleep_seconds: floa
     rail.amperes = 0.02
     clock.stepped_seconds += asleep_seconds
     rail.amperes = WATTS / 12.0
-    clock.stepped_seconds += 0.3  # what waking up takes before the next reading
+    clock.stepped_seconds += 0.3  # from the resume to the next reading
     waiting.stop_at_seconds, waiting.stop_requested = clock.seconds + 60.0, False
     loop.run()
     loop.finish()

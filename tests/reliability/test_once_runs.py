@@ -49,9 +49,7 @@ def test_overlapping_runs_count_no_energy_twice(
         runs = [stack.enter_context(program(*arguments)) for _ in range(6)]
         codes = [running.end()[0] for running in runs]
         output = "".join(running.stderr for running in runs)
-    assert set(codes) <= {0, 75}, (
-        output
-    )  # one that has waited for too long gives way: it is a timer's, the next one comes
+    assert set(codes) <= {0, 75}, output  # a run that waited for too long gives up: its timer starts the next one
     codes.append(run(*arguments).returncode)
     elapsed_seconds = time.monotonic() - begun_seconds
     done = codes.count(0)

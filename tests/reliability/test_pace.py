@@ -83,7 +83,7 @@ class Watched(Agent):
 
 
 def run_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[..., list[Any]] | None = None) -> Watched:
-    """The node after SWEEPS sweeps and PUSHES pushes; tries again if the machine itself paused."""
+    """The agent after SWEEPS sweeps and PUSHES pushes; tries again if the machine itself paused."""
     agent = run_once_against(pushgateway, getaddrinfo)
     for _ in range(RUNS - 1):
         if keeps_pace(agent):

@@ -333,7 +333,7 @@ def test_the_closed_form_mean_equals_sampling_each_conversion(
     values: list[tuple[float, int]], window: float, gap: float, offset: float, count: int
 ) -> None:
     ends = [sum(length for length, _ in values[: i + 1]) for i in range(len(values))]
-    ends[-1] = 1000.0  # beyond every comb
+    ends[-1] = 1000.0  # beyond every window
     steps = [(end, float(value)) for end, (_, value) in zip(ends, values, strict=True)]
     expected = 0.0
     for number in range(count):
