@@ -228,7 +228,7 @@ class KernelChip(Protocol):
         """Read the device. Raises SensorError, PermissionDeniedError."""
 
     def where(self) -> str:
-        """Where the last reading came from, in words."""
+        """The source of the last reading, in words."""
 
 
 def signed(word: int, bits: int = 16) -> int:

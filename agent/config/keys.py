@@ -293,7 +293,7 @@ DEVICE = KeyTable(
     "owned by the kernel.",
     (
         Key("name", _GROUPING_VALUE, "Grouping key `device`. Unique.", example='"cpu"', required=True),
-        # Which chips there are is not known here: rules.py requires it, and lists them.
+        # The chips are not known here: rules.py requires the key, and lists them.
         Key("chip", _TEXT, "The chip that measures it.", example='"ina260"', in_force=True, default_text="required"),
         Key("bus", _BUS, "For a chip that is behind no mux: its bus, as for a mux.", default_text="that of its mux"),
         Key(

@@ -2,7 +2,7 @@
 
 A socket's own timeout restarts with each operation: a server that sends one byte every few seconds never exceeds it.
 So sockets have none, and one thread, the watchdog, watches the deadlines of all attempts under way and shuts down the
-socket of an attempt that is over. This ends whatever waits on the socket: a TLS handshake, a proxy, an answer. Stopping
+socket of an attempt that is over. This ends any wait on the socket: a TLS handshake, a proxy, an answer. Stopping
 an attempt from outside is the same, only earlier.
 
 Two operations need more: connecting, because the addresses of a name share the time, and looking up the name, which

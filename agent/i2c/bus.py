@@ -363,7 +363,7 @@ class Bus:
 
 
 def describe(error: OSError) -> str:
-    """What an adapter's error means on an I2C bus, in a few words."""
+    """The meaning of an adapter's error on an I2C bus, in a few words."""
     if error.errno is None:
         return str(error) or "NACK"
     if error.errno in _NACK:

@@ -112,7 +112,7 @@ class _Closed:
 
     Attributes:
         power_lost: the chip lost its power, which no outcome has reported yet; then `must_configure` is set too.
-        must_configure: configure the chip whatever its registers hold: it stopped converting, or a failure
+        must_configure: configure the chip even if its registers look configured: it stopped converting, or a failure
             interrupted its configuration.
         results_are_old: the chip may still hold results from before its configuration, so that only the flag shows
             that there is a new one.

@@ -94,7 +94,7 @@ class Loop:
                 if is_first:
                     refuse_to_run_without_permission(outcomes)
                     notifier.ready()
-                if self._is_first_push_due and not _converting(outcomes):
+                if self._is_first_push_due and not _settling(outcomes):
                     # Every device that can be read has been read.
                     self._push = Ticker(self._clock.monotonic(), agent.settings.interval_seconds)
                     self._is_first_push_due = False
@@ -210,20 +210,20 @@ def _sweep_until_settled(agent: Agent, clock: Clock, waiting: Waiting) -> list[O
     """Sweep, then read the chips that are still settling until none is; return the last outcome of each device."""
     give_up_at = clock.monotonic() + CONVERSION_WAIT_SECONDS
     last = {outcome.device: outcome for outcome in agent.take_sweep()}
-    while (converting := _converting(last.values())) and not waiting.stop_requested:
+    while (settling := _settling(last.values())) and not waiting.stop_requested:
         if clock.monotonic() >= give_up_at:
             break
-        ready_seconds = min(outcome.ready_at_seconds for outcome in converting)
+        ready_seconds = min(outcome.ready_at_seconds for outcome in settling)
         next_seconds = max(ready_seconds, clock.monotonic() + _SHORTEST_WAIT_SECONDS)
         while clock.monotonic() < next_seconds and not waiting.stop_requested:
             waiting.wait(next_seconds - clock.monotonic())
         if not waiting.stop_requested:
-            again = agent.take_sweep({outcome.device for outcome in converting})
+            again = agent.take_sweep({outcome.device for outcome in settling})
             last.update({outcome.device: outcome for outcome in again})
     return list(last.values())
 
 
-def _converting(outcomes: Iterable[Outcome]) -> list[Settling]:
+def _settling(outcomes: Iterable[Outcome]) -> list[Settling]:
     """The outcomes of devices whose chips are still settling."""
     return [outcome for outcome in outcomes if isinstance(outcome, Settling)]
 
