@@ -81,7 +81,8 @@ SIGNATURES = (
     _by_id("INA238", ina238.Chip.ids, _NEWER_CONTINUOUSLY),
     # These have no ID (SBOS448 INA219; SBOS644 INA231; SBOS601 leaves the die ID of an INA230 open).
     _by_configuration("INA219 or INA220", "ina219", Word(0x00, 0x399F), _BY_POWER_ON),
-    # The configuration that ina219.py writes, for any averaging: bits 15-14 zero, BRNG and PGA at their widest, bits 10 and 6 set.
+    # Common to every configuration that ina219.py writes: bits 15-14 zero, BRNG and PGA at their widest, bits 10 and 6
+    # set.
     _by_configuration("INA219 or INA220", "ina219", Word(0x00, 0x3C47, 0xFC47), _BY_OUR_SETUP),
     _by_configuration("INA230 or INA231", "ina230", Word(0x00, 0x4127), _BY_POWER_ON),
 )

@@ -230,8 +230,8 @@ class EnergyMeter:
         seconds = reading.at_seconds - last.at_seconds
         if not 0.0 < seconds <= self._longest_gap_seconds:
             return _NOT_MEASURED
-        # The parts of the time since the last conversion that was read which this reading does not cover: the end, where
-        # a conversion is under way, and the start, where conversions went unread.
+        # This reading leaves two parts of the time since the last conversion that was read uncovered: the end, where a
+        # conversion is under way, and the start, where conversions went unread.
         uncovered_seconds = last.assumed_seconds + seconds
         unread_seconds = 0.0
         if reading.is_new:
