@@ -525,7 +525,7 @@ def test_delete_of_a_device_explains_the_group_of_the_node(
     push = 'group_by = "node"\ntimeout = "1m"'
     config = str(write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"], push=push))
     assert cli.main(["delete", "--config", config, "--device", "disk"]) == 0
-    assert "goes with the group of the node" in capsys.readouterr().err
+    assert "its present series are in the group of the node" in capsys.readouterr().err
 
 
 def test_check_prints_ok(tmp_path: Path) -> None:
