@@ -7,8 +7,8 @@ import signal
 import sys
 
 _GARBAGE_THRESHOLD = 100_000
-"""New objects before a garbage collection. With Python's default of 700 a start collects sixty times and finds next to
-nothing, because what a start makes stays. Commands that run for long go back to the default."""
+"""New objects before a garbage collection. With Python's default of 700, start-up collects sixty times and frees
+next to nothing, because its objects stay alive. Long-running commands restore the default."""
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
     from agent import cli
 
     code = cli.main()
-    # At exit Python would collect garbage among all objects once more, which is most of the time that an exit takes.
+    # Skips the garbage collection at exit, which takes most of the time of an exit.
     gc.freeze()
     return code
 

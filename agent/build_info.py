@@ -1,4 +1,4 @@
-"""What the agent reports about itself and its machine."""
+"""Facts that the agent reports about itself and its machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HASH_CHARACTERS = 12
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo:
-    """What stays the same while the agent runs; `machine` is a short hash of the machine id."""
+    """Facts that stay the same while the agent runs; `machine` is a short hash of the machine id."""
 
     version: str
     python_version: str
@@ -37,10 +37,10 @@ def machine_hash(machine_id: Path = Path("/etc/machine-id")) -> str:
     Source: machine-id(5): the id is confidential; publish only a hash keyed for the application.
     """
     try:
-        identity = machine_id.read_bytes().strip()
+        secret = machine_id.read_bytes().strip()
     except OSError:
         return ""
-    return hashlib.blake2s(identity, key=b"wattpush").hexdigest()[:_HASH_CHARACTERS] if identity else ""
+    return hashlib.blake2s(secret, key=b"wattpush").hexdigest()[:_HASH_CHARACTERS] if secret else ""
 
 
 def agent_info(*, is_simulated: bool, start_time_seconds: float) -> AgentInfo:
@@ -59,7 +59,7 @@ def blinka_version() -> str:
     """The installed version of Blinka; empty if there is none.
 
     Installers leave `NAME-VERSION.dist-info` beside the package. Reading that name takes a fraction of a millisecond;
-    `importlib.metadata`, which takes 6 ms to import, is asked only if there is no such name.
+    `importlib.metadata`, which takes 6 ms to import, is used only if there is no such name.
     Source: Python Packaging User Guide, "Recording installed projects", "The .dist-info directory".
     """
     blinka = PathFinder.find_spec("adafruit_blinka")

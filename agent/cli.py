@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("agent")
 
 _DESCRIPTION = """\
-Measures power with the chips {chips}, also behind TCA9548A multiplexers, and with those that the kernel reads; pushes
-volts, amperes, watts and joules to a Prometheus Pushgateway. Without a command it samples and pushes until SIGTERM;
-SIGHUP reloads the configuration."""
+Measures power with {chips} chips, on a bus or behind multiplexers, and with chips that the kernel reads; pushes volts,
+amperes, watts and joules to a Prometheus Pushgateway. Without a command it samples and pushes until SIGTERM; SIGHUP
+reloads the configuration."""
 
 _EXIT_CODES = """\
 exit codes:
@@ -140,7 +140,7 @@ def _discard(stream: TextIO) -> None:
 def _open_standard_streams() -> None:
     """Open /dev/null in place of a standard stream that is closed.
 
-    Otherwise the next file or socket gets its number, and what is meant for the terminal goes there.
+    Otherwise the next file or socket gets its number, and receives the output for the terminal.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:

@@ -80,7 +80,7 @@ class GatewayUnreachableError(AgentError):
 
 
 class GatewayRejectedError(AgentError):
-    """The Pushgateway, or a proxy before it, rejected the request for good; the message quotes its answer."""
+    """The Pushgateway, or a proxy before it, rejected the request permanently; the message quotes its answer."""
 
     exit_code = ExitCode.PROTOCOL
 

@@ -110,6 +110,6 @@ class FailureLog:
 
 
 def print_error(message: str) -> None:
-    """Tell the person at the terminal why the program ends."""
-    with suppress(OSError):  # such as a full disk; the exit code still tells
+    """Show a person at the terminal why the program ends."""
+    with suppress(OSError):  # such as a full disk; the exit code remains
         sys.stderr.write(f"wattpush: {message}\n")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AveragingChoices:
-    """What a chip can average: counts and conversion times, each indexed by its register code."""
+    """The averaging that a chip supports: counts and conversion times, each indexed by its register code."""
 
     counts: tuple[int, ...]
     conversion_seconds: tuple[float, ...]
@@ -21,14 +21,14 @@ class AveragingChoices:
 
 @dataclass(frozen=True, slots=True)
 class ChipOptions:
-    """What the configuration may say of a chip; each file in `chips/` declares its own.
+    """The configuration keys that a chip accepts; each file in `chips/` declares them for its chip.
 
     Attributes:
         chip: the name in `chip = "..."`.
         addresses: the 7-bit addresses that its straps allow; None if the kernel owns the chip.
         inputs: the values that `input` may take; None if the chip has a single input.
         external_shunt: whether the shunt is on the board, so that `shunt_ohms` is required.
-        averaging: what `averaging` may be; None if the key does not apply.
+        averaging: the choices for `averaging`; None if the key does not apply.
     """
 
     chip: str
@@ -71,7 +71,7 @@ class Device:
 
     @property
     def source(self) -> str:
-        """The input of the chip that measures it."""
+        """The chip and the input that measure it, as text."""
         where = (self.sensor if self.place is None else self.place.address_path, self.label, self.input)
         return " ".join([self.chip, *(str(part) for part in where if part is not None)])
 
@@ -124,7 +124,7 @@ class ServeSettings:
 
 @dataclass(frozen=True, slots=True)
 class MetricsSettings:
-    """Which optional series there are."""
+    """The optional series to publish."""
 
     extremes: bool = True
     ina260_names: bool = False
@@ -148,8 +148,8 @@ class Settings:
 
     def chips(self) -> tuple[ConfiguredChip, ...]:
         """The chips on I2C, in the order in which the configuration first names them."""
-        sharing: dict[Place, list[Device]] = {}
+        devices_at: dict[Place, list[Device]] = {}
         for device in self.devices:
             if device.place is not None:
-                sharing.setdefault(device.place, []).append(device)
-        return tuple(ConfiguredChip(place, devices[0].chip, tuple(devices)) for place, devices in sharing.items())
+                devices_at.setdefault(device.place, []).append(device)
+        return tuple(ConfiguredChip(place, devices[0].chip, tuple(devices)) for place, devices in devices_at.items())

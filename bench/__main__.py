@@ -1,4 +1,4 @@
-"""Run all benchmarks in one run, both ways taking turns: python -m bench [--quick] [ROW ...]."""
+"""Run all benchmarks in one run, both variants taking turns: python -m bench [--quick] [ROW ...]."""
 
 from __future__ import annotations
 

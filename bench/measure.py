@@ -37,7 +37,7 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A limit for the value, or for its ratio to the stock way: at most `limit`, or at least."""
+    """A limit for the value, or for its ratio to the stock variant: at most `limit`, or at least."""
 
     limit: float
     unit: str = ""
@@ -58,7 +58,7 @@ class Row:
     """One line of the table.
 
     Attributes:
-        stock: the stock way, or the floor.
+        stock: the stock variant, or the floor.
         goals: empty for a row that only explains another.
     """
 
@@ -69,15 +69,15 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Our median divided by the stock way's."""
+        """Our median divided by the stock variant's."""
         return self.ours.median / self.stock.median if self.stock is not None and self.stock.median else None
 
     def share_used(self, goal: Goal) -> float:
-        """See `Goal.share_used`. Raises ValueError for a ratio without a stock way."""
+        """See `Goal.share_used`. Raises ValueError for a ratio without a stock variant."""
         if not goal.is_ratio:
             return goal.share_used(self.ours.median)
         if self.ratio is None:
-            raise ValueError(f"{self.what}: a ratio needs a stock way")
+            raise ValueError(f"{self.what}: a ratio needs a stock variant")
         return goal.share_used(self.ratio)
 
     @property
@@ -106,16 +106,16 @@ class Effort:
 
 
 def interleaved(
-    repetitions: int, ways: Mapping[str, Callable[[], Sequence[float]]]
+    repetitions: int, variants: Mapping[str, Callable[[], Sequence[float]]]
 ) -> dict[str, list[tuple[float, ...]]]:
-    """Measure several ways in turns, so that other load on the machine affects all alike.
+    """Measure several variants in turns, so that other load on the machine affects all alike.
 
     Returns:
-        For each way, one tuple for each quantity that it measures, with a value for each repetition.
+        For each variant, one tuple for each quantity that it measures, with a value for each repetition.
     """
-    taken: dict[str, list[Sequence[float]]] = {name: [] for name in ways}
+    taken: dict[str, list[Sequence[float]]] = {name: [] for name in variants}
     for _ in range(repetitions):
-        for name, measure in ways.items():
+        for name, measure in variants.items():
             taken[name].append(measure())
     return {name: list(zip(*values, strict=True)) for name, values in taken.items()}
 

@@ -8,7 +8,7 @@ from agent import chips
 from agent.build_info import agent_info
 from agent.config import parse
 from agent.energy.meter import EnergyMeters
-from agent.energy.state import NodeCounters
+from agent.energy.state import AgentCounters
 from agent.measure.readings import Reading
 from agent.metrics.catalogue import Snapshot
 
@@ -59,4 +59,4 @@ def snapshot_of(settings: Settings, seed: int = 0) -> Snapshot:
             meters.add([reading])
     agent = agent_info(is_simulated=False, start_time_seconds=1.7e9)
     devices = tuple(interval.pending for interval in meters.close_intervals())
-    return Snapshot(devices, agent, NodeCounters(pushes=4), 0.014, 0.021, has_counters=True)
+    return Snapshot(devices, agent, AgentCounters(pushes=4), 0.014, 0.021, has_counters=True)

@@ -21,7 +21,7 @@ _CPU_CLOCK_OF_PROCESS = 2
 
 
 class MissingToolError(Exception):
-    """A tool that a benchmark needs is not installed; the message says how to get it."""
+    """A tool that a benchmark needs is not installed; the message names its source."""
 
 
 def start_python(arguments: list[str], environment: Mapping[str, str], **options: Any) -> subprocess.Popen[bytes]:

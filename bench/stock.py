@@ -1,4 +1,4 @@
-"""The stock way: what a user writes with Adafruit's drivers and prometheus_client after reading their examples.
+"""The stock variant: what a user writes with Adafruit's drivers and prometheus_client after reading their examples.
 
 Stock driver properties through the stock mux channel, a gauge for each quantity, a push for each device, a plain loop.
 As a program, it is such an exporter: python -m bench.stock GATEWAY SAMPLE_SECONDS SAMPLES_A_PUSH

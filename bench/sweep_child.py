@@ -55,7 +55,7 @@ def _cpu_seconds(dev: MeteredI2CDev) -> float:
 
 
 def main() -> None:
-    """Make sure that both ways read the same values, then time them."""
+    """Make sure that both variants read the same values, then time them."""
     folder, repetitions, sweeps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     dev = MeteredI2CDev(folder)
     dev.install()
@@ -69,7 +69,7 @@ def main() -> None:
     stock_sensors = stock.open_sensors(stock.NumberedI2C(1))
     for outcome, (volts, amperes, _) in zip(outcomes, stock.sweep(stock_sensors), strict=True):
         if not isinstance(outcome, Reading) or abs(outcome.volts - volts) + abs(outcome.amperes - amperes) > 1e-6:
-            raise RuntimeError(f"the two ways disagree: {outcome}, stock {volts} V {amperes} A")
+            raise RuntimeError(f"the two variants disagree: {outcome}, stock {volts} V {amperes} A")
     if len({outcome.volts for outcome in outcomes if isinstance(outcome, Reading)}) != len(outcomes):
         raise RuntimeError(f"two channels gave the same chip: {outcomes}")
     meters = EnergyMeters((device.name for device in settings.devices), settings.max_gap_seconds, {})

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COLUMNS = 120
 
 HEAD = """\
-# Configuration of wattpush. Copy it to /etc/wattpush/config.toml, then `wattpush check` says what is wrong with it.
+# Configuration of wattpush. Copy it to /etc/wattpush/config.toml, then run `wattpush check`.
 # `wattpush scan --toml` writes a short one for what is connected.
 #
 # A line that begins with "#key = value" shows the default of that key; remove the "#" to change it.
@@ -69,7 +69,7 @@ FURTHER_BLOCKS: Mapping[str, Sequence[Block]] = {
         ),
         Block(
             {"name": '"fan"', "chip": '"ina260"', "bus": "1", "address": "0x45"},
-            about="Without a mux. Also behind a mux that the kernel drives: each of its channels is a bus of its own.",
+            about="Without a mux. Also behind a mux that the kernel drives: each of its channels is a separate bus.",
         ),
         Block(
             _behind_m0("router", "ina219", 4, shunt_ohms="0.1"), about="Chips with one input and a shunt on the board."

@@ -14,7 +14,7 @@ from agent.config import parse
 from agent.energy.counters import Counters
 from agent.energy.interval import Extremes, Means
 from agent.energy.meter import DeviceSnapshot
-from agent.energy.state import NodeCounters
+from agent.energy.state import AgentCounters
 from agent.metrics.catalogue import Snapshot
 from agent.metrics.groups import make_groups, scrape_registry
 from agent.push.dry_run import DryRun
@@ -89,7 +89,7 @@ def _snapshot(
             ),
         ),
         agent=AgentInfo("", "", "", "", is_simulated=False, start_time_seconds=1.0),
-        node=NodeCounters(),
+        counters=AgentCounters(),
         sweep_seconds=1.0 if was_swept else None,
         push_seconds=1.0 if was_pushed else None,
         has_counters=has_counters,

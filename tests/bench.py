@@ -74,7 +74,7 @@ SHORTEST = {
 
 
 def with_shunt(chip: str, name: str, place: str, address: int = 0x40, more: str | None = None) -> str:
-    """The table of a device with a chip of `SHORTEST`, and with the averaging that stands there unless `more` says."""
+    """The table of a device with a chip of `SHORTEST`, with the averaging given there unless `more` gives another."""
     averaging = SHORTEST[chip] if more is None else more
     return ina260(name, place, address, f"shunt_ohms = 0.1\n{averaging}").replace("ina260", chip)
 
@@ -101,7 +101,7 @@ def distinct_rails(settings: Settings, clock: Clock) -> dict[str, Rail]:
 
 
 def world_for(settings: Settings, clock: Clock, rails: Mapping[str, Rail] | None = None) -> World:
-    """The simulated chips, with 12 V and 0.5 A at every device that has no rail of its own."""
+    """The simulated chips, with 12 V and 0.5 A at every device without another rail."""
     constant = {device.name: ConstantRail(12.0, 0.5, clock.monotonic) for device in settings.devices}
     return build_world(settings, clock.monotonic, {**constant, **(rails or {})})
 
@@ -132,7 +132,7 @@ def buses_of(
 
 
 def sweep_of(settings: Settings, world: World, clock: Clock, read_before: Container[str] = ()) -> Sweep:
-    """The sweep of a simulated node; the state file says which devices were read before in this boot."""
+    """The sweep of a simulated node; the state file lists the devices that were read since boot."""
     return Sweep(settings, list(buses_of(settings, world, clock).values()), clock, read_before=read_before)
 
 
@@ -173,7 +173,7 @@ class Bench:
     ) -> Sweep:
         """The sweep of another process on the same node, or of this one after a restart.
 
-        With `were_read`, the state file says that all devices have been read since this boot.
+        With `were_read`, all devices have been read since boot, by the state file.
         """
         self.buses = buses_of(self.settings, self.world, self.clock, opener or self._open, self.sysfs)
         return Sweep(

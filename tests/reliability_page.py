@@ -60,8 +60,8 @@ def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Keep the result of a case: what it measured, or None if it failed.
 
-        Yields:
-    to the hooks that make the report.
+    Yields:
+        to the hooks that make the report.
     """
     report = yield
     if item.nodeid in item.config.stash.get(_rows, {}):
@@ -87,16 +87,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def page(rows: Mapping[str, Row], passed: Mapping[str, str]) -> str:
-    """The page, from the row of each case and what it measured ("" if it says nothing)."""
+    """The page, from the row of each case and what it measured ("" if nothing)."""
     cases: dict[Row, list[str]] = {}
     for case, row in sorted(rows.items()):
         cases.setdefault(row, []).append(passed[case])
     lines = []
     for (order, fault, does), texts in sorted(cases.items()):
         assert isinstance(order, int | float), order
-        said = [text for text in dict.fromkeys(texts) if text]
+        output = [text for text in dict.fromkeys(texts) if text]
         number = "1 case passes" if len(texts) == 1 else f"{len(texts)} cases pass"
-        lines.append(f"| {fault} | {does} | {'; '.join(said) or number} |\n")
+        lines.append(f"| {fault} | {does} | {'; '.join(output) or number} |\n")
     return HEAD + "".join(lines)
 
 

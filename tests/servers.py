@@ -283,12 +283,12 @@ def proxying(authorization: str | None = None) -> Callable[[Client], None]:
     return behave
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, destination: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
-            sink.sendall(data)
+            destination.sendall(data)
     with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
+        destination.shutdown(socket.SHUT_WR)
 
 
 def write_file(path: Path, content: str | bytes) -> str:

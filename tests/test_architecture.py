@@ -80,7 +80,7 @@ def test_every_module_has_a_place_in_the_picture() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_folder_says_what_may_import_it(folder: str) -> None:
+def test_a_folders_docstring_names_its_importers(folder: str) -> None:
     docstring = ast.get_docstring(ast.parse((PACKAGE / folder / "__init__.py").read_text(encoding="utf-8"))) or ""
     assert f"; imported by {PICTURE[folder]}." in docstring.partition("\n")[0]
 

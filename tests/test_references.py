@@ -1,4 +1,4 @@
-"""The references that are generated from the code say what the code does."""
+"""The references that are generated from the code match it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_mistake_that_is_not_refused_stops_the_page(monkeypatch: pytest.Monkey
         reference_configuration.page()
 
 
-def test_when_a_series_is_absent_is_what_the_agent_does() -> None:
+def test_documented_absences_match_the_agent() -> None:
     page = reference_metrics.page()
     row = next(line for line in page.splitlines() if line.startswith("| `wattpush_device_min_watts` |"))
     assert row.endswith("| no good reading since the last push; `extremes = false` |")

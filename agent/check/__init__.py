@@ -1,4 +1,4 @@
-"""What `wattpush check` tests beyond the configuration, a file each; imported by commands/.
+"""The checks of `wattpush check` beyond the configuration, a file each; imported by commands/.
 
 A check yields findings and prints nothing. It continues after a failure as far as it can, and changes
 nothing that lasts.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Status(Enum):
-    """How good a finding is. A note says what a person has to check, because no program can."""
+    """The verdict of a finding. A note names something that only a person can check."""
 
     OK = "ok"
     NOTE = "note"
@@ -30,31 +30,31 @@ class Finding:
     """One line of `wattpush check`.
 
     Attributes:
-        what: what was checked: a bus, a mux, a device, a step towards the gateway.
-        said: what was found.
-        hint: how to fix it, as a command where there is one; errors often carry theirs in `said`.
+        what: the subject: a bus, a mux, a device, a step towards the gateway.
+        text: the result.
+        hint: how to fix it, as a command if there is one; errors often contain theirs in `text`.
         exit_code: the exit code of the program, if this finding is the worst.
     """
 
     status: Status
     what: str
-    said: str
+    text: str
     hint: str = ""
     exit_code: ExitCode = ExitCode.OK
 
     def __str__(self) -> str:
         """All but the status, in one line."""
-        return " ".join(f"{self.what}: {self.said}{'; ' if self.hint else ''}{self.hint}".split())
+        return " ".join(f"{self.what}: {self.text}{'; ' if self.hint else ''}{self.hint}".split())
 
 
-def ok(what: str, said: str) -> Finding:
+def ok(what: str, text: str) -> Finding:
     """It works."""
-    return Finding(Status.OK, what, said)
+    return Finding(Status.OK, what, text)
 
 
-def warning(what: str, said: str, hint: str) -> Finding:
+def warning(what: str, text: str, hint: str) -> Finding:
     """It works, but not as well as it should, or not for long."""
-    return Finding(Status.WARNING, what, said, hint)
+    return Finding(Status.WARNING, what, text, hint)
 
 
 def failed(what: str, error: AgentError, hint: str = "") -> Finding:

@@ -37,7 +37,7 @@ _FIRST_VERSION_WITH_GZIP = (1, 5)
 _POLL_SECONDS = 0.1
 # A Pushgateway answers a PUT once it has stored the group, with --push.disable-consistency-check a moment before.
 _SHOWN_WITHIN_SECONDS = 1.0
-# Every Pushgateway exposes this metric of its own.
+# Every Pushgateway exposes this metric about itself.
 _BUILD_INFO = b"pushgateway_build_info"
 # The metrics of some ten thousand groups.
 _BODY_LIMIT_BYTES = 16 * 2**20
@@ -55,8 +55,8 @@ def check_gateway(
 ) -> Iterator[Finding]:
     """Follow the route of a push; a finding for each step.
 
-    The test group has a name of its own for this machine and a metric of its own. It is deleted whatever happens; if an
-    interrupted check leaves one behind, the next check deletes it.
+    The test group has a name that is unique to this machine, and a metric that no other group has. It is deleted
+    whatever happens; if an interrupted check leaves it behind, the next check deletes it.
 
     Args:
         settings: holds the hostname to push under.
@@ -118,8 +118,8 @@ def check_files(gateway: PushgatewaySettings, environ: Mapping[str, str]) -> Ite
 
 
 def _halves(error: AgentError) -> tuple[str, str]:
-    said, _, cure = str(error).partition("; ")
-    return said, cure
+    text, _, hint = str(error).partition("; ")
+    return text, hint
 
 
 def _check_route(probe: _Probe, clock: Clock) -> Iterator[Finding]:
@@ -146,19 +146,19 @@ def _certificate(certificate: Mapping[str, Any], clock: Clock) -> Finding:
     issuer = {key: value for part in certificate.get("issuer", ()) for key, value in part}
     by = one_line(str(issuer.get("organizationName") or issuer.get("commonName") or "an unnamed issuer"), limit=60)
     days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - clock.time()) / 86400
-    said = f"by {by}, for {days:.0f} more days"
+    validity = f"by {by}, for {days:.0f} more days"
     if days < _FEWEST_DAYS:
-        return warning("certificate", said, "renew it on the gateway: once it has expired, no push arrives")
-    return ok("certificate", said)
+        return warning("certificate", validity, "renew it on the gateway: once it has expired, no push arrives")
+    return ok("certificate", validity)
 
 
 def _version(answer: Answer) -> Finding:
     """Source: the Pushgateway's README, "Query API": /api/v1/status shows build_information."""
     try:
-        said = str(json.loads(answer.body)["data"]["build_information"]["version"])
+        version = str(json.loads(answer.body)["data"]["build_information"]["version"])
     except (ValueError, KeyError, TypeError):
-        said = ""
-    numbers = re.match(r"(\d{1,4})\.(\d{1,4})(?:\.\d{1,4})?", said)
+        version = ""
+    numbers = re.match(r"(\d{1,4})\.(\d{1,4})(?:\.\d{1,4})?", version)
     if numbers is None:
         return warning(
             "version",
@@ -195,18 +195,18 @@ def _check_push(
     """PUT and DELETE, by the code of a run; not an iterator, so that the caller cannot stop it in between."""
     name = "-".join(filter(None, ("wattpush-check", machine_hash())))
     group = _group({"hostname": settings.hostname, "device": name})
-    sink = Pushgateway(gateway, clock=clock, sleep=clock.sleep, environ=environ)
+    destination = Pushgateway(gateway, clock=clock, sleep=clock.sleep, environ=environ)
     begun_seconds = clock.monotonic()
     try:
         try:
-            (pushed,) = sink.push([group], gateway.timeout_seconds)
+            (pushed,) = destination.push([group], gateway.timeout_seconds)
             milliseconds = 1000 * (clock.monotonic() - begun_seconds)
             is_shown = None if pushed.error is not None else _is_shown(name, clock, probe)
         finally:
             # Also after a refusal, because a Pushgateway then keeps an empty group.
-            (deleted,) = sink.delete([group.grouping_key], gateway.timeout_seconds)
+            (deleted,) = destination.delete([group.grouping_key], gateway.timeout_seconds)
     finally:
-        sink.close()
+        destination.close()
     push = ok("push", f"PUT of the group {name} is accepted ({milliseconds:.0f} ms)")
     if pushed.error is not None:
         push = failed("push", pushed.error)
@@ -226,7 +226,8 @@ def _check_push(
 def _is_shown(name: str, clock: Clock, probe: _Probe) -> bool | None:
     """Whether the gateway shows the group; None if that cannot be seen.
 
-    Any web server may answer 200 to a PUT. The first look tells one from a Pushgateway, so we do not wait for it.
+    Any web server may answer 200 to a PUT. The first answer to GET /metrics shows whether it is a Pushgateway, which is
+    worth waiting for.
     """
     ends_at_seconds = clock.monotonic() + _SHOWN_WITHIN_SECONDS
     while True:
@@ -273,7 +274,7 @@ def _group(grouping_key: Mapping[str, str]) -> Group:
 
 
 class _Probe:
-    """One connection to the gateway, only for looking; each step takes at most the timeout of the settings."""
+    """One connection to the gateway for GET requests; each step takes at most the timeout of the settings."""
 
     def __init__(self, gateway: PushgatewaySettings, *, clock: Clock, environ: Mapping[str, str]) -> None:
         """Opens and reads nothing yet; raises ConfigError if the environment names a proxy that cannot be used."""

@@ -40,7 +40,7 @@ def check_hardware(
     """Check everything that the configuration names: a finding for each bus, mux and device.
 
     Args:
-        settings: what should be there.
+        settings: the expected hardware.
         buses: those that its devices are on; they are left closed.
         open_kernel_chip: makes the reader of a chip that the kernel owns.
         sysfs: where the kernel names its adapters.
@@ -74,18 +74,18 @@ def _check_bus(
             pass
     except AgentError as error:
         count = sum(len(chip.devices) for chip in chips)
-        unseen = f"its {count} device{'' if count == 1 else 's'} could not be looked at"
+        unseen = f"its {count} device{'' if count == 1 else 's'} could not be checked"
         yield failed("bus", error, f"{_holder(bus.name, error)}{unseen}")
         return
     yield ok("bus", f"{bus_path(bus.name)} opened and locked{adapter}")
-    away: set[str] = set()
+    failed_muxes: set[str] = set()
     for mux in muxes:
-        finding = _check_mux(bus, mux, _channels_in_use(mux, muxes, chips), away)
+        finding = _check_mux(bus, mux, _channels_in_use(mux, muxes, chips), failed_muxes)
         if finding.exit_code:
-            away.add(mux.name)
+            failed_muxes.add(mux.name)
         yield finding
     for chip in chips:
-        yield from _check_chip(bus, chip.place, chip.devices, sample_interval_seconds, away)
+        yield from _check_chip(bus, chip.place, chip.devices, sample_interval_seconds, failed_muxes)
 
 
 def _channels_in_use(mux: Mux, muxes: Iterable[Mux], chips: Iterable[ConfiguredChip]) -> list[int]:
@@ -94,10 +94,10 @@ def _channels_in_use(mux: Mux, muxes: Iterable[Mux], chips: Iterable[ConfiguredC
     return sorted(channel for channel in used if channel is not None) or [0]
 
 
-def _check_mux(bus: Bus, mux: Mux, channels: Iterable[int], away: set[str]) -> Finding:
-    """A mux has no number that identifies it, but gives its control byte back: it must hold what was written."""
+def _check_mux(bus: Bus, mux: Mux, channels: Iterable[int], failed_muxes: set[str]) -> Finding:
+    """Write the control byte and read it back: a mux has no ID."""
     name, place, chip = f"mux {mux.name}", mux.place, mux.kind.part
-    if place.mux is not None and place.mux.name in away:
+    if place.mux is not None and place.mux.name in failed_muxes:
         return _behind(name, place.mux)
     channel = None
     try:
@@ -133,10 +133,10 @@ def _expect_control_byte(port: I2C, mux: Mux, written: int) -> None:
 
 
 def _check_chip(
-    bus: Bus, place: Place, devices: Sequence[Device], sample_interval_seconds: float, away: set[str]
+    bus: Bus, place: Place, devices: Sequence[Device], sample_interval_seconds: float, failed_muxes: set[str]
 ) -> list[Finding]:
     for hop in place.path:
-        if hop.mux.name in away:
+        if hop.mux.name in failed_muxes:
             return [_behind(device.name, hop.mux) for device in devices]
     name = f"{devices[0].chip.upper()} at {place}"
     try:
@@ -145,7 +145,7 @@ def _check_chip(
                 bus.refuse_kernel_owned(place.address)
             except BusError as error:
                 return [failed(device.name, error, _kernel_hint(place)) for device in devices]
-            _refuse_double(bus, place)
+            _refuse_shared_address(bus, place)
             chip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
             found = identify(bus, chip, name)
             results = chip.decode(bus.read(place.address, chip.results))
@@ -157,10 +157,10 @@ def _check_chip(
     return [_finding(device.name, name, chip, found, result) for device, result in zip(devices, results, strict=True)]
 
 
-def _refuse_double(bus: Bus, place: Place) -> None:
-    """Raise SensorError if the address answers nearer to the trunk too: that part hears every word meant for this.
+def _refuse_shared_address(bus: Bus, place: Place) -> None:
+    """Raise SensorError if the address also answers nearer to the trunk: that part receives every transfer to this one.
 
-    Chips of equal address behind other channels are no trouble: those are closed while this one is read.
+    Chips with the same address behind other channels do not matter: those are closed while this one is read.
     """
     port = bus.driver_port(TRUNK)
     for hop in place.path:
@@ -169,13 +169,13 @@ def _refuse_double(bus: Bus, place: Place) -> None:
         if _reads(port, place.address) is not None:
             nearer = describe_segment(place.bus, nearer_path)
             raise SensorError(
-                f"two parts at one address: 0x{place.address:02x} also answers {nearer} while the way to "
+                f"two parts at one address: 0x{place.address:02x} also answers {nearer} while the path to "
                 f"{place} is closed. Both together read as the AND of their bits, a wrong number without an error; "
-                f"{_cure_of_double(port, bus, place)}"
+                f"{_shared_address_hint(port, bus, place)}"
             )
 
 
-def _cure_of_double(port: I2C, bus: Bus, place: Place) -> str:
+def _shared_address_hint(port: I2C, bus: Bus, place: Place) -> str:
     """An unconfigured mux with an open channel connects the chips behind it to the trunk."""
     bus.select(TRUNK)
     for address in MUX_ADDRESSES:
@@ -189,7 +189,7 @@ def _cure_of_double(port: I2C, bus: Bus, place: Place) -> str:
                 f"0x{address:02x} {describe_segment(place.bus, TRUNK)} looks like a mux with channel {channels} "
                 "open that the configuration does not close: add it as a [[mux]]"
             )
-    return "strap one of them to another address (A0, A1), or move it behind a mux channel of its own"
+    return "strap one of them to another address (A0, A1), or move it behind a mux channel where it is alone"
 
 
 def _reads(port: I2C, address: int) -> int | None:

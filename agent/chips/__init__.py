@@ -1,7 +1,7 @@
 """Every chip that wattpush reads, a file each: registers and what they mean; imported by all to its right.
 
-A file is found by its name, which is the chip's name in the configuration. It offers `OPTIONS`, what the configuration
-may say of the chip, and `Chip`: an `I2CChip`, or, where `OPTIONS.addresses` is None, a `KernelChip`.
+The name of a file is the chip's name in the configuration. The file offers `OPTIONS`, the configuration keys that the
+chip accepts, and `Chip`: an `I2CChip`, or a `KernelChip` if `OPTIONS.addresses` is None.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def names() -> tuple[str, ...]:
 
 
 def options() -> dict[str, ChipOptions]:
-    """What the configuration may say of each chip."""
+    """The configuration keys that each chip accepts, by the name of the chip."""
     return {name: import_module(f"{__name__}.{name}").OPTIONS for name in names()}
 
 
 def parts() -> str:
-    """All chips on I2C by the names of their datasheets: `INA219, INA228 and INA260`."""
-    *parts, last = (name.upper() for name, of_chip in options().items() if of_chip.addresses is not None)
+    """All chips on I2C by their names in the datasheets: `INA219, INA228 and INA260`."""
+    *parts, last = (name.upper() for name, keys in options().items() if keys.addresses is not None)
     return f"{', '.join(parts)} and {last}"
 
 

@@ -1,4 +1,4 @@
-"""Averaging: how a chip averages, so that its result covers the whole time between two readings."""
+"""Averaging, chosen so that a result covers the whole time between two readings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 COUNTS = (1, 4, 16, 64, 128, 256, 512, 1024)
 
 CHOICES = AveragingChoices(COUNTS, (140e-6, 204e-6, 332e-6, 588e-6, 1.1e-3, 2.116e-3, 4.156e-3, 8.244e-3))
-"""Those of INA226, INA260 and INA3221 (SBOS547; SBOS656 table 5; SBOS576 tables 8 and 9)."""
+"""Those of the INA226, INA260 and INA3221 (SBOS547; SBOS656 table 5; SBOS576 tables 8 and 9)."""
 
 # A result may take this much longer than the sample interval: some results are then read twice, but none is missed.
 _LONGEST_OVERHANG = 1.1

@@ -1,4 +1,4 @@
-"""What all chips share. A chip on I2C declares its registers; `I2CChip` identifies, configures and reads it."""
+"""The base of all chips. A chip on I2C declares its registers; `I2CChip` identifies, configures and reads it."""
 
 from __future__ import annotations
 
@@ -34,43 +34,43 @@ class HardwareCounters:
     configuration applies to the whole difference between two of them.
 
     Attributes:
-        energy_word: energy in steps of `joules_per_step`; rises whichever way the energy flows.
-        charge_word: charge in steps of `coulombs_per_step`, two's complement; rises while current flows to the load.
+        energy_word: energy in LSBs of `joules_per_lsb`; rises whichever way the energy flows.
+        charge_word: charge in LSBs of `coulombs_per_lsb`, two's complement; rises while current flows to the load.
         most_watts: the most power that the chip can measure.
         most_amperes: the most current that the chip can measure.
     """
 
     energy_word: int
     charge_word: int
-    joules_per_step: float
-    coulombs_per_step: float
+    joules_per_lsb: float
+    coulombs_per_lsb: float
     most_watts: float
     most_amperes: float
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What a chip measures of one device: load-side bus voltage, and current, positive towards the load.
+    """One measurement of one device: load-side bus voltage, and current, positive towards the load.
 
     Attributes:
-        accumulated: the chip's hardware counters, where it has any and they were read too.
+        hardware_counters: those of the chip, if it has any and they were read too.
     """
 
     volts: float
     amperes: float
-    accumulated: HardwareCounters | None = None
+    hardware_counters: HardwareCounters | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """The value that the bits under a mask of a two-byte register have."""
+    """The expected value of the bits under a mask of a two-byte register."""
 
     register: int
     value: int
     mask: int = 0xFFFF
 
     def matches(self, word: int) -> bool:
-        """Whether a word read from the register has that value."""
+        """Whether a word read from the register has the expected value."""
         return word & self.mask == self.value
 
 
@@ -104,15 +104,15 @@ class I2CChip(ABC):
     `decode`. The order of calls is `identify`, `set_canary`, `configure`; `identify` alone writes nothing.
 
     Attributes:
-        options: what the configuration may say of this chip.
-        ids: the ID registers, in the order in which they are read. Empty where another way identifies the chip.
+        options: the configuration keys that this chip accepts.
+        ids: the ID registers, in the order in which they are read. Empty if something else identifies the chip.
         place: where the chip sits; every error names it.
         results: the registers that a conversion fills; `decode` turns them into measurements.
-        accumulators: the hardware counters, read after the results; they also change during a conversion.
-        configuration: what we write to the chip, in this order; the last word starts a conversion.
+        counter_registers: the hardware counters, read after the results; they also change during a conversion.
+        configuration: the words that we write to the chip, in this order; the last word starts a conversion.
         status: a register with the canary bit: a bit that we set, that has no other effect, and that a power loss
             clears. Its neighbours have a fixed value, so that a bus stuck high or low cannot pass for it. The same word
-            says whether a result is new. None where a chip has no such register.
+            shows whether a result is new. None if the chip has no such register.
         new_result: the bit of `status` that a finished conversion sets, and that reading the register clears.
         conversion_seconds: how long one result takes, averaging included; a reading covers this much time.
         shunt_ohms: the shunt of a chip with one input; 0 for a chip that needs none.
@@ -122,7 +122,7 @@ class I2CChip(ABC):
     ids: tuple[Word, ...] = ()
     place: Place
     results: tuple[Register, ...]
-    accumulators: tuple[Register, ...] = ()
+    counter_registers: tuple[Register, ...] = ()
     configuration: tuple[ExpectedBits, ...]
     status: ExpectedBits | None = None
     new_result: int = 0
@@ -157,7 +157,7 @@ class I2CChip(ABC):
     def decode(self, words: Sequence[int]) -> tuple[Measurement | SensorError, ...]:
         """Turn the words of `results` into a measurement for each device, in the order of `devices`.
 
-        Those of `accumulators` may follow them. A word that the chip cannot have measured, or one at the end of its
+        Those of `counter_registers` may follow. A word that the chip cannot have measured, or one at the end of its
         range, is an error. A chip with several inputs returns the error in place of that input's measurement.
 
         Raises:
@@ -181,7 +181,7 @@ class I2CChip(ABC):
         """
         try:
             self._device = self.open_device(port)
-        except ValueError as error:  # raised for any failed probe; the OSError that says why is its context
+        except ValueError as error:  # raised for any failed probe; its context is the OSError with the reason
             reason = error.__context__
             why = describe(reason) if isinstance(reason, OSError) else str(error)
             raise SensorError(f"no {self}: {why}; is it powered?") from error
@@ -203,7 +203,7 @@ class I2CChip(ABC):
             self._write(expected)
 
     def is_converted(self, read: ReadRegister) -> bool:
-        """Whether a conversion has finished since the chip was configured or asked last. Raises OSError.
+        """Whether a conversion has finished since the chip was configured or this was last called. Raises OSError.
 
         A chip without `status` overrides this.
         """
@@ -228,9 +228,9 @@ class KernelChip(Protocol):
         """Read the device. Raises SensorError, PermissionDeniedError."""
 
     def where(self) -> str:
-        """Where the last reading came from, in words."""
+        """The source of the last reading, in words."""
 
 
 def signed(word: int, bits: int = 16) -> int:
-    """The number that a two's complement word of so many bits stands for."""
+    """The value of a two's complement word with this many bits."""
     return word - ((word >> (bits - 1) & 1) << bits)

@@ -1,4 +1,4 @@
-"""What TI's INA228, INA237 and INA238 share: one input, a shunt on the board, up to 85 V, registers 0x00-0x3F.
+"""The base of TI's INA228, INA237 and INA238: one input, a shunt on the board, up to 85 V, registers 0x00-0x3F.
 
 Datasheets: SLYS021 (INA228), SLYS024 (INA237), SLYS025 (INA238); the section numbers here are those of SLYS021. Current
 is the shunt voltage divided by the resistance of the shunt.
@@ -26,7 +26,7 @@ _CHOICES = AveragingChoices(averaging.COUNTS, _CONVERSION_SECONDS)
 
 
 def options(chip: str) -> ChipOptions:
-    """What the configuration may say of a chip of this family."""
+    """The configuration keys that a chip of this family accepts."""
     return ChipOptions(chip=chip, addresses=range(0x40, 0x50), external_shunt=True, averaging=_CHOICES)
 
 
@@ -41,7 +41,7 @@ class INA23xChip(I2CChip):
     Attributes:
         value_bits: the width of a voltage value.
         padding_bits: the bits below the value in its register.
-        shunt_volts_per_lsb: at +-163.84 mV.
+        shunt_volts_per_lsb: in the range of +-163.84 mV.
         bus_volts_per_lsb: the same for the bus voltage.
     """
 
@@ -107,11 +107,11 @@ class INA23xChip(I2CChip):
             raise SensorError(
                 f"{self}: bus voltage register reads 0x{voltage_word:0{digits}x}, more than 85 V; is the bus disturbed?"
             )
-        steps = signed(shunt_word >> self.padding_bits, self.value_bits)
-        full_scale_steps = 1 << (self.value_bits - 1)
-        if steps in (full_scale_steps - 1, -full_scale_steps):
+        lsbs = signed(shunt_word >> self.padding_bits, self.value_bits)
+        full_scale_lsbs = 1 << (self.value_bits - 1)
+        if lsbs in (full_scale_lsbs - 1, -full_scale_lsbs):
             raise SensorError(
                 f"{self}: shunt voltage register reads 0x{shunt_word:0{digits}x}, the end of its range (163.84 mV); "
                 "overload, or a shunt too large?"
             )
-        return (Measurement(volts, steps * self.shunt_volts_per_lsb / self.shunt_ohms),)
+        return (Measurement(volts, lsbs * self.shunt_volts_per_lsb / self.shunt_ohms),)

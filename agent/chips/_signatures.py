@@ -1,7 +1,7 @@
 """Signatures of power monitors: how a scan recognises one without configuring it, even one that has no file here.
 
 Reading a register means writing its number, which another chip at these addresses may take for a command: 0xFE resets a
-Si7021 at 0x40. So the most telling register comes first, and the next one is read only if the one before matches.
+Si7021 at 0x40. So the most specific register comes first, and each further one is read only if the one before matches.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Signature:
         part: its name in the datasheet; several names where no register differs.
         chip: the name of its file in this folder, which need not exist yet.
         words: what its registers hold; they are read in this order, and all have to match.
-        proof: what the match is based on.
+        proof: the evidence for a match.
         is_sure: False if another chip may well match too.
         measuring: for each input, what the registers hold while the chip converts continuously. A chip that is switched
             off keeps its last result. Empty where that is not known.
@@ -81,14 +81,15 @@ SIGNATURES = (
     _by_id("INA238", ina238.Chip.ids, _NEWER_CONTINUOUSLY),
     # These have no ID (SBOS448 INA219; SBOS644 INA231; SBOS601 leaves the die ID of an INA230 open).
     _by_configuration("INA219 or INA220", "ina219", Word(0x00, 0x399F), _BY_POWER_ON),
-    # What ina219.py writes, whatever it averages: bits 15-14 zero, BRNG and PGA at their widest, bits 10 and 6 set.
+    # Common to every configuration that ina219.py writes: bits 15-14 zero, BRNG and PGA at their widest, bits 10 and 6
+    # set.
     _by_configuration("INA219 or INA220", "ina219", Word(0x00, 0x3C47, 0xFC47), _BY_OUR_SETUP),
     _by_configuration("INA230 or INA231", "ina230", Word(0x00, 0x4127), _BY_POWER_ON),
 )
 
 
 def identify(read: ReadWord, signatures: Iterable[Signature] = SIGNATURES) -> Signature | None:
-    """What answers at an address of `ADDRESSES`; None for something else. Raises what `read` raises."""
+    """The signature of the chip at one of `ADDRESSES`; None if none matches. Raises what `read` raises."""
     words: dict[int, int | None] = {}
 
     def matches(word: Word) -> bool:

@@ -60,7 +60,7 @@ class Chip(I2CChip):
         (configuration,) = super().identify(port)
         signature = signatures.identify(self.read_word, _WITH_AN_ID)
         if signature is not None:
-            raise SensorError(f"not an {self}: it says that it is an {signature.part}")
+            raise SensorError(f"not an {self}: its registers identify it as an {signature.part}")
         if configuration & 0xC000:  # bit 14 is always 0, and RST clears itself
             raise SensorError(
                 f"not an {self}: configuration register reads 0x{configuration:04x}, with bits that an INA219 never "
@@ -91,10 +91,10 @@ class Chip(I2CChip):
             raise SensorError(
                 f"{self}: bus voltage register reads 0x{voltage_word:04x}, 32 V or more; is the bus disturbed?"
             )
-        steps = signed(shunt_word)
-        if abs(steps) >= 32000:
+        lsbs = signed(shunt_word)
+        if abs(lsbs) >= 32000:
             raise SensorError(
                 f"{self}: shunt voltage register reads 0x{shunt_word:04x}, the end of its range (320 mV); overload, or "
                 "a shunt too large?"
             )
-        return (Measurement(volts, steps * 10e-6 / self.shunt_ohms),)
+        return (Measurement(volts, lsbs * 10e-6 / self.shunt_ohms),)

@@ -30,7 +30,7 @@ class Chip(_ina23x.INA23xChip):
     # +------------------------------------------------------------+
     # |                          40 bits                           |
     # +------------------------------------------------------------+
-    accumulators = (Register(0x09, HARDWARE_COUNTER_BITS // 8), Register(0x0A, HARDWARE_COUNTER_BITS // 8))
+    counter_registers = (Register(0x09, HARDWARE_COUNTER_BITS // 8), Register(0x0A, HARDWARE_COUNTER_BITS // 8))
 
     def decode(self, words: Sequence[int]) -> tuple[Measurement, ...]:
         """See `I2CChip.decode`."""
@@ -38,16 +38,16 @@ class Chip(_ina23x.INA23xChip):
         if len(words) == 2:
             return (measurement,)
         energy_word, charge_word = words[2:]
-        # Section 8.1.2, with the CURRENT_LSB that follows from the calibration: charge in steps of CURRENT_LSB, power
-        # in steps of 3.2 x CURRENT_LSB, energy in steps of 16 times that.
-        coulombs_per_step = self.shunt_volts_per_lsb / self.shunt_ohms
+        # Section 8.1.2, with the CURRENT_LSB that follows from the calibration: one LSB of charge is
+        # CURRENT_LSB, one of power 3.2 x CURRENT_LSB, and one of energy 16 times that.
+        coulombs_per_lsb = self.shunt_volts_per_lsb / self.shunt_ohms
         most_amperes = _ina23x.FULL_SCALE_SHUNT_VOLTS / self.shunt_ohms
         counters = HardwareCounters(
             energy_word,
             charge_word,
-            joules_per_step=16 * 3.2 * coulombs_per_step,
-            coulombs_per_step=coulombs_per_step,
+            joules_per_lsb=16 * 3.2 * coulombs_per_lsb,
+            coulombs_per_lsb=coulombs_per_lsb,
             most_watts=_ina23x.HIGHEST_VOLTS * most_amperes,
             most_amperes=most_amperes,
         )
-        return (replace(measurement, accumulated=counters),)
+        return (replace(measurement, hardware_counters=counters),)

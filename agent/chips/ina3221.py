@@ -82,10 +82,10 @@ class Chip(I2CChip):
                 f"input {number} of {self}: bus voltage register reads 0x{voltage_word:04x}, outside 0 to 26 V; "
                 "is the bus disturbed?"
             )
-        steps = signed(shunt_word) >> 3
-        if steps in (4095, -4096):
+        lsbs = signed(shunt_word) >> 3
+        if lsbs in (4095, -4096):
             return SensorError(
                 f"input {number} of {self}: shunt voltage register reads 0x{shunt_word:04x}, "
                 "the end of its range (163.8 mV); overload, or a shunt too large?"
             )
-        return Measurement(volts, steps * 40e-6 / shunt_ohms)
+        return Measurement(volts, lsbs * 40e-6 / shunt_ohms)

@@ -1,6 +1,6 @@
-"""What the command line can do, a file each: `HELP`, `add_arguments` and `run`; imported by cli.py.
+"""The commands, a file each: `HELP`, `add_arguments` and `run`; imported by cli.py.
 
-Every start imports every command, so a file imports here only what is cheap, and the rest in `run`.
+Every start imports every command, so a file does only cheap imports at its top, and the others in `run`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def load_settings(options: Namespace) -> Settings:
 
 
 def collect_garbage_as_usual() -> None:
-    """For commands that run for long; a short one is quicker without."""
+    """Restore the default, for long-running commands; a short one is faster without collections."""
     gc.set_threshold(_GARBAGE_THRESHOLD)
 
 

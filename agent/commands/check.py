@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from agent.errors import ExitCode
     from agent.settings import Settings
 
-HELP = "find every problem of the configuration, the hardware and the gateway in one run; changes nothing"
+HELP = "find every problem in the configuration, the hardware and the gateway at once; changes nothing"
 
 _DESCRIPTION = """\
-Prints one line for each thing that it checks: ok, note, warning or failed, with the next step. The exit code is that of
-the worst failure; with notes and warnings only, it is 0."""
+Prints one line per check: ok, note, warning or failed, with the next step. The exit code is that of the worst failure;
+notes and warnings leave it at 0."""
 
 _COLOURS = {"ok": 32, "note": 36, "warning": 33, "failed": 31}
 """ECMA-48, select graphic rendition: green, cyan, yellow, red."""
@@ -63,8 +63,8 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
     counted = f"{devices} device{'' if devices == 1 else 's'}, {muxes} mux{'' if muxes == 1 else 'es'}"
     yield ok(str(config_file(options)), counted)
     for words in settings.warnings:
-        said, _, cure = words.partition("; ")
-        yield warning("configuration", said, cure)
+        text, _, hint = words.partition("; ")
+        yield warning("configuration", text, hint)
     gateway = settings.pushgateway
     if gateway is not None and gateway.files and not options.gateway:  # --gateway reads them anyway
         from agent.check.gateway import check_files

@@ -39,7 +39,7 @@ def _devices_of_earlier_runs(settings: Settings) -> list[str]:
         return []
     names: list[str] = []
     for file in (COUNTERS, SIMULATED_COUNTERS):
-        with suppress(AgentError):  # if this user may not read them, only what the configuration names is deleted
+        with suppress(AgentError):  # a user who may not read them deletes only the configured groups
             names += StateFile(settings.state_dir, file, boot_id()).load(is_read_only=True).devices
     return names
 
@@ -61,8 +61,8 @@ def run(options: Namespace) -> int:
         keys = [{"hostname": settings.hostname, "device": name} for name in options.device]
         if settings.pushgateway.group_by == "node":
             print_error(
-                'with group_by = "node" a device has no group of its own, except one that an earlier group_by left; '
-                "what is measured now goes with the group of the node: run wattpush delete without --device"
+                'with group_by = "node" a device has no separate group, except one that an earlier group_by left; '
+                "its present series are in the group of the node: run wattpush delete without --device"
             )
     clock = SystemClock()
     gateway = Pushgateway(settings.pushgateway, clock=clock, sleep=clock.sleep, environ=os.environ)

@@ -46,7 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def given(options: Namespace) -> list[str]:
-    """The run options that were given. Commands refuse them: one that ignored --dry-run would do it for real."""
+    """The run options that were given. Commands refuse them: one that ignored --dry-run would change things."""
     values = {"--once": options.once, "--dry-run": options.dry_run, "--trace": options.trace, "--splay": options.splay}
     return [name for name, value in values.items() if value]
 
@@ -79,7 +79,7 @@ def _run_options(options: Namespace) -> RunOptions:
         recordings[device] = Path(file)
 
     def write(text: str) -> None:
-        # Not through sys.stdout: its lock is held while a reader stalls, and the exit would wait for it.
+        # Not through sys.stdout: while a reader stalls, its lock is held, and the exit would wait for it.
         data = text.encode()
         while data:
             data = data[os.write(sys.stdout.fileno(), data) :]
@@ -164,7 +164,7 @@ def _run_loop(
                 settings = earlier.settings
                 continue
             if earlier is not None:
-                agent.carry_on_from(earlier)
+                agent.take_over_from(earlier)
             if held_state_file is not None:
                 held_state_file.unlock()
             loop = Loop(agent, runtime.clock, signals, notifier)
@@ -186,7 +186,7 @@ def _run_loop(
 
 
 def _reloaded(options: Namespace) -> Settings | None:
-    """The configuration as it is now; None if it is bad, and then the old one stays in force."""
+    """The present configuration; None if it is bad, so that the old one stays in force."""
     try:
         settings = load_settings(options)
     except AgentError as error:

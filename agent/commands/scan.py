@@ -1,4 +1,4 @@
-"""`wattpush scan`: lists what is on the buses, through every mux channel."""
+"""`wattpush scan`: lists the chips on the buses, through every mux channel."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     from agent.i2c.transfers import OpenBus
     from agent.scan.results import BusScan
 
-HELP = "list what is on the I2C buses, through every mux channel"
+HELP = "list the chips on the I2C buses, through every mux channel"
 
 _DESCRIPTION = """\
 Lists the chips and muxes on the I2C buses, through every mux channel, and the
 present readings of power monitors.
 
-What it does to your chips: it reads one byte from every address, and registers
+Effect on your chips: the scan reads one byte from every address, and registers
 of chips at 0x40-0x4f, the addresses of power monitors. It configures nothing,
-and does not access a chip that a kernel driver owns. It writes to one kind of
-chip only: a chip at 0x70-0x77 may be a mux, and the only way to tell is to
-write its channel byte. It writes 0x00 first, which closes every channel of a
-mux, and further bytes only while the chip returns each of them; at the end
-every channel is closed. Displays and sensors that are known to use these
+and does not access a chip that a kernel driver owns. It writes only to chips
+at 0x70-0x77, which may be muxes: a mux can be recognised only by writing its
+control byte. The scan writes 0x00 first, which closes every channel of a mux,
+and further bytes only while the chip returns each of them; at the end it
+closes every channel. Displays and sensors that are known to use these
 addresses take the bytes for register numbers.
 
-If the board has internal buses too, name the one of the header: --bus 1. While
-the scan runs, no other program may use a mux without locking the bus."""
+If the board also has internal buses, name that of the header: --bus 1. During
+the scan, no other program may use a mux without locking the bus."""
 
 _FIRST_CONVERSIONS_SECONDS = 0.01
 """Longer than the first conversion of any chip after power-on: INA3221, 3 inputs x (1.1 + 1.1 ms), SBOS576, table 8."""
@@ -91,36 +91,36 @@ def run(options: argparse.Namespace) -> int:
         stack.enter_context(cleanup_on_stop())
         scanned = _prepare(options, clock, stack)
         with _bar_on(sys.stderr, clock) as progress:
-            finds = _scan(scanned, clock, progress)
+            scans = _scan(scanned, clock, progress)
         kernel_inputs = _kernel_inputs(scanned.hwmon_folder)
-    troubles = [*scanned.troubles, *(trouble for found in finds for trouble in found.errors)]
-    is_empty = not has_devices(finds, kernel_inputs)
-    if options.toml and not (is_empty and troubles):
+    errors = [*scanned.errors, *(error for found in scans for error in found.errors)]
+    is_empty = not has_devices(scans, kernel_inputs)
+    if options.toml and not (is_empty and errors):
         sys.stdout.write(f"# {SIMULATED}.\n" if is_simulated(options) else "")
-        sys.stdout.writelines(f"# INCOMPLETE: {' '.join(str(trouble).split())}\n" for trouble in troubles)
-        sys.stdout.write(as_toml(finds, kernel_inputs))
+        sys.stdout.writelines(f"# INCOMPLETE: {' '.join(str(error).split())}\n" for error in errors)
+        sys.stdout.write(as_toml(scans, kernel_inputs))
     elif not options.toml:
         from agent.scan.table import print_scans
 
         sys.stdout.write(f"{SIMULATED}.\n\n" if is_simulated(options) else "")
-        print_scans(finds, kernel_inputs, sys.stdout)
+        print_scans(scans, kernel_inputs, sys.stdout)
     sys.stdout.flush()  # results come before errors, even if both go to one file
-    if options.toml and is_empty and not troubles:
+    if options.toml and is_empty and not errors:
         print_error("warning: nothing was found that wattpush reads, so the configuration has no device")
-    for trouble in troubles:
-        print_error(str(trouble))
-    return exit_code(troubles)
+    for error in errors:
+        print_error(str(error))
+    return exit_code(errors)
 
 
 @dataclass(frozen=True, slots=True)
 class _Scanned:
-    """What is scanned, real or simulated, and the errors found before the scan begins."""
+    """The hardware to scan, real or simulated, and the errors found before the scan begins."""
 
     buses: Sequence[BusName]
     open_bus: Callable[[BusName], OpenBus]
     sysfs: Path
     hwmon_folder: Path
-    troubles: tuple[AgentError, ...] = ()
+    errors: tuple[AgentError, ...] = ()
 
 
 def _prepare(options: argparse.Namespace, clock: Clock, stack: ExitStack) -> _Scanned:
@@ -137,9 +137,9 @@ def _prepare(options: argparse.Namespace, clock: Clock, stack: ExitStack) -> _Sc
 
     buses = wanted or _all_buses(os.environ)
     prepare_blinka(buses)
-    # Sensors that the kernel reads are listed even without a bus.
-    troubles = () if buses else (BusError(f"there is no /dev/i2c-N; {hints.of_missing_bus()}"),)
-    return _Scanned(buses, open_bus, SYSFS, CLASS_FOLDER, troubles)
+    # Even without a bus, the scan lists sensors that the kernel reads.
+    errors = () if buses else (BusError(f"there is no /dev/i2c-N; {hints.of_missing_bus()}"),)
+    return _Scanned(buses, open_bus, SYSFS, CLASS_FOLDER, errors)
 
 
 def _all_buses(environ: Mapping[str, str]) -> tuple[BusName, ...]:

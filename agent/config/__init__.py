@@ -1,8 +1,8 @@
-"""Turns config.toml into `Settings`, or reports all that is wrong with it; imported by check/, scan/ and commands/.
+"""Turns config.toml into `Settings`, or reports every problem in it; imported by check/, scan/ and commands/.
 
 First each table is read by itself, by the rows of `keys.py`. Then the rules between keys (`rules.py`) and between
-tables (`topology.py`) check the values that are good so far; a refused value is forgotten, so that one mistake makes
-one line. Settings are made only if there is no line at all.
+tables (`topology.py`) check the values that are good so far; a refused value is dropped, so that one mistake makes
+one line. Settings are made only if there is no line.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def load(
         path: the file.
         chips: the options of each chip, by the name in `chip = "..."`.
         default_hostname: the machine's own name, for a file without `hostname`.
-        environ: where $STATE_DIRECTORY, $XDG_STATE_HOME and $HOME are looked up.
+        environ: for $STATE_DIRECTORY, $XDG_STATE_HOME and $HOME.
 
     Raises:
         ConfigError: the file is missing, is not TOML in UTF-8, or contains mistakes; each has one line, to be printed
@@ -81,7 +81,7 @@ def load(
     except PermissionError as error:
         raise PermissionDeniedError(
             f"{path}: permission denied; allow the user that wattpush runs as to read it and enter its folders "
-            f"(chmod 644 {path} is safe: secrets have files of their own)"
+            f"(chmod 644 {path} is safe: secrets are in separate files)"
         ) from error
     except FileNotFoundError as error:
         hint = f"wattpush scan --toml writes one for what is connected, or copy config.toml.example to {path}"
@@ -169,17 +169,17 @@ def _state_dir(top: Table, environ: Mapping[str, str]) -> Path | None:
     xdg_state_home = environ.get("XDG_STATE_HOME", "")
     if given is None and from_systemd:
         return Path(from_systemd)
-    # The specification says to ignore relative paths in XDG_*.
+    # By the specification, relative paths in XDG_* are ignored.
     if given is None and xdg_state_home.startswith("/"):
         return Path(xdg_state_home) / "wattpush"
-    asked = given or "~/.local/state/wattpush"
+    folder = given or "~/.local/state/wattpush"
     home = environ.get("HOME")
-    if home and (asked == "~" or asked.startswith("~/")):
-        return Path(home, asked[2:])
+    if home and (folder == "~" or folder.startswith("~/")):
+        return Path(home, folder[2:])
     try:
-        return Path(asked).expanduser()
+        return Path(folder).expanduser()
     except RuntimeError:
-        top.refuse("state_dir", f"{quoted(asked)}: this home folder cannot be found; write the full path")
+        top.refuse("state_dir", f"{quoted(folder)}: this home folder cannot be found; write the full path")
         return None
 
 

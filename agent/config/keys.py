@@ -24,13 +24,13 @@ class Key:
 
     Attributes:
         name: the key as it stands in the file.
-        kind: what it may hold.
-        meaning: what it is for, in a sentence or two of Markdown without links.
+        kind: the values that it may hold.
+        meaning: its purpose, in a sentence or two of Markdown without links.
         example: the value in config.toml.example, in TOML. If empty, that is the default; a key that has no default
             either appears in one of the further blocks of that file.
         in_force: whether that line of config.toml.example is in force, not commented out.
         required: whether a table without this key is refused. `example` is then also the suggested value.
-        default_text: what applies without the key, if its field in `settings.py` does not say that.
+        default_text: the default in words, if the field in `settings.py` has none.
     """
 
     name: str
@@ -54,7 +54,7 @@ class KeyTable:
     Attributes:
         name: `device` for `[[device]]`; empty for the top of the file.
         settings: the class that a table becomes.
-        about: what the table is for.
+        about: the purpose of the table.
         is_list: whether there can be several of them, in double brackets.
         in_force: whether config.toml.example has it in force, not commented out.
     """
@@ -77,7 +77,7 @@ class KeyTable:
         return f"in {self.header}" if self.name else "at the top of the file, before the first [table]"
 
     def default(self, name: str) -> Any:
-        """What the settings hold without a key; None if they have no default for it."""
+        """The value in the settings without the key; None if they have no default for it."""
         (attribute,) = (key.attribute for key in self.keys if key.name == name)
         defaults = {field.name: field.default for field in fields(self.settings)}
         value = defaults.get(attribute, MISSING)
@@ -117,7 +117,7 @@ def connection_keys(url: str) -> tuple[Key, ...]:
         Key(
             "url",
             Kind("`http://` or `https://` URL", values.url),
-            "Where to push. A path is kept. Credentials have keys of their own, below.",
+            "Where to push. A path is kept. Credentials go into separate keys, below.",
             example=url,
             required=True,
         ),
@@ -254,7 +254,7 @@ MUX = KeyTable(
         Key(
             "name",
             _TEXT,
-            "What devices, and muxes behind it, call this mux. Unique.",
+            "The name by which devices, and muxes behind it, refer to this mux. Unique.",
             example='"m0"',
             required=True,
         ),
@@ -293,7 +293,7 @@ DEVICE = KeyTable(
     "owned by the kernel.",
     (
         Key("name", _GROUPING_VALUE, "Grouping key `device`. Unique.", example='"cpu"', required=True),
-        # Which chips there are is not known here: rules.py requires it, and lists them.
+        # The chips are not known here: rules.py requires the key, and lists them.
         Key("chip", _TEXT, "The chip that measures it.", example='"ina260"', in_force=True, default_text="required"),
         Key("bus", _BUS, "For a chip that is behind no mux: its bus, as for a mux.", default_text="that of its mux"),
         Key(

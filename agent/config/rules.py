@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def check_top(top: Table, default_hostname: str) -> None:
-    """The keys at the top of the file, and that there is a device and a destination."""
+    """Check the keys at the top of the file, and that there is a device and a destination."""
     if "hostname" not in top.given:
         try:
             values.grouping_value(default_hostname)
@@ -57,7 +57,7 @@ def _check_order(top: Table, *, shorter: str, longer: str) -> None:
 
 
 def check_connection(table: Table) -> None:
-    """Which keys of a connection need or exclude each other."""
+    """Check which keys of a connection need or exclude each other."""
     given = {key for key in table.given if table.good.get(key) or key not in table.good}
     if {"password_file", "bearer_token_file"} <= given:
         table.refuse_if_good("bearer_token_file", "cannot be combined with password_file; keep one of them")
@@ -85,7 +85,7 @@ def _check_address(table: Table, allowed: range) -> None:
 
 
 def check_device(table: Table, chips: Mapping[str, ChipOptions]) -> None:
-    """Which keys this kind of chip needs and which it cannot have, apart from where the chip is."""
+    """Check which keys this chip needs and which it cannot have, apart from its place."""
     table.require("chip", f"one of {', '.join(map(quoted, sorted(chips)))}")
     chip = table.good.get("chip")
     if chip is None:
@@ -108,7 +108,7 @@ def check_device(table: Table, chips: Mapping[str, ChipOptions]) -> None:
 
 
 def is_on_i2c(table: Table, chips: Mapping[str, ChipOptions]) -> bool:
-    """Whether the file must say where a device's chip is; the kernel knows where its own chips are."""
+    """Whether the file must give the place of a device's chip; the kernel knows the places of its chips."""
     options = chips.get(table.good.get("chip", ""))
     if options is None:
         # The chip has been reported already: do not require a bus of what may be hwmon.
@@ -147,9 +147,9 @@ def _check_shunt(table: Table, options: ChipOptions) -> None:
 
 
 def _check_averaging(table: Table, options: ChipOptions) -> None:
-    """Check the numbers against what the chip can do, and replace them with an `Averaging`."""
-    asked = table.good.get("averaging")
-    if asked is None:
+    """Check the numbers against the choices of the chip, and replace them with an `Averaging`."""
+    wanted = table.good.get("averaging")
+    if wanted is None:
         return
     if options.averaging is None:
         table.refuse("averaging", f"not used by {options.chip}, which has none; remove this line")
@@ -157,22 +157,22 @@ def _check_averaging(table: Table, options: ChipOptions) -> None:
     wrong = [
         f"{key}: missing; count, voltage and current go together"
         for key in ("count", "voltage", "current")
-        if key not in asked
+        if key not in wanted
     ]
-    count = asked.get("count")
+    count = wanted.get("count")
     if count is not None and count not in options.averaging.counts:
         wrong.append(f"count: {describe(count)} is not one of {', '.join(map(str, options.averaging.counts))}")
     choices = options.averaging.conversion_seconds
     exact_seconds: dict[str, float] = {}
     for key in ("voltage", "current"):
-        if key in asked:
+        if key in wanted:
             # "1.1ms" may be a slightly different float from the one in the chip's own file.
-            chosen = [choice for choice in choices if math.isclose(choice, asked[key], rel_tol=1e-6)]
+            chosen = [choice for choice in choices if math.isclose(choice, wanted[key], rel_tol=1e-6)]
             if chosen:
                 exact_seconds[key] = chosen[0]
             else:
                 wrong.append(
-                    f"{key}: {spell_duration(asked[key])} is not one of {', '.join(map(spell_duration, choices))}"
+                    f"{key}: {spell_duration(wanted[key])} is not one of {', '.join(map(spell_duration, choices))}"
                 )
     for text in wrong:
         table.refuse("averaging", text)
@@ -181,7 +181,7 @@ def _check_averaging(table: Table, options: ChipOptions) -> None:
 
 
 def check_unique_names(tables: Iterable[Table]) -> None:
-    """Refuse a mux or a device whose name another one before it has."""
+    """Refuse a mux or a device with the name of an earlier one."""
     first_with: dict[str, Table] = {}
     for table in tables:
         name = table.good.get("name")

@@ -1,6 +1,6 @@
-"""Reads each table of config.toml by itself: which keys it may have, and what each may hold.
+"""Reads each table of config.toml by itself: the keys that it may have, and the values of each.
 
-What the keys mean together is left to `rules.py` and `topology.py`.
+The rules between keys are in `rules.py` and `topology.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KINDS = {
     }
     for table in TABLES
 }
-"""Where each table's keys belong, in the words of a message, and what they may hold."""
+"""The keys of each table and their kinds, by the place of the table in the words of a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Table:
     """One table of the file.
 
     Attributes:
-        title: what messages call it: `device[2] "cpu"`, `pushgateway`, or nothing for the top of the file.
+        title: its name in messages: `device[2] "cpu"`, `pushgateway`, or nothing for the top of the file.
         given: every key in the file, including those with bad values, and the keys that misspelt ones stand for: these
             are not missing.
         good: the values that no rule has refused so far.
@@ -50,7 +50,7 @@ class Table:
     problems: list[str]
 
     def refuse(self, key: str, text: str) -> None:
-        """Report a key and forget its value, so that no later rule reports the same mistake."""
+        """Report a key and drop its value, so that no later rule reports the same mistake."""
         self.good.pop(key, None)
         self.problems.append(f"{self.title}: {key}: {text}" if self.title else f"{key}: {text}")
 

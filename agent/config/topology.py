@@ -1,4 +1,4 @@
-"""Where the chips and muxes of a configuration sit, and which of them would answer at the same time.
+"""The places of the chips and muxes of a configuration, and which of them would answer at the same time.
 
 To reach a chip behind muxes, every segment of bus from the trunk to that chip is connected at once:
 
@@ -6,8 +6,8 @@ To reach a chip behind muxes, every segment of bus from the trunk to that chip i
               |                         |                         |
             chip A                    chip B                    chip C
 
-While C is read, A, m0, B and m1 hear every byte too. Two parts with one address then both drive the data line, and what
-is read is the wired AND of both: a wrong number, and no error. Chips behind different channels of one mux never meet.
+While C is read, A, m0, B and m1 hear every byte too. Two parts with one address then both drive the data line, and a
+read returns the wired AND of both: a wrong number, and no error. Chips behind different channels of one mux never meet.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Part:
     """A mux, or a chip as one device sees it.
 
     Attributes:
-        title: what messages call its table: `device[2] "cpu"`.
+        title: the name of its table in messages: `device[2] "cpu"`.
         kind: `_MUX_KIND`, or the name of the chip.
         place: where it sits.
-        input: the input of the chip; `_ONLY_INPUT` if it has one; None if the file does not say.
+        input: the input of the chip; `_ONLY_INPUT` if it has one; None if the file does not give it.
     """
 
     title: str
@@ -65,7 +65,7 @@ class Topology:
         self._resolved: dict[str, Mux] = {}
 
     def check_keys(self, table: Table) -> None:
-        """Refuse a table that does not say where its part is: `bus`, or `mux` and `channel`."""
+        """Refuse a table without the place of its part: `bus`, or `mux` and `channel`."""
         if "mux" not in table.given:
             if "channel" not in table.given:
                 table.require("bus", "write bus = 1 for /dev/i2c-1, or mux and channel")
@@ -118,7 +118,7 @@ class Topology:
                 waiting[name].refuse("mux", f"the muxes form a loop: {shown}")
 
     def place_of(self, table: Table) -> Place | None:
-        """Where a part is, or None if that is missing or bad; refuses what contradicts its mux."""
+        """The place of a part, or None if it is missing or bad; refuses keys that contradict its mux."""
         bus: BusName | None = table.good.get("bus")
         mux: Mux | None = None
         channel: int | None = None
@@ -181,7 +181,7 @@ def check_shared_kernel_inputs(devices: Iterable[Table]) -> None:
         sensor, source = device.good.get("sensor"), (device.good.get("input"), device.good.get("label"))
         if sensor is None or source == (None, None):
             continue
-        # A folder can be spelled in several ways.
+        # The same folder can be spelled differently.
         chip = os.path.normpath(sensor) if "/" in sensor else sensor
         first = first_on.setdefault((chip, *source), device)
         if first is not device:
@@ -208,7 +208,7 @@ def find_clashes(parts: Sequence[Part]) -> Iterator[str]:
 
 
 def _clashes_at_one_place(part: Part, earlier_parts: Sequence[Part]) -> Iterator[str]:
-    """What is wrong between a part and those before it at the same place: one line, or none."""
+    """The clash between a part and those before it at the same place: one line, or none."""
     if not earlier_parts:
         return
     first = earlier_parts[0]

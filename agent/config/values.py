@@ -1,6 +1,6 @@
-"""What a single value of config.toml may be: each check takes what TOML gave and returns it ready for use.
+"""Checks of single values of config.toml: each takes a value as TOML gives it and returns it ready for use.
 
-A check raises `InvalidError`, whose text says what was expected and what was found. That text never contains a line
+A check raises `InvalidError`, whose text names the expected and the actual value. That text never contains a line
 break, whatever is in the file, and never the user:password part of a URL.
 """
 
@@ -37,17 +37,17 @@ _LISTEN = re.compile(r"(?:\[(?P<bracketed>[^\]]*)\]|(?P<plain>[^:\[\]]*)):(?P<po
 
 
 class InvalidError(ValueError):
-    """A value that cannot be used; the text says why."""
+    """A value that cannot be used; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a key may hold.
+    """The values that a key may hold.
 
     Attributes:
         words: the kind or range, for the reference.
         check: turns the TOML value into the one that the settings hold, or raises `InvalidError`.
-        unit: what the name of the settings' field adds to the key.
+        unit: the suffix that the field in the settings adds to the key.
         keys: the keys of an inline table, which may stand instead of a value that `check` accepts.
     """
 
@@ -287,7 +287,7 @@ def _is_ip(host: str, version: Literal[4, 6]) -> bool:
 
 
 def _is_host(host: str) -> bool:
-    """Whether a resolver can be asked for this name (RFC 1123 section 2.1; underscores may pass), or it is IPv4."""
+    """Whether it is a name that can be resolved (RFC 1123 section 2.1; underscores may pass), or IPv4."""
     return bool(_HOST.fullmatch(host))
 
 

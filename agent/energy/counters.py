@@ -1,4 +1,4 @@
-"""The counters of a device, which only rise, and what one run hands to the next."""
+"""The counters of a device, which only rise, and the state that one run hands to the next."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class LastReading:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a device's energy meter hands to the next run.
+    """The state of a device's energy meter that one run hands to the next.
 
     Attributes:
         last: valid only during the same boot and for readings of the same source.
-        source: where the device is measured, see `settings.Device.source`; None in state files of early versions.
+        source: the chip and input of the device, see `settings.Device.source`; None in state files of early versions.
     """
 
     counters: Counters = Counters()
@@ -63,6 +63,6 @@ class Saved:
     source: str | None = None
 
     def with_source(self, source: str | None) -> Saved:
-        """Return a copy for this source. If the source changed, the last reading is dropped: energy starts afresh."""
+        """Return a copy for this source. If it changed, the last reading is dropped: the energy since is unknown."""
         is_same = self.source is None or source is None or self.source == source
         return replace(self, last=self.last if is_same else None, source=source)

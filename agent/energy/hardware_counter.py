@@ -16,7 +16,7 @@ _RANGE = 1 << HARDWARE_COUNTER_BITS
 _PLAUSIBLE = 1.05
 
 # The voltage between the two readings is unknown. A smaller difference between charge x voltage and energy means that
-# the supply varied, not that energy flowed back. A rail that is off does not tell which voltage it had before.
+# the supply varied, not that energy flowed back. The earlier voltage of a rail that is off is unknown.
 _SUPPLY_TOLERANCE = 0.2
 _OFF_VOLTS = 0.5
 
@@ -34,8 +34,8 @@ def flow_between(
 ) -> Flow | None:
     """Return the energy that flowed since the counters held the earlier words.
 
-    The energy counter adds up the energy in both directions, the charge counter has a sign. Together they tell how much
-    flowed in each direction::
+    The energy counter adds up the energy in both directions, the charge counter has a sign. Together they give the
+    energy in each direction::
 
         energy           = delivered + returned
         charge x voltage = delivered - returned
@@ -43,23 +43,23 @@ def flow_between(
     Args:
         earlier_energy_word: the raw energy counter at the earlier reading.
         earlier_charge_word: the raw charge counter at the earlier reading.
-        now: both counters now, and the size of their steps.
+        now: both counters now, and the size of their LSBs.
         volts: the higher bus voltage of the two readings, because the rail may be off at one of them.
         seconds: the time between the two readings.
 
     Returns:
-        None if the counters do not tell: they show more than the chip can measure, so another program cleared them, or
-        the time is long enough for them to overflow unnoticed.
+        None if the counters are useless: they show more than the chip can measure, so another program cleared them, or
+        they may have overflowed unnoticed in so long a time.
     """
     most_joules = now.most_watts * seconds * _PLAUSIBLE
     most_coulombs = now.most_amperes * seconds * _PLAUSIBLE
-    if most_joules >= _RANGE * now.joules_per_step or most_coulombs >= _RANGE // 2 * now.coulombs_per_step:
+    if most_joules >= _RANGE * now.joules_per_lsb or most_coulombs >= _RANGE // 2 * now.coulombs_per_lsb:
         return None
-    joules = (now.energy_word - earlier_energy_word) % _RANGE * now.joules_per_step
-    charge_steps = (now.charge_word - earlier_charge_word) % _RANGE
-    if charge_steps >= _RANGE // 2:
-        charge_steps -= _RANGE
-    coulombs = charge_steps * now.coulombs_per_step
+    joules = (now.energy_word - earlier_energy_word) % _RANGE * now.joules_per_lsb
+    charge_lsbs = (now.charge_word - earlier_charge_word) % _RANGE
+    if charge_lsbs >= _RANGE // 2:
+        charge_lsbs -= _RANGE
+    coulombs = charge_lsbs * now.coulombs_per_lsb
     if joules > most_joules or abs(coulombs) > most_coulombs:
         return None
     net_joules = coulombs * volts

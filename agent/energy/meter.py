@@ -1,6 +1,6 @@
 """Energy meters: one for each device, from outcomes to means, extremes and energy.
 
-Counters run on for ever and are handed to the next run. Means and extremes cover an interval, which a push closes. If
+Counters never reset; each run hands them to the next. Means and extremes cover an interval, which a push closes. If
 the push fails, the interval is pending and the next push covers it too, so that no reading is lost.
 """
 
@@ -27,7 +27,7 @@ _NOTHING_SAVED = Saved()
 
 @dataclass(frozen=True, slots=True)
 class DeviceSnapshot:
-    """What is published of a device. Without a good reading in the interval it has no means and no extremes."""
+    """The published values of a device. Without a good reading in the interval it has no means and no extremes."""
 
     device: str
     counters: Counters
@@ -103,12 +103,12 @@ class EnergyMeter:
                 self.is_up = False
                 self._count(read_errors=self.saved.counters.read_errors + 1)
             case Settling(power_lost=True):
-                # What the rail did while the chip had no power is unknown: no energy is counted across it.
+                # Nothing is known about the rail while the chip had no power: no energy is counted across that time.
                 self.is_up = False
                 self._count(resets=self.saved.counters.resets + 1)
                 self.saved = replace(self.saved, last=None)
             case Settling():
-                # The chip was configured again: its counters may have been in different steps until then.
+                # The chip was configured again: until then its counters may have had other LSBs.
                 if self.saved.last is not None and self.saved.last.energy_word is not None:
                     self.saved = replace(self.saved, last=replace(self.saved.last, energy_word=None, charge_word=None))
 
@@ -155,7 +155,7 @@ class EnergyMeter:
         if self.saved.last is not None:
             delivered_joules -= self.saved.last.overcounted_joules
             returned_joules -= self.saved.last.returned_overcounted_joules
-        counters, hardware = self.saved.counters, reading.accumulated
+        counters, hardware = self.saved.counters, reading.hardware_counters
         self.saved = Saved(
             Counters(
                 counters.joules + max(0.0, delivered_joules),
@@ -169,7 +169,7 @@ class EnergyMeter:
                 reading.at_seconds,
                 reading.power_watts,
                 energy.assumed_seconds,
-                # Counters must not fall: what is below zero waits.
+                # Counters must not fall: a negative rest waits.
                 max(0.0, -delivered_joules),
                 max(0.0, -returned_joules),
                 None if hardware is None else hardware.energy_word,
@@ -197,7 +197,7 @@ class EnergyMeter:
         Returns:
             None if there are no such counters, if every conversion was read, or if the counters are implausible.
         """
-        last, now = self.saved.last, reading.accumulated
+        last, now = self.saved.last, reading.hardware_counters
         if now is None or last is None or last.energy_word is None or last.charge_word is None:
             return None
         seconds = reading.at_seconds - last.at_seconds
@@ -230,8 +230,8 @@ class EnergyMeter:
         seconds = reading.at_seconds - last.at_seconds
         if not 0.0 < seconds <= self._longest_gap_seconds:
             return _NOT_MEASURED
-        # How much of the time since the last conversion that was read is not covered by this reading: at its end, where
-        # a conversion is under way, and at its start, where conversions went unread.
+        # This reading leaves two parts of the time since the last conversion that was read uncovered: the end, where a
+        # conversion is under way, and the start, where conversions went unread.
         uncovered_seconds = last.assumed_seconds + seconds
         unread_seconds = 0.0
         if reading.is_new:
@@ -294,5 +294,5 @@ class EnergyMeters:
             meter.acknowledge(pushed=pushed)
 
     def saved(self) -> dict[str, Saved]:
-        """What the next run continues from."""
+        """The state that the next run continues from."""
         return {name: meter.saved for name, meter in self.devices.items()}

@@ -5,7 +5,7 @@ energy that never flowed. So a counter either continues from at least the value 
 
 - Within one boot the file is up to date, however the process ended: the counters continue.
 - After a reboot they continue only if the last run ended well and synced its file to disk. After a power cut the disk
-  may hold an older file, which then says that its run had not ended: the counters start from zero.
+  may hold an older file, in which the run is marked as not ended: the counters start from zero.
 - A file that cannot be written is removed, because it would be too old at the next start. On a full disk, that makes
   room for the new one. If it cannot be removed either, `save` returns False and the counters are not published.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 
-# Names of state files. Simulated energy has a file of its own: it must not be added to measured energy.
+# Names of state files. Simulated energy has a separate file: it must not be added to measured energy.
 COUNTERS = "counters"
 SIMULATED_COUNTERS = "simulated"
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class NodeCounters:
+class AgentCounters:
     """The agent's own counters."""
 
     pushes: int = 0
@@ -51,7 +51,7 @@ class State:
     """Everything that one run hands to the next."""
 
     devices: Mapping[str, Saved] = field(default_factory=dict)
-    node: NodeCounters = NodeCounters()
+    agent: AgentCounters = AgentCounters()
 
     def with_sources(self, sources: Mapping[str, str]) -> State:
         """Return a copy for a configuration that measures each of these devices at its source; see `Saved`."""
@@ -75,7 +75,7 @@ def _foreign_folder_error(folder: Path) -> PermissionDeniedError | None:
     """Return an error if the folder belongs to another user, such as the service's; None if it is ours or root's.
 
     If root wrote into it, the service could not write there and would not start. If another user took it over, or used
-    a folder of their own instead, there would be two sets of counters.
+    their own folder instead, there would be two sets of counters.
     """
     try:
         owner = folder.stat().st_uid
@@ -107,7 +107,7 @@ class StateFile:
         self._lock_file: int | None = None
         self._holders = 0
         self._failing = False
-        self._disk_says_running = False
+        self._is_unclean_on_disk = False
 
     def lock(self) -> None:
         """Keep other processes from writing the state.
@@ -153,7 +153,7 @@ class StateFile:
             os.close(file)
             raise BusyError(
                 f"{folder}: in use by another wattpush; stop it first (systemctl stop wattpush), "
-                "or give this one a hostname and a state_dir of its own"
+                "or give this one its own hostname and state_dir"
             ) from error
         return file
 
@@ -189,7 +189,7 @@ class StateFile:
         if not file.ended_well:
             log.warning("%s: the machine went down before the last run ended; counters start from zero", self.path)
             return State()
-        # The monotonic clock restarted with the boot: the times of the last readings mean nothing now.
+        # The monotonic clock restarted with the boot: the times of the last readings are meaningless now.
         devices = {name: replace(saved, last=None) for name, saved in file.state.devices.items()}
         return replace(file.state, devices=devices)
 
@@ -224,10 +224,10 @@ class StateFile:
             "boot": self._boot,
             "ended_well": ended_well,
             "devices": {name: _fields_of(saved) for name, saved in state.devices.items()},
-            "node": asdict(state.node),
+            "node": asdict(state.agent),
         }
         text = json.dumps(content)
-        must_reach_disk = ended_well or not self._disk_says_running
+        must_reach_disk = ended_well or not self._is_unclean_on_disk
         checksum = zlib.crc32(text.encode())
         with self._new_path.open("w", encoding="utf-8") as file:
             file.write(f'{{"format": {_FORMAT}, "checksum": {checksum}, "content": {text}}}')
@@ -237,7 +237,7 @@ class StateFile:
         self._new_path.replace(self.path)
         if must_reach_disk:
             self._sync_folder()
-        self._disk_says_running = not ended_well
+        self._is_unclean_on_disk = not ended_well
 
     def _remove(self) -> bool:
         """Remove the file so that it stays removed after a power cut; return whether that succeeded."""
@@ -287,7 +287,7 @@ def _read(data: bytes) -> _Content:
         if zlib.crc32(json.dumps(content).encode()) != document["checksum"]:
             raise ValueError("its checksum does not fit")
         devices = {name: _saved_from(**device) for name, device in content["devices"].items()}
-        return _Content(content["boot"], content["ended_well"], State(devices, NodeCounters(**content["node"])))
+        return _Content(content["boot"], content["ended_well"], State(devices, AgentCounters(**content["node"])))
     except (AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"not a state file: {type(error).__name__}") from error
 

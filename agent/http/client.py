@@ -26,7 +26,7 @@ _BODY_LIMIT_BYTES = 8192
 
 
 class Client:
-    """What all connections to one endpoint share; for any number of threads.
+    """The state that all connections to one endpoint share; safe for any number of threads.
 
     Attributes:
         route: to the endpoint.
@@ -63,10 +63,10 @@ class Client:
     def attempt(
         self, connection: Connection, ends_at_seconds: float, is_stopped: Callable[[], bool] = lambda: False
     ) -> Iterator[Attempt]:
-        """One attempt, which the block makes; a `watchdog` of the connection's deadline has to run.
+        """Make one attempt in the block; a `watchdog` of the connection's deadline has to run.
 
         Raises:
-            AttemptFailedError: what failed in the block, explained and without secrets.
+            AttemptFailedError: the failure in the block, explained and without secrets.
         """
         began_at_seconds = self.clock.monotonic()
         attempt = Attempt(connection, self.route, self._environ)
@@ -87,7 +87,7 @@ class Attempt:
     """An attempt under way.
 
     Attributes:
-        secrets: what no message may show.
+        secrets: words that no message may show.
     """
 
     def __init__(self, connection: Connection, route: Route, environ: Mapping[str, str]) -> None:

@@ -61,7 +61,7 @@ class Answer:
 
 
 class _Dialled(HTTPConnection):
-    """Connects within the deadline, and says what it waits for."""
+    """Connects within the deadline, and records what it waits for."""
 
     dial: Callable[[str, int], socket.socket]
     deadline: Deadline
@@ -114,14 +114,14 @@ class Connection:
             ConfigError, PermissionDeniedError: a TLS file cannot be used.
         """
         request = self._request(method, url, headers, body)
-        kept = self._socket()
+        idle = self._socket()
         try:
-            # Anything that has arrived on an idle connection is its end, or an answer that was not asked for.
-            if kept is not None and _is_silent(kept):
+            # Anything that arrives on an idle connection is its end, or an answer without a request.
+            if idle is not None and _is_silent(idle):
                 try:
-                    return self._exchange_on(kept, method, request)
+                    return self._exchange_on(idle, method, request)
                 except _DROPPED:
-                    # Dropped after we looked, unless the deadline did it: then this raises.
+                    # Dropped after the check, unless the deadline did it: then this raises.
                     self.deadline.remaining_seconds()
             return self._exchange_on(self._open(), method, request)
         except BaseException:
@@ -138,8 +138,8 @@ class Connection:
 
     def open(self) -> None:
         """Connect, unless connected; raises as `exchange`."""
-        kept = self._socket()
-        if kept is None or not _is_silent(kept):
+        idle = self._socket()
+        if idle is None or not _is_silent(idle):
             try:
                 self._open()
             except BaseException:
@@ -152,7 +152,7 @@ class Connection:
         return (sock.getpeercert() or {}) if isinstance(sock, (ssl.SSLSocket, SSLTransport)) else {}
 
     def close(self) -> None:
-        """Close the connection in good order: all requests on it are answered. The next request opens a new one."""
+        """Close the connection gracefully: all requests on it are answered. The next request opens a new one."""
         sock = self._socket()
         if sock is not None:
             with contextlib.suppress(OSError):
@@ -175,7 +175,7 @@ class Connection:
         lines = [f"{name}: {value}" for name, value in headers.items()]
         proxy = self._route.proxy
         if proxy is not None and parts.scheme == "http":
-            target = url  # a proxy gets the absolute form (section 3.2.2), and credentials of its own
+            target = url  # a proxy gets the absolute form (section 3.2.2), and its own credentials
             if proxy.authorization is not None:
                 lines.append(f"Proxy-Authorization: {proxy.authorization}")
         if not _TARGET.fullmatch(target):
@@ -195,7 +195,7 @@ class Connection:
         try:
             sock.sendall(request)
         except (BrokenPipeError, ConnectionResetError) as error:
-            send_error = error  # a server that refuses a body early (413) may have said why before it closed
+            send_error = error  # a server that refuses a body early (413) may have answered before it closed
         response = http.client.HTTPResponse(sock, method=method)  # type: ignore[arg-type] # SSLTransport has all it needs
         try:
             # In slices: Python runs signal handlers only between system calls, and one may have come just before this.
@@ -261,7 +261,7 @@ def _reset_on_close(sock: socket.socket, *, is_on: bool) -> None:
 
 
 def _is_silent(sock: _Socket, milliseconds: int = 0) -> bool:
-    """Whether nothing arrives meanwhile, not even the end of the connection."""
+    """Whether nothing arrives in this time, not even the end of the connection."""
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     return not poll.poll(milliseconds)

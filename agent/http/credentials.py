@@ -1,6 +1,6 @@
 """Credentials: the files that hold them, and the Authorization header.
 
-Nothing is kept: every request reads its secret again, so that a rotated one works at once.
+Nothing is cached: every request reads its secret again, so that a rotated one works at once.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def authorization(endpoint: Endpoint, environ: Mapping[str, str]) -> Authorizati
     Sources: RFC 7617 (basic, in UTF-8), RFC 6750 section 2.1 (bearer).
 
     Raises:
-        ConfigError: the file is missing, empty or holds what cannot be a token.
+        ConfigError: the file is missing or empty, or does not hold a token.
         PermissionDeniedError: this user may not read the file.
     """
     if endpoint.bearer_token_file is not None:

@@ -2,11 +2,11 @@
 
 A socket's own timeout restarts with each operation: a server that sends one byte every few seconds never exceeds it.
 So sockets have none, and one thread, the watchdog, watches the deadlines of all attempts under way and shuts down the
-socket of an attempt that is over. This ends whatever waits on the socket: a TLS handshake, a proxy, an answer. Stopping
+socket of an attempt that is over. This ends any wait on the socket: a TLS handshake, a proxy, an answer. Stopping
 an attempt from outside is the same, only earlier.
 
 Two operations need more: connecting, because the addresses of a name share the time, and looking up the name, which
-cannot be interrupted and therefore runs in a thread of its own.
+cannot be interrupted and therefore runs in a separate thread.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 AddressInfo = tuple[int, int, int, str, Any]
 """What getaddrinfo returns: family, type, protocol, canonical name, address."""
 
-_LOOK_SECONDS = 0.01
-"""How often the watchdog looks: an attempt ends this much late."""
+_WATCHDOG_POLL_SECONDS = 0.01
+"""How often the watchdog checks: an attempt ends at most this late."""
 
-_GENTLE_SHUTDOWNS = 10
-"""So many times the watchdog shuts down only the receiving side of a socket."""
+_RECEIVE_SHUTDOWNS = 10
+"""How often the watchdog shuts down only the receiving side of a socket, before it shuts down both."""
 
 _LOOKUP_POLL_SECONDS = 0.1
 """How often an attempt that waits for a name checks whether it was stopped."""
@@ -51,7 +51,7 @@ class Deadline:
 
     Attributes:
         phase: what the attempt waits for, for the message if time runs out.
-        phase_began_at_seconds: since when it waits for that.
+        phase_began_at_seconds: when the phase began.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -82,7 +82,7 @@ class Deadline:
             self.remaining_seconds()
             yield
         except Exception as error:
-            # After a shutdown, TLS and HTTP each fail in their own way: those errors mean nothing.
+            # After a shutdown, TLS and HTTP raise various errors that mean nothing.
             if self._shutdowns:
                 raise _over(is_stopped) from error
             raise
@@ -94,7 +94,7 @@ class Deadline:
             raise _over(is_stopped)
 
     def enter(self, phase: str) -> None:
-        """Wait for something else from now on."""
+        """Begin a phase."""
         self.phase_began_at_seconds = self._monotonic()
         self.phase = phase
 
@@ -114,7 +114,7 @@ class Deadline:
 
     def guard(self, sock: socket.socket) -> None:
         """Shut this socket down when the attempt is over, in place of the one before."""
-        # A descriptor of our own: TLS takes over the socket object, and urllib3 drops it after errors.
+        # A duplicate descriptor: TLS takes over the socket object, and urllib3 drops it after errors.
         handle = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
         self.release()
         with self._lock:
@@ -132,11 +132,11 @@ class Deadline:
         with self._lock:
             if self._socket is None or not (self._is_stopped() or self._monotonic() >= self._ends_at_seconds):
                 return
-            # The gentle shutdown ends waiting for bytes, but sends no FIN, which would tell the server that the request
-            # ends in good order: closing then resets the connection. Sending ends only when both sides are shut down.
-            how = socket.SHUT_RD if self._shutdowns < _GENTLE_SHUTDOWNS else socket.SHUT_RDWR
+            # SHUT_RD ends waiting for bytes but sends no FIN, which would make the request look complete to the server:
+            # closing then resets the connection. Sending ends only when both sides are shut down.
+            how = socket.SHUT_RD if self._shutdowns < _RECEIVE_SHUTDOWNS else socket.SHUT_RDWR
             self._shutdowns += 1
-            with contextlib.suppress(OSError):  # not connected yet: the next look tries again
+            with contextlib.suppress(OSError):  # not connected yet: the next check tries again
                 self._socket.shutdown(how)
 
 
@@ -149,7 +149,7 @@ def _over(is_stopped: Callable[[], bool]) -> OSError:
 
 
 @contextlib.contextmanager
-def watchdog(deadlines: Sequence[Deadline], at_each_look: Callable[[], None] = lambda: None) -> Iterator[None]:
+def watchdog(deadlines: Sequence[Deadline], at_each_poll: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Enforce `deadlines`, also those that are added meanwhile, for as long as the block runs.
 
     `at_each_look` is called in the watchdog's thread every 10 ms, and may not raise.
@@ -160,10 +160,10 @@ def watchdog(deadlines: Sequence[Deadline], at_each_look: Callable[[], None] = l
     is_done = threading.Event()
 
     def watch() -> None:
-        while not is_done.wait(_LOOK_SECONDS):
+        while not is_done.wait(_WATCHDOG_POLL_SECONDS):
             for deadline in tuple(deadlines):
                 deadline.enforce()
-            at_each_look()
+            at_each_poll()
 
     thread = threading.Thread(target=watch, name="deadlines", daemon=True)
     try:
@@ -178,7 +178,7 @@ def watchdog(deadlines: Sequence[Deadline], at_each_look: Callable[[], None] = l
 
 
 class _Lookup:
-    """A lookup under way in a thread of its own; if every caller has given up, it still ends by itself."""
+    """A lookup under way in a separate thread, which ends by itself even if every caller has given up."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
@@ -189,7 +189,7 @@ class _Lookup:
 class Resolver:
     """Looks up names within the deadline.
 
-    A second caller who asks for the same name joins the lookup under way, so there is at most one thread for a name.
+    A second caller for the same name joins the lookup under way, so there is at most one thread for a name.
     """
 
     def __init__(self, getaddrinfo: Callable[..., list[Any]] = socket.getaddrinfo) -> None:
@@ -203,8 +203,8 @@ class Resolver:
         Raises:
             TimeoutError: no answer in time.
             StoppedError: the attempt was stopped from outside.
-            socket.gaierror: the name does not exist, or the name server could not tell.
-            UnicodeError: this cannot be a name.
+            socket.gaierror: the name does not exist, or the name server failed.
+            UnicodeError: this is not a valid name.
         """
         try:
             return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))

@@ -1,4 +1,4 @@
-"""An endpoint to send to, as the configuration names it, and the route that leads there."""
+"""An endpoint to send to, as configured, and the route to it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A URL to send to, and the files that prove who is who.
+    """A URL to send to, and the files for authentication.
 
     Attributes:
         table: the table of the configuration that holds these keys, for messages: `pushgateway.ca_file`.
-        timeout_seconds: for one attempt, all of it.
+        timeout_seconds: for one whole attempt.
         usual_port: the port that such a server usually has, for a hint.
-        disconnect_hint: what such a server may mean if it closes the connection without an answer.
+        disconnect_hint: why such a server may close the connection without an answer.
     """
 
     table: str
@@ -65,5 +65,5 @@ def authority(url: str) -> str:
 
 
 def bracketed(host: str) -> str:
-    """A host as it stands in a URL: an IPv6 address in brackets."""
+    """A host as written in a URL: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host

@@ -77,7 +77,7 @@ class AttemptFailedError(Exception):
         self.args = (masked(self.text, secrets),)
 
     def final_error(self, text: str) -> AgentError:
-        """The error of `kind` that says `text`."""
+        """An error of `kind` with this text."""
         return ConfigError((text,)) if issubclass(self.kind, ConfigError) else self.kind(text)
 
 
@@ -89,7 +89,7 @@ def transient(text: str, *, retry_after_seconds: float = 0.0) -> AttemptFailedEr
 def explain(  # noqa: PLR0911 - one return for each kind of error reads best
     error: Exception, route: Route, phase: str, seconds: float
 ) -> AttemptFailedError:
-    """What an exception of the network layers means.
+    """Explain an exception of the network layers.
 
     Args:
         error: as Connection.exchange raised it.
@@ -117,7 +117,7 @@ def explain(  # noqa: PLR0911 - one return for each kind of error reads best
 
 
 def one_line(text: str, limit: int = _QUOTE_CHARACTERS) -> str:
-    """The words of a server, safe to print: one line of at most `limit` characters, without control characters."""
+    """Text from a server, safe to print: one line of at most `limit` characters, without control characters."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
@@ -157,9 +157,9 @@ def _explain_tls(error: ssl.SSLError, route: Route) -> AttemptFailedError:
 
 def _explain_http(error: http.client.HTTPException, route: Route) -> AttemptFailedError:
     if isinstance(error, http.client.RemoteDisconnected):
-        said = f"{route.hops} closed the connection without an answer"
+        text = f"{route.hops} closed the connection without an answer"
         hint = route.endpoint.disconnect_hint
-        failure = transient(f"{said}. {hint}" if hint else said)
+        failure = transient(f"{text}. {hint}" if hint else text)
         failure.is_disconnect = True
         return failure
     if isinstance(error, http.client.InvalidURL):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NO_HOST = re.compile(r"[\x00- \x7f]|%[01]|%7f", re.IGNORECASE)
-"""Spaces and control characters, which urllib3 refuses in a host name with an exception of its own."""
+"""Spaces and control characters, for which urllib3 raises an exception of a different kind in a host name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""TLS: which certificates we trust and which one we show; one SSLContext for as long as its files stay the same."""
+"""TLS: the certificates that we trust and present; one SSLContext for as long as its files stay the same."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TlsContexts:
         """The context for a new connection.
 
         Raises:
-            ConfigError: a file is missing or is not what it should be.
+            ConfigError: a file is missing or invalid.
             PermissionDeniedError: this user may not read a file.
         """
         files = (self._endpoint.ca_file, self._endpoint.cert_file, self._endpoint.key_file)

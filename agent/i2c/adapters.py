@@ -53,7 +53,7 @@ def _open_numbered(number: int) -> OpenBus:
     from adafruit_blinka.microcontroller.generic_linux.i2c import I2C as LinuxI2C  # noqa: N811 - its name in Blinka is that of a class
 
     class NumberedI2C(Lockable, LinuxI2C):  # type: ignore[misc] # Blinka publishes no types
-        """Blinka's Linux I2C with Blinka's lock: what `busio.I2C` is, without asking which board this is."""
+        """Blinka's Linux I2C with Blinka's lock: the same as `busio.I2C`, without detecting the board."""
 
     i2c = NumberedI2C(number)
     return _opened(i2c, i2c)

@@ -1,4 +1,4 @@
-"""One I2C bus with its muxes: the only module that opens buses and switches channels, and it trusts no driver.
+"""One I2C bus with its muxes: the only module that opens buses and switches channels. It trusts no driver.
 
 Blinka's lock is one plain flag on each bus object, and Adafruit's mux channel takes it before a write that may fail, so
 one error at a mux hangs every later access. Nothing here waits for that flag: a `session` takes it once, holds it for a
@@ -47,7 +47,7 @@ _TIME_OUT = frozenset({errno.ETIMEDOUT, errno.EAGAIN})
 _GONE = frozenset({errno.ENODEV, errno.EBADF, errno.ESHUTDOWN})
 
 _CLOSE_ATTEMPTS = 3
-# In a row, without a success between them: each may block for a second, and there may be 64 chips.
+# Consecutive ones: each may block for a second, and there may be 64 chips.
 _TIME_OUTS_OF_A_STUCK_BUS = 2
 
 
@@ -113,7 +113,7 @@ class Bus:
             BusError: there is no such bus.
         """
         opened = self._open()
-        # Until something answers: an adapter that was plugged in again needs a new device file, and few report it.
+        # Until a chip answers: an adapter that was plugged in again needs a new device file, and few report that.
         self._must_reopen = True
         try:
             with self._other_processes_locked_out(opened.file_descriptor):
@@ -186,7 +186,7 @@ class Bus:
         except OSError as error:
             if error.errno not in _NACK:
                 raise
-            self._control_bytes = control_bytes  # an empty address says nothing about the channels
+            self._control_bytes = control_bytes  # a NACK of an empty address changes no channel
             return None
         return buffer[0]
 
@@ -215,7 +215,7 @@ class Bus:
         return None if number is None else kernel_driver(number, address, self._sysfs)
 
     def kernel_channels(self, address: int) -> tuple[tuple[int, int], ...]:
-        """What `sysfs.kernel_channels` says of an address of this bus. Only during a session."""
+        """The result of `sysfs.kernel_channels` for an address of this bus. Only during a session."""
         number = self._opened.number if self._opened is not None else None
         return () if number is None else kernel_channels(number, address, self._sysfs)
 
@@ -247,7 +247,7 @@ class Bus:
         return self._port
 
     def _transfer(self, transfers: Iterable[Transfer]) -> None:
-        """Do transfers and note the outcome: after a failure, the state of every channel is unknown.
+        """Do transfers and record the outcome: after a failure, the state of every channel is unknown.
 
         Raises:
             BusError: the bus is stuck.
@@ -294,7 +294,7 @@ class Bus:
         if write is not None:
             self._transfer((write,))
             return
-        # The first time through Blinka: the kernel then refuses an address that one of its own drivers owns.
+        # The first time through Blinka: the kernel then refuses an address that one of its drivers owns.
         self._session_port.writeto(mux.address, bytes((control_byte,)))
         self._mux_writes[mux.address, control_byte] = byte_write(self._open(), mux.address, control_byte)
 
@@ -363,7 +363,7 @@ class Bus:
 
 
 def describe(error: OSError) -> str:
-    """What an adapter's error means on an I2C bus, in a few words."""
+    """The meaning of an adapter's error on an I2C bus, in a few words."""
     if error.errno is None:
         return str(error) or "NACK"
     if error.errno in _NACK:
@@ -389,7 +389,7 @@ def is_gone(error: OSError) -> bool:
 
 def _silent_mux_hint(mux: Mux, error: OSError) -> str:
     if error.errno == errno.EBUSY:
-        return f"it gives each channel a bus of its own (i2cdetect -l): name those, without mux {mux.name}"
+        return f"each channel is a separate bus (i2cdetect -l): use those buses instead of mux {mux.name}"
     if is_gone(error):
         return "was it unplugged?"
     return hints.of_silent_mux(mux.address)

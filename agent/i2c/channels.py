@@ -24,7 +24,7 @@ def driver_channel(port: I2C, hop: Hop) -> I2C:
 
 
 class _NumberedChannel:
-    """What Adafruit's channel is, for a mux whose control byte holds an enable bit and a channel number."""
+    """The counterpart of Adafruit's channel for a mux whose control byte holds an enable bit and a channel number."""
 
     def __init__(self, port: I2C, hop: Hop) -> None:
         self._port = port
@@ -35,7 +35,7 @@ class _NumberedChannel:
         self.writeto_then_readfrom = port.writeto_then_readfrom
 
     def try_lock(self) -> bool:
-        """Take the lock of the bus and open the channel; an error gives the lock back."""
+        """Take the lock of the bus and open the channel; an error releases the lock."""
         if not self._port.try_lock():
             return False
         try:
@@ -46,7 +46,7 @@ class _NumberedChannel:
         return True
 
     def unlock(self) -> None:
-        """Close the channel and give the lock back."""
+        """Close the channel and release the lock."""
         try:
             self._write_control_byte(bytes((CLOSED,)))
         finally:

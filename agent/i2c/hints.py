@@ -1,4 +1,4 @@
-"""What a person at the machine can do about a bus that cannot be used: the same words in a run, a check and a scan."""
+"""Hints on how to fix a bus that cannot be used; a run, a check and a scan print the same ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def of_missing_bus(numbers: Sequence[int] = ()) -> str:
 
 
 def of_silent_mux(address: int) -> str:
-    """What may be wrong with a mux that does not answer.
+    """Likely causes for a mux that does not answer.
 
     Source: SCPS207 and SCPS148, table 1: the pins A2, A1 and A0 are the last three bits of the address.
     """
@@ -47,7 +47,7 @@ def of_silent_mux(address: int) -> str:
 
 
 def of_held_channel() -> str:
-    """What may be wrong when opening a mux channel blocks the bus, so that the mux can no longer be reached."""
+    """Likely causes for a bus that blocks when a mux channel is opened, so that the mux can no longer be reached."""
     return "is a chip behind it holding SDA or SCL low, or without power? Unplug it, then power-cycle the mux"
 
 

@@ -1,4 +1,4 @@
-"""The table of mux kinds: everything that the agent knows about the muxes it can use stands in one row for each kind.
+"""The table of mux kinds: one row holds everything that the agent knows about a kind.
 
 The configuration, the bus, the scan, the hardware check, the simulator and the generated reference all read this table.
 """
@@ -24,15 +24,15 @@ class MuxKind:
 
     Attributes:
         name: the value of `chip` in the configuration.
-        part: what people call it.
+        part: the name in its datasheet.
         channels: how many it has; they are numbered from 0.
         datasheet: where the facts in this row come from.
         aliases: other values of `chip` that mean this kind.
         enable_bit: the control bit that connects the channel whose number the bits below it hold; 0x00 where each
-            channel has a bit of its own.
+            channel has its own bit.
         interrupt_bits: bits that read the interrupt lines, whatever was written to them.
         power_on: the control byte after power-on.
-        lookalikes: parts outside this table that give back the same bits, so that a scan cannot tell them apart.
+        lookalikes: parts outside this table that return the same bits, so that a scan cannot tell them apart.
     """
 
     name: str
@@ -63,13 +63,14 @@ class MuxKind:
 
     @property
     def control_bits(self) -> int:
-        """The bits that the mux stores and gives back when it is read."""
+        """The bits that the mux stores and returns when it is read."""
         return self.enable_bit | (self.enable_bit - 1) if self.enable_bit else (1 << self.channels) - 1
 
     def control_byte_in(self, read: int) -> int:
         """The control byte in a byte that was read: everything except the interrupt lines.
 
-        Bits that are neither control nor interrupt bits read 0. They are kept, because a 1 there means another chip.
+        Bits that are neither control nor interrupt bits read 0. They are not masked, because a 1 there means another
+        chip.
         """
         return read & ~self.interrupt_bits
 
@@ -78,7 +79,7 @@ def _by_name(*kinds: MuxKind) -> Mapping[str, MuxKind]:
     return {kind.name: kind for kind in kinds}
 
 
-# In the order in which a scan prefers them, where several give back the same bits.
+# In the order in which a scan prefers them, where several return the same bits.
 MUX_KINDS = _by_name(
     MuxKind("tca9548a", part="TCA9548A", channels=8, datasheet="SCPS207"),
     MuxKind("pca9546a", part="PCA9546A", channels=4, datasheet="SCPS148", lookalikes=("PCA9545A", "PCA9547")),

@@ -39,7 +39,7 @@ class Place:
     def address_path(self) -> str:
         """The path without mux names: `1/70.3/40` is 0x40 behind channel 3 of 0x70 on /dev/i2c-1.
 
-        The state file keeps it, so it must not change when somebody renames a mux.
+        The state file stores it, so renaming a mux must not change it.
         """
         hops = (f"{hop.mux.address:02x}.{hop.channel}" for hop in self.path)
         return "/".join([str(self.bus), *hops, f"{self.address:02x}"])

@@ -1,4 +1,4 @@
-"""What the kernel knows about buses: which addresses its drivers own, and which buses are channels of its muxes."""
+"""The kernel's view of the buses: the addresses that its drivers own, and the buses that are channels of its muxes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def kernel_driver(number: int, address: int, sysfs: Path = Path("/sys")) -> str 
     """Return the name of the kernel driver that owns an address of /dev/i2c-`number`, or None.
 
     An owned address still answers to combined transfers, so look it up before touching it. If the bus is a channel of a
-    mux that the kernel owns, parts before that mux answer too, so their owners are found as well.
+    mux that the kernel owns, parts before that mux answer too, so this finds their owners as well.
     Source: kernel documentation, i2c/dev-interface ("I2C_SLAVE ... EBUSY") and the sysfs tree of the I2C core.
     """
     bus: int | None = number
@@ -36,7 +36,7 @@ def kernel_parent(number: int, sysfs: Path = Path("/sys")) -> int | None:
 
 
 def kernel_channels(number: int, address: int, sysfs: Path = Path("/sys")) -> tuple[tuple[int, int], ...]:
-    """Return (channel, N of its own /dev/i2c-N) for each channel of a mux that the kernel owns; empty for other chips.
+    """Return (channel, N of its /dev/i2c-N) for each channel of a mux that the kernel owns; empty for other chips.
 
     Source: the sysfs tree of the kernel's I2C core: the folder of the mux has a link `channel-N` to each adapter.
     """

@@ -114,17 +114,17 @@ def byte_write(opened: OpenBus, address: int, value: int) -> Transfer:
     return _transfer_on_file(device_file, [(address, False, data, 0, 1)])
 
 
-def _register_read(opened: OpenBus, address: int, number: int, results: bytearray, place: slice) -> Transfer:
+def _register_read(opened: OpenBus, address: int, number: int, results: bytearray, target: slice) -> Transfer:
     """A transfer that writes a register's number and reads the register into a slice of `results`."""
     pointer = bytearray((number,))
     device_file = opened.device_file()
     if device_file is None:
         read = opened.i2c.writeto_then_readfrom
-        return partial(read, address, pointer, results, in_start=place.start, in_end=place.stop)
+        return partial(read, address, pointer, results, in_start=target.start, in_end=target.stop)
     # One write, then one read: the most that the adapter of a Raspberry Pi 0-4 can do in one transfer.
     return _transfer_on_file(
         device_file,
-        [(address, False, pointer, 0, 1), (address, True, results, place.start, place.stop - place.start)],
+        [(address, False, pointer, 0, 1), (address, True, results, target.start, target.stop - target.start)],
     )
 
 

@@ -1,4 +1,4 @@
-"""How long a failing chip is left alone."""
+"""The back-off of a failing chip."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BackOff:
         return BackOff(self.failures + 1, now_seconds + wait_seconds, error)
 
     def reason(self, now_seconds: float) -> AgentError | None:
-        """The failure that the chip is left alone for; None when it is to be read."""
+        """The failure that the chip backs off after; None when it is due."""
         return self.error if now_seconds < self.probe_at_seconds else None
 
 

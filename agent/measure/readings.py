@@ -1,4 +1,4 @@
-"""What a sweep returns for every device: a reading, a failure, or that its chip is settling."""
+"""The outcome of a sweep for each device: a reading, a failure, or that its chip is settling."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Reading:
         unix_seconds: when it was read, as Unix time.
         window_seconds: the time that the chip averaged over. It ended before `at_seconds`, by less than this.
         is_new: whether that conversion ended since the last reading; otherwise this is the same result again.
-        accumulated: the chip's hardware energy counter, if it has one.
+        hardware_counters: those of the chip, if it has any.
     """
 
     device: str
@@ -31,12 +31,12 @@ class Reading:
     unix_seconds: float
     window_seconds: float
     is_new: bool = True
-    accumulated: HardwareCounters | None = None
+    hardware_counters: HardwareCounters | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A device could not be read. With `tried` False its chip was left alone, because of earlier failures."""
+    """A device could not be read. With `tried` False its chip was skipped, because it backs off."""
 
     device: str
     error: AgentError

@@ -53,7 +53,7 @@ _CONVERSION_GRACE_SECONDS = 0.5
 _MISSED_CONVERSIONS = 10
 
 CONFIGURATION_CHECK_SECONDS = 60.0
-"""How often to look whether another program wrote to a chip. A power loss shows in every sweep."""
+"""How often to check whether another program wrote to a chip. A power loss shows in every sweep."""
 
 
 def identify(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
@@ -65,7 +65,7 @@ def identify(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
     Args:
         bus: in a session.
         chip: the one that is expected.
-        name: what errors call it, such as "INA260 at 0x40 on /dev/i2c-1".
+        name: its name in errors, such as "INA260 at 0x40 on /dev/i2c-1".
 
     Raises:
         SensorError: no chip answers, or another one does.
@@ -98,7 +98,7 @@ def _through_driver(bus: Bus, chip: I2CChip, name: str, act: Callable[[I2C], _T]
 
 
 class _Canary(Enum):
-    """What is known of the canary bit."""
+    """The state of the canary bit, as far as it is known."""
 
     UNKNOWN = "an earlier run may have set it"
     SET = "set, and not seen since: some clones do not keep it"
@@ -111,8 +111,8 @@ class _Closed:
     """Not opened yet, or closed by a failure.
 
     Attributes:
-        power_lost: the chip lost its power, which no outcome has told yet; then `must_configure` is set too.
-        must_configure: configure the chip whatever its registers hold: it stopped converting, or a failure
+        power_lost: the chip lost its power, which no outcome has reported yet; then `must_configure` is set too.
+        must_configure: configure the chip even if its registers look configured: it stopped converting, or a failure
             interrupted its configuration.
         results_are_old: the chip may still hold results from before its configuration, so that only the flag shows
             that there is a new one.
@@ -125,13 +125,13 @@ class _Closed:
 
 @dataclass(frozen=True, slots=True)
 class _Settling:
-    """Configured, or found configured; its first result is awaited.
+    """Configured, or found configured, and waiting for the first result.
 
     Attributes:
-        ready_at_seconds: when to look for the result.
+        ready_at_seconds: when to check for the result.
         overdue_at_seconds: without a result after this, the chip does not convert.
-        may_be_there: another process may have read the result, which clears its flag; then any results that are not
-            zero are it.
+        may_be_there: the result may be there without its flag, because another process may have read it, which clears
+            the flag; then any results other than zero count.
         canary: what is known of the canary bit.
         check_at_seconds: when to read the configuration again.
     """
@@ -150,7 +150,7 @@ class _Measuring:
     Attributes:
         canary: what is known of the canary bit.
         check_at_seconds: when to read the configuration again.
-        last_results: what the results read last; empty before the first.
+        last_results: the results read last; empty before the first.
         new_at_seconds: when they were new.
     """
 
@@ -164,7 +164,7 @@ _State = _Closed | _Settling | _Measuring
 
 
 class Session(ABC):
-    """The session with one chip, whoever reads it."""
+    """A session with one chip."""
 
     def __init__(self, devices: Sequence[Device], clock: Clock, sample_interval_seconds: float) -> None:
         self.devices = tuple(devices)
@@ -173,7 +173,7 @@ class Session(ABC):
         self._back_off = NO_BACK_OFF
 
     def backing_off(self) -> list[Outcome] | None:
-        """The outcomes while the chip is left alone after a failure; None when it is to be read."""
+        """The outcomes while the chip backs off after a failure; None when it is due."""
         reason = self._back_off.reason(self._clock.monotonic())
         return None if reason is None else self._failures(reason, tried=False)
 
@@ -182,7 +182,7 @@ class Session(ABC):
         """Read the chip: one outcome for each device. Raises nothing that an adapter, a chip or a driver raises."""
 
     def fail(self, error: AgentError) -> list[Outcome]:
-        """Note a failure, and leave the chip alone for a while."""
+        """Record a failure, and back off."""
         self._back_off = self._back_off.after(error, self._clock.monotonic(), self._sample_interval_seconds)
         return self._failures(error)
 
@@ -205,14 +205,14 @@ class Session(ABC):
                 unix_seconds,
                 window_seconds,
                 is_new,
-                measurement.accumulated,
+                measurement.hardware_counters,
             )
             for device, measurement in zip(self.devices, measurements, strict=True)
         ]
 
 
 class KernelSession(Session):
-    """With a chip that the kernel reads: there is nothing to open or to configure."""
+    """A session with a chip that the kernel reads: there is nothing to open or to configure."""
 
     def __init__(self, device: Device, chip: KernelChip, clock: Clock, sample_interval_seconds: float) -> None:
         super().__init__((device,), clock, sample_interval_seconds)
@@ -229,7 +229,7 @@ class KernelSession(Session):
 
 
 class RunSession(Session):
-    """With a chip on a bus that the run configures and whose power losses it counts."""
+    """A session with a chip on a bus: it configures the chip, and counts its power losses."""
 
     _uses_canary = True
 
@@ -242,7 +242,7 @@ class RunSession(Session):
         *,
         was_read_before: bool,
     ) -> None:
-        """Prepare; nothing is read yet. `was_read_before`: by an earlier run since this boot."""
+        """Prepare; nothing is read yet. `was_read_before`: an earlier run has read the chip since boot."""
         super().__init__(devices, clock, sample_interval_seconds)
         self._bus = bus
         self._chip: I2CChip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
@@ -250,13 +250,13 @@ class RunSession(Session):
         self._path = self.place.path
         self._name = f"{devices[0].chip.upper()} at {self.place}"
         self._configuration = tuple(expected.register for expected in self._chip.configuration)
-        self._measured = (*self._chip.results, *self._chip.accumulators)
+        self._measured = (*self._chip.results, *self._chip.counter_registers)
         self._result_count = len(self._chip.results)
         status = self._chip.status
         self._canary_at_start = _Canary.UNKNOWN if status is not None and self._uses_canary else _Canary.UNUSED
         self._measured_and_status = self._measured if status is None else (*self._measured, status.register)
         self._state: _State = _Closed()
-        # In this boot: then it was configured once, and stays so while it has power.
+        # Since boot. A chip that was read once has been configured, and stays so while it has power.
         self._has_been_read = was_read_before
 
     def step(self) -> list[Outcome]:
@@ -293,7 +293,7 @@ class RunSession(Session):
         found = identify(self._bus, chip, self._name)
         is_configured, is_power_on = self._is_configured(found), self._is_power_on(found)
         if is_configured and is_power_on and chip.status is not None:
-            # The configuration is the power-on one, so that only the canary bit tells.
+            # The configuration equals that of power-on: only the canary bit shows that it was written.
             is_configured = chip.status.is_written(self._read_register(chip.status.register))
         power_lost = closed.power_lost
         if self._has_been_read and is_power_on and not is_configured:
@@ -321,7 +321,7 @@ class RunSession(Session):
 
     def _configure(self, *, power_lost: bool) -> list[Outcome]:
         """Configure the chip just identified, which starts a conversion."""
-        # Noted first: a write that fails may have arrived all the same.
+        # Recorded first: a write that fails may have reached the chip.
         self._state = _Closed(power_lost=power_lost, must_configure=True)
         canary = self._canary_at_start
         if canary is not _Canary.UNUSED:
@@ -363,7 +363,7 @@ class RunSession(Session):
         return self._settle(replace(settling, ready_at_seconds=now + min(self._chip.conversion_seconds / 16, 0.05)))
 
     def _has_results(self) -> bool:
-        """Whether no result reads zero, as all do before the first conversion ends; true zeros wait for the flag."""
+        """Whether no result is zero, as all are before the first conversion ends; true zeros wait for the flag."""
         return all(self._bus.read(self.place.address, self._chip.results))
 
     # Measuring
@@ -428,9 +428,9 @@ class RunSession(Session):
             self._state = replace(measuring, canary=_Canary.UNUSED)
             return self._report(results)
         power_lost = measuring.canary is _Canary.SEEN
-        if power_lost:  # noted first: a write that fails may have arrived all the same
+        if power_lost:  # recorded first: a write that fails may have reached the chip
             self._state = _Closed(power_lost=True, must_configure=True)
-        self._through_driver(self._chip.identify)  # a driver is good for one bus session
+        self._through_driver(self._chip.identify)  # a driver is valid for one bus session only
         self._through_driver(lambda _: self._chip.set_canary())
         # An earlier run that read the chip set the bit too, if the chip is one that keeps it.
         if not power_lost and self._has_been_read:
@@ -453,8 +453,8 @@ class RunSession(Session):
         """A chip in its power-on state lost its power; any other value means that another program wrote it.
 
         Raises:
-            SensorError: another program wrote it. Or it lost its power before it was ever read: else a chip that
-                never keeps its configuration would be awaited for ever.
+            SensorError: another program wrote it. Or it lost its power before its first reading: otherwise the
+                session would wait forever for a chip that never keeps its configuration.
         """
         if not self._is_power_on(found) or not self._has_been_read:
             raise self._foreign_configuration(found)
@@ -496,10 +496,10 @@ class RunSession(Session):
 
 
 class ObserverSession(RunSession):
-    """With a chip that a run beside this process may be reading: all that an observer does differently is here.
+    """A session with a chip that a run beside this process may be reading; every difference from a run is here.
 
-    It configures a chip that is not configured, as no run can be measuring with it, and leaves the run everything
-    that tells it of power losses and of new results.
+    It configures a chip that is not configured, as no run can be measuring with it. It leaves alone the bits by which
+    the run notices power losses and new results.
     """
 
     # Only the run sets the canary bit, and reading it would clear the flag of a new result.
@@ -514,8 +514,8 @@ class ObserverSession(RunSession):
         """See `RunSession._configure`.
 
         Raises:
-            SensorError: the chip lost its power and has no canary bit: the run only sees that by its configuration,
-                so that it gets the time of one back-off.
+            SensorError: the chip lost its power and has no canary bit. The run sees that only in the configuration,
+                so it gets the time of one back-off to read it.
         """
         if power_lost and self._chip.status is None:
             raise SensorError(f"{self._name}: lost its power; left to the run beside this observer, which counts it")
@@ -523,5 +523,5 @@ class ObserverSession(RunSession):
 
 
 def _longest_seconds(typical_seconds: float) -> float:
-    """How long a result may take that typically takes so long."""
+    """The longest that a result with this typical duration may take."""
     return typical_seconds * _CONVERSION_TOLERANCE + _CONVERSION_GRACE_SECONDS

@@ -22,9 +22,9 @@ _Session = TypeVar("_Session", bound=Session)
 
 
 class Sweep:
-    """Reads every device once a call."""
+    """Reads every device once per call."""
 
-    def __init__(  # noqa: PLR0913 - what is read, with what, and what is known of it
+    def __init__(  # noqa: PLR0913 - its parts, and by keyword what is known about earlier and other runs
         self,
         settings: Settings,
         buses: Sequence[Bus],
@@ -37,12 +37,12 @@ class Sweep:
         """Prepare; nothing is opened yet.
 
         Args:
-            settings: what to read.
+            settings: the devices to read.
             buses: those that the settings name.
             clock: for conversions, back-offs and time stamps.
             open_kernel_chip: makes the reader of a chip that the kernel owns.
             read_before: devices that an earlier run has read since this boot.
-            is_observer: only look on beside a run; see `ObserverSession`.
+            is_observer: read beside a run without disturbing it; see `ObserverSession`.
         """
         interval_seconds = settings.sample_interval_seconds
         session_type = ObserverSession if is_observer else RunSession
@@ -74,7 +74,7 @@ class Sweep:
         return outcomes
 
     def close(self) -> None:
-        """Give the device files back."""
+        """Close the device files."""
         for bus in self._buses.values():
             bus.close()
 

@@ -1,1 +1,1 @@
-"""What is published: the catalogue of series, and the groups built from it; imported by all to its right."""
+"""The published metrics: the catalogue of series, and the groups built from it; imported by all to its right."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from agent.build_info import AgentInfo
     from agent.energy.meter import DeviceSnapshot
-    from agent.energy.state import NodeCounters
+    from agent.energy.state import AgentCounters
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Snapshot:
 
     devices: tuple[DeviceSnapshot, ...]
     agent: AgentInfo
-    node: NodeCounters
+    counters: AgentCounters
     sweep_seconds: float | None
     push_seconds: float | None
     has_counters: bool
@@ -50,7 +50,7 @@ class Series:
 
     @property
     def is_counter(self) -> bool:
-        """By the naming convention of Prometheus."""
+        """Whether it is a counter, by the naming convention of Prometheus."""
         return self.name.endswith("_total")
 
     def family(self) -> Metric:
@@ -126,29 +126,35 @@ INA260_SERIES = tuple(
 )
 
 
-NODE_SERIES = (
+AGENT_SERIES = (
     Series(
         "wattpush_agent_simulated",
         "1 if the readings come from simulated chips.",
-        lambda node: float(node.agent.is_simulated),
+        lambda snapshot: float(snapshot.agent.is_simulated),
     ),
     Series(
         "wattpush_agent_start_time_seconds",
         "Unix time at which the agent started.",
-        lambda node: node.agent.start_time_seconds,
+        lambda snapshot: snapshot.agent.start_time_seconds,
     ),
     Series(
-        "wattpush_agent_sweep_seconds", "Duration of the last sweep of all sensors.", lambda node: node.sweep_seconds
+        "wattpush_agent_sweep_seconds",
+        "Duration of the last sweep of all sensors.",
+        lambda snapshot: snapshot.sweep_seconds,
     ),
-    Series("wattpush_agent_push_seconds", "Duration of the last push.", lambda node: node.push_seconds),
-    Series("wattpush_agent_pushes_total", "Pushes begun, this one included.", lambda node: node.node.pushes),
+    Series("wattpush_agent_push_seconds", "Duration of the last push.", lambda snapshot: snapshot.push_seconds),
     Series(
-        "wattpush_agent_push_failures_total", "Pushes in which a group failed.", lambda node: node.node.push_failures
+        "wattpush_agent_pushes_total", "Pushes begun, this one included.", lambda snapshot: snapshot.counters.pushes
+    ),
+    Series(
+        "wattpush_agent_push_failures_total",
+        "Pushes in which a group failed.",
+        lambda snapshot: snapshot.counters.push_failures,
     ),
     Series(
         "wattpush_agent_missed_samples_total",
         "Readings left out because a sweep took too long.",
-        lambda node: node.node.missed_samples,
+        lambda snapshot: snapshot.counters.missed_samples,
     ),
 )
 

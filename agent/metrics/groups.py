@@ -15,12 +15,12 @@ from prometheus_client.core import Metric
 
 from agent.metrics.catalogue import (
     AGENT_INFO,
+    AGENT_SERIES,
     DEVICE_INFO,
     DEVICE_SERIES,
     EXTREME_SERIES,
     INA260_SERIES,
     METER_SERIES,
-    NODE_SERIES,
     Series,
     Snapshot,
 )
@@ -81,13 +81,13 @@ def make_groups(snapshot: Snapshot, settings: Settings, group_by: str) -> list[G
     series = _device_series(snapshot, settings)
     if group_by == "node":
         labelled = _labelled(snapshot, settings, {})
-        return [Group(node_key, _registry((*_device_families(series, labelled), *_node_families(snapshot, {}))))]
+        return [Group(node_key, _registry((*_device_families(series, labelled), *_agent_families(snapshot, {}))))]
     return [
         *(
             Group({**node_key, "device": one.snapshot.device}, _registry(_device_families(series, (one,))))
             for one in _labelled(snapshot, settings, None)
         ),
-        Group(node_key, _registry(_node_families(snapshot, {}))),
+        Group(node_key, _registry(_agent_families(snapshot, {}))),
     ]
 
 
@@ -110,7 +110,7 @@ def scrape_registry(snapshot: Snapshot, settings: Settings) -> CollectorRegistry
     node_labels = {"hostname": settings.hostname}
     labelled = _labelled(snapshot, settings, node_labels)
     series = _device_series(snapshot, settings)
-    return _registry((*_device_families(series, labelled), *_node_families(snapshot, node_labels)))
+    return _registry((*_device_families(series, labelled), *_agent_families(snapshot, node_labels)))
 
 
 def _registry(families: Iterable[Metric]) -> CollectorRegistry:
@@ -174,7 +174,7 @@ def _place_labels(device: Device) -> dict[str, str]:
     }
 
 
-def _node_families(snapshot: Snapshot, labels: Mapping[str, str]) -> Iterator[Metric]:
+def _agent_families(snapshot: Snapshot, labels: Mapping[str, str]) -> Iterator[Metric]:
     agent = snapshot.agent
     info = Metric(*AGENT_INFO, "gauge")
     versions = {
@@ -184,7 +184,7 @@ def _node_families(snapshot: Snapshot, labels: Mapping[str, str]) -> Iterator[Me
     }
     info.add_sample(AGENT_INFO[0], {**labels, **versions, "machine": agent.machine}, 1.0)
     yield info
-    for series in NODE_SERIES:
+    for series in AGENT_SERIES:
         value = series.value(snapshot)
         if value is None or (series.is_counter and not snapshot.has_counters):
             continue

@@ -1,4 +1,4 @@
-"""What a Pushgateway and its dry run share: the answers to what a run asks of a destination."""
+"""The base of a Pushgateway and its dry run: the properties of a destination that come from the settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class GatewayDestination:
-    """The part of `run.destination.Destination` that the settings answer; subclasses push and delete."""
+    """The part of `run.destination.Destination` that the settings determine; subclasses push and delete."""
 
     _settings: PushgatewaySettings
 
@@ -19,7 +19,7 @@ class GatewayDestination:
         return self._settings.url
 
     @property
-    def identity(self) -> tuple[str, ...]:
+    def namespace(self) -> tuple[str, ...]:
         """A gateway rejects a series that a group of the other `group_by` still holds, so that is part of it."""
         return self._settings.url, self._settings.job, self._settings.group_by
 
@@ -30,7 +30,7 @@ class GatewayDestination:
 
     @property
     def timeout_seconds(self) -> float:
-        """Timeout of one request: a push is given at least this."""
+        """Timeout of one request, and the least budget of a push."""
         return self._settings.timeout_seconds
 
     @property

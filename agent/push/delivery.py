@@ -1,7 +1,7 @@
 """Delivers the requests of one push within its budget, whatever the network does.
 
-The caller's thread sends one request after the other. Where that is faster, helper threads with connections of their
-own join it. A request that fails for the moment is tried again until the budget is spent.
+The caller's thread sends one request after the other. Helper threads with their own connections join it if that is
+faster. A request that fails for a transient reason is retried until the budget is spent.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _MOST_CONNECTIONS = 8
 """At 40 ms of round trip, 64 groups take 0.4 s over 8 connections and 2.7 s over one; more gain hardly anything."""
 
 _MANY_REQUESTS = 16
-"""From here on two connections start at once: the next request arrives while we look at the last answer."""
+"""From this number on, two connections start at once: the next request arrives while the last answer is handled."""
 
 _SLOW_SECONDS = 0.015
-"""If no answer has come for this long, there are more connections. A gateway near by answers in 0.5 to 5 ms and handles
-what it checks one after the other: there a second connection would only cost its handshake."""
+"""If no answer has come for this long, there are more connections. A nearby gateway answers in 0.5 to 5 ms and checks
+one request after the other: there a second connection would only cost its handshake."""
 
 _MOST_DISCONNECTS = 2
-"""Attempts that may end without an answer. Pushgateway 1.11.0 gives none to a push that it will never accept."""
+"""Attempts that may end without an answer. Pushgateway 1.11.0 sends none for a push that it will never accept."""
 
 _JOIN_SECONDS = 1.0
 """How long stopped helpers may take to end before they are left behind."""
@@ -65,7 +65,7 @@ class PushResult:
 
     @property
     def name(self) -> str:
-        """How messages call the group."""
+        """The group's name in messages."""
         return name_of(self.grouping_key)
 
 
@@ -84,10 +84,10 @@ class Delivery:
         """Sends nothing yet.
 
         Args:
-            requests: what to send.
+            requests: to send.
             budget_seconds: for all attempts together, from now on.
             client: makes connections and attempts.
-            idle: kept connections; taken from here first, and returned to here.
+            idle: open connections; taken from here first, and returned to here.
             sleep: waits between attempts.
         """
         self._client = client
@@ -111,7 +111,7 @@ class Delivery:
         """Deliver all requests; a result for each, in order.
 
         Raises:
-            Exception: what `sleep` raised.
+            Exception: as raised by `sleep`.
         """
         try:
             with watchdog(self._deadlines, self._call_help_if_slow):
@@ -182,7 +182,7 @@ class Delivery:
             helper = threading.Thread(target=self._help, name="push-helper", daemon=True)
             try:
                 helper.start()
-            except RuntimeError:  # the system has no thread left: we manage without help
+            except RuntimeError:  # the system has no thread left: continue without a helper
                 return
             self._helpers.append(helper)
 
@@ -205,13 +205,13 @@ class Delivery:
             helper.join(None if math.isinf(left_seconds) else max(0.0, left_seconds))
 
     def _deliver(self, request: Request, connection: Connection) -> PushResult:
-        """Try one request until it succeeds, fails for good, or the budget is spent."""
+        """Try one request until it succeeds, fails permanently, or the budget is spent."""
         started_seconds = self._clock.monotonic()
         if self._is_stopped or started_seconds >= self._ends_at_seconds:
             return PushResult(request.grouping_key, 0, self._error_of_untried(request))
         disconnects = 0
 
-        def is_worth_another(failure: BaseException) -> bool:
+        def is_worth_a_retry(failure: BaseException) -> bool:
             nonlocal disconnects
             if not isinstance(failure, AttemptFailedError) or self._is_stopped:
                 return False
@@ -223,9 +223,9 @@ class Delivery:
             self._call_help()  # the other requests do not wait for this one
 
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(is_worth_another),
+            retry=tenacity.retry_if_exception(is_worth_a_retry),
             wait=_wait_seconds,
-            # tenacity's own time limits use a clock of their own.
+            # tenacity's time limits do not use our clock.
             stop=lambda state: self._clock.monotonic() + state.upcoming_sleep >= self._ends_at_seconds,
             sleep=self._sleep,
             before_sleep=before_sleep,
@@ -271,7 +271,7 @@ _backoff = tenacity.wait_exponential_jitter(multiplier=0.5, max=8.0, jitter=0.5)
 
 
 def _wait_seconds(state: tenacity.RetryCallState) -> float:
-    """Twice as long each time, spread so that nodes do not come back all at once; longer if the server asks for it."""
+    """Double each time, with jitter so that nodes do not return all at once; longer if the server asks for it."""
     return max(_backoff(state), _failure_of(state).retry_after_seconds)
 
 

@@ -1,4 +1,4 @@
-"""The sink of `--dry-run`: prints what a run would push, and sends nothing."""
+"""The destination of `--dry-run`: prints what a run would push, and sends nothing."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Printed:
 
     @property
     def name(self) -> str:
-        """How messages call the group."""
+        """The group's name in messages."""
         return name_of(self.grouping_key)
 
 
 class DryRun(GatewayDestination):
-    """Takes the place of a `Pushgateway` without importing what sending needs."""
+    """Takes the place of a `Pushgateway`, without the imports that sending needs."""
 
     def __init__(self, settings: PushgatewaySettings, write: Callable[[str], None]) -> None:
         self._settings = settings

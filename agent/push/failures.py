@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DISCONNECT_HINT = (
     "Pushgateway 1.11.0 does so instead of answering 400 to a push that it will never accept, such as one of a metric "
-    "that another group has with another type: look at its metrics and its log"
+    "that another group has with another type: check its metrics and its log"
 )
 
 _STATUS_HINTS = {
@@ -60,13 +60,13 @@ def check_answer(answer: Answer, request: Request, route: Route, unix_time_secon
         )
     body = answer.body.decode("utf-8", errors="replace")
     words = one_line(body)
-    said = f"{status}: {words}" if words else status
+    reply = f"{status}: {words}" if words else status
     if answer.status in (408, 429) or answer.status >= 500:
         wait_seconds = retry_after_seconds(answer, unix_time_seconds)
         asks = f"; it asks to wait {wait_seconds:.0f} s" if wait_seconds else ""
-        raise transient(f"{route.hops} answered {what} with {said}{asks}", retry_after_seconds=wait_seconds)
+        raise transient(f"{route.hops} answered {what} with {reply}{asks}", retry_after_seconds=wait_seconds)
     hint = _STATUS_HINTS.get(answer.status) or _bad_request_hint(body)
-    raise AttemptFailedError(GatewayRejectedError, f"{route.hops} rejected {what} with {said}; {hint}")
+    raise AttemptFailedError(GatewayRejectedError, f"{route.hops} rejected {what} with {reply}; {hint}")
 
 
 def _bad_request_hint(words: str) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Pushgateway(GatewayDestination):
-    """A Pushgateway and the connections that are kept to it; for one caller at a time, except for `stop`."""
+    """A Pushgateway and its idle connections; for one caller at a time, except for `stop`."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Pushgateway(GatewayDestination):
         Args:
             settings: where and how to push.
             clock: for the budget, and for the date in a Retry-After.
-            sleep: waits between attempts, called from several threads at once; what it raises ends the push.
+            sleep: waits between attempts, called from several threads at once; an exception from it ends the push.
             environ: the environment, for proxies and $CREDENTIALS_DIRECTORY.
             getaddrinfo: looks up names.
 
@@ -61,7 +61,7 @@ class Pushgateway(GatewayDestination):
         group that fails does not keep the others from being pushed.
 
         Raises:
-            Exception: what a collector of the metrics raised, before anything was sent, or what `sleep` raised.
+            Exception: as raised by a collector of the metrics, before anything was sent, or by `sleep`.
         """
         return self._deliver(put_requests(groups, self._settings), budget_seconds)
 
@@ -72,14 +72,14 @@ class Pushgateway(GatewayDestination):
     def stop(self) -> None:
         """End everything under way now; for other threads and signal handlers.
 
-        `push` and `delete` return within moments, with errors for what was not done. An attempt that waits for the next
-        one waits in `sleep`, which has to end by itself. Later calls work again.
+        `push` and `delete` return within moments, with errors for the groups that are left. A wait between attempts is
+        in `sleep`, which has to end by itself. Later calls work again.
         """
         for delivery in tuple(self._under_way):
             delivery.stop()
 
     def close(self) -> None:
-        """Close the connections that are kept; the next push opens new ones."""
+        """Close the idle connections; the next push opens new ones."""
         while self._idle:
             self._idle.pop().close()
 

@@ -1,4 +1,4 @@
-"""Renders groups as the HTTP requests that prometheus_client makes of them, caught before anything is sent.
+"""Renders groups as the HTTP requests that prometheus_client makes, captured before anything is sent.
 
 Rendering is separate from sending so that all groups of a push show the same moment, no helper thread calls a
 collector, a retry sends the same bytes again, and a dry run prints what a real run sends.
@@ -28,7 +28,7 @@ class Request:
     Attributes:
         grouping_key: of the group, without `job`.
         url: as prometheus_client makes it: grouping values escaped, or in base64 where they hold a slash or space.
-        body: text exposition, gzip-compressed if `headers` say so.
+        body: text exposition, gzip-compressed if `headers` declare it.
     """
 
     grouping_key: Mapping[str, str]
@@ -39,7 +39,7 @@ class Request:
 
     @property
     def name(self) -> str:
-        """How messages call the group."""
+        """The group's name in messages."""
         return name_of(self.grouping_key)
 
     @property
@@ -57,7 +57,7 @@ def put_requests(
     it.
 
     Raises:
-        Exception: what a collector in a registry raises.
+        Exception: as raised by a collector in a registry.
     """
     caught: list[Request] = []
     for group in groups:

@@ -40,10 +40,10 @@ _BUDGET_SHARE = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an agent is made of.
+    """The parts of an agent.
 
     Attributes:
-        info: what it says about itself and its machine.
+        info: facts about the agent and its machine.
         destination: where groups are pushed; None if nowhere.
         publisher: the thread that pushes.
         state_file: where the counters are saved; None for a dry run, which changes nothing.
@@ -71,7 +71,7 @@ class Agent:
             state.devices,
             settings.sample_interval_seconds,
         )
-        self.counters = state.node
+        self.counters = state.agent
         self.published: Snapshot | None = None
         self.swept_at_seconds: float | None = None
         self._other_devices: dict[str, Saved] = dict(state.devices)
@@ -105,7 +105,7 @@ class Agent:
                     self._sensor_log.failed(device, f"{device}: {error}")
                 case Settling(device=device, power_lost=True):
                     log.warning("%s: its chip lost its power and was configured again", device)
-                    self.save(ended_well=False)  # else the next run could not tell, and would count energy across it
+                    self.save(ended_well=False)  # otherwise the next run would count energy across it
         return outcomes
 
     def missed(self, samples: int) -> None:
@@ -142,7 +142,7 @@ class Agent:
         self._close_intervals(for_push=False)
 
     def _close_intervals(self, *, for_push: bool = True, is_last: bool = False) -> Snapshot:
-        """Close the intervals, save the counters and publish them to scrapes; return what to push."""
+        """Close the intervals, save the counters and publish them to scrapes; return the snapshot to push."""
         closed = self.meters.close_intervals(for_push=for_push)
         has_counters = self.save(ended_well=is_last)
         snapshot = Snapshot(
@@ -176,7 +176,7 @@ class Agent:
             self.parts.destination.stop()
 
     def end_push(self, report: PushReport) -> list[AgentError]:
-        """Acknowledge what was pushed, count and log what was not; return the errors."""
+        """Acknowledge the groups that arrived, count and log failures; return the errors."""
         if report.crash is not None:
             raise report.crash
         self._push_seconds = report.seconds
@@ -190,7 +190,7 @@ class Agent:
         return errors
 
     def _acknowledge(self, grouping_key: Mapping[str, str], *, pushed: bool) -> None:
-        """Tell the meters whose intervals a group carries whether it arrived."""
+        """Acknowledge the intervals in a group, depending on whether it arrived."""
         device = grouping_key.get("device")
         if device is not None:
             self.meters.devices[device].acknowledge(pushed=pushed)
@@ -201,13 +201,13 @@ class Agent:
         self.meters.acknowledge_all(pushed=pushed)
 
     def save(self, *, ended_well: bool) -> bool:
-        """Save the counters; return whether they may be published. Devices of other configurations are kept."""
+        """Save the counters, also of devices of other configurations; return whether they may be published."""
         if self.parts.state_file is None:
             return True
         state = State({**self._other_devices, **self.meters.saved()}, self.counters)
         return self.parts.state_file.save(state, ended_well=ended_well)
 
-    def carry_on_from(self, earlier: Agent) -> None:
+    def take_over_from(self, earlier: Agent) -> None:
         """Take over from the agent of an earlier configuration; groups that only that one had are deleted."""
         self.meters.adopt(earlier.meters)
         self.counters = earlier.counters
@@ -225,7 +225,7 @@ class Agent:
         return [] if destination is None else grouping_keys(self.settings, destination.group_by)
 
     def scrape_registry(self) -> CollectorRegistry | None:
-        """What a scrape gets: what was published last, with saved counters only, so that none ever goes back."""
+        """The metrics published last, for a scrape; its counters are saved ones, so that none goes back."""
         return None if self.published is None else scrape_registry(self.published, self.settings)
 
     def status(self) -> str:
@@ -234,5 +234,5 @@ class Agent:
         return status_line(are_up, self._push_errors, is_pushed=self.parts.destination is not None)
 
     def health(self) -> str | None:
-        """What is wrong with the loop; None while it makes progress."""
+        """Why the loop is unhealthy; None while it makes progress."""
         return stall(self.swept_at_seconds, self.parts.clock.monotonic(), self.settings.sample_interval_seconds)

@@ -1,4 +1,4 @@
-"""The one place of wiring: makes a running agent of a configuration, and hands each part what it needs."""
+"""Assembly: makes a running agent from a configuration, and hands each part what it needs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _LOCK_POLL_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What the command line says about a run. A dry run changes nothing, not even for a service that runs beside it.
+    """The options of a run, from the command line. A dry run does not affect a service that runs beside it.
 
     Attributes:
         recordings: by simulated device, the recording that is played into it.
@@ -56,7 +56,7 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What lives as long as the process: it outlasts a reload."""
+    """The objects that live as long as the process and outlast a reload."""
 
     clock: Clock
     waiting: Waiting
@@ -66,7 +66,7 @@ class Runtime:
 
 
 class Hardware:
-    """How buses and kernel-owned chips are opened: the real ones, or simulated ones below the same drivers."""
+    """Opens buses and kernel-owned chips: the real ones, or simulated ones below the same drivers."""
 
     def __init__(self, settings: Settings, options: RunOptions, clock: Clock, stack: ExitStack) -> None:
         buses: set[BusName] = {device.place.bus for device in settings.devices if device.place is not None}
@@ -152,7 +152,7 @@ def destination_name(settings: Settings) -> str:
 
 
 def make_destination(settings: Settings, options: RunOptions, runtime: Runtime) -> Destination | None:
-    """Where a run pushes; None if nowhere. Another kind of destination is a folder of its own and a line here.
+    """Where a run pushes; None if nowhere. Another kind of destination is a folder and a line here.
 
     Raises:
         UsageError: the command line asks for a push, and there is nowhere to push to.
@@ -186,9 +186,9 @@ def make_agent(
 
     Args:
         settings: the configuration.
-        options: what the command line says.
-        runtime: what outlasts a reload.
-        stack: closes what is opened.
+        options: from the command line.
+        runtime: outlasts a reload.
+        stack: closes everything that is opened.
         held_state_file: that of the previous agent, still locked by this process; reused if it is the same file.
 
     Raises:

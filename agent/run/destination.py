@@ -1,4 +1,4 @@
-"""What a run needs of a destination: whatever takes groups of metrics, such as a Pushgateway or a dry run."""
+"""The interface of a destination, which takes groups of metrics: a Pushgateway or a dry run."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class GroupResult(Protocol):
 
 
 class Destination(Protocol):
-    """Where groups of metrics go."""
+    """A place to push groups of metrics to."""
 
     @property
     def name(self) -> str:
         """Its name in the log: a URL without credentials."""
 
     @property
-    def identity(self) -> tuple[str, ...]:
+    def namespace(self) -> tuple[str, ...]:
         """Equal for two destinations whose groups replace each other."""
 
     @property

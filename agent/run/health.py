@@ -1,4 +1,4 @@
-"""How an agent is doing, in words: for `systemctl status` and for `/-/healthy`."""
+"""The health of an agent, in words: for `systemctl status` and for `/-/healthy`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def status_line(are_up: Sequence[bool], push_errors: Sequence[AgentError] | None
 
 
 def stall(swept_at_seconds: float | None, now_seconds: float, sample_interval_seconds: float) -> str | None:
-    """What is wrong with the loop; None while it makes progress."""
+    """Why the loop is unhealthy; None while it makes progress."""
     if swept_at_seconds is None:
         return "no sweep has finished yet"
     age_seconds = now_seconds - swept_at_seconds

@@ -34,7 +34,7 @@ _SHORTEST_WAIT_SECONDS = 0.01
 
 
 class Waiting(Protocol):
-    """Where the loop waits, and whether it is to stop or reload."""
+    """Lets the loop wait, and holds requests to stop or reload."""
 
     stop_requested: bool
     reload_requested: bool
@@ -94,7 +94,7 @@ class Loop:
                 if is_first:
                     refuse_to_run_without_permission(outcomes)
                     notifier.ready()
-                if self._is_first_push_due and not _converting(outcomes):
+                if self._is_first_push_due and not _settling(outcomes):
                     # Every device that can be read has been read.
                     self._push = Ticker(self._clock.monotonic(), agent.settings.interval_seconds)
                     self._is_first_push_due = False
@@ -131,7 +131,7 @@ class Loop:
             self._agent.end_push(report)
 
     def finish(self) -> None:
-        """Shut down within a second or so: push what was read, or delete the groups; save the counters."""
+        """Shut down within about a second: push the last readings, or delete the groups; save the counters."""
         agent = self._agent
         self._notifier.stopping()
         destination = agent.parts.destination
@@ -154,7 +154,7 @@ class Loop:
             return True
         self._agent.stop_push()
         if not self._await_push(STOP_SECONDS):
-            self._agent.parts.publisher.abandon()  # its intervals are not acknowledged, and go with the next push
+            self._agent.parts.publisher.abandon()  # its intervals are not acknowledged, and stay pending
         return False
 
     def _await_push(self, seconds: float) -> bool:
@@ -171,7 +171,7 @@ class Loop:
 def run_once(agent: Agent, clock: Clock, waiting: Waiting) -> ExitCode:
     """Read every device once and push once; return the exit code."""
     errors: list[AgentError] = []
-    for outcome in _sweep_until_converted(agent, clock, waiting):
+    for outcome in _sweep_until_settled(agent, clock, waiting):
         match outcome:
             case Failure(error=error):
                 errors.append(error)
@@ -185,7 +185,7 @@ def run_once(agent: Agent, clock: Clock, waiting: Waiting) -> ExitCode:
     agent.begin_push(is_last=True)
     report = _report_unless_stopped(agent, clock, waiting)
     if report is None:
-        log.warning("stopped before the push had ended; what was read is counted and goes with the next push")
+        log.warning("stopped before the push had ended; the readings are counted, and the next push covers them")
         return ExitCode.OK
     push_errors = agent.end_push(report)
     if push_errors:
@@ -206,25 +206,25 @@ def _report_unless_stopped(agent: Agent, clock: Clock, waiting: Waiting) -> Push
     return report
 
 
-def _sweep_until_converted(agent: Agent, clock: Clock, waiting: Waiting) -> list[Outcome]:
-    """Sweep, then read the chips that are still converting until none is; return the last outcome of each device."""
+def _sweep_until_settled(agent: Agent, clock: Clock, waiting: Waiting) -> list[Outcome]:
+    """Sweep, then read the chips that are still settling until none is; return the last outcome of each device."""
     give_up_at = clock.monotonic() + CONVERSION_WAIT_SECONDS
     last = {outcome.device: outcome for outcome in agent.take_sweep()}
-    while (converting := _converting(last.values())) and not waiting.stop_requested:
+    while (settling := _settling(last.values())) and not waiting.stop_requested:
         if clock.monotonic() >= give_up_at:
             break
-        ready_seconds = min(outcome.ready_at_seconds for outcome in converting)
+        ready_seconds = min(outcome.ready_at_seconds for outcome in settling)
         next_seconds = max(ready_seconds, clock.monotonic() + _SHORTEST_WAIT_SECONDS)
         while clock.monotonic() < next_seconds and not waiting.stop_requested:
             waiting.wait(next_seconds - clock.monotonic())
         if not waiting.stop_requested:
-            again = agent.take_sweep({outcome.device for outcome in converting})
+            again = agent.take_sweep({outcome.device for outcome in settling})
             last.update({outcome.device: outcome for outcome in again})
     return list(last.values())
 
 
-def _converting(outcomes: Iterable[Outcome]) -> list[Settling]:
-    """The outcomes of devices whose chips are still converting."""
+def _settling(outcomes: Iterable[Outcome]) -> list[Settling]:
+    """The outcomes of devices whose chips are still settling."""
     return [outcome for outcome in outcomes if isinstance(outcome, Settling)]
 
 

@@ -29,7 +29,7 @@ class PushReport:
 
 
 class Publisher:
-    """Runs one push at a time in a thread of its own."""
+    """Runs one push at a time in its own thread."""
 
     def __init__(self, clock: Clock, wake: Callable[[], None]) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""What the log says of pushes: each failure once, and once that it is over."""
+"""The log lines about pushes: one when a failure begins, and one when it ends."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ log = logging.getLogger(__name__)
 
 
 class PushLog:
-    """One line for a destination that is away, however many groups wait for it; one for each group it rejects."""
+    """One line for an unreachable destination, however many groups wait for it; one for each group it rejects."""
 
     def __init__(self) -> None:
         self._failures = FailureLog(log)
 
     def write(self, results: Sequence[GroupResult]) -> None:
         """Log the results of a push."""
-        away = [result.error for result in results if isinstance(result.error, GatewayUnreachableError)]
-        if away:
-            more = f" (and {len(away) - 1} more groups)" if len(away) > 1 else ""
-            self._failures.failed("push", f"{away[0]}{more}; what was not pushed goes with the next push")
+        unreachable = [result.error for result in results if isinstance(result.error, GatewayUnreachableError)]
+        if unreachable:
+            more = f" (and {len(unreachable) - 1} more groups)" if len(unreachable) > 1 else ""
+            self._failures.failed("push", f"{unreachable[0]}{more}; the next push covers this interval too")
         elif results:
             self._failures.worked("push")
         for result in results:
             if result.error is None:
                 self._failures.worked(result.name)
-            elif result.error not in away:
+            elif result.error not in unreachable:
                 self._failures.failed(result.name, str(result.error))

@@ -20,8 +20,8 @@ _ALL = (*_STOP, signal.SIGHUP)
 class Signals:
     """SIGTERM and SIGINT request a stop, SIGHUP a reload; each ends `wait`, and so does `wake`.
 
-    The handler only sets a flag, so that whatever is under way, such as an I2C transfer, finishes first. Waiting uses a
-    pipe: the lock of a threading.Event might be held by the very thread that the handler interrupts.
+    The handler only sets a flag, so that an operation under way, such as an I2C transfer, finishes first. Waiting uses
+    a pipe: the thread that the handler interrupts may hold the lock of a threading.Event.
     """
 
     def __init__(self) -> None:

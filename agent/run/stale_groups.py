@@ -55,7 +55,7 @@ class PushedGroups:
         if is_still_used:
             return replace(self, keys=keys)
         if not self.failures:
-            log.warning("cannot be deleted yet: %s; retrying, less and less often", unreachable[0].error)
+            log.warning("cannot be deleted yet: %s; retrying with back-off", unreachable[0].error)
         wait = min(2**self.failures, _MAX_PUSHES_TO_WAIT)
         return replace(self, keys=keys, failures=self.failures + 1, pushes_to_wait=wait)
 
@@ -75,21 +75,21 @@ class StaleGroups:
         return bool(self._groups)
 
     def add(self, pushed: Iterable[PushedGroups], present_keys: Sequence[Mapping[str, str]]) -> None:
-        """Take over what earlier configurations pushed, without the groups that the present one goes on pushing."""
+        """Add the groups of earlier configurations, without those that the present one still pushes."""
         for groups in pushed:
-            is_replaced = self._destination is not None and groups.destination.identity == self._destination.identity
-            kept = present_keys if is_replaced else ()
-            keys = tuple(key for key in groups.keys if key not in kept)
+            is_replaced = self._destination is not None and groups.destination.namespace == self._destination.namespace
+            still_pushed = present_keys if is_replaced else ()
+            keys = tuple(key for key in groups.keys if key not in still_pushed)
             if keys:
                 log.info("deleting groups that are no longer measured: %s", ", ".join(map(name_of, keys)))
                 self._groups += (replace(groups, keys=keys, pushes_to_wait=0),)
 
     def remaining(self) -> tuple[PushedGroups, ...]:
-        """What has not been deleted yet."""
+        """The groups that have not been deleted yet."""
         return self._groups
 
     def delete(self, budget_seconds: float) -> None:
-        """Delete what is due; one push has passed."""
+        """Delete the groups that are due; call this before every push."""
         due = sum(not groups.pushes_to_wait for groups in self._groups)
         remaining: list[PushedGroups | None] = []
         for groups in self._groups:

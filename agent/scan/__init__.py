@@ -1,4 +1,4 @@
-"""What sits on a bus, on the trunk and behind every mux channel; imported by commands/.
+"""The scan of a bus, of its trunk and behind every mux channel; imported by commands/.
 
 Reading one byte from an address, which writes nothing, shows whether a chip answers there. Registers are read only at
 0x40 to 0x4F, where power monitors sit. The scan writes only to what may be a mux, see `muxes`, and does not access an
@@ -62,7 +62,7 @@ class _Segment:
 
 
 class _Attempt:
-    """One attempt at a segment, and what it has found there."""
+    """One attempt at a segment, and its findings."""
 
     def __init__(self, segment: _Segment) -> None:
         self.segment = segment
@@ -116,7 +116,7 @@ class _Scan:
         )
 
     def _scan_segment(self, segment: _Segment) -> None:
-        """Scan a segment, a second time if anything fails, and keep what the last attempt found.
+        """Scan a segment, a second time if anything fails; the findings of the last attempt count.
 
         Of two errors the first is reported: the second may only be its consequence.
         """
@@ -192,7 +192,7 @@ class _Scan:
                 yield KernelOwned(place, driver, self._bus.kernel_channels(address))
 
     def _at(self, address: int, attempt: _Attempt, act: Callable[[Place], None]) -> None:
-        """Do something about an address, if it answers."""
+        """Call `act` for an address, if it answers."""
         place = Place.behind(self._bus.name, attempt.segment.path, address)
         try:
             self._bus.select(attempt.segment.path)
@@ -216,7 +216,7 @@ class _Scan:
                 attempt.unknown.append(UnknownChip(place, "a kernel driver owns it"))
 
     def _answers(self, address: int) -> bool:
-        # Where chips and muxes of ours may sit, a single disturbance must not hide one.
+        # A single disturbance must not hide a chip or mux that wattpush can use.
         probes = 2 if address in signatures.ADDRESSES or address in MUX_ADDRESSES else 1
         return any(self._bus.byte_at(address) is not None for _ in range(probes))
 

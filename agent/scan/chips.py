@@ -1,4 +1,4 @@
-"""Tells power monitors apart by their registers, and reads those that wattpush supports as they are configured."""
+"""Identifies power monitors by their registers, and reads those that wattpush supports as they are configured."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ class ChipReader:
         self._path = place.path
 
     def find(self) -> FoundChip | UnknownChip:
-        """Identify the chip, and read what it measures now.
+        """Identify the chip, and read its present results.
 
         Raises:
             BusError: the bus is stuck, or a mux on the path does not answer.
             OSError: anything but a NACK of a register, as the adapter reports it.
         """
-        identity = signatures.identify(self._word)
-        if identity is None:
+        signature = signatures.identify(self._word)
+        if signature is None:
             return UnknownChip(self._place)
-        options = chips.options().get(identity.chip)
+        options = chips.options().get(signature.chip)
         if options is None or options.addresses is None or self._place.address not in options.addresses:
-            return FoundChip(self._place, identity)
+            return FoundChip(self._place, signature)
         shunt_ohms = ASSUMED_SHUNT_OHMS if options.external_shunt else None
         inputs = tuple(
-            self._input(identity, position, number, shunt_ohms)
+            self._input(signature, position, number, shunt_ohms)
             for position, number in enumerate(options.inputs or (None,))
         )
-        return FoundChip(self._place, identity, inputs, options.external_shunt)
+        return FoundChip(self._place, signature, inputs, options.external_shunt)
 
     def _word(self, register: int) -> int | None:
         for _ in range(_ATTEMPTS):
@@ -62,14 +62,14 @@ class ChipReader:
                     raise
         return None
 
-    def _input(self, identity: Signature, position: int, number: int | None, shunt_ohms: float | None) -> FoundInput:
-        measuring = identity.measuring[position] if identity.measuring else ()
+    def _input(self, signature: Signature, position: int, number: int | None, shunt_ohms: float | None) -> FoundInput:
+        measuring = signature.measuring[position] if signature.measuring else ()
         for expected in measuring:
             word = self._word(expected.register)
             if word is None or word & expected.mask != expected.value:
                 return FoundInput(number, None, "switched off, does not measure now")
-        device = Device("", identity.chip, self._place, input=number, shunt_ohms=shunt_ohms)
-        chip = chips.i2c_chip(identity.chip)([device], _ANY_INTERVAL_SECONDS)
+        device = Device("", signature.chip, self._place, input=number, shunt_ohms=shunt_ohms)
+        chip = chips.i2c_chip(signature.chip)([device], _ANY_INTERVAL_SECONDS)
         self._bus.select(self._path)
         words = self._bus.read(self._place.address, chip.results)
         try:

@@ -1,4 +1,4 @@
-"""Writes a configuration for what was found. It works as it is; comments tell what to change or look up."""
+"""Writes a configuration for the results of a scan. It works as it is; comments mark what to change or look up."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _mux_table(mux: Mux) -> str:
 
 def _chip_tables(chip: FoundChip) -> Iterator[str]:
     if not chip.inputs:
-        yield f"# {chip.identity.part} at {chip.place}: wattpush does not read it.\n"
+        yield f"# {chip.signature.part} at {chip.place}: wattpush does not read it.\n"
     for found in chip.inputs:
         name = _name(chip.place) + ("" if found.number is None else f"-in{found.number}")
         lines = [f"# {_reading(found)}", "[[device]]", f"name = {_quoted(name)}", _chip_line(chip)]
@@ -89,8 +89,8 @@ def _chip_tables(chip: FoundChip) -> Iterator[str]:
 
 
 def _chip_line(chip: FoundChip) -> str:
-    comment = "" if chip.identity.is_sure else f"   # or another chip: {chip.identity.proof}"
-    return f"chip = {_quoted(chip.identity.chip)}{comment}"
+    comment = "" if chip.signature.is_sure else f"   # or another chip: {chip.signature.proof}"
+    return f"chip = {_quoted(chip.signature.chip)}{comment}"
 
 
 def _reading(found: FoundInput) -> str:

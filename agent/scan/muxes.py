@@ -1,6 +1,6 @@
-"""Tells a mux from any other chip at 0x70 to 0x77, and closes it.
+"""Distinguishes a mux from any other chip at 0x70 to 0x77, and closes it.
 
-A mux has no ID, only its control byte (drawn in `agent.i2c.muxes`), so writing is the only test: a mux gives back the
+A mux has no ID, only its control byte (drawn in `agent.i2c.muxes`), so writing is the only test: a mux returns the
 control bits that were written to it. Other chips at these addresses: the display driver HT16K33 (0x70-0x77), the
 all-call address of the PCA9685 (0x70), the pressure sensors BMP280, BME280 and MS5611 (0x76 and 0x77), the SHTC3
 (0x70), and PMBus regulators, for which each of these bytes is a command without data. Hence:
@@ -10,8 +10,8 @@ all-call address of the PCA9685 (0x70), the pressure sensors BMP280, BME280 and 
 3. Read. Any control byte but 0x00 means no mux: leave it alone from here on.
 4. Write 0x01, 0x02, 0x04, 0x08 and read each back. The chips above take these, too, as register numbers. None of them
    holds its own number in each of these registers, so the first wrong answer ends the test.
-5. Only if all of them came back: write 0x10, which eight control bits give back and four do not. (For an HT16K33 a byte
-   above 0x0F would be a command, such as 0x20: standby.)
+5. Only if all of them came back: write 0x10, which a mux with eight control bits returns, and one with four does not.
+   (For an HT16K33 a byte above 0x0F would be a command, such as 0x20: standby.)
 6. Write 0x00 again, whatever happened.
 
 After each answer only those kinds of the table remain that would have answered the same.
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
     from agent.i2c.muxes import MuxKind
     from agent.i2c.place import Place
 
-# The fifth tells eight control bits from four; no kind has a number in between.
+# The fifth distinguishes eight control bits from four; no kind has a number in between.
 _TESTED_BITS = range(5)
 _ATTEMPTS = 3
 
 
 class OpenMuxError(BusError):
-    """A mux keeps a channel open, so a scan would take what is behind it for its neighbours."""
+    """A mux keeps a channel open, so a scan would take the chips behind it for its neighbours."""
 
 
 def close_candidate(bus: Bus, address: int) -> None:
-    """Close what answers at the address on the selected segment, if it may be a mux: steps 1 and 2.
+    """Close the part at the address on the selected segment, if it may be a mux: steps 1 and 2.
 
     Raises:
         BusError: the bus is stuck.
@@ -57,7 +57,7 @@ def close_candidate(bus: Bus, address: int) -> None:
 
 
 def recognise(bus: Bus, place: Place) -> MuxKind | None:
-    """What kind of mux answers at the place, closed on return; None for any other chip: steps 3 to 6.
+    """The kind of the mux at the place, closed on return; None for any other chip: steps 3 to 6.
 
     If several kinds answer alike, it is the first of them in the table; see `lookalikes`.
 
@@ -84,14 +84,14 @@ def recognise(bus: Bus, place: Place) -> MuxKind | None:
 
 
 def lookalikes(kind: MuxKind) -> tuple[str, ...]:
-    """The other parts that a scan may have found if it says that it found this kind."""
+    """The other parts that a scan reports as this kind."""
     rows = (other.part for other in MUX_KINDS.values() if other.control_bits == kind.control_bits)
     return tuple(part for part in dict.fromkeys((*kind.lookalikes, *rows)) if part != kind.part)
 
 
 def proof(kind: MuxKind) -> str:
-    """Why a mux may be of this kind, or one of its lookalikes."""
-    return f"gives back {kind.control_bits.bit_length()} control bits, as a {' or '.join(lookalikes(kind))} does"
+    """The evidence that a mux is of this kind or one of its lookalikes."""
+    return f"returns {kind.control_bits.bit_length()} control bits, as a {' or '.join(lookalikes(kind))} does"
 
 
 def _answering(written: int, read: int | None, kinds: Collection[MuxKind]) -> list[MuxKind]:

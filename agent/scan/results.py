@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from agent.i2c.place import BusName, Mux, Place
 
 ASSUMED_SHUNT_OHMS = 0.1
-"""A shunt on the board is invisible on the bus: amperes are given for this one until somebody looks it up."""
+"""A shunt on the board is invisible on the bus: amperes are for this one until a person looks it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class FoundChip:
     """A power monitor; without `inputs` if wattpush does not read this kind."""
 
     place: Place
-    identity: Signature
+    signature: Signature
     inputs: tuple[FoundInput, ...] = ()
     has_external_shunt: bool = False
 
@@ -68,7 +68,7 @@ class BusScan:
     Attributes:
         trunk_addresses: every address that answers on the trunk or that the kernel owns there. It answers behind every
             mux of this bus too, so a chip with the same address behind a mux cannot be told apart from it.
-        errors: what could not be scanned; each message says where, why and what to do.
+        errors: what could not be scanned; each message names the place, the reason and the next step.
     """
 
     bus: BusName

@@ -1,4 +1,4 @@
-"""Prints what was found as a table for a person: 80 columns suffice, colours only if the terminal supports them."""
+"""Prints the results of a scan as a table: 80 columns suffice, colours only if the terminal supports them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agent.scan.results import BusScan, FoundChip
 
     Row = tuple[str, str, str, str, str]
-    """What it is, how certain that is, volts, amperes and watts."""
+    """Its name, how certain that is, volts, amperes and watts."""
 
 _WIDTH_ELSEWHERE = 80
 _OF_ASSUMED_SHUNT = "*"
@@ -121,26 +121,26 @@ def _rows(scan: BusScan) -> Iterator[tuple[Place, Row]]:
 
 
 def _chip_rows(chip: FoundChip) -> Iterator[Row]:
-    sure = _sure(is_sure=chip.identity.is_sure)
+    sure = _sure(is_sure=chip.signature.is_sure)
     if not chip.inputs:
-        yield f"{chip.identity.part}, not read by wattpush", sure, "", "", ""
+        yield f"{chip.signature.part}, not read by wattpush", sure, "", "", ""
     for found in chip.inputs:
-        what = chip.identity.part + ("" if found.number is None else f" input {found.number}")
+        what = chip.signature.part + ("" if found.number is None else f" input {found.number}")
         if found.problem is not None:
             what += f": {found.problem}"
-        mark = _OF_ASSUMED_SHUNT if chip.has_external_shunt else " "
-        yield what, sure, *_numbers(found.measurement, mark)
+        suffix = _OF_ASSUMED_SHUNT if chip.has_external_shunt else " "
+        yield what, sure, *_numbers(found.measurement, suffix)
 
 
 def _sure(*, is_sure: bool) -> str:
     return "yes" if is_sure else "likely"
 
 
-def _numbers(measurement: Measurement | None, mark: str = " ") -> tuple[str, str, str]:
+def _numbers(measurement: Measurement | None, suffix: str = " ") -> tuple[str, str, str]:
     if measurement is None:
         return "", "", ""
     volts, amperes = measurement.volts, measurement.amperes
-    return f"{volts:.3f} ", f"{amperes:.4f}{mark}", f"{volts * amperes:.3f}{mark}"
+    return f"{volts:.3f} ", f"{amperes:.4f}{suffix}", f"{volts * amperes:.3f}{suffix}"
 
 
 def _notes(scan: BusScan) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _notes(scan: BusScan) -> Iterator[str]:
     for mux in scan.muxes:
         if lookalikes(mux.kind):
             yield f"{mux.name}: {proof(mux.kind)}"
-    for evidence in sorted({chip.identity.proof for chip in scan.chips if not chip.identity.is_sure}):
+    for evidence in sorted({chip.signature.proof for chip in scan.chips if not chip.signature.is_sure}):
         yield f"likely: {evidence}"
     shared = [f"0x{address:02x}" for address in sorted(scan.trunk_addresses - {mux.address for mux in scan.muxes})]
     if scan.muxes and shared:

@@ -1,1 +1,1 @@
-"""Answering scrapes with what was published last; imported by run/."""
+"""The server that answers scrapes with the metrics published last; imported by run/."""

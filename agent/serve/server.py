@@ -1,6 +1,6 @@
 """The scrape server: `/metrics`, a landing page at `/`, and `/-/healthy`.
 
-It serves what the loop published last; a scrape never touches a bus.
+It serves the metrics that the loop published last; a scrape never touches a bus.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CLIENT_TIMEOUT_SECONDS = 10.0
 
 
 class ScrapeServer:
-    """A small HTTP server in a thread of its own.
+    """A small HTTP server in its own thread.
 
     Args:
         settings: the address and port to listen on.
@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _metrics(self) -> None:
         registry = self.registry()
         if registry is None:
-            self._answer(503, "text/plain; charset=utf-8", "no sweep is finished yet\n")
+            self._answer(503, "text/plain; charset=utf-8", "no sweep has finished yet\n")
             return
         encode, content_type = choose_encoder(self.headers.get("Accept", ""))
         self._answer(200, content_type, encode(registry))

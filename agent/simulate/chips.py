@@ -36,7 +36,7 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the configuration register tells the converter to do.
+    """The work of the converter, as the configuration register sets it.
 
     ::
 
@@ -76,19 +76,19 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Comb:
-    """The times at which a converter samples one quantity: `count` teeth, one every period.
+class SamplingWindows:
+    """The times at which a converter samples one quantity: `count` windows, one every period.
 
     ::
 
         start          one period
           |<------------------------------>|
           ##########                       ##########                       ##########
-          | tooth  |        blind          |
+          | window |      not sampled      |
     """
 
     start_seconds: float
-    tooth_seconds: float
+    window_seconds: float
     period_seconds: float
     count: int
 
@@ -96,22 +96,22 @@ class Comb:
         """The sampling time up to a moment. In closed form, so that 1024 passes cost no more than one."""
         since = max(seconds - self.start_seconds, 0.0)
         whole = min(int(since / self.period_seconds), self.count)
-        rest = min(since - whole * self.period_seconds, self.tooth_seconds) if whole < self.count else 0.0
-        return whole * self.tooth_seconds + rest
+        rest = min(since - whole * self.period_seconds, self.window_seconds) if whole < self.count else 0.0
+        return whole * self.window_seconds + rest
 
     def mean(self, steps: Iterable[tuple[float, float]]) -> float:
-        """The mean of a quantity over the teeth.
+        """The mean of a quantity over the windows.
 
         Args:
             steps: the end in seconds and the value of each piece of a piecewise constant quantity, in order. They cover
-                at least the whole comb.
+                at least all windows.
         """
         sampled = weighted = 0.0
         for end_seconds, value in steps:
             by_then = self.seconds_before(end_seconds)
             weighted += value * (by_then - sampled)
             sampled = by_then
-        return weighted / (self.count * self.tooth_seconds)
+        return weighted / (self.count * self.window_seconds)
 
 
 class RegisterChip(Part):
@@ -179,12 +179,12 @@ class RegisterChip(Part):
             return
         self._pointer = data[0]
         if len(data) >= 3:
-            self._settle()
+            self._update_results()
             self._write_register(self._pointer, int.from_bytes(data[1:3], "big"))
 
     def read(self, length: int) -> bytes:
         """Return the register at the pointer, then 0xFF: the chip does not drive the bus after the last byte."""
-        self._settle()
+        self._update_results()
         word = self._words.get(self._pointer, 0)
         if self._pointer == (self.MASK_ENABLE if self.CLEARING is None else self.CLEARING) and length:
             self._words[self.MASK_ENABLE] &= ~self.CONVERSION_READY
@@ -218,7 +218,7 @@ class RegisterChip(Part):
         if self._plan.pair_microseconds:  # powering down does not change the flag
             self._words[self.MASK_ENABLE] &= ~self.CONVERSION_READY
 
-    def _settle(self) -> None:
+    def _update_results(self) -> None:
         """Bring the result registers up to date."""
         plan = self._plan
         inputs = self._measured_inputs()
@@ -246,11 +246,11 @@ class RegisterChip(Part):
             current_start = start_seconds + position * plan.pair_microseconds * 1e-6
             segments = tuple(rail.segments(start_seconds, start_seconds + plan.passes * pass_seconds))
             if plan.current_microseconds:
-                comb = Comb(current_start, current_seconds, pass_seconds, plan.passes)
-                self._store_current(number, comb.mean((segment.end, segment.amperes) for segment in segments))
+                windows = SamplingWindows(current_start, current_seconds, pass_seconds, plan.passes)
+                self._store_current(number, windows.mean((segment.end, segment.amperes) for segment in segments))
             if plan.voltage_microseconds:
-                comb = Comb(current_start + current_seconds, voltage_seconds, pass_seconds, plan.passes)
-                self._store_voltage(number, comb.mean((segment.end, segment.volts) for segment in segments))
+                windows = SamplingWindows(current_start + current_seconds, voltage_seconds, pass_seconds, plan.passes)
+                self._store_voltage(number, windows.mean((segment.end, segment.volts) for segment in segments))
 
 
 def quantise(value: float, lsb: float, lowest: int, highest: int) -> int:

@@ -16,7 +16,7 @@ class SimulatedI2C:
 
     The lock is one plain flag, as in Blinka: it has no owner and no time-out, is not re-entrant, and does not cover a
     second object on the same wire. Like CircuitPython itself, and stricter than Blinka, this refuses every transfer
-    without the lock. As on Linux, every transfer ends with a STOP, whatever `stop` says.
+    without the lock. As on Linux, every transfer ends with a STOP, whatever `stop` is.
     """
 
     def __init__(self, wire: Wire) -> None:

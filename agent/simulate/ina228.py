@@ -42,32 +42,32 @@ class SimulatedINA228(ina23x.SimulatedINA23x):
 
     def __init__(self, address: int, rail: Rail, shunt_ohms: float, now: Callable[[], float]) -> None:
         """See `SimulatedINA23x`."""
-        self._energy_steps = self._charge_steps = 0.0
+        self._energy_lsbs = self._charge_lsbs = 0.0
         self._added_up_to_seconds = 0.0
         super().__init__(address, rail, shunt_ohms, now)
 
     def _write_register(self, pointer: int, word: int) -> None:
         if pointer == CONFIG and word & RESET_COUNTERS:
-            self._energy_steps = self._charge_steps = 0.0
+            self._energy_lsbs = self._charge_lsbs = 0.0
         super()._write_register(pointer, word)
 
     def _restore_defaults(self) -> None:
-        self._energy_steps = self._charge_steps = 0.0
+        self._energy_lsbs = self._charge_lsbs = 0.0
         super()._restore_defaults()
 
     def _restart(self) -> None:
         super()._restart()
         self._added_up_to_seconds = self._started_seconds
 
-    def _settle(self) -> None:
-        super()._settle()
+    def _update_results(self) -> None:
+        super()._update_results()
         plan = self._plan
         if plan.continuous and plan.current_microseconds and plan.voltage_microseconds:
             elapsed_nanoseconds = round((self._now() - self._started_seconds) * 1e9)
             cycles = elapsed_nanoseconds // (plan.pair_microseconds * 1000)
             self._add_up(self._started_seconds + cycles * plan.pair_microseconds * 1e-6)
-        self._words[ENERGY] = round(self._energy_steps) % _RANGE
-        self._words[CHARGE] = round(self._charge_steps) % _RANGE
+        self._words[ENERGY] = round(self._energy_lsbs) % _RANGE
+        self._words[CHARGE] = round(self._charge_lsbs) % _RANGE
 
     def _add_up(self, end_seconds: float) -> None:
         if end_seconds <= self._added_up_to_seconds:
@@ -78,8 +78,8 @@ class SimulatedINA228(ina23x.SimulatedINA23x):
             coulombs += segment.amperes * seconds
             joules += abs(segment.volts * segment.amperes) * seconds
         self._added_up_to_seconds = end_seconds
-        self._charge_steps += coulombs * self.current_steps_per_ampere
-        self._energy_steps += joules * self.current_steps_per_ampere / ENERGY_LSB_OF_CURRENT_LSB
+        self._charge_lsbs += coulombs * self.current_lsbs_per_ampere
+        self._energy_lsbs += joules * self.current_lsbs_per_ampere / ENERGY_LSB_OF_CURRENT_LSB
 
 
 build = SimulatedINA228.build

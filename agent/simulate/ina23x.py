@@ -1,4 +1,4 @@
-"""What INA228 (SLYS021), INA237 (SLYS024) and INA238 (SLYS025) share: one rail, with its shunt on the board."""
+"""The base of INA228 (SLYS021), INA237 (SLYS024) and INA238 (SLYS025): one rail, with its shunt on the board."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ class SimulatedINA23x(RegisterChip):
         return cls(address, rails[device.name], device.shunt_ohms or 0.0, now)
 
     @property
-    def current_steps_per_ampere(self) -> float:
-        """Steps of the current register for one ampere, by range and calibration."""
+    def current_lsbs_per_ampere(self) -> float:
+        """LSBs of the current register for one ampere, by range and calibration."""
         calibration = self._words[SHUNT_CALIBRATION]
         return self.shunt_ohms / self._shunt_volts_lsb() * NEUTRAL_CALIBRATION / calibration if calibration else 0.0
 

@@ -21,7 +21,7 @@ ALERT_LIMIT = 0x07
 AMPERES_LSB = 1.25e-3
 VOLTS_LSB = 1.25e-3
 POWER_LSB_OF_PRODUCT_LSB = 6400
-"""10 mW in steps of 1.25 mA x 1.25 mV: the chip multiplies the two registers as integers."""
+"""10 mW in units of 1.25 mA x 1.25 mV: the chip multiplies the two registers as integers."""
 
 MATH_OVERFLOW = 1 << 2
 

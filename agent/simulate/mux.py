@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SimulatedMux(Part):
-    """A switch with a single register, which has no number of its own: every byte written is the register.
+    """A switch with a single register, which has no register number: every byte written is the register.
 
     A write reaches the register at once, but the channels follow only after the STOP (SCPS207, control register). Of
     several bytes the last one stays. Parts behind a channel may be muxes again.
@@ -70,11 +70,11 @@ class SimulatedMux(Part):
             self.control = data[-1] & self._kind.control_bits
 
     def read(self, length: int) -> bytes:
-        """Give the control register with the interrupt lines, again and again."""
+        """Return the control register with the interrupt lines, once for each byte."""
         return bytes([self.control | self.interrupts & self._kind.interrupt_bits]) * length
 
     def stop(self) -> None:
-        """Connect what the control register says."""
+        """Connect the channels of the control register."""
         self._connected = self.control
 
     def power_loss(self) -> None:

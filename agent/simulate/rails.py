@@ -1,4 +1,4 @@
-"""Rails: what a simulated chip measures. Volts and amperes are piecewise constant."""
+"""Rails, which simulated chips measure. Volts and amperes are piecewise constant."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class LoadRail:
     SUPPLY_OHMS = 0.09
     SHORTEST_STEP_SECONDS = 0.005
     LONGEST_STEP_SECONDS = 0.5
-    _KEPT_SECONDS = 64  # more than the longest conversion of a chip: 1024 x 2 x 8.244 ms x 3 inputs = 51 s
+    _CACHED_SECONDS = 64  # more than the longest conversion of a chip: 1024 x 2 x 8.244 ms x 3 inputs = 51 s
 
     def __init__(self, name: str, highest_amperes: float = BUSIEST_AMPERES) -> None:
         """Create a load.
@@ -152,7 +152,7 @@ class LoadRail:
     def _steps_of(self, second: int) -> tuple[Segment, ...]:
         steps = self._made.get(second)
         if steps is None:
-            while len(self._made) >= self._KEPT_SECONDS:
+            while len(self._made) >= self._CACHED_SECONDS:
                 del self._made[next(iter(self._made))]
             steps = self._made[second] = tuple(self._make(second))
         return steps

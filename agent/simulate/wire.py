@@ -207,7 +207,7 @@ class Wire:
 
 
 def wired_and(answers: Sequence[bytes]) -> bytes:
-    """What the host reads when several parts drive an open-drain line: a bit is 1 only if no part pulls it low."""
+    """The bytes on an open-drain line that several parts drive: a bit is 1 only if no part pulls it low."""
     combined = answers[0]
     for answer in answers[1:]:
         combined = bytes(a & b for a, b in zip(combined, answer, strict=True))

@@ -40,14 +40,14 @@ class BuildChip(Protocol):
         Args:
             devices: the devices that share the chip; just one on a chip with a single input.
             address: its 7-bit address.
-            rails: what is measured, by device name.
+            rails: the measured rails, by device name.
             now: the clock that the rails run on, in seconds.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A simulated node.
+    """A simulated machine.
 
     Attributes:
         wires: every bus that the configuration names.
@@ -73,13 +73,13 @@ class World:
 
 
 def build_world(settings: Settings, now: Callable[[], float], recordings: Mapping[str, Rail] | None = None) -> World:
-    """Build what the configuration names, powered on at this moment.
+    """Build everything that the configuration names, powered on at this moment.
 
     Args:
         settings: a checked configuration.
         now: the clock of all chips, in seconds; it never goes back.
-        recordings: what to play into which device. A `Recording` begins now, any other rail is used as it is, and a
-            device without one gets a `LoadRail`.
+        recordings: the rail to play into a device, by its name. A `Recording` begins now, any other rail is used as it
+            is, and a device without one gets a `LoadRail`.
 
     Raises:
         UsageError: a recording for a device that is not configured, or a chip without a simulated twin.

@@ -45,7 +45,7 @@ ASCII = Glyphs("#", ".:-=+*%#", "~", "...")
 def glyphs_for(encoding: str, environ: Mapping[str, str]) -> Glyphs:
     """Choose the glyphs for a terminal with this encoding.
 
-    In the C locale Python writes UTF-8 all the same (PEP 540), but a user who sets that locale expects ASCII.
+    Even in the C locale Python writes UTF-8 (PEP 540), but a user who sets that locale expects ASCII.
     """
     locale = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG") or "C"
     has_utf8 = encoding.lower().replace("-", "") == "utf8" and locale not in {"C", "POSIX"}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.settings import Settings
 
 TRACE_SLOTS = 120
-"""How many slots of a device's power are kept; each slot holds the mean of its readings."""
+"""The number of slots in the trace of a device's power; each slot holds the mean of its readings."""
 
 _SHORTEST_SLOT_SECONDS = 1.0
 _OVERDUE_SECONDS = 1.0

@@ -52,7 +52,7 @@ class _Columns(NamedTuple):
     energy: int = _ENERGY_CELLS
 
     def spare_cells(self, width: int) -> int:
-        """What the columns, and a space between each two, leave free; negative if they do not fit."""
+        """The cells that the columns and the spaces between them leave free; negative if they do not fit."""
         return width - sum(self) - sum(cells > 0 for cells in self) + 1
 
 

@@ -81,7 +81,7 @@ class LiveTable:
         self._output = output
         self._console = console
         self._history = history
-        self._strokes = glyphs
+        self._glyphs = glyphs
         self._clock = clock
         is_fast = history.sample_interval_seconds < _SHORTEST_FRAME_SECONDS
         self._frame_seconds = _SHORTEST_FRAME_SECONDS if is_fast else 0.0
@@ -99,7 +99,7 @@ class LiveTable:
             self._draw()
 
     def refresh(self) -> None:
-        """Draw if the terminal has changed its size, or if a sweep is overdue and the table must say so."""
+        """Draw if the terminal has changed its size, or if a sweep is overdue, which the table must show."""
         if self._size() != self._drawn_size or self._history.stale_seconds:
             self._draw()
 
@@ -124,7 +124,7 @@ class LiveTable:
         self._drawn_size = size = self._size()
         self._drawn_at_seconds = self._clock.monotonic()
         frame = []
-        lines = layout.lines(self._history.view(), size.columns, size.lines, self._strokes)
+        lines = layout.lines(self._history.view(), size.columns, size.lines, self._glyphs)
         for number, line in enumerate(lines, start=1):
             drawn = segments(line)
             frame += [Segment(f"\x1b[{number};1H"), *drawn]

@@ -93,7 +93,7 @@ class Sweeps(Protocol):
 
 
 class Sweeper:
-    """Runs one sweep at a time, in a thread of its own so that a bus that hangs does not block the terminal.
+    """Runs one sweep at a time, in its own thread, so that a bus that hangs does not block the terminal.
 
     While it is busy, only that thread may use the buses.
     """

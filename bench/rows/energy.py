@@ -93,7 +93,7 @@ def _bursts(load_number: int, seconds: float, source_ohms: float) -> Steps:
 def _worst_errors(
     load_number: int, sample_seconds: float, load_seconds: float, source_ohms: float
 ) -> tuple[float, float]:
-    """The worst errors of the stock way and of ours, in percent of the true energy.
+    """The worst errors of the stock variant and of ours, in percent of the true energy.
 
     Each phase is a separate device on the same load, which begins a little later there.
     """

@@ -50,8 +50,10 @@ def measure(effort: Effort, folder: Path) -> Findings:
                 "ours": _Watch(ours, bus, seconds),
             },
         )
-    percent = {way: Samples(tuple(share * 100 / _FASTER for share in values[0]), "%") for way, values in taken.items()}
-    megabytes = {way: Samples(tuple(value / 1e6 for value in values[1]), "MB") for way, values in taken.items()}
+    percent = {
+        variant: Samples(tuple(share * 100 / _FASTER for share in values[0]), "%") for variant, values in taken.items()
+    }
+    megabytes = {variant: Samples(tuple(value / 1e6 for value in values[1]), "MB") for variant, values in taken.items()}
     return Findings(
         (
             Row(

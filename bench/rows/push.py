@@ -35,7 +35,7 @@ _BUDGET_SECONDS = 60.0
 
 
 def measure(effort: Effort, folder: Path) -> Findings:
-    """Push the same 64 groups both ways, ours over new connections and over kept ones."""
+    """Push the same 64 groups both variants, ours over new connections and over kept ones."""
     certificates = Certificates.made_in(folder)
     near = _near(certificates, effort, folder)
     # The gateway checks everything that it holds at every push, one push at a time. This takes the check away.
@@ -65,7 +65,7 @@ def measure(effort: Effort, folder: Path) -> Findings:
 def _near(
     certificates: Certificates, effort: Effort, folder: Path, *arguments: str
 ) -> tuple[dict[str, Samples], dict[str, Samples]]:
-    """Wall and CPU seconds of each way, each with a gateway that holds only its 64 groups."""
+    """Wall and CPU seconds of each variant, each with a gateway that holds only its 64 groups."""
     with (
         running_pushgateway(*arguments, certificates=certificates, folder=folder) as port_of_stock,
         running_pushgateway(*arguments, certificates=certificates, folder=folder) as port,
@@ -81,7 +81,7 @@ def _near(
             },
         )
         node.close()
-    wall, cpu = ({way: Samples(values[kind], "s") for way, values in taken.items()} for kind in (0, 1))
+    wall, cpu = ({variant: Samples(values[kind], "s") for variant, values in taken.items()} for kind in (0, 1))
     return wall, cpu
 
 
@@ -101,11 +101,11 @@ def _far(certificates: Certificates, effort: Effort, folder: Path) -> dict[str, 
             },
         )
         node.close()
-    return {way: Samples(values[0], "s") for way, values in taken.items()}
+    return {variant: Samples(values[0], "s") for variant, values in taken.items()}
 
 
 class _Node:
-    """A node with 64 devices and both ways of pushing them."""
+    """A node with 64 devices and both variants of pushing them."""
 
     def __init__(self, port: int, certificates: Certificates, group_by: str) -> None:
         self.port = port
@@ -121,15 +121,15 @@ class _Node:
             keyfile=certificates.key_file,
             cafile=certificates.ca_file,
         )
-        self._kept = self._sink()
+        self._kept = self._destination()
 
-    def _sink(self) -> Pushgateway:
+    def _destination(self) -> Pushgateway:
         assert self._settings.pushgateway is not None
         clock = SystemClock()
         return Pushgateway(self._settings.pushgateway, clock=clock, sleep=clock.sleep, environ={})
 
     def requests(self) -> Sequence[Request]:
-        """The requests of our way."""
+        """The requests of our variant."""
         assert self._settings.pushgateway is not None
         return put_requests(self._groups, self._settings.pushgateway)
 
@@ -142,16 +142,18 @@ class _Node:
 
     def push_over_new_connections(self) -> None:
         """Push as `--once` does: from the sums of the readings to the answers, over new connections."""
-        sink = self._sink()
-        self._push(sink)
-        sink.close()
+        destination = self._destination()
+        self._push(destination)
+        destination.close()
 
     def push_over_kept_connections(self) -> None:
         """Push as a loop does, over the connections of the previous push."""
         self._push(self._kept)
 
-    def _push(self, sink: Pushgateway) -> None:
-        results = sink.push(make_groups(self._snapshot, self._settings, self._group_by)[:_DEVICES], _BUDGET_SECONDS)
+    def _push(self, destination: Pushgateway) -> None:
+        results = destination.push(
+            make_groups(self._snapshot, self._settings, self._group_by)[:_DEVICES], _BUDGET_SECONDS
+        )
         errors = [result.error for result in results if result.error is not None]
         if errors:
             raise errors[0]

@@ -40,7 +40,7 @@ def measure(effort: Effort, folder: Path) -> Findings:
         },
     )
     not_compiled = interleaved(effort.times(5, 2), {"ours": lambda: _milliseconds(run, bus.environment | cold, bus)})
-    floor, ours, bare = (Samples(taken[way][0], "ms") for way in ("floor", "ours", "bare"))
+    floor, ours, bare = (Samples(taken[variant][0], "ms") for variant in ("floor", "ours", "bare"))
     return Findings(
         (
             Row("`--once --dry-run`: CPU, to the floor of imports", floor, ours, (Goal(1.35, is_ratio=True),)),
@@ -59,7 +59,7 @@ def _milliseconds(arguments: list[str], environment: Mapping[str, str], bus: Emu
 def _without_compiled_packages(cache: Path, run: list[str], bus: EmulatedBus) -> dict[str, str]:
     """An environment that finds only the compiled files of Python's own library, as some installers leave it.
 
-    They are in a folder of their own: a run fills it, then those of the packages and of the agent are removed.
+    They are in a separate folder: a run fills it, then those of the packages and of the agent are removed.
     """
     in_cache = {"PYTHONPYCACHEPREFIX": str(cache)}
     run_for_cpu_seconds(run, {**bus.environment, **in_cache, "PYTHONDONTWRITEBYTECODE": ""})

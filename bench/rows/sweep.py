@@ -21,7 +21,9 @@ def measure(effort: Effort, folder: Path) -> Findings:
     taken = run_for_json(["-m", "bench.sweep_child", *arguments], {})
     stock_seconds, stock_calls = taken["stock"]
     our_seconds, our_calls = taken["ours"]
-    microseconds = {way: Samples(tuple(seconds * 1e6 for seconds in values[0]), "us") for way, values in taken.items()}
+    microseconds = {
+        variant: Samples(tuple(seconds * 1e6 for seconds in values[0]), "us") for variant, values in taken.items()
+    }
     return Findings(
         (
             Row(

@@ -36,14 +36,14 @@ def test_the_table_shows_medians_spread_ratios_and_missed_goals() -> None:
     assert "| rate |  | 300 sweeps/s |  | ≥ 250 sweeps/s | yes |" in text
 
 
-def test_ways_take_turns() -> None:
+def test_variants_take_turns() -> None:
     order: list[str] = []
 
-    def way(name: str) -> tuple[float, float]:
+    def variant(name: str) -> tuple[float, float]:
         order.append(name)
         return len(order), -len(order)
 
-    taken = interleaved(2, {"a": lambda: way("a"), "b": lambda: way("b")})
+    taken = interleaved(2, {"a": lambda: variant("a"), "b": lambda: variant("b")})
     assert order == ["a", "b", "a", "b"]
     assert taken == {"a": [(1, 3), (-1, -3)], "b": [(2, 4), (-2, -4)]}
 
@@ -71,7 +71,7 @@ def test_writing_the_page_replaces_only_the_results(tmp_path: Path, monkeypatch:
     assert (tmp_path / "benchmarks.svg").exists()
 
 
-def test_a_page_without_marks_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_without_markers_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "benchmarks.md"
     monkeypatch.setattr(page, "_PAGE", file)
     monkeypatch.setattr(page, "_PLOT", tmp_path / "benchmarks.svg")

@@ -16,7 +16,7 @@ from agent.metrics.groups import make_groups
 from bench.bus import emulated_bus
 from bench.nodes import SHORT_CONVERSION, configuration, settings_of, snapshot_of
 from bench.processes import run_for_json
-from tests.push.pushing import TurnedClock, sink_for
+from tests.push.pushing import TurnedClock, pushgateway_for
 from tests.servers import Server, answering, write_file
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def test_a_dry_run_imports_no_needless_library(dry_run: Counts) -> None:
     assert not {"board", "difflib", "importlib.metadata", "requests", "rich"} & dry_run.modules
 
 
-def test_a_run_imports_no_driver_of_a_chip_that_is_not_configured(dry_run: Counts) -> None:
+def test_a_run_imports_drivers_of_configured_chips_only(dry_run: Counts) -> None:
     assert {name for name in dry_run.modules if name.startswith("adafruit_ina")} == {"adafruit_ina260"}
 
 
@@ -93,7 +93,7 @@ def test_a_start_collects_garbage_at_most_twice(dry_run: Counts) -> None:
 def test_a_push_over_tls_needs_few_handshakes_and_the_next_none(
     tmp_path: Path, devices: int, group_by: str, requests: int, connections: int
 ) -> None:
-    """On a clock that stands still, no answer is slow. The stock way opens a connection for each device and push."""
+    """On a clock that stands still, no answer is slow. The stock code opens a connection for each device and push."""
     authority = trustme.CA()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
@@ -102,9 +102,9 @@ def test_a_push_over_tls_needs_few_handshakes_and_the_next_none(
     groups = make_groups(snapshot_of(settings), settings, group_by)
     with (
         Server(answering("200 OK"), tls) as server,
-        sink_for(server.url, clock=TurnedClock(), ca_file=ca_file, timeout_seconds=60) as sink,
+        pushgateway_for(server.url, clock=TurnedClock(), ca_file=ca_file, timeout_seconds=60) as destination,
     ):
         for push in (1, 2):
-            assert [result.error for result in sink.push(groups, 60)] == [None] * requests
+            assert [result.error for result in destination.push(groups, 60)] == [None] * requests
             assert len(server.requests) == push * requests
             assert 1 <= server.connections <= connections

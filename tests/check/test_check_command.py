@@ -69,7 +69,7 @@ def test_all_failures_are_printed_and_the_worst_is_the_exit_code(
     assert (("failed", "push" if status else "gateway") in found) == (status != "200 OK")
 
 
-def test_a_configuration_warning_is_no_failure(tmp_path: Path) -> None:
+def test_a_configuration_warning_is_not_a_failure(tmp_path: Path) -> None:
     config = write_config(
         tmp_path,
         "http://127.0.0.1:9",

@@ -123,7 +123,7 @@ def test_healthy_gateway_has_a_line_for_each_step_and_keeps_nothing(pushgateway_
     assert statuses(found) == {"scrape": "note"}
     assert {finding.exit_code for finding in found.values()} == {ExitCode.OK}
     assert "is accepted" in str(found["push"])
-    assert found["delete"].said == "accepted, and the group is gone"
+    assert found["delete"].text == "accepted, and the group is gone"
     assert "honor_labels: true" in str(found["scrape"])
     assert groups_of(pushgateway_url, "check") == {}
 
@@ -158,8 +158,8 @@ def test_gateway_with_tls_and_a_password_is_checked(ca: trustme.CA, ca_file: str
         found = check(url.replace("http:", "https:"), **credentials)
         assert statuses(found) == {"scrape": "note"}
         assert str(found["credentials"]) == f"credentials: password of node, from {password_file}"
-        assert found["certificate"].said.startswith("by Test Authority, for ")
-        assert found["delete"].said == "accepted, and the group is gone"
+        assert found["certificate"].text.startswith("by Test Authority, for ")
+        assert found["delete"].text == "accepted, and the group is gone"
         write_file(tmp_path / "password", "wrong")
         found = check(url.replace("http:", "https:"), **credentials)
     assert statuses(found) == {"version": "warning", "push": "failed", "delete": "failed", "scrape": "note"}
@@ -168,7 +168,7 @@ def test_gateway_with_tls_and_a_password_is_checked(ca: trustme.CA, ca_file: str
     assert "check pushgateway.username and password_file" in str(found["push"])
 
 
-def test_unknown_name_ends_the_steps() -> None:
+def test_unknown_name_ends_the_check() -> None:
     found = check("http://gateway.invalid:9091", timeout_seconds=1.0)
     assert [*found] == ["gateway", "scrape"]
     assert found["gateway"].exit_code == ExitCode.UNAVAILABLE
@@ -265,10 +265,10 @@ def test_push_is_tried_even_if_a_proxy_hides_the_rest() -> None:
         found = check(server.url)
     assert statuses(found) == {"version": "warning", "scrape": "note"}
     assert "not shown (GET /api/v1/status: 403)" in str(found["version"])
-    assert found["delete"].said == "accepted; that the group is gone cannot be seen from here (GET /metrics: 403)"
+    assert found["delete"].text == "accepted; that the group is gone cannot be seen from here (GET /metrics: 403)"
 
 
-def test_server_that_accepts_everything_is_no_gateway() -> None:
+def test_server_that_accepts_everything_is_not_a_gateway() -> None:
     def yes(client: Client) -> None:
         while client.read_request() is not None:
             client.answer("200 OK", b"<html>Welcome</html>")
@@ -282,7 +282,7 @@ def test_server_that_accepts_everything_is_no_gateway() -> None:
     assert {finding.exit_code for finding in found.values()} == {ExitCode.OK}
 
 
-def test_missing_group_is_looked_for_during_one_second() -> None:
+def test_check_waits_one_second_for_a_missing_group() -> None:
     """Two gateways behind one address: one gets the pushes, the other shows its metrics."""
     clock = Turned()
     with Server(gateway(keeps=False)) as server:
@@ -296,7 +296,7 @@ def test_group_that_appears_late_is_ok() -> None:
     behave, looks = gateway(), 0
 
     class Late:
-        """A client that hides the group from its first look."""
+        """A client that hides the group from the first GET."""
 
         def __init__(self, client: Client) -> None:
             self._client = client
@@ -310,7 +310,7 @@ def test_group_that_appears_late_is_ok() -> None:
     with Server(lambda client: behave(Late(client))) as server:  # type: ignore[arg-type] # all that it needs
         found = check(server.url, clock=Turned())
     assert statuses(found) == {"scrape": "note"}
-    assert found["delete"].said == "accepted, and the group is gone"
+    assert found["delete"].text == "accepted, and the group is gone"
     assert looks == 3
 
 

@@ -113,14 +113,14 @@ def test_values_under_a_foreign_configuration_are_not_shown() -> None:
     bench.chip("cpu").stop()
     finding = findings(bench)["cpu"]
     assert finding.status is Status.OK
-    assert "channel 3: holds configuration 0x6000 (register 0x00); a run will write 0x6207" in finding.said
+    assert "channel 3: holds configuration 0x6000 (register 0x00); a run will write 0x6207" in finding.text
 
 
 def test_the_configuration_register_that_differs_is_shown() -> None:
     bench = Bench.of(with_shunt("ina238", "cpu", "bus = 1"))
     bench.wire.transfer([(0x40, False, b"\x01\xfb\x6b")])
-    told = str(findings(bench)["cpu"])
-    assert "holds configuration 0xfb6b (register 0x01); a run will write 0xb269" in told
+    received = str(findings(bench)["cpu"])
+    assert "holds configuration 0xfb6b (register 0x01); a run will write 0xb269" in received
 
 
 def test_a_rail_without_voltage_is_a_warning() -> None:
@@ -183,8 +183,8 @@ def test_a_channel_that_takes_the_bus_down_is_named() -> None:
     bench = Bench.of(NODE)
     m0 = bench.world.muxes["m0"]
     bench.wire.faults.fail_when(lambda _: errno.ETIMEDOUT if 4 in m0.open_channels else None)
-    told = str(findings(bench)["mux m0"])
-    assert "time-out since channel 4 was opened; is a chip behind it holding SDA or SCL low" in told
+    received = str(findings(bench)["mux m0"])
+    assert "time-out since channel 4 was opened; is a chip behind it holding SDA or SCL low" in received
 
 
 def test_a_mux_that_keeps_a_channel_open_is_a_failure() -> None:
@@ -217,7 +217,7 @@ def test_a_second_part_at_the_address_is_reported_with_both_places(device: str, 
     finding = findings(bench)[device]
     assert finding.exit_code == ExitCode.IOERR
     place = next(d.place for d in bench.settings.devices if d.name == device)
-    assert f"0x40 also answers {answers} while the way to {place} is closed" in str(finding)
+    assert f"0x40 also answers {answers} while the path to {place} is closed" in str(finding)
     assert "a wrong number without an error" in str(finding)
     assert "strap one of them to another address" in str(finding)
 
@@ -230,9 +230,9 @@ def test_an_open_mux_that_is_not_configured_is_found() -> None:
     unknown.write(b"\x20")
     unknown.stop()
     bench.wire.attach(unknown)
-    said = str(findings(bench)["cpu"])
-    assert "0x74 on /dev/i2c-1 looks like a mux with channel 5 open" in said
-    assert "add it as a [[mux]]" in said
+    text = str(findings(bench)["cpu"])
+    assert "0x74 on /dev/i2c-1 looks like a mux with channel 5 open" in text
+    assert "add it as a [[mux]]" in text
 
 
 def test_equal_addresses_behind_other_channels_are_accepted() -> None:
@@ -243,7 +243,7 @@ def test_equal_addresses_behind_other_channels_are_accepted() -> None:
     assert failures(findings(bench)) == set()
 
 
-def test_a_kernel_owned_chip_is_left_alone_with_two_hints(tmp_path: Path) -> None:
+def test_a_kernel_owned_chip_is_skipped_with_two_hints(tmp_path: Path) -> None:
     driver = tmp_path / "bus/i2c/drivers/ina3221"
     driver.mkdir(parents=True)
     client = tmp_path / "bus/i2c/devices/1-0041"
@@ -256,10 +256,10 @@ def test_a_kernel_owned_chip_is_left_alone_with_two_hints(tmp_path: Path) -> Non
     bench.clock.sleep(1.0)
     found = findings(bench)
     assert failures(found) == {"radio", "modem"}
-    said = str(found["radio"])
-    assert "belongs to the kernel driver ina3221" in said
-    assert 'for chip = "hwmon", set sensor = "/sys/bus/i2c/devices/1-0041"' in said
-    assert "echo 1-0041 | sudo tee /sys/bus/i2c/devices/1-0041/driver/unbind" in said
+    text = str(found["radio"])
+    assert "belongs to the kernel driver ina3221" in text
+    assert 'for chip = "hwmon", set sensor = "/sys/bus/i2c/devices/1-0041"' in text
+    assert "echo 1-0041 | sudo tee /sys/bus/i2c/devices/1-0041/driver/unbind" in text
     assert not any(m.address == 0x41 for transaction in bench.wire.log or () for m in transaction.messages)
     assert str(found["bus"]) == "bus: /dev/i2c-1 opened and locked, bcm2835 (i2c@7e804000)"
 
@@ -312,7 +312,7 @@ def test_a_missing_bus_is_one_line_for_all_of_its_devices(linux: LinuxBench) -> 
     assert [*found] == ["bus"]
     assert found["bus"].exit_code == ExitCode.IOERR
     assert "modprobe i2c-dev" in str(found["bus"])
-    assert "its 5 devices could not be looked at" in str(found["bus"])
+    assert "its 5 devices could not be checked" in str(found["bus"])
 
 
 def test_permission_denied_names_the_group_of_the_device_file(linux: LinuxBench) -> None:
@@ -332,7 +332,7 @@ def test_the_process_that_holds_the_bus_is_named(linux: LinuxBench, tmp_path: Pa
         assert finding.exit_code == ExitCode.TEMPFAIL
         assert "/dev/i2c-1: another process has held the bus for 1 s" in str(finding)
         if _locks_are_shown(tmp_path / "i2c-1"):
-            assert f"process {holder.pid}; its 5 devices could not be looked at" in str(finding)
+            assert f"process {holder.pid}; its 5 devices could not be checked" in str(finding)
         holder.kill()
     assert failures(findings(linux.bench)) == set()
 

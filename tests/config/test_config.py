@@ -241,7 +241,7 @@ def test_a_duration_has_a_unit_or_is_in_seconds(value: object, seconds: float) -
         *(True, False, None, [], {}, -1, -0.5, math.nan, math.inf, 10**400),
     ],
 )
-def test_a_bad_duration_says_what_was_expected(value: object) -> None:
+def test_the_error_for_a_bad_duration_names_valid_ones(value: object) -> None:
     with pytest.raises(ValueError, match=r'^expected a duration such as "15s" or a number of seconds, not '):
         parse_duration(value)
 
@@ -368,7 +368,7 @@ def test_a_file_is_read_whatever_editor_wrote_it(
     assert load_from(path, chips) == parse_text(text)
 
 
-def test_a_missing_file_says_what_to_copy(tmp_path: Path, chips: Chips) -> None:
+def test_the_error_for_a_missing_file_names_the_example(tmp_path: Path, chips: Chips) -> None:
     path = tmp_path / "config.toml"
 
     with pytest.raises(ConfigError) as caught:
@@ -380,7 +380,7 @@ def test_a_missing_file_says_what_to_copy(tmp_path: Path, chips: Chips) -> None:
     assert caught.value.exit_code == ExitCode.CONFIG
 
 
-def test_a_folder_says_to_name_the_file_in_it(tmp_path: Path, chips: Chips) -> None:
+def test_the_error_for_a_folder_asks_for_a_file(tmp_path: Path, chips: Chips) -> None:
     with pytest.raises(ConfigError) as caught:
         load_from(tmp_path, chips)
 
@@ -428,7 +428,7 @@ def test_a_path_through_a_file_is_a_configuration_error(tmp_path: Path, chips: C
         ("# a whole ä, then half of one: ä".encode()[:-1], "line 1, column 32: byte 0xc3"),
     ],
 )
-def test_a_file_in_another_encoding_says_where_and_what_to_do(
+def test_an_encoding_error_names_its_position_and_a_fix(
     content: bytes, place: str, tmp_path: Path, chips: Chips
 ) -> None:
     path = tmp_path / "config.toml"
@@ -440,12 +440,12 @@ def test_a_file_in_another_encoding_says_where_and_what_to_do(
     assert caught.value.problems == (f"{place} is not UTF-8; save the file as UTF-8",)
 
 
-def test_an_unreadable_file_says_how_to_make_it_readable(tmp_path: Path, chips: Chips) -> None:
+def test_the_error_for_an_unreadable_file_names_a_fix(tmp_path: Path, chips: Chips) -> None:
     path = tmp_path / "config.toml"
     path.write_text(GATEWAY + DEVICE)
     path.chmod(0)
     if os.geteuid() == 0:
-        # Root may read everything: try it as another user, in a process of its own.
+        # Root may read everything: try it as another user, in a separate process.
         tmp_path.chmod(0o755)
         program = (
             "import os, pathlib, sys\n"

@@ -56,7 +56,7 @@ def test_the_example_works_with_every_line_in_force(parse_text: Parse) -> None:
     assert settings.state_dir == Path("/var/lib/wattpush")
     assert settings.serve == ServeSettings("127.0.0.1", 9812)
     assert [mux.name for mux in settings.muxes] == ["m0", "m1"]
-    # Chips without a block of their own follow.
+    # Chips without a separate block follow.
     assert [device.name for device in settings.devices][:9] == [
         "cpu",
         "disk",

@@ -1,4 +1,4 @@
-"""One row a key: it fills a field of the settings, and adding one is what CONTRIBUTING.md says."""
+"""One row per key: it fills a field of the settings, and is added as CONTRIBUTING.md describes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_key_fills_a_field_of_the_settings(table: KeyTable) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=[table.name for table in TABLES])
-def test_a_key_is_required_or_says_what_applies_without_it(table: KeyTable) -> None:
+def test_an_optional_key_documents_its_default(table: KeyTable) -> None:
     optional_files = {"username", "password_file", "bearer_token_file", "cert_file", "key_file"}
 
     unclear = {
@@ -58,7 +58,7 @@ def run_in(folder: Path, *arguments: str) -> str:
     return ended.stdout
 
 
-def test_a_key_is_added_as_contributing_says(tmp_path: Path) -> None:
+def test_a_key_is_added_as_contributing_describes(tmp_path: Path) -> None:
     """In a copy of the tree, with the row and the field that its section shows."""
     section = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Add a key\n")[2]
     row, field = re.findall(r"```python\n(.*?)\n```", section.partition("\n## ")[0], re.DOTALL)

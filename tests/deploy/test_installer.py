@@ -148,20 +148,20 @@ def test_a_configuration_that_is_a_dangling_link_is_kept(system: System, script:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-@pytest.mark.parametrize(("line", "told"), [("interval = '15s'", 1), ('state_dir = "/srv/counters"', 0)])
+@pytest.mark.parametrize(("line", "warnings"), [("interval = '15s'", 1), ('state_dir = "/srv/counters"', 0)])
 def test_a_configuration_without_a_state_folder_is_warned_about(
-    system: System, script: str, line: str, told: int
+    system: System, script: str, line: str, warnings: int
 ) -> None:
     system.config.parent.mkdir()
     system.config.write_text(f"{line}\n")
     done = system.run(script, *SCRIPTS[script])
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("has no state_dir") == told
+    assert done.stderr.count("has no state_dir") == warnings
     assert system.config.read_text() == f"{line}\n"
 
 
-@pytest.mark.parametrize(("enabled", "told"), [("nothing", 1), ("wattpush.service", 0), ("wattpush-once.timer", 0)])
-def test_service_and_timer_are_offered_when_neither_is_enabled(system: System, enabled: str, told: int) -> None:
-    assert system.install(ENABLED=enabled).count("no unit is enabled") == told
+@pytest.mark.parametrize(("enabled", "warnings"), [("nothing", 1), ("wattpush.service", 0), ("wattpush-once.timer", 0)])
+def test_service_and_timer_are_offered_when_neither_is_enabled(system: System, enabled: str, warnings: int) -> None:
+    assert system.install(ENABLED=enabled).count("no unit is enabled") == warnings
     assert "systemctl daemon-reload" in system.calls()
     assert "systemctl enable" not in system.calls()

@@ -20,7 +20,7 @@ from agent.measure.readings import Reading, Settling
 from agent.run.loop import run_once
 from agent.settings import Averaging, Device
 from agent.simulate.rails import LoadRail
-from tests.run.running import HandWaiting, MemoryGateway, node_of, settings_for, sweep_of, world_for
+from tests.run.running import HandWaiting, MemoryGateway, agent_of, settings_for, sweep_of, world_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ MOST_AMPERES = 0.16384 / SHUNT_OHMS
 RANGE = 1 << 40
 
 
-def accumulated(joules: float, coulombs: float) -> HardwareCounters:
+def counters_at(joules: float, coulombs: float) -> HardwareCounters:
     return HardwareCounters(
         round(joules / JOULES) % RANGE,
         round(coulombs / COULOMBS) % RANGE,
@@ -54,11 +54,11 @@ def flow(
     start: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[float, float] | None:
     """Return the energy delivered and returned while the counters rise by this much."""
-    before = accumulated(*start)
+    before = counters_at(*start)
     found = flow_between(
         before.energy_word,
         before.charge_word,
-        accumulated(start[0] + joules, start[1] + coulombs),
+        counters_at(start[0] + joules, start[1] + coulombs),
         volts,
         seconds,
     )
@@ -98,16 +98,16 @@ def test_cleared_counters_are_never_counted_as_more_than_flowed(
 ) -> None:
     since = share * min(85 * MOST_AMPERES * seconds, joules_before)
     found = flow_between(
-        accumulated(joules_before, joules_before / 10).energy_word,
-        accumulated(joules_before, joules_before / 10).charge_word,
-        accumulated(since, since / 10),
+        counters_at(joules_before, joules_before / 10).energy_word,
+        counters_at(joules_before, joules_before / 10).charge_word,
+        counters_at(since, since / 10),
         10.0,
         seconds,
     )
     assert found is None or found.delivered_joules + found.returned_joules <= since + JOULES
 
 
-def test_a_time_in_which_counters_may_overflow_unnoticed_is_refused() -> None:
+def test_counters_that_may_have_overflowed_unnoticed_are_refused() -> None:
     assert flow(1000.0, 100.0, seconds=10 * 86400.0) is not None
     assert flow(1000.0, 100.0, seconds=12 * 86400.0) is None  # 2^39 steps of charge at 1.6 A
 
@@ -116,8 +116,8 @@ def test_a_time_in_which_counters_may_overflow_unnoticed_is_refused() -> None:
 
 
 def reading(at_seconds: float, watts: float, joules: float, coulombs: float, volts: float = 10.0) -> Reading:
-    chip = accumulated(joules, coulombs)
-    return Reading("cpu", volts, watts / volts, watts, at_seconds, 1e9 + at_seconds, 1.0, accumulated=chip)
+    chip = counters_at(joules, coulombs)
+    return Reading("cpu", volts, watts / volts, watts, at_seconds, 1e9 + at_seconds, 1.0, hardware_counters=chip)
 
 
 def meter_of(*outcomes: Reading | Settling, max_gap_seconds: float = 600.0) -> EnergyMeter:
@@ -206,8 +206,8 @@ def test_once_runs_with_an_ina228_count_all_of_a_bursty_load(
     first_seconds = 0.0
     for pause_seconds in (0.0, 60.0, 15.0, 7.3, 1000.0, 60.0, 60.0, 5000.0):
         clock.sleep(pause_seconds)
-        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "boot"))
-        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        agent = agent_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "boot"))
+        assert run_once(agent, clock, HandWaiting(clock)) is ExitCode.OK
         first_seconds = first_seconds or clock.seconds
     counted = gateway.groups["device radio"]
     assert counted["wattpush_device_measured_seconds_total"] == pytest.approx(clock.seconds - first_seconds, abs=0.1)
@@ -242,8 +242,8 @@ def test_a_corrected_shunt_applies_to_the_gap_as_well(clock: HandClock, tmp_path
     world = world_for(settings_for(RADIO), clock)  # 12 V, 0.5 A
     for shunt_ohms in (SHUNT_OHMS, SHUNT_OHMS / 2):
         settings = settings_for(replace(RADIO, shunt_ohms=shunt_ohms))
-        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "boot"))
-        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        agent = agent_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "boot"))
+        assert run_once(agent, clock, HandWaiting(clock)) is ExitCode.OK
         clock.sleep(60.0)
     joules = gateway.groups["device radio"]["wattpush_device_joules_total"]
     assert joules == pytest.approx(2 * 12 * 0.5 * 60, rel=0.01)

@@ -147,7 +147,7 @@ def test_a_reading_up_to_half_a_sample_interval_late_leaves_no_gap() -> None:
     assert made.saved.counters.joules == 100
 
 
-def test_the_first_reading_of_a_run_has_no_such_allowance() -> None:
+def test_the_first_reading_of_a_run_must_meet_max_gap() -> None:
     earlier = meter_of(reading(0, 4))
     made = EnergyMeter("cpu", 1.0, earlier.saved, sample_interval_seconds=10.0)
     made.add(reading(1.001, 4))
@@ -159,7 +159,7 @@ def test_a_chips_average_counts_for_the_time_it_covers() -> None:
     assert counted.joules == pytest.approx(100 * 2 + 1 * 18)  # 8 s covered, 8 s assumed, 4 s shared
 
 
-def test_returned_energy_has_a_positive_counter_of_its_own() -> None:
+def test_returned_energy_has_a_separate_positive_counter() -> None:
     counted = meter_of(reading(0, -4), reading(1, -4), reading(3, 6, window_seconds=2)).saved.counters
     assert (counted.joules, counted.returned_joules, counted.measured_seconds) == (12, 4, 3)
 
@@ -208,7 +208,7 @@ def test_means_and_extremes_cover_readings_of_failed_pushes(events: list[tuple[i
             pending.clear()
 
 
-def test_readings_during_a_push_go_with_the_next_push() -> None:
+def test_the_next_push_covers_readings_during_a_push() -> None:
     made = meter_of(reading(0, 4))
     made.close_interval()
     made.add(reading(1, 10))
@@ -225,7 +225,7 @@ def test_a_device_without_a_reading_since_the_last_push_is_down() -> None:
     assert snapshot.last_read_unix_seconds == 1_700_000_000.0
 
 
-def test_up_is_whether_the_last_reading_succeeded() -> None:
+def test_up_shows_whether_the_last_reading_succeeded() -> None:
     made = meter_of(reading(0, 4), GONE)
     assert not made.close_interval().pending.is_up
     made.acknowledge(pushed=False)

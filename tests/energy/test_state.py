@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.energy.counters import Counters, LastReading, Saved
-from agent.energy.state import NodeCounters, State, StateFile, boot_id
+from agent.energy.state import AgentCounters, State, StateFile, boot_id
 from agent.errors import BusyError, PermissionDeniedError
 from tests.energy.disks import disk, full
 
@@ -31,7 +31,7 @@ STATE = State(
         "cpu": Saved(Counters(1.5, 0.25, 12.0, 7, 1, 2), LastReading(1234.5, 6.75), 1_700_000_000.5, "ina260 1/40"),
         "rack 1/ä": Saved(),
     },
-    NodeCounters(3, 2, 1),
+    AgentCounters(3, 2, 1),
 )
 
 
@@ -81,7 +81,7 @@ FIRST_VERSIONS_STATE = State(
         ),
         "rack 1/ä": Saved(),
     },
-    NodeCounters(3, 2, 1),
+    AgentCounters(3, 2, 1),
 )
 
 
@@ -103,7 +103,7 @@ def test_counters_continue_within_a_boot_however_the_run_ended(folder: Path) -> 
 def test_counters_continue_after_a_reboot_without_counting_across_it(folder: Path) -> None:
     of_boot(folder, "a").save(STATE, ended_well=True)
     carried = of_boot(folder, "b").load()
-    assert carried.node == STATE.node
+    assert carried.agent == STATE.agent
     assert carried.devices["cpu"].counters == STATE.devices["cpu"].counters
     assert carried.devices["cpu"].last is None
     assert carried.devices["cpu"].last_read_unix_seconds == 1_700_000_000.5
@@ -150,7 +150,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 @pytest.mark.reliability(
     12,
     "a damaged state file",
-    "set aside and named; counters start from zero",
+    "the file is renamed and logged; counters start from zero",
 )
 @given(damaged() | st.binary(max_size=50))
 @example(b"")
@@ -188,7 +188,7 @@ def test_a_dry_run_leaves_a_damaged_file_where_it_is(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["counters.json"]
 
 
-def test_a_folder_in_place_of_the_file_is_no_crash(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_in_place_of_the_file_does_not_crash(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "counters.json").mkdir()
     file = of_boot(folder, "a")
     assert file.load() == State()
@@ -250,7 +250,7 @@ def test_a_folder_on_a_read_only_disk_is_used_without_a_lock(folder: Path, caplo
             file.unlock()
 
 
-def test_a_forbidden_folder_says_how_to_make_one(folder: Path) -> None:
+def test_the_error_for_a_forbidden_folder_names_a_fix(folder: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write anywhere; another test runs the program as another user")
     folder.chmod(0o555)
@@ -269,7 +269,7 @@ def test_root_writes_nothing_into_the_services_folder(folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_other_users_are_told_to_run_as_the_service() -> None:
+def test_the_error_for_other_users_names_the_service_user() -> None:
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         folder = Path(place, "state")
@@ -384,7 +384,7 @@ def one_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
 @pytest.mark.reliability(
     12,
     "random sequences of runs, kills, power cuts that lose or tear writes, full and read-only disks",
-    "what Prometheus adds up is never more than what flowed",
+    "Prometheus never adds up more energy than flowed",
 )
 @given(runs)
 @settings(max_examples=250)

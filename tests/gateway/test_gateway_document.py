@@ -26,7 +26,7 @@ import yaml
 
 from agent.errors import GatewayUnreachableError
 from tests.nginx_server import nginx_command, running_nginx
-from tests.push.pushing import PATIENT_SECONDS, TurnedClock, group, groups, message, push_one, sink_for
+from tests.push.pushing import PATIENT_SECONDS, TurnedClock, group, groups, message, push_one, pushgateway_for
 from tests.run.running import groups_of, run, until
 from tests.servers import free_port, running_pushgateway
 
@@ -92,7 +92,7 @@ class Site:
         return {**os.environ, "CREDENTIALS_DIRECTORY": str(self.root / "etc/wattpush")}
 
     @contextlib.contextmanager
-    def sink(self, **changes: Any) -> Iterator[Pushgateway]:
+    def destination(self, **changes: Any) -> Iterator[Pushgateway]:
         settings = {
             "username": "node",
             "password_file": "password",
@@ -100,8 +100,8 @@ class Site:
             "timeout_seconds": PATIENT_SECONDS,
             **changes,
         }
-        with sink_for(f"https://localhost:{self.port}/push", environ=self.environ, **settings) as sink:
-            yield sink
+        with pushgateway_for(f"https://localhost:{self.port}/push", environ=self.environ, **settings) as destination:
+            yield destination
 
     def ask(self, method: str, target: str, *, password: str | None = None, body: bytes = b"") -> int:
         """The status of one request, sent verbatim."""
@@ -261,13 +261,13 @@ def test_a_wrong_password_ends_in_76_and_delivers_nothing(site: Site, tmp_path: 
 
 @pytest.mark.parametrize("device", ["rack 1/left", "a b", "ä", "100%", "a+b?c#d", "a%2Fb", "@base64"])
 def test_any_device_name_arrives_unchanged(site: Site, device: str) -> None:
-    with site.sink(job="odd names") as sink:
-        assert push_one(sink).error is None
-        (result,) = sink.push([group(device)], PATIENT_SECONDS)
+    with site.destination(job="odd names") as destination:
+        assert push_one(destination).error is None
+        (result,) = destination.push([group(device)], PATIENT_SECONDS)
         assert result.error is None
         assert set(groups_of(site.gateway_url, "odd names")) == {"cpu", device}
         keys = [{"hostname": "node-17", "device": name} for name in ("cpu", device)]
-        assert {result.error for result in sink.delete(keys, PATIENT_SECONDS)} == {None}
+        assert {result.error for result in destination.delete(keys, PATIENT_SECONDS)} == {None}
 
 
 @pytest.mark.parametrize(
@@ -306,11 +306,11 @@ def test_a_body_larger_than_any_push_is_refused(site: Site) -> None:
 
 
 def test_nodes_of_64_devices_behind_one_address_are_not_throttled(site: Site) -> None:
-    with site.sink(job="many") as sink:
+    with site.destination(job="many") as destination:
         for _ in range(4):
-            results = sink.push(groups(64), PATIENT_SECONDS)
+            results = destination.push(groups(64), PATIENT_SECONDS)
             assert [(result.attempts, result.error) for result in results] == [(1, None)] * 64
-        sink.delete([g.grouping_key for g in groups(64)], PATIENT_SECONDS)
+        destination.delete([g.grouping_key for g in groups(64)], PATIENT_SECONDS)
 
 
 @contextlib.contextmanager
@@ -335,8 +335,8 @@ def test_excessive_requests_get_429_before_the_password_is_checked(site: Site, t
 
 def test_pushes_retry_while_the_pushgateway_is_down(site: Site, tmp_path: Path) -> None:
     closed_port = (r"server 127\.0\.0\.1:\d+;", f"server 127.0.0.1:{free_port()};")
-    with changed(site, tmp_path, closed_port) as headless, headless.sink(clock=TurnedClock()) as sink:
-        result = push_one(sink)
+    with changed(site, tmp_path, closed_port) as headless, headless.destination(clock=TurnedClock()) as destination:
+        result = push_one(destination)
     assert result.attempts > 1
     assert isinstance(result.error, GatewayUnreachableError)
     assert "502 Bad Gateway" in message(result)

@@ -117,7 +117,7 @@ def test_the_pages_files_pass_lint(name: str) -> None:
 
 
 def insert(project: Path, name: str, start: str, block: str) -> None:
-    """Do what a numbered step of the page says."""
+    """Follow a numbered step of the page."""
     file = project / name
     text = file.read_text(encoding="utf-8")
     assert len(re.findall(rf"^{re.escape(start)}", text, re.MULTILINE)) == 1, (name, start)

@@ -69,7 +69,7 @@ def test_the_added_mux_kind_is_configured_and_read(copy: Path) -> None:
 def test_the_added_mux_kind_is_found_by_a_scan(copy: Path) -> None:
     scanned = run(copy, "scan", "--simulate", "--toml")
     assert scanned.returncode == 0, scanned.stderr
-    assert 'chip = "pca9540b"   # gives back 3 control bits, as a PCA9544A does' in scanned.stdout
+    assert 'chip = "pca9540b"   # returns 3 control bits, as a PCA9544A does' in scanned.stdout
     assert 'mux = "m0"\nchannel = 1\naddress = 0x40\n' in scanned.stdout
 
 
@@ -80,7 +80,7 @@ def test_a_channel_that_the_added_mux_kind_lacks_is_refused(copy: Path) -> None:
     assert 'channel: 2 is not in 0..1: mux "m0" is a pca9540b' in checked.stderr
 
 
-def test_the_added_row_follows_the_rules_of_the_house(copy: Path) -> None:
+def test_the_added_row_passes_lint(copy: Path) -> None:
     for arguments in (["check"], ["format", "--check"]):
         checked = subprocess.run(
             [sys.executable, "-m", "ruff", *arguments, "--no-cache", "--stdin-filename", TABLE, "-"],

@@ -33,7 +33,7 @@ PLACE = Place(1, Mux("m0", MUX_KINDS["tca9548a"], Place(1, None, None, 0x70)), 3
 
 
 def of_two_complement(word: int, bits: int) -> int:
-    """The number that a register holds, the way the datasheets explain it: complement, plus one, negative."""
+    """The number in a register, computed as the datasheets explain it: complement, plus one, negative."""
     if word >> (bits - 1) == 0:
         return word
     return -((word ^ ((1 << bits) - 1)) + 1)
@@ -172,7 +172,7 @@ def test_adafruits_own_constructor_identifies_an_ina260(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("numbers", [(1,), (2,), (3,), (1, 3), (1, 2, 3)])
-def test_inputs_that_nobody_reads_are_off_and_the_others_are_on(numbers: tuple[int, ...]) -> None:
+def test_unused_inputs_are_off_and_used_inputs_on(numbers: tuple[int, ...]) -> None:
     bench = Bench.of("".join(ina3221(f"in{n}", "bus = 1", n) for n in numbers))
     assert bench.all_read(bench.run_until_read())
     configuration = bench.chip(f"in{numbers[0]}")._words[CONFIG]
@@ -215,7 +215,7 @@ def test_auto_covers_as_much_of_the_interval_as_possible(chip: tuple[str, int], 
     ("sample_interval_seconds", "count", "voltage_seconds", "current_seconds"),
     [(1.0, 128, 140e-6, 8.244e-3), (10.0, 1024, 2.116e-3, 8.244e-3)],
 )
-def test_auto_looks_at_the_current_for_most_of_the_time(
+def test_auto_measures_the_current_for_most_of_the_time(
     sample_interval_seconds: float, count: int, voltage_seconds: float, current_seconds: float
 ) -> None:
     word = auto("ina260", 1, sample_interval_seconds).configuration[0].written

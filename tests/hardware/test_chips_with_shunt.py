@@ -141,10 +141,10 @@ def test_the_power_on_calibration_fits_any_shunt(shunt_ohms: float) -> None:
     shunt_calibration = chip.configuration[1].written
     current_lsb = shunt_calibration / (13107.2e6 * shunt_ohms)
     measured = measured_of(chip, (0x100000, 0x100000, 1, 1))
-    assert measured.accumulated is not None
-    assert measured.accumulated.coulombs_per_step == pytest.approx(current_lsb)
-    assert measured.accumulated.joules_per_step == pytest.approx(16 * 3.2 * current_lsb)
-    assert measured.accumulated.most_watts == pytest.approx(85 * 0.16384 / shunt_ohms)
+    assert measured.hardware_counters is not None
+    assert measured.hardware_counters.coulombs_per_lsb == pytest.approx(current_lsb)
+    assert measured.hardware_counters.joules_per_lsb == pytest.approx(16 * 3.2 * current_lsb)
+    assert measured.hardware_counters.most_watts == pytest.approx(85 * 0.16384 / shunt_ohms)
 
 
 # On a wire, through the drivers
@@ -240,7 +240,7 @@ def test_a_chip_that_stops_converting_is_configured_again(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_a_result_read_twice_is_not_new(name: str) -> None:
-    """The accumulators of an INA228 have risen since; the result is the same all the same."""
+    """The hardware counters of an INA228 have risen since, but the result is the same."""
     slow = 'averaging = { count = 1024, voltage = "50us", current = "2.074ms" }'
     bench = Bench.of(with_shunt(name, "cpu", "bus = 1", more=slow))  # 2.17 s a result
     bench.run_until_read()
@@ -258,7 +258,7 @@ class BusyMachine(HandClock):
 
 
 def test_a_newly_configured_chip_reports_converting_even_with_an_instant_result() -> None:
-    """The account goes by it: what an INA228 added up before may have been measured in other steps."""
+    """The meter relies on it: earlier counts of an INA228 may have had other LSBs."""
     bench = Bench(settings_of(with_shunt("ina228", "cpu", "bus = 1")), BusyMachine())
     kinds = [type(bench.run()["cpu"]) for _ in range(3)]
     assert kinds == [Settling, Reading, Reading]
@@ -286,13 +286,13 @@ def test_another_power_monitor_is_refused_and_never_written_to(configured: str, 
     assert not any(len(m.data) > 1 for t in bench.wire.log for m in t.messages if not m.is_read)
 
 
-def test_an_ina3221_without_its_first_input_is_no_ina219() -> None:
+def test_an_ina3221_without_its_first_input_is_not_an_ina219() -> None:
     bench = Bench.of(ALL["ina219"])
     wired = Bench.of(ALL["ina3221"])
     wired.run_until_read()
     bench.world.wires[1] = wired.world.wires[1]
     assert wired.chip("cpu")._words[CONFIG] & 0xC000 == 0
-    assert "says that it is an INA3221" in failure(bench.run()["cpu"])
+    assert "its registers identify it as an INA3221" in failure(bench.run()["cpu"])
 
 
 def test_an_empty_address_is_reported_as_a_missing_chip() -> None:

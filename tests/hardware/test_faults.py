@@ -70,7 +70,7 @@ def devices_of_one_chip(bench: Bench, outcomes: list[str]) -> bool:
 @pytest.mark.reliability(
     1,
     "a NACK, a time-out or an I/O error at any single transaction of a sweep",
-    "one chip loses one reading; the lock is free, every mux closed, the next sweep right",
+    "one chip loses one reading; the lock is free, every mux is closed, and the next sweep is right",
 )
 @pytest.mark.parametrize("after_effect", [False, True], ids=["before effect", "after effect"])
 @pytest.mark.parametrize("code", CODES, ids=lambda code: errno.errorcode[code])
@@ -100,7 +100,7 @@ def test_any_error_in_a_sweep_costs_one_reading_of_one_chip(
 @pytest.mark.reliability(
     1,
     "the same while chips are identified and configured",
-    "no other chip is harmed, and two sweeps later all are read",
+    "no other chip is affected, and two sweeps later all are read",
 )
 @pytest.mark.parametrize("after_effect", [False, True], ids=["before effect", "after effect"])
 @pytest.mark.parametrize("code", CODES, ids=lambda code: errno.errorcode[code])
@@ -126,8 +126,8 @@ def test_any_error_while_opening_chips_affects_only_one_chip(
 
 @pytest.mark.reliability(
     1,
-    "errors of USB adapters that are no OSError, at any transaction",
-    "a failure of one chip like any other",
+    "exceptions of USB adapters other than OSError, at any transaction",
+    "one chip fails, as after any other error",
 )
 @pytest.mark.parametrize("wiring", WIRINGS)
 def test_any_exception_of_a_usb_adapter_fails_only_one_chip(wiring: str) -> None:
@@ -255,7 +255,7 @@ def test_a_chip_holding_the_clock_costs_one_time_out_per_attempt() -> None:
         assert {device for device, o in outcomes.items() if isinstance(o, Failure)} == {"r1", "r3"}
 
 
-def test_time_outs_with_answers_between_them_are_no_stuck_bus() -> None:
+def test_time_outs_with_answers_between_them_are_not_a_stuck_bus() -> None:
     bench = set_up(TWO_MUXES)
 
     def time_out(length: int) -> bytes:
@@ -270,7 +270,7 @@ def test_time_outs_with_answers_between_them_are_no_stuck_bus() -> None:
     )
 
 
-def test_a_nack_between_two_time_outs_is_no_stuck_bus() -> None:
+def test_two_time_outs_around_a_nack_are_not_a_stuck_bus() -> None:
     bench = set_up("".join(ina260(f"d{n}", "bus = 1", 0x40 + n) for n in range(4)))
     bench.wire.faults.fail_when(
         lambda transaction: {0x40: errno.ETIMEDOUT, 0x41: errno.EREMOTEIO, 0x42: errno.ETIMEDOUT}.get(

@@ -1,4 +1,4 @@
-"""Muxes, chips, their power and whole buses vanish and return: what is reported, and how it recovers."""
+"""Muxes, chips, their power and whole buses vanish and return: the reports, and the recovery."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_mux_absent_from_the_start_costs_only_its_own_devices() -> None:
 @pytest.mark.reliability(
     2,
     "a mux or a chip unplugged for seconds or minutes",
-    "the others are still read; it is read again within 10 s of its return",
+    "the other chips are still read; the missing ones are read within 10 s of their return",
 )
 @pytest.mark.parametrize("away_seconds", [0.5, 7, 60, 600])
 @pytest.mark.parametrize("part", ["m0", "cpu"])
@@ -140,7 +140,7 @@ def test_a_mux_losing_power_at_any_transaction_heals() -> None:
 @pytest.mark.reliability(
     2,
     "the device file of the bus vanishes (an adapter is unplugged) and returns",
-    "it is probed ever less often, but every 10 s at least, and opened again",
+    "probes back off to every 10 s; then the device file is opened again",
 )
 @pytest.mark.parametrize("code", [errno.ENODEV, errno.EBADF, errno.ESHUTDOWN])
 def test_a_bus_is_reopened_when_its_device_file_returns(code: int) -> None:
@@ -178,9 +178,9 @@ def test_a_bus_on_which_nothing_answers_is_reopened() -> None:
 def test_any_exception_from_opening_a_bus_is_a_failure_naming_it(refusal: Exception) -> None:
     bench = Bench.of(NODE)
     bench.refusal = refusal
-    said = failure(bench.run()["cpu"])
-    assert said.startswith("/dev/i2c-1: cannot be opened (")
-    assert str(refusal) in said
+    output = failure(bench.run()["cpu"])
+    assert output.startswith("/dev/i2c-1: cannot be opened (")
+    assert str(refusal) in output
     bench.refusal = None
     bench.clock.sleep(1.0)
     bench.run_until_read(2)
@@ -204,7 +204,7 @@ def test_a_bus_locked_elsewhere_in_this_process_fails_without_hanging() -> None:
 @pytest.mark.reliability(
     3,
     "a chip that loses its power at any transaction",
-    "noticed, counted once, configured again; no zero becomes a reading",
+    "the loss is counted once and the chip configured again; no zero becomes a reading",
 )
 @pytest.mark.parametrize("averaging", [FAST, DEFAULT, 'averaging = "auto"'], ids=["fast", "as at power-on", "auto"])
 @pytest.mark.parametrize("chip", ["ina260", "ina3221", *SHORTEST])
@@ -235,7 +235,7 @@ def test_power_loss_at_any_transaction_is_reported_once_without_zeros(chip: str,
 
 @pytest.mark.reliability(
     3,
-    "the same again while it settles",
+    "a chip that loses its power again while it settles",
     "no zero becomes a reading",
 )
 @pytest.mark.parametrize("averaging", [FAST, DEFAULT], ids=["fast", "as at power-on"])
@@ -386,7 +386,7 @@ def test_an_observer_leaves_a_chip_without_canary_bit_to_the_run() -> None:
     assert isinstance(sweeps[-1]["cpu"], Reading)
 
 
-def test_an_input_that_was_just_enabled_is_awaited() -> None:
+def test_a_newly_enabled_input_settles_first() -> None:
     text = "".join(ina3221(f"in{n}", "bus = 1", n, more='averaging = "auto"') for n in (1, 3))
     bench = set_up(text)
     chip = bench.chip("in1")
@@ -418,7 +418,7 @@ def test_a_chip_that_never_finishes_a_conversion_keeps_failing() -> None:
     bench.sweep = bench.new_sweep()
     chip = bench.chip("cpu")
     RegisterChip._write_register(chip, CONFIG, 0x6127)
-    chip._settle = lambda: None
+    chip._update_results = lambda: None
     began = bench.clock.seconds
     outcome = bench.run()["cpu"]
     while isinstance(outcome, Settling):
@@ -466,7 +466,7 @@ def test_a_run_awaits_a_second_result_beside_an_observer() -> None:
 
 
 def swapped(text: str, other: str) -> Bench:
-    """A node that is wired as one text says and configured as another."""
+    """A node that is wired as in one text and configured as in another."""
     bench = Bench.of(text)
     bench.world = Bench(bench.settings, bench.clock).world
     wired = Bench.of(other)
@@ -477,7 +477,7 @@ def swapped(text: str, other: str) -> Bench:
 @pytest.mark.reliability(
     7,
     "another chip, or none, where one is configured",
-    "refused, the error names its full place; never written to",
+    "the chip is refused and never written to; the error names its full place",
 )
 @pytest.mark.parametrize(
     ("configured", "wired", "message"),
@@ -530,14 +530,14 @@ def test_a_line_stuck_at_one_level_is_never_a_reading(text: str, stuck_at: int) 
             outcome = bench.run_next()["cpu"]
             if "ina219" in text and stuck_at == 0 and isinstance(outcome, Settling):
                 continue  # without an ID, it may be one whose converter was switched off; no result will come
-            said = failure(outcome)
-            assert f"0x{stuck_at:04x}" in said or str(stuck_at) in said or "no conversion finished" in said
+            output = failure(outcome)
+            assert f"0x{stuck_at:04x}" in output or str(stuck_at) in output or "no conversion finished" in output
 
 
 @pytest.mark.reliability(
     7,
-    "a current beyond what the chip can measure",
-    "a failure; the end of the range is not reported",
+    "a current out of the range of the chip",
+    "a failure; the limit of the range is not reported as a reading",
 )
 @pytest.mark.parametrize("amperes", [60.0, -60.0])
 @pytest.mark.parametrize("text", ON_ONE_BUS)
@@ -554,8 +554,8 @@ def test_a_current_out_of_range_is_a_failure(text: str, amperes: float) -> None:
 
 @pytest.mark.reliability(
     7,
-    "one input of several beyond what the chip can measure",
-    "that device fails, and its error names that input; the others are read",
+    "one of several inputs out of range",
+    "its device fails, and the error names the input; the others are read",
 )
 @pytest.mark.parametrize("beyond", [("amperes", 60.0), ("volts", 30.0)])
 def test_an_input_out_of_range_does_not_affect_the_others(beyond: tuple[str, float]) -> None:
@@ -734,7 +734,7 @@ def test_the_next_run_counts_a_power_loss_that_an_observer_saw(text: str) -> Non
 
 
 @pytest.mark.parametrize("text", [ina260("cpu", "bus = 1"), ina3221("cpu", "bus = 1", 2, 0x40)])
-def test_a_missing_canary_bit_alone_is_no_power_loss(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_canary_bit_alone_is_not_a_power_loss(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench.of(text)
     chip = type(bench.chip("cpu"))
     registers = {**chip.REGISTERS, chip.MASK_ENABLE: Register(chip.REGISTERS[chip.MASK_ENABLE].default)}

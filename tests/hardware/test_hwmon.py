@@ -37,7 +37,7 @@ def write(folder: Path, name: str, inputs: dict[int, tuple[str | None, int, int]
 
 @pytest.fixture
 def orin(tmp_path: Path) -> Path:
-    """An Orin: a thermometer, then the monitor, whose driver has a sum of shunt voltages with a label of its own."""
+    """An Orin: a thermometer, then the monitor, whose driver has a labelled sum of shunt voltages."""
     write(tmp_path / "hwmon0", "tmp451", {})
     monitor = write(
         tmp_path / "hwmon1",

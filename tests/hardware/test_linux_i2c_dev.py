@@ -58,8 +58,8 @@ def test_the_device_file_reads_the_same_as_the_bus_object(linux: LinuxBench) -> 
 
 @pytest.mark.reliability(
     8,
-    "adapters that refuse empty writes, or allow a single read a transfer",
-    "read as well as any",
+    "adapters that refuse empty writes, or allow only one read per transfer",
+    "chips are read as through any other adapter",
 )
 @pytest.mark.parametrize("quirk", ["no zero-length writes", "one read, and last", "both"])
 def test_limited_adapters_read_as_well(linux: LinuxBench, quirk: str) -> None:
@@ -72,7 +72,7 @@ def test_limited_adapters_read_as_well(linux: LinuxBench, quirk: str) -> None:
 @pytest.mark.reliability(
     8,
     "an error at every system call of Blinka's own `/dev/i2c-N` code",
-    "a failure, then healed; never a wrong reading",
+    "the reading fails, and a later sweep succeeds; never a wrong reading",
 )
 def test_a_fault_at_any_transaction_of_a_run_heals(linux: LinuxBench, measured: Callable[[str], None]) -> None:
     bench = linux.bench
@@ -95,8 +95,8 @@ def test_an_adapter_plugged_in_again_is_opened_again(linux: LinuxBench) -> None:
     linux.dev.unplug()
     assert "the adapter is gone" in failure(bench.run_next()["cpu"])
     bench.clock.sleep(10.0)
-    said = failure(bench.run()["cpu"])
-    assert said.startswith("/dev/i2c-1: No such file or directory; is I2C enabled?")
+    output = failure(bench.run()["cpu"])
+    assert output.startswith("/dev/i2c-1: No such file or directory; is I2C enabled?")
     linux.dev.plug()
     bench.clock.sleep(10.0)
     bench.run_until_read(2)
@@ -125,14 +125,14 @@ def test_an_adapter_replugged_during_a_sweep_costs_one_sweep(
 @pytest.mark.reliability(
     6,
     "a kernel driver owns the mux",
-    "named as such, with what to configure instead",
+    "the error names the driver, and what to configure instead",
 )
 def test_a_mux_owned_by_the_kernel_is_reported(linux: LinuxBench) -> None:
     linux.dev.owned.add(0x70)
-    said = failure(linux.bench.run()["cpu"])
+    output = failure(linux.bench.run()["cpu"])
     assert (
-        "mux m0 (0x70 on /dev/i2c-1) does not answer: a kernel driver owns the address; it gives each channel a bus"
-        in said
+        "mux m0 (0x70 on /dev/i2c-1) does not answer: a kernel driver owns the address; each channel is a separate bus"
+        in output
     )
 
 
@@ -142,8 +142,8 @@ def test_without_sysfs_a_kernel_chip_is_reported_and_not_written_to(
     linux.dev.owned.add(0x41)
     log: list[Transaction] = []
     linux.bench.wire.log = log
-    said = failure(linux.bench.run()["radio"])
-    assert said == (
+    output = failure(linux.bench.run()["radio"])
+    assert output == (
         "no INA3221 at 0x41 behind mux m0 (0x70 on /dev/i2c-1) channel 4: "
         "a kernel driver owns the address; is it powered?"
     )
@@ -155,7 +155,7 @@ def test_without_sysfs_a_kernel_chip_is_reported_and_not_written_to(
 @pytest.mark.reliability(
     6,
     "a kernel driver owns the address of a chip",
-    "the driver is named; not one transaction goes there",
+    "the error names the driver; no transaction goes to the address",
 )
 @pytest.mark.parametrize("number", [1, 22])
 def test_a_chip_owned_by_the_kernel_is_reported_and_not_accessed(
@@ -173,7 +173,7 @@ def test_a_chip_owned_by_the_kernel_is_reported_and_not_accessed(
     dev.install(monkeypatch)
     wire = bench.world.wires[number]
     wire.log = []
-    for opener in (None, open_bus):  # the number of the bus is known both ways
+    for opener in (None, open_bus):  # the number of the bus is known in both cases
         bench.sweep = bench.new_sweep(opener)
         outcomes = [bench.run_next() for _ in range(3)]
         assert failure(outcomes[0]["radio"]) == (
@@ -224,8 +224,8 @@ def test_the_board_bus_is_locked_and_spares_kernel_chips(monkeypatch: pytest.Mon
 def test_a_missing_bus_is_reported_with_its_fixes(linux: LinuxBench) -> None:
     with pytest.raises(BusError, match=r"^/dev/i2c-9: No such file or directory; is I2C enabled\? ") as caught:
         open_bus(9)
-    for cure in ("sudo raspi-config nonint do_i2c 0", "/etc/modules-load.d/", "8 on a Xavier", "on an Orin or a Thor"):
-        assert cure in str(caught.value)
+    for hint in ("sudo raspi-config nonint do_i2c 0", "/etc/modules-load.d/", "8 on a Xavier", "on an Orin or a Thor"):
+        assert hint in str(caught.value)
     assert linux.dev.system_calls == 0
 
 
@@ -238,8 +238,8 @@ def test_a_denied_device_file_is_reported_with_its_group(linux: LinuxBench) -> N
 
 @pytest.mark.reliability(
     5,
-    "another process that holds the bus, and dies",
-    "waited for, for a second at most; its death frees the bus",
+    "another process holds the bus, then dies",
+    "a sweep waits up to a second; the death of the process frees the bus",
 )
 def test_a_process_on_the_bus_delays_a_sweep_until_it_dies(linux: LinuxBench, tmp_path: Path) -> None:
     bench = linux.bench
@@ -284,7 +284,7 @@ def test_a_closed_sweep_closes_its_device_files(linux: LinuxBench, tmp_path: Pat
 
 
 @pytest.mark.parametrize("was_read_before", [True, False])
-def test_the_state_tells_which_chips_lost_power_between_runs(linux: LinuxBench, *, was_read_before: bool) -> None:
+def test_power_losses_between_runs_show_by_the_state(linux: LinuxBench, *, was_read_before: bool) -> None:
     bench = linux.bench
     last = LastReading(bench.clock.monotonic(), 5.0) if was_read_before else None
     state = State({device.name: Saved(last=last) for device in bench.settings.devices})

@@ -138,7 +138,7 @@ def test_the_hardware_check_accepts_every_kind(kind: MuxKind) -> None:
     bench.clock.sleep(1.0)
     found = list(check_hardware(bench.settings, list(bench.buses.values()), hwmon.Chip))
     assert {finding.status for finding in found} == {Status.OK}, list(map(str, found))
-    assert "opens channels 0, 1" in next(finding.said for finding in found if finding.what == "mux outer")
+    assert "opens channels 0, 1" in next(finding.text for finding in found if finding.what == "mux outer")
 
 
 @EACH_KIND
@@ -159,7 +159,7 @@ def test_a_scan_finds_each_kind_and_every_chip_behind_it(
     assert all(simulated.control == CLOSED for simulated in bench.world.muxes.values())
 
 
-def test_kinds_that_give_back_the_same_bits_are_called_likely(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kinds_with_equal_control_bits_are_reported_as_likely(monkeypatch: pytest.MonkeyPatch) -> None:
     use_table(monkeypatch, TCA9548A, PCA9546A, PCA9547, PCA9540B)
     assert lookalikes(PCA9546A) == ("PCA9545A", "PCA9547")
     assert lookalikes(PCA9547) == ("PCA9546A",)
@@ -173,7 +173,7 @@ def test_an_alias_means_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     assert mux_names() == (*(kind.name for kind in KINDS), "irq4")
 
 
-def test_a_numbered_channel_gives_the_lock_back_when_its_mux_is_silent(clock: HandClock) -> None:
+def test_a_numbered_channel_releases_the_lock_when_its_mux_is_silent(clock: HandClock) -> None:
     wire = Wire(clock.monotonic)
     mux = SimulatedMux(0x70, PCA9547)
     wire.attach(mux)

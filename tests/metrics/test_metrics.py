@@ -15,13 +15,13 @@ from agent.build_info import AgentInfo
 from agent.energy.counters import Counters
 from agent.energy.interval import Extremes, Means
 from agent.energy.meter import DeviceSnapshot
-from agent.energy.state import NodeCounters
+from agent.energy.state import AgentCounters
 from agent.metrics.catalogue import Snapshot
 from agent.metrics.groups import grouping_keys, make_groups, scrape_registry
 from agent.settings import Device, MetricsSettings, Settings
 from agent.simulate.clock import HandClock
 from tests.bench import constant
-from tests.run.running import CPU, GOLDEN, MODEM, RADIO, MemoryGateway, node_of, settings_for, world_for
+from tests.run.running import CPU, GOLDEN, MODEM, RADIO, MemoryGateway, agent_of, settings_for, world_for
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -44,16 +44,16 @@ def simulated_snapshot() -> Snapshot:
     world = world_for(NODE, clock)
     world.chips["fan"].unplug()
     gateway = MemoryGateway()
-    node = node_of(NODE, world, clock, gateway)
+    agent = agent_of(NODE, world, clock, gateway)
     for second in range(21):
         for name, rail in world.rails.items():
             amperes = {"cpu": 1.0, "radio": 0.25, "modem": -0.5, "fan": 0.0}[name]
             constant(rail).amperes = amperes * (1 + second % 3)
         clock.sleep(1.0)
-        node.take_sweep()
-    node.begin_push()
-    assert node.published is not None
-    return node.published
+        agent.take_sweep()
+    agent.begin_push()
+    assert agent.published is not None
+    return agent.published
 
 
 def golden_files() -> dict[str, str]:
@@ -166,7 +166,7 @@ def test_a_device_read_by_the_kernel_has_empty_bus_labels() -> None:
         "module", Counters(), Means(1, 2, 2), Extremes(1, 1, 2, 2, 2, 2), is_up=True, last_read_unix_seconds=5.0
     )
     info = AgentInfo("1", "3", "", "", is_simulated=False, start_time_seconds=0)
-    snapshot = Snapshot((device,), info, NodeCounters(), None, None, has_counters=True)
+    snapshot = Snapshot((device,), info, AgentCounters(), None, None, has_counters=True)
     text = text_of(make_groups(snapshot, Settings("node-17", (module,)), "device")[0].registry)
     assert 'wattpush_device_info{address="",bus="",channel="",chip="hwmon",input="",mux=""} 1.0' in text
 

@@ -45,8 +45,8 @@ def promtool(*arguments: str | Path, folder: Path = PROJECT) -> str:
 
 
 def test_prometheus_accepts_the_configuration_and_all_rules() -> None:
-    said = promtool("check", "config", DEPLOYED / "prometheus.yml")
-    assert f"{len(RULES)} rule files found" in said
+    output = promtool("check", "config", DEPLOYED / "prometheus.yml")
+    assert f"{len(RULES)} rule files found" in output
     promtool("check", "rules", "--lint-fatal", *RULES)
 
 

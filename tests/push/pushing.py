@@ -1,4 +1,4 @@
-"""Shared by the push tests: groups, a sink that closes itself, a clock set by hand."""
+"""Shared by the push tests: groups, a Pushgateway that closes itself, a clock set by hand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 FOR_EVER_SECONDS = LONG_SECONDS
-"""An operation without a deadline lasts as long as the other side wants, so a generous limit tells it."""
+"""An operation without a deadline lasts as long as the other side wants, so a generous limit detects it."""
 
 PATIENT_SECONDS = 600.0
 """For tests that are not about time: a busy machine may pause for seconds."""
@@ -73,7 +73,7 @@ def groups(count: int) -> list[Group]:
 
 
 @contextlib.contextmanager
-def sink_for(
+def pushgateway_for(
     url: str,
     *,
     clock: Clock | None = None,
@@ -82,11 +82,11 @@ def sink_for(
     getaddrinfo: Callable[..., list[Any]] | None = None,
     **settings: Any,
 ) -> Iterator[Pushgateway]:
-    """A sink that is closed at the end; its timeout is generous unless a test sets one."""
+    """A Pushgateway that is closed at the end; its timeout is generous unless a test sets one."""
     settings.setdefault("timeout_seconds", PATIENT_SECONDS)
     used_clock = SystemClock() if clock is None else clock
     resolver: dict[str, Callable[..., list[Any]]] = {} if getaddrinfo is None else {"getaddrinfo": getaddrinfo}
-    sink = Pushgateway(
+    destination = Pushgateway(
         PushgatewaySettings(url, **settings),
         clock=used_clock,
         sleep=used_clock.sleep if sleep is None else sleep,
@@ -94,14 +94,14 @@ def sink_for(
         **resolver,
     )
     try:
-        yield sink
+        yield destination
     finally:
-        sink.stop()
-        sink.close()
+        destination.stop()
+        destination.close()
 
 
-def push_one(sink: Pushgateway, budget_seconds: float = PATIENT_SECONDS) -> PushResult:
-    (result,) = sink.push([group()], budget_seconds)
+def push_one(destination: Pushgateway, budget_seconds: float = PATIENT_SECONDS) -> PushResult:
+    (result,) = destination.push([group()], budget_seconds)
     return result
 
 
@@ -126,17 +126,17 @@ class Stopwatch:
         return time.monotonic() - self._start
 
 
-def push_until_it_says(
-    said: str, sink: Pushgateway, budget_seconds: float, pushed: Callable[[], Group] = group
+def push_until_error_matches(
+    output: str, destination: Pushgateway, budget_seconds: float, pushed: Callable[[], Group] = group
 ) -> PushResult:
     """Push until one ends in these words: on a busy machine, some run out of time earlier."""
 
     def ends_so() -> PushResult | None:
         watch = Stopwatch()
-        (result,) = sink.push([pushed()], budget_seconds)
+        (result,) = destination.push([pushed()], budget_seconds)
         assert watch.seconds() < FOR_EVER_SECONDS
         assert isinstance(result.error, GatewayUnreachableError)
-        return result if re.search(said, message(result)) else None
+        return result if re.search(output, message(result)) else None
 
-    result: PushResult = until(ends_so, said)
+    result: PushResult = until(ends_so, output)
     return result

@@ -23,8 +23,8 @@ from tests.push.pushing import (
     large_group,
     message,
     push_one,
-    push_until_it_says,
-    sink_for,
+    push_until_error_matches,
+    pushgateway_for,
 )
 from tests.run.running import until
 from tests.servers import Server, answering, hanging, trickling
@@ -105,7 +105,7 @@ def silent_dns() -> Iterator[SilentDNS]:
 @pytest.mark.reliability(
     9,
     "an answer that never comes, or trickles",
-    "an attempt ends at its time-out, all of it",
+    "the whole attempt ends at its time-out",
 )
 @pytest.mark.parametrize(
     "slow",
@@ -120,26 +120,26 @@ def silent_dns() -> Iterator[SilentDNS]:
     ids=["hangs", "trickles the status", "trickles headers", "trickles the body", "trickles chunks", "only continues"],
 )
 def test_attempt_ends_at_its_timeout(slow: Callable[[Client], None]) -> None:
-    with Server(slow) as server, sink_for(server.url, timeout_seconds=0.5) as sink:
-        said = rf"127\.0\.0\.1:{server.port} timed out after \d+\.\d s, while waiting for the answer"
-        push_until_it_says(said, sink, 0.5)
+    with Server(slow) as server, pushgateway_for(server.url, timeout_seconds=0.5) as destination:
+        output = rf"127\.0\.0\.1:{server.port} timed out after \d+\.\d s, while waiting for the answer"
+        push_until_error_matches(output, destination, 0.5)
 
 
 def test_sending_a_body_ends_at_the_timeout() -> None:
-    with Server(never_reading) as server, sink_for(server.url, timeout_seconds=0.3) as sink:
-        push_until_it_says("timed out", sink, 0.4, large_group)
+    with Server(never_reading) as server, pushgateway_for(server.url, timeout_seconds=0.3) as destination:
+        push_until_error_matches("timed out", destination, 0.4, large_group)
 
 
 def test_hanging_tls_handshake_ends_at_the_timeout() -> None:
     with Server(hanging) as server:
         url = server.url.replace("http:", "https:")
-        with sink_for(url, timeout_seconds=0.5) as sink:
-            push_until_it_says(r"timed out after \d+\.\d s, while agreeing on TLS", sink, 0.5)
+        with pushgateway_for(url, timeout_seconds=0.5) as destination:
+            push_until_error_matches(r"timed out after \d+\.\d s, while agreeing on TLS", destination, 0.5)
 
 
 def test_connecting_ends_at_the_timeout() -> None:
-    with full_backlog() as port, sink_for(f"http://127.0.0.1:{port}", timeout_seconds=0.3) as sink:
-        push_until_it_says(r"timed out after \d+\.\d s, while connecting", sink, 0.3)
+    with full_backlog() as port, pushgateway_for(f"http://127.0.0.1:{port}", timeout_seconds=0.3) as destination:
+        push_until_error_matches(r"timed out after \d+\.\d s, while connecting", destination, 0.3)
 
 
 def test_address_that_swallows_packets_leaves_time_for_the_next() -> None:
@@ -147,18 +147,22 @@ def test_address_that_swallows_packets_leaves_time_for_the_next() -> None:
         full_backlog() as port,
         Server(answering("200 OK")) as server,
         # The first address gets half of the time, which leaves the other half for the second.
-        sink_for("http://gateway.test", timeout_seconds=1, getaddrinfo=addresses(port, server.port)) as sink,
+        pushgateway_for(
+            "http://gateway.test", timeout_seconds=1, getaddrinfo=addresses(port, server.port)
+        ) as destination,
     ):
-        # A busy machine may use up the second half; without one, no push would ever succeed.
-        until(lambda: push_one(sink, budget_seconds=1).error is None, "a push to the second address")
+        # A busy machine may use up the second half; without one, no push would succeed.
+        until(lambda: push_one(destination, budget_seconds=1).error is None, "a push to the second address")
 
 
 def test_silent_dns_ends_at_the_timeout_and_is_asked_once(silent_dns: SilentDNS) -> None:
     before = threading.active_count()
-    with sink_for("http://gateway.test", timeout_seconds=0.2, getaddrinfo=silent_dns) as sink:
-        push_until_it_says(r"gateway\.test:80 timed out after \d+\.\d s, while looking up the name", sink, 0.2)
+    with pushgateway_for("http://gateway.test", timeout_seconds=0.2, getaddrinfo=silent_dns) as destination:
+        push_until_error_matches(
+            r"gateway\.test:80 timed out after \d+\.\d s, while looking up the name", destination, 0.2
+        )
         watch = Stopwatch()
-        sink.push(groups(16), 0.3)
+        destination.push(groups(16), 0.3)
         assert watch.seconds() < FOR_EVER_SECONDS
     assert silent_dns.calls == 1
     assert threading.active_count() <= before + 1
@@ -170,39 +174,39 @@ def test_silent_dns_ends_at_the_timeout_and_is_asked_once(silent_dns: SilentDNS)
     "they share one budget and end within it",
 )
 def test_sixty_four_groups_against_a_hung_gateway_end_within_the_budget() -> None:
-    said = "device d63: not pushed: the budget of 2.0 s was spent before; the last failure: 127.0.0.1:"
+    output = "device d63: not pushed: the budget of 2.0 s was spent before; the last failure: 127.0.0.1:"
 
-    def first_is_tried_and_last_says_why_not() -> bool:
+    def first_is_tried_and_last_names_the_budget() -> bool:
         watch = Stopwatch()
-        results = sink.push(groups(64), 2.0)
+        results = destination.push(groups(64), 2.0)
         assert watch.seconds() < FOR_EVER_SECONDS
         assert len(results) == 64
         assert all(isinstance(result.error, GatewayUnreachableError) for result in results)
         assert results[-1].attempts == 0
         # On a busy machine, the budget may be spent before the first.
-        return results[0].attempts >= 1 and message(results[-1]).startswith(said)
+        return results[0].attempts >= 1 and message(results[-1]).startswith(output)
 
-    with Server(hanging) as server, sink_for(server.url, timeout_seconds=0.8) as sink:
-        until(first_is_tried_and_last_says_why_not, said)
+    with Server(hanging) as server, pushgateway_for(server.url, timeout_seconds=0.8) as destination:
+        until(first_is_tried_and_last_names_the_budget, output)
 
 
 def test_last_attempt_gets_the_rest_of_the_budget() -> None:
-    with Server(hanging) as server, sink_for(server.url, timeout_seconds=3600) as sink:
-        assert push_until_it_says("timed out after", sink, 0.3).attempts == 1
+    with Server(hanging) as server, pushgateway_for(server.url, timeout_seconds=3600) as destination:
+        assert push_until_error_matches("timed out after", destination, 0.3).attempts == 1
 
 
 @pytest.mark.parametrize("count", [1, 20])
 def test_stop_ends_a_hanging_push(count: int) -> None:
-    with Server(hanging) as server, sink_for(server.url, timeout_seconds=3600) as sink:
-        server.behave = calling(sink.stop)
+    with Server(hanging) as server, pushgateway_for(server.url, timeout_seconds=3600) as destination:
+        server.behave = calling(destination.stop)
         watch = Stopwatch()
-        results = sink.push(groups(count), 3600)
+        results = destination.push(groups(count), 3600)
         assert watch.seconds() < FOR_EVER_SECONDS
         assert len(results) == count
         assert all("stopped" in message(result) for result in results)
         assert sum(result.attempts for result in results) <= 8
         server.behave = answering("200 OK")
-        assert push_one(sink).error is None, "a push after the stop works again"
+        assert push_one(destination).error is None, "a push after the stop works again"
 
 
 def send_signal() -> None:
@@ -211,11 +215,11 @@ def send_signal() -> None:
 
 @pytest.mark.parametrize("count", [1, 20])
 def test_signal_handler_may_stop_the_push_it_interrupts(count: int) -> None:
-    with Server(calling(send_signal)) as server, sink_for(server.url, timeout_seconds=3600) as sink:
-        before = signal.signal(signal.SIGUSR1, lambda *_: sink.stop())
+    with Server(calling(send_signal)) as server, pushgateway_for(server.url, timeout_seconds=3600) as destination:
+        before = signal.signal(signal.SIGUSR1, lambda *_: destination.stop())
         try:
             watch = Stopwatch()
-            results = sink.push(groups(count), 3600)
+            results = destination.push(groups(count), 3600)
             assert watch.seconds() < FOR_EVER_SECONDS
         finally:
             signal.signal(signal.SIGUSR1, before)
@@ -229,12 +233,12 @@ def test_exception_in_a_signal_handler_ends_push_and_threads() -> None:
     def leave(*_: object) -> None:
         raise LeaveNowError
 
-    with Server(calling(send_signal)) as server, sink_for(server.url, timeout_seconds=3600) as sink:
+    with Server(calling(send_signal)) as server, pushgateway_for(server.url, timeout_seconds=3600) as destination:
         before = signal.signal(signal.SIGUSR1, leave)
         try:
             watch = Stopwatch()
             with pytest.raises(LeaveNowError):
-                sink.push(groups(20), 3600)
+                destination.push(groups(20), 3600)
             assert watch.seconds() < FOR_EVER_SECONDS
         finally:
             signal.signal(signal.SIGUSR1, before)
@@ -243,20 +247,20 @@ def test_exception_in_a_signal_handler_ends_push_and_threads() -> None:
 
 def test_stop_ends_a_hanging_lookup(silent_dns: SilentDNS) -> None:
     def stop_and_be_silent(*arguments: object, **options: object) -> list[object]:
-        sink.stop()
+        destination.stop()
         return silent_dns(*arguments, **options)
 
-    with sink_for("http://gateway.test", timeout_seconds=3600, getaddrinfo=stop_and_be_silent) as sink:
+    with pushgateway_for("http://gateway.test", timeout_seconds=3600, getaddrinfo=stop_and_be_silent) as destination:
         watch = Stopwatch()
-        result = push_one(sink, budget_seconds=3600)
+        result = push_one(destination, budget_seconds=3600)
         assert watch.seconds() < FOR_EVER_SECONDS
     assert "stopped before gateway.test:80 had answered" in message(result)
 
 
 def test_stop_ends_connecting() -> None:
-    with full_backlog() as port, sink_for(f"http://127.0.0.1:{port}", timeout_seconds=3600) as sink:
+    with full_backlog() as port, pushgateway_for(f"http://127.0.0.1:{port}", timeout_seconds=3600) as destination:
         watch = Stopwatch()
-        with repeatedly(sink.stop):
-            result = push_one(sink, budget_seconds=3600)
+        with repeatedly(destination.stop):
+            result = push_one(destination, budget_seconds=3600)
         assert watch.seconds() < FOR_EVER_SECONDS
     assert "stopped" in message(result)

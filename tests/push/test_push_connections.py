@@ -9,7 +9,7 @@ import pytest
 
 from agent.errors import GatewayUnreachableError
 from agent.push.delivery import Delivery
-from tests.push.pushing import PATIENT_SECONDS, TurnedClock, groups, push_one, sink_for
+from tests.push.pushing import PATIENT_SECONDS, TurnedClock, groups, push_one, pushgateway_for
 from tests.run.running import LONG_SECONDS
 from tests.servers import Server, answering, free_port, in_turn, raw, running_pushgateway
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def test_ten_pushes_in_a_row_use_one_connection() -> None:
-    with Server(answering("202 Accepted", b"fine")) as server, sink_for(server.url) as sink:
+    with Server(answering("202 Accepted", b"fine")) as server, pushgateway_for(server.url) as destination:
         for _ in range(10):
-            assert push_one(sink).error is None
+            assert push_one(destination).error is None
     assert (server.connections, len(server.requests)) == (1, 10)
 
 
@@ -37,9 +37,12 @@ def test_slow_answers_add_connections_up_to_eight() -> None:
                 eight_arrived.wait(60)
             client.answer("200 OK")
 
-    with Server(answer_when_eight_wait) as server, sink_for(server.url, clock=clock, timeout_seconds=60) as sink:
+    with (
+        Server(answer_when_eight_wait) as server,
+        pushgateway_for(server.url, clock=clock, timeout_seconds=60) as destination,
+    ):
         pushed = groups(64)
-        results = sink.push(pushed, 1000)
+        results = destination.push(pushed, 1000)
         assert all(result.error is None for result in results)
         assert [result.grouping_key for result in results] == [group.grouping_key for group in pushed]
     assert eight_arrived.is_set()
@@ -48,7 +51,7 @@ def test_slow_answers_add_connections_up_to_eight() -> None:
 
 @pytest.mark.reliability(
     9,
-    "one group of many that is not answered, or has to be tried again",
+    "one group of many gets no answer, or must be retried",
     "the others are pushed meanwhile",
 )
 @pytest.mark.parametrize("how", ["hangs", "is tried again"])
@@ -75,9 +78,9 @@ def test_waiting_group_does_not_delay_the_others(how: str) -> None:
 
     with (
         Server(answer_the_first_last) as server,
-        sink_for(server.url, timeout_seconds=60, sleep=wait_for_others) as sink,
+        pushgateway_for(server.url, timeout_seconds=60, sleep=wait_for_others) as destination,
     ):
-        results = sink.push(groups(10), 120)
+        results = destination.push(groups(10), 120)
     assert came_first == [True], "the others came while the first waited"
     assert [result.error for result in results] == [None] * 10
     assert results[0].attempts == (1 if how == "hangs" else 2)
@@ -106,8 +109,8 @@ def test_no_result_is_lost_if_a_helper_starts_late(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(threading.Thread, "start", start_slowly)
     monkeypatch.setattr(Delivery, "_join", tell_and_join)
-    with Server(answer_the_helper_last) as server, sink_for(server.url) as sink:
-        results = sink.push(groups(2), PATIENT_SECONDS)
+    with Server(answer_the_helper_last) as server, pushgateway_for(server.url) as destination:
+        results = destination.push(groups(2), PATIENT_SECONDS)
         assert [result.error for result in results] == [None, None]
         assert len(server.requests) == 2
         assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("push-")]
@@ -121,19 +124,19 @@ def test_a_push_without_a_thread_to_spare_fails_and_says_so(monkeypatch: pytest.
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    with Server(answering("200 OK")) as server, sink_for(server.url) as sink:
+    with Server(answering("200 OK")) as server, pushgateway_for(server.url) as destination:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
-            (result,) = sink.push(groups(1), PATIENT_SECONDS)
+            (result,) = destination.push(groups(1), PATIENT_SECONDS)
         assert isinstance(result.error, GatewayUnreachableError)
         assert str(result.error) == "device d0: not pushed: can't start new thread; raise TasksMax= or ulimit -u"
-        assert sink.push(groups(1), PATIENT_SECONDS)[0].error is None
+        assert destination.push(groups(1), PATIENT_SECONDS)[0].error is None
 
 
 def test_no_thread_is_left_after_a_push() -> None:
     before = threading.active_count()
-    with Server(answering("200 OK")) as server, sink_for(server.url) as sink:
-        sink.push(groups(20), 10)
+    with Server(answering("200 OK")) as server, pushgateway_for(server.url) as destination:
+        destination.push(groups(20), 10)
         assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("push-")]
     assert threading.active_count() <= before
 
@@ -141,7 +144,7 @@ def test_no_thread_is_left_after_a_push() -> None:
 @pytest.mark.reliability(
     9,
     "an idle connection that was dropped",
-    "replaced without a failed attempt",
+    "it is replaced without a failed attempt",
 )
 @pytest.mark.parametrize("how", ["fin", "rst"])
 def test_dropped_idle_connection_costs_no_failed_attempt(how: str) -> None:
@@ -158,16 +161,16 @@ def test_dropped_idle_connection_costs_no_failed_attempt(how: str) -> None:
             client.server._sockets[0].close()
             dropped.set()
 
-    with Server(answer_once) as server, sink_for(server.url, clock=TurnedClock()) as sink:
-        assert push_one(sink).attempts == 1
+    with Server(answer_once) as server, pushgateway_for(server.url, clock=TurnedClock()) as destination:
+        assert push_one(destination).attempts == 1
         dropped.wait()
-        result = push_one(sink)
+        result = push_one(destination)
     assert (result.attempts, result.error) == (1, None)
     assert server.connections == 2
 
 
 def test_connection_dropped_on_reuse_is_replaced_at_once() -> None:
-    """A race that looking at the connection beforehand cannot win: the server drops it when the request arrives."""
+    """A race that checking the connection beforehand cannot win: the server drops it when the request arrives."""
 
     def drop_second(client: Client) -> None:
         client.read_request()
@@ -178,16 +181,16 @@ def test_connection_dropped_on_reuse_is_replaced_at_once() -> None:
             answering("200 OK")(client)
 
     clock = TurnedClock()
-    with Server(drop_second) as server, sink_for(server.url, clock=clock) as sink:
-        push_one(sink)
-        result = push_one(sink)
+    with Server(drop_second) as server, pushgateway_for(server.url, clock=clock) as destination:
+        push_one(destination)
+        result = push_one(destination)
     assert (result.attempts, result.error, clock.slept) == (1, None, [])
     assert (server.connections, len(server.requests)) == (2, 3)
 
 
 def test_unsolicited_answer_is_not_taken_for_the_next() -> None:
     """Some proxies send this on an idle connection before they close it."""
-    said = threading.Event()
+    output = threading.Event()
 
     def answer_and_say_more(client: Client) -> None:
         client.read_request()
@@ -195,33 +198,33 @@ def test_unsolicited_answer_is_not_taken_for_the_next() -> None:
         if client.number == 1:
             answered.wait(60)
             client.answer("408 Request Timeout")
-            said.set()
+            output.set()
             client.hang()
 
     answered = threading.Event()
-    with Server(answer_and_say_more) as server, sink_for(server.url, clock=TurnedClock()) as sink:
-        push_one(sink)
+    with Server(answer_and_say_more) as server, pushgateway_for(server.url, clock=TurnedClock()) as destination:
+        push_one(destination)
         answered.set()
-        assert said.wait(60)
-        result = push_one(sink)
+        assert output.wait(60)
+        result = push_one(destination)
     assert (result.attempts, result.error) == (1, None)
     assert (server.connections, len(server.requests)) == (2, 2)
 
 
 def test_next_push_reaches_a_restarted_gateway() -> None:
     port = free_port()
-    with sink_for(f"http://127.0.0.1:{port}", clock=TurnedClock()) as sink:
+    with pushgateway_for(f"http://127.0.0.1:{port}", clock=TurnedClock()) as destination:
         for _ in range(2):
             with running_pushgateway(port=port):
-                result = push_one(sink)
+                result = push_one(destination)
                 assert (result.attempts, result.error) == (1, None)
 
 
 def test_truncated_answer_still_accepts_the_push() -> None:
     cut_off = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort")
-    with Server(in_turn(cut_off, answering("200 OK"))) as server, sink_for(server.url) as sink:
-        assert push_one(sink).error is None
-        assert push_one(sink).error is None
+    with Server(in_turn(cut_off, answering("200 OK"))) as server, pushgateway_for(server.url) as destination:
+        assert push_one(destination).error is None
+        assert push_one(destination).error is None
     assert server.connections == 2
 
 
@@ -232,9 +235,9 @@ def test_endless_answer_is_not_read_to_its_end() -> None:
         while not client.server.closing.is_set():
             client.send(b"x" * 65536)
 
-    with Server(endless) as server, sink_for(server.url) as sink:
-        assert push_one(sink).error is None
-        assert push_one(sink).error is None
+    with Server(endless) as server, pushgateway_for(server.url) as destination:
+        assert push_one(destination).error is None
+        assert push_one(destination).error is None
     assert server.connections == 2
 
 
@@ -245,8 +248,8 @@ def test_connection_with_unread_bytes_is_not_reused() -> None:
         client.send(b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n" + b"x" * 8193)
         client.hang()
 
-    with Server(answer_too_long) as server, sink_for(server.url, clock=TurnedClock()) as sink:
-        assert [push_one(sink).attempts for _ in range(2)] == [1, 1]
+    with Server(answer_too_long) as server, pushgateway_for(server.url, clock=TurnedClock()) as destination:
+        assert [push_one(destination).attempts for _ in range(2)] == [1, 1]
     assert server.connections == 2
 
 
@@ -257,11 +260,11 @@ def test_push_after_close_opens_a_new_connection() -> None:
         answering("200 OK")(client)
         ended.set()
 
-    with Server(until_closed) as server, sink_for(server.url) as sink:
-        push_one(sink)
-        sink.close()
+    with Server(until_closed) as server, pushgateway_for(server.url) as destination:
+        push_one(destination)
+        destination.close()
         assert ended.wait(60)
-        assert push_one(sink).error is None
+        assert push_one(destination).error is None
     assert server.connections == 2
 
 
@@ -275,7 +278,7 @@ def test_abandoned_attempt_resets_its_connection() -> None:
         except ConnectionResetError:
             ends.append("reset")
 
-    with Server(behave) as server, sink_for(server.url, timeout_seconds=0.2) as sink:
+    with Server(behave) as server, pushgateway_for(server.url, timeout_seconds=0.2) as destination:
         while not server.connections:  # on a busy machine the attempt may be over before the server looks
-            assert push_one(sink, 0.2).error is not None
+            assert push_one(destination, 0.2).error is not None
     assert ends == ["reset"] * server.connections

@@ -1,4 +1,4 @@
-"""Which failures are tried again, and what the messages say. The clock is set by hand: nothing here waits."""
+"""The failures that are retried, and their messages. The clock is set by hand: nothing here waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import ConfigError, ExitCode, GatewayRejectedError, GatewayUnreachableError
-from tests.push.pushing import TurnedClock, group, large_group, message, push_one, sink_for
+from tests.push.pushing import TurnedClock, group, large_group, message, push_one, pushgateway_for
 from tests.servers import Server, answering, dropping, free_port, in_turn, raw, resetting
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ ACCEPTING = answering("200 OK")
 
 @pytest.mark.parametrize("status", ["200 OK", "202 Accepted", "204 No Content"])
 def test_any_2xx_is_success(status: str) -> None:
-    with Server(answering(status)) as server, sink_for(server.url) as sink:
-        assert push_one(sink).error is None
+    with Server(answering(status)) as server, pushgateway_for(server.url) as destination:
+        assert push_one(destination).error is None
 
 
 @pytest.mark.reliability(
     9,
     "408, 429, 500, 502, 503, resets, no answer, garbage",
-    "tried again within the budget of the cycle",
+    "retried within the budget of the push",
 )
 @pytest.mark.parametrize(
     "failing",
@@ -56,8 +56,8 @@ def test_any_2xx_is_success(status: str) -> None:
 )
 def test_transient_failure_is_tried_again(failing: Callable[[Client], None]) -> None:
     clock = TurnedClock()
-    with Server(in_turn(failing, ACCEPTING)) as server, sink_for(server.url, clock=clock) as sink:
-        result = push_one(sink)
+    with Server(in_turn(failing, ACCEPTING)) as server, pushgateway_for(server.url, clock=clock) as destination:
+        result = push_one(destination)
     assert (result.attempts, result.error) == (2, None)
     assert 0.5 <= clock.slept[0] <= 1.0
 
@@ -65,8 +65,8 @@ def test_transient_failure_is_tried_again(failing: Callable[[Client], None]) -> 
 def test_refused_connection_is_retried_with_growing_waits_within_the_budget() -> None:
     clock = TurnedClock()
     port = free_port()
-    with sink_for(f"http://127.0.0.1:{port}", clock=clock) as sink:
-        result = push_one(sink, budget_seconds=30)
+    with pushgateway_for(f"http://127.0.0.1:{port}", clock=clock) as destination:
+        result = push_one(destination, budget_seconds=30)
     assert isinstance(result.error, GatewayUnreachableError)
     assert result.error.exit_code == ExitCode.UNAVAILABLE
     assert result.attempts >= 4
@@ -81,8 +81,8 @@ def test_refused_connection_is_retried_with_growing_waits_within_the_budget() ->
 
 def test_ipv6_gateway_is_named_as_in_its_url() -> None:
     port = free_port()
-    with sink_for(f"http://[::1]:{port}", clock=TurnedClock()) as sink:
-        result = push_one(sink)
+    with pushgateway_for(f"http://[::1]:{port}", clock=TurnedClock()) as destination:
+        result = push_one(destination)
     assert isinstance(result.error, GatewayUnreachableError)
     assert message(result).startswith(f"device cpu: [::1]:{port}")
 
@@ -91,15 +91,15 @@ def test_refusal_at_the_default_port_hints_at_the_usual_one() -> None:
     def refusing(*_: object, **options: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
         return [(socket.AF_INET, options["type"], 0, "", ("127.0.0.1", free_port()))]
 
-    with sink_for("http://gateway.test", clock=TurnedClock(), getaddrinfo=refusing) as sink:
-        result = push_one(sink)
+    with pushgateway_for("http://gateway.test", clock=TurnedClock(), getaddrinfo=refusing) as destination:
+        result = push_one(destination)
     assert "gateway.test:80 refused the connection (pushgateway.url names no port: often 9091)" in message(result)
 
 
 @pytest.mark.reliability(
     9,
     "400, 401, 403, 404, 413 and the like",
-    "not tried again; the error says what to do",
+    "not retried; the error names a fix",
 )
 @pytest.mark.parametrize(
     ("answer", "words"),
@@ -114,10 +114,10 @@ def test_refusal_at_the_default_port_hints_at_the_usual_one() -> None:
         (answering("418 I'm a teapot"), "see the log of the gateway"),
     ],
 )
-def test_rejection_is_final_and_says_what_to_do(answer: Callable[[Client], None], words: str) -> None:
+def test_rejection_is_final_and_names_a_fix(answer: Callable[[Client], None], words: str) -> None:
     clock = TurnedClock()
-    with Server(answer) as server, sink_for(server.url, clock=clock) as sink:
-        result = push_one(sink)
+    with Server(answer) as server, pushgateway_for(server.url, clock=clock) as destination:
+        result = push_one(destination)
     assert isinstance(result.error, GatewayRejectedError)
     assert result.error.exit_code == ExitCode.PROTOCOL
     assert (result.attempts, clock.slept, len(server.requests)) == (1, [], 1)
@@ -125,22 +125,22 @@ def test_rejection_is_final_and_says_what_to_do(answer: Callable[[Client], None]
     assert words in message(result)
 
 
-def test_early_refusal_of_a_body_tells_the_reason() -> None:
+def test_early_refusal_of_a_body_shows_the_reason() -> None:
     def refuse_early(client: Client) -> None:
         client.file.readline()
         client.answer("413 Payload Too Large", b"too large")
         client.reset()
 
-    with Server(refuse_early) as server, sink_for(server.url, clock=TurnedClock()) as sink:
-        (result,) = sink.push([large_group()], 10)
+    with Server(refuse_early) as server, pushgateway_for(server.url, clock=TurnedClock()) as destination:
+        (result,) = destination.push([large_group()], 10)
     assert isinstance(result.error, GatewayRejectedError)
     assert "413 Payload Too Large: too large" in message(result)
 
 
 def test_quoted_answer_is_one_short_printable_line() -> None:
     body = b"first\r\nsecond\x1b[31m \x00third " + b"x" * 100_000
-    with Server(answering("400 Bad Request", body)) as server, sink_for(server.url) as sink:
-        text = message(push_one(sink))
+    with Server(answering("400 Bad Request", body)) as server, pushgateway_for(server.url) as destination:
+        text = message(push_one(destination))
     assert "400 Bad Request: first second [31m third xxx" in text
     assert text.isprintable()
     assert len(text) < 600
@@ -150,13 +150,13 @@ def test_redirect_is_not_followed_and_its_target_is_named() -> None:
     location = "Location: https://user:pass@other.example.org:8443/path?token=secret"
     with Server(answering("200 OK")) as elsewhere:
         redirect = answering("301 Moved Permanently", b"", location, f"X-Elsewhere: {elsewhere.url}")
-        with Server(redirect) as server, sink_for(server.url) as sink:
-            result = push_one(sink)
+        with Server(redirect) as server, pushgateway_for(server.url) as destination:
+            result = push_one(destination)
         with (
             Server(answering("307 Temporary", b"", f"Location: {elsewhere.url}/x")) as server,
-            sink_for(server.url) as sink,
+            pushgateway_for(server.url) as destination,
         ):
-            other = push_one(sink)
+            other = push_one(destination)
         assert elsewhere.connections == 0
     assert isinstance(result.error, GatewayRejectedError)
     assert "301 Moved Permanently to https://other.example.org:8443;" in message(result)
@@ -170,16 +170,19 @@ def test_redirect_is_not_followed_and_its_target_is_named() -> None:
     [(["Location: /metrics/"], "to another path of http://127.0.0.1:"), ([], "without saying where")],
 )
 def test_redirect_without_another_host_is_described(headers: list[str], words: str) -> None:
-    with Server(answering("308 Permanent Redirect", b"", *headers)) as server, sink_for(server.url) as sink:
-        result = push_one(sink)
+    with (
+        Server(answering("308 Permanent Redirect", b"", *headers)) as server,
+        pushgateway_for(server.url) as destination,
+    ):
+        result = push_one(destination)
     assert isinstance(result.error, GatewayRejectedError)
     assert f"308 Permanent Redirect {words}" in message(result)
 
 
 def test_second_disconnect_is_final_and_explained() -> None:
     clock = TurnedClock()
-    with Server(dropping) as server, sink_for(server.url, clock=clock) as sink:
-        result = push_one(sink, budget_seconds=1000)
+    with Server(dropping) as server, pushgateway_for(server.url, clock=clock) as destination:
+        result = push_one(destination, budget_seconds=1000)
     assert (result.attempts, server.connections) == (2, 2)
     assert isinstance(result.error, GatewayUnreachableError)
     assert "closed the connection without an answer. Pushgateway 1.11.0 does so" in message(result)
@@ -188,8 +191,8 @@ def test_second_disconnect_is_final_and_explained() -> None:
 def test_retry_after_in_seconds_is_obeyed() -> None:
     clock = TurnedClock()
     busy = answering_once("429 Too Many Requests", b"", "Retry-After: 7")
-    with Server(in_turn(busy, ACCEPTING)) as server, sink_for(server.url, clock=clock) as sink:
-        result = push_one(sink)
+    with Server(in_turn(busy, ACCEPTING)) as server, pushgateway_for(server.url, clock=clock) as destination:
+        result = push_one(destination)
     assert (result.error, clock.slept) == (None, [7.0])
 
 
@@ -197,16 +200,16 @@ def test_retry_after_as_a_date_is_obeyed() -> None:
     clock = TurnedClock()
     date = email.utils.formatdate(clock.time() + 6, usegmt=True)
     busy = answering_once("503 Service Unavailable", b"", f"Retry-After: {date}")
-    with Server(in_turn(busy, ACCEPTING)) as server, sink_for(server.url, clock=clock) as sink:
-        result = push_one(sink)
+    with Server(in_turn(busy, ACCEPTING)) as server, pushgateway_for(server.url, clock=clock) as destination:
+        result = push_one(destination)
     assert (result.error, clock.slept) == (None, [6.0])
 
 
 def test_retry_after_beyond_the_budget_ends_the_attempts() -> None:
     clock = TurnedClock()
     with Server(answering("503 Service Unavailable", b"later", "Retry-After: 120")) as server:
-        with sink_for(server.url, clock=clock) as sink:
-            result = push_one(sink, budget_seconds=60)
+        with pushgateway_for(server.url, clock=clock) as destination:
+            result = push_one(destination, budget_seconds=60)
     assert (result.attempts, clock.slept) == (1, [])
     assert isinstance(result.error, GatewayUnreachableError)
     assert "503 Service Unavailable: later; it asks to wait 120 s" in message(result)
@@ -227,8 +230,8 @@ def test_retry_after_beyond_the_budget_ends_the_attempts() -> None:
 def test_invalid_retry_after_is_ignored(senseless: str) -> None:
     clock = TurnedClock()
     busy = answering_once("503 Service Unavailable", b"", f"Retry-After: {senseless}")
-    with Server(in_turn(busy, ACCEPTING)) as server, sink_for(server.url, clock=clock) as sink:
-        assert push_one(sink).error is None
+    with Server(in_turn(busy, ACCEPTING)) as server, pushgateway_for(server.url, clock=clock) as destination:
+        assert push_one(destination).error is None
     assert 0.5 <= clock.slept[0] <= 1.0
 
 
@@ -244,8 +247,8 @@ def test_transient_dns_failure_is_tried_again() -> None:
 
     with Server(ACCEPTING) as server:
         url = f"http://gateway.test:{server.port}"
-        with sink_for(url, clock=clock, getaddrinfo=flaky) as sink:
-            result = push_one(sink)
+        with pushgateway_for(url, clock=clock, getaddrinfo=flaky) as destination:
+            result = push_one(destination)
     assert (result.attempts, result.error, asked) == (2, None, ["gateway.test"] * 2)
     assert server.requests[0].headers["host"] == f"gateway.test:{server.port}"
 
@@ -255,16 +258,16 @@ def test_unknown_name_is_final() -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     clock = TurnedClock()
-    with sink_for("http://gateway.test", clock=clock, getaddrinfo=unknown) as sink:
-        result = push_one(sink)
+    with pushgateway_for("http://gateway.test", clock=clock, getaddrinfo=unknown) as destination:
+        result = push_one(destination)
     assert (result.attempts, clock.slept) == (1, [])
     assert isinstance(result.error, GatewayUnreachableError)
     assert "gateway.test:80: there is no host of this name" in message(result)
 
 
 def test_invalid_host_name_is_a_configuration_error() -> None:
-    with sink_for(f"http://{'a' * 70}.test") as sink:
-        result = push_one(sink)
+    with pushgateway_for(f"http://{'a' * 70}.test") as destination:
+        result = push_one(destination)
     assert isinstance(result.error, ConfigError)
     assert "is not a host name" in message(result)
 
@@ -274,8 +277,11 @@ def test_second_address_is_tried_when_the_first_refuses() -> None:
         places = [("127.0.0.1", free_port()), ("127.0.0.1", port)]
         return [(socket.AF_INET, options["type"], 0, "", place) for place in places]
 
-    with Server(ACCEPTING) as server, sink_for(f"http://gateway.test:{server.port}", getaddrinfo=two) as sink:
-        result = push_one(sink)
+    with (
+        Server(ACCEPTING) as server,
+        pushgateway_for(f"http://gateway.test:{server.port}", getaddrinfo=two) as destination,
+    ):
+        result = push_one(destination)
     assert (result.attempts, result.error) == (1, None)
 
 
@@ -286,22 +292,22 @@ def test_exception_in_sleep_ends_the_push() -> None:
     def stop(_seconds: float) -> None:
         raise StopNowError
 
-    with sink_for(f"http://127.0.0.1:{free_port()}", sleep=stop) as sink:
+    with pushgateway_for(f"http://127.0.0.1:{free_port()}", sleep=stop) as destination:
         with pytest.raises(StopNowError):
-            push_one(sink)
+            push_one(destination)
         with pytest.raises(StopNowError):
-            sink.push([group("a"), group("b"), group("c")], 10)
+            destination.push([group("a"), group("b"), group("c")], 10)
 
 
-def test_no_groups_are_no_work() -> None:
-    with sink_for(f"http://127.0.0.1:{free_port()}") as sink:
-        assert sink.push([], 10) == ()
+def test_an_empty_push_sends_nothing() -> None:
+    with pushgateway_for(f"http://127.0.0.1:{free_port()}") as destination:
+        assert destination.push([], 10) == ()
 
 
 def test_requests_have_a_user_agent_and_are_compressed() -> None:
-    with Server(ACCEPTING) as server, sink_for(server.url) as sink:
-        push_one(sink)
-        sink.delete([{"hostname": "node-17"}], 10)
+    with Server(ACCEPTING) as server, pushgateway_for(server.url) as destination:
+        push_one(destination)
+        destination.delete([{"hostname": "node-17"}], 10)
     put, delete = server.requests
     assert put.headers["user-agent"].startswith("wattpush/")
     assert put.headers["content-encoding"] == "gzip"

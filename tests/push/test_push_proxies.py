@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from agent.errors import ConfigError, GatewayRejectedError, GatewayUnreachableError
-from tests.push.pushing import TurnedClock, message, push_one, push_until_it_says, sink_for
+from tests.push.pushing import TurnedClock, message, push_one, push_until_error_matches, pushgateway_for
 from tests.servers import Server, answering, free_port, hanging, proxying, write_file
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ def test_plain_push_goes_through_the_proxy(name: str) -> None:
     with (
         Server(answering("200 OK")) as gateway,
         Server(proxying()) as proxy,
-        sink_for(gateway.url, environ={name: proxy.url}) as sink,
+        pushgateway_for(gateway.url, environ={name: proxy.url}) as destination,
     ):
-        assert push_one(sink).error is None
+        assert push_one(destination).error is None
     assert proxy.requests[0].target == f"{gateway.url}/metrics/job/power/device/cpu/hostname/node-17"
     assert gateway.requests[0].headers["host"] == f"127.0.0.1:{gateway.port}"
 
@@ -45,9 +45,9 @@ def test_environment_may_exempt_the_gateway_from_the_proxy(environ: dict[str, st
     with (
         Server(answering("200 OK")) as gateway,
         Server(proxying()) as proxy,
-        sink_for(gateway.url, environ={"HTTP_PROXY": proxy.url, **environ}) as sink,
+        pushgateway_for(gateway.url, environ={"HTTP_PROXY": proxy.url, **environ}) as destination,
     ):
-        assert push_one(sink).error is None
+        assert push_one(destination).error is None
     assert (len(gateway.requests), proxy.connections) == (1, 0)
 
 
@@ -55,8 +55,8 @@ def test_only_the_proxy_gets_its_credentials(tmp_path: Path) -> None:
     token = write_file(tmp_path / "token", "for-the-gateway")
     with Server(answering("200 OK")) as gateway, Server(proxying(AUTHORIZATION)) as proxy:
         environ = {"http_proxy": f"user:p%40ss@127.0.0.1:{proxy.port}"}
-        with sink_for(gateway.url, environ=environ, bearer_token_file=token) as sink:
-            assert push_one(sink).error is None
+        with pushgateway_for(gateway.url, environ=environ, bearer_token_file=token) as destination:
+            assert push_one(destination).error is None
     assert gateway.requests[0].headers["authorization"] == "Bearer for-the-gateway"
     assert "proxy-authorization" not in gateway.requests[0].headers
 
@@ -73,9 +73,9 @@ def test_tls_push_is_tunnelled_and_the_connection_kept(tmp_path: Path, *, proxy_
         Server(proxying(AUTHORIZATION), context if proxy_tls else None) as proxy,
     ):
         environ = {"https_proxy": proxy.url.replace("://", "://user:p%40ss@")}
-        with sink_for(gateway.url, environ=environ, ca_file=ca_file, bearer_token_file=token) as sink:
+        with pushgateway_for(gateway.url, environ=environ, ca_file=ca_file, bearer_token_file=token) as destination:
             for _ in range(3):
-                assert push_one(sink).error is None
+                assert push_one(destination).error is None
     (connect,) = proxy.requests
     assert (connect.method, connect.target) == ("CONNECT", f"127.0.0.1:{gateway.port}")
     assert "authorization" not in connect.headers
@@ -83,33 +83,37 @@ def test_tls_push_is_tunnelled_and_the_connection_kept(tmp_path: Path, *, proxy_
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_proxy_that_wants_credentials_is_named_without_secrets(scheme: str) -> None:
+def test_proxy_that_requires_credentials_is_named_without_secrets(scheme: str) -> None:
     clock = TurnedClock()
     with Server(proxying(AUTHORIZATION)) as proxy:
         environ = {"all_proxy": f"http://user:wr0ng@127.0.0.1:{proxy.port}"}
-        with sink_for(f"{scheme}://gateway.test", clock=clock, environ=environ) as sink:
-            result = push_one(sink)
+        with pushgateway_for(f"{scheme}://gateway.test", clock=clock, environ=environ) as destination:
+            result = push_one(destination)
     assert isinstance(result.error, GatewayRejectedError)
     assert result.attempts == 1
     assert f"the proxy 127.0.0.1:{proxy.port}" in message(result)
     assert "407 Proxy Authentication Required" in message(result)
     assert "the proxy's user and password" in message(result)
-    assert "wr0ng" not in message(result) + repr(sink._client.route)
+    assert "wr0ng" not in message(result) + repr(destination._client.route)
 
 
 def test_echoed_proxy_password_is_masked() -> None:
     with (
         Server(answering("403 Forbidden", b"user dXNlcjpzM2NyZXQ= with s3cret may not")) as proxy,
-        sink_for("http://gateway.test", environ={"http_proxy": f"user:s3cret@127.0.0.1:{proxy.port}"}) as sink,
+        pushgateway_for(
+            "http://gateway.test", environ={"http_proxy": f"user:s3cret@127.0.0.1:{proxy.port}"}
+        ) as destination,
     ):
-        result = push_one(sink)
+        result = push_one(destination)
     assert "403 Forbidden: user *** with *** may not" in message(result)
 
 
 def test_proxy_that_refuses_connections_is_named() -> None:
     port = free_port()
-    with sink_for("http://gateway.test", clock=TurnedClock(), environ={"http_proxy": f"127.0.0.1:{port}"}) as sink:
-        result = push_one(sink)
+    with pushgateway_for(
+        "http://gateway.test", clock=TurnedClock(), environ={"http_proxy": f"127.0.0.1:{port}"}
+    ) as destination:
+        result = push_one(destination)
     assert isinstance(result.error, GatewayUnreachableError)
     assert f"the proxy 127.0.0.1:{port} refused the connection" in message(result)
 
@@ -118,9 +122,9 @@ def test_transient_tunnel_failure_is_tried_again() -> None:
     clock = TurnedClock()
     with (
         Server(answering("503 Service Unavailable", b"", "Connection: close")) as proxy,
-        sink_for("https://gateway.test", clock=clock, environ={"https_proxy": proxy.url}) as sink,
+        pushgateway_for("https://gateway.test", clock=clock, environ={"https_proxy": proxy.url}) as destination,
     ):
-        result = push_one(sink)
+        result = push_one(destination)
     assert isinstance(result.error, GatewayUnreachableError)
     assert result.attempts > 1
     assert "answered CONNECT gateway.test:443 with 503 Service Unavailable" in message(result)
@@ -129,10 +133,10 @@ def test_transient_tunnel_failure_is_tried_again() -> None:
 def test_hanging_proxy_ends_at_the_timeout() -> None:
     with (
         Server(hanging) as proxy,
-        sink_for("https://gateway.test", timeout_seconds=0.2, environ={"https_proxy": proxy.url}) as sink,
+        pushgateway_for("https://gateway.test", timeout_seconds=0.2, environ={"https_proxy": proxy.url}) as destination,
     ):
-        said = re.escape(f"gateway.test:443 through the proxy 127.0.0.1:{proxy.port} timed out after ")
-        push_until_it_says(rf"{said}\d+\.\d s, while waiting for the proxy", sink, 0.3)
+        output = re.escape(f"gateway.test:443 through the proxy 127.0.0.1:{proxy.port} timed out after ")
+        push_until_error_matches(rf"{output}\d+\.\d s, while waiting for the proxy", destination, 0.3)
 
 
 @pytest.mark.parametrize("proxy_tls", [False, True], ids=["plain proxy", "proxy over TLS"])
@@ -144,14 +148,14 @@ def test_hanging_handshake_behind_a_proxy_ends_at_the_timeout(tmp_path: Path, *,
     with (
         Server(proxying(), context if proxy_tls else None) as proxy,
         Server(hanging) as gateway,
-        sink_for(
+        pushgateway_for(
             gateway.url.replace("http:", "https:"),
             ca_file=ca_file,
             timeout_seconds=0.5,
             environ={"https_proxy": proxy.url},
-        ) as sink,
+        ) as destination,
     ):
-        push_until_it_says(r"timed out after \d+\.\d s, while agreeing on TLS", sink, 0.5)
+        push_until_error_matches(r"timed out after \d+\.\d s, while agreeing on TLS", destination, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +172,6 @@ def test_hanging_handshake_behind_a_proxy_ends_at_the_timeout(tmp_path: Path, *,
 )
 def test_invalid_proxy_is_a_configuration_error_and_not_shown(value: str) -> None:
     with pytest.raises(ConfigError, match="all_proxy is not the URL of an HTTP proxy") as caught:
-        with sink_for("http://gateway.test", environ={"all_proxy": value}):
+        with pushgateway_for("http://gateway.test", environ={"all_proxy": value}):
             pass
     assert "secret" not in str(caught.value)

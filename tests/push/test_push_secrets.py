@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.errors import ConfigError, ExitCode, PermissionDeniedError
-from tests.push.pushing import TurnedClock, groups, message, push_one, sink_for
+from tests.push.pushing import TurnedClock, groups, message, push_one, pushgateway_for
 from tests.servers import Server, answering, write_file
 
 if TYPE_CHECKING:
@@ -28,17 +28,23 @@ def basic(user: str, password: str) -> str:
 
 def test_password_is_sent_without_the_newline_of_its_file(tmp_path: Path) -> None:
     file = write_file(tmp_path / "password", f"{SECRET}\r\n")
-    with Server(answering("200 OK")) as server, sink_for(server.url, username="nöde", password_file=file) as sink:
-        push_one(sink)
+    with (
+        Server(answering("200 OK")) as server,
+        pushgateway_for(server.url, username="nöde", password_file=file) as destination,
+    ):
+        push_one(destination)
     assert server.requests[0].headers["authorization"] == basic("nöde", SECRET)
 
 
 def test_rotated_password_works_at_once_on_the_kept_connection(tmp_path: Path) -> None:
     file = write_file(tmp_path / "password", "old")
-    with Server(answering("200 OK")) as server, sink_for(server.url, username="node", password_file=file) as sink:
-        push_one(sink)
+    with (
+        Server(answering("200 OK")) as server,
+        pushgateway_for(server.url, username="node", password_file=file) as destination,
+    ):
+        push_one(destination)
         write_file(tmp_path / "password", "new")
-        push_one(sink)
+        push_one(destination)
     assert [request.headers["authorization"] for request in server.requests] == [
         basic("node", "old"),
         basic("node", "new"),
@@ -48,8 +54,8 @@ def test_rotated_password_works_at_once_on_the_kept_connection(tmp_path: Path) -
 
 def test_bearer_token_is_sent(tmp_path: Path) -> None:
     file = write_file(tmp_path / "token", "abc.DEF-123\n")
-    with Server(answering("200 OK")) as server, sink_for(server.url, bearer_token_file=file) as sink:
-        push_one(sink)
+    with Server(answering("200 OK")) as server, pushgateway_for(server.url, bearer_token_file=file) as destination:
+        push_one(destination)
     assert server.requests[0].headers["authorization"] == "Bearer abc.DEF-123"
 
 
@@ -58,9 +64,9 @@ def test_bare_name_means_a_systemd_credential(tmp_path: Path) -> None:
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     with (
         Server(answering("200 OK")) as server,
-        sink_for(server.url, bearer_token_file="token", environ=environ) as sink,
+        pushgateway_for(server.url, bearer_token_file="token", environ=environ) as destination,
     ):
-        push_one(sink)
+        push_one(destination)
     assert server.requests[0].headers["authorization"] == "Bearer from-systemd"
 
 
@@ -71,9 +77,9 @@ def test_bare_name_without_a_credential_is_a_file(tmp_path: Path, monkeypatch: p
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path / "empty")}
     with (
         Server(answering("200 OK")) as server,
-        sink_for(server.url, bearer_token_file="token", environ=environ) as sink,
+        pushgateway_for(server.url, bearer_token_file="token", environ=environ) as destination,
     ):
-        push_one(sink)
+        push_one(destination)
     assert server.requests[0].headers["authorization"] == "Bearer from-here"
 
 
@@ -81,9 +87,9 @@ def test_missing_secret_is_named_and_nothing_is_sent(tmp_path: Path) -> None:
     file = str(tmp_path / "absent")
     with (
         Server(answering("200 OK")) as server,
-        sink_for(server.url, clock=TurnedClock(), bearer_token_file=file) as sink,
+        pushgateway_for(server.url, clock=TurnedClock(), bearer_token_file=file) as destination,
     ):
-        result = push_one(sink)
+        result = push_one(destination)
     assert isinstance(result.error, ConfigError)
     assert (result.attempts, server.connections) == (1, 0)
     assert f"pushgateway.bearer_token_file: cannot read {file}: No such file" in message(result)
@@ -94,9 +100,9 @@ def test_secret_in_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "token")
     with (
         Server(answering("200 OK")) as server,
-        sink_for(server.url, clock=TurnedClock(), bearer_token_file=str(tmp_path / "token")) as sink,
+        pushgateway_for(server.url, clock=TurnedClock(), bearer_token_file=str(tmp_path / "token")) as destination,
     ):
-        result = push_one(sink)
+        result = push_one(destination)
     assert isinstance(result.error, ConfigError)
     assert (result.attempts, server.connections) == (1, 0)
     assert f"pushgateway.bearer_token_file: {tmp_path / 'token'} is not a regular file" in message(result)
@@ -105,8 +111,8 @@ def test_secret_in_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "\n", "two\nlines", "tab\tbed", "eur€"])
 def test_invalid_token_is_refused_without_showing_it(tmp_path: Path, content: str) -> None:
     file = write_file(tmp_path / "token", content)
-    with Server(answering("200 OK")) as server, sink_for(server.url, bearer_token_file=file) as sink:
-        result = push_one(sink)
+    with Server(answering("200 OK")) as server, pushgateway_for(server.url, bearer_token_file=file) as destination:
+        result = push_one(destination)
     assert isinstance(result.error, ConfigError)
     assert server.connections == 0
     assert file in message(result)
@@ -117,8 +123,11 @@ def test_invalid_token_is_refused_without_showing_it(tmp_path: Path, content: st
 def test_unreadable_secret_is_a_permission_error(tmp_path: Path) -> None:
     file = write_file(tmp_path / "password", SECRET)
     (tmp_path / "password").chmod(0)
-    with Server(answering("200 OK")) as server, sink_for(server.url, username="node", password_file=file) as sink:
-        result = push_one(sink)
+    with (
+        Server(answering("200 OK")) as server,
+        pushgateway_for(server.url, username="node", password_file=file) as destination,
+    ):
+        result = push_one(destination)
     assert isinstance(result.error, PermissionDeniedError)
     assert result.error.exit_code == ExitCode.NOPERM
     assert f"no permission to read {file}" in message(result)
@@ -145,8 +154,8 @@ def echoing_instead_of_http(client: Client) -> None:
 
 @pytest.mark.reliability(
     11,
-    "a gateway that answers with the credentials it was given, or not in HTTP at all",
-    "they are blanked out in messages, logs and reprs",
+    "a gateway that echoes the credentials, or does not answer in HTTP",
+    "credentials are masked in messages, logs and reprs",
 )
 @pytest.mark.parametrize(
     "talkative",
@@ -165,11 +174,16 @@ def test_no_secret_reaches_a_message_a_log_or_a_repr(
         {"bearer_token_file": token_file},
     ]
     for settings in every_kind:
-        with Server(talkative) as server, sink_for(server.url, clock=TurnedClock(), **settings) as sink:
-            for result in sink.push(groups(3), 3):
-                shown += [message(result), repr(result), repr(result.error), repr(sink)]
-            connection = sink._idle[0]
-            shown += [repr(connection), repr(connection._route), repr(sink._settings), repr(sink._client.route)]
+        with Server(talkative) as server, pushgateway_for(server.url, clock=TurnedClock(), **settings) as destination:
+            for result in destination.push(groups(3), 3):
+                shown += [message(result), repr(result), repr(result.error), repr(destination)]
+            connection = destination._idle[0]
+            shown += [
+                repr(connection),
+                repr(connection._route),
+                repr(destination._settings),
+                repr(destination._client.route),
+            ]
     shown.append(caplog.text)
     everything = "\n".join(shown)
     assert "***" in everything, "the server did echo it"

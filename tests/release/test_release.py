@@ -140,8 +140,8 @@ def test_sha256sum_accepts_the_checksums_of_exactly_the_release(tmp_path: Path) 
     release.write_checksums(tmp_path)
     release.write_checksums(tmp_path)
     plain = {**os.environ, "LC_ALL": "C"}
-    said = release.run("sha256sum", "--check", "--strict", "SHA256SUMS", folder=tmp_path, environ=plain)
-    assert said == "".join(f"{name}: OK\n" for name in PARTS)
+    output = release.run("sha256sum", "--check", "--strict", "SHA256SUMS", folder=tmp_path, environ=plain)
+    assert output == "".join(f"{name}: OK\n" for name in PARTS)
     (tmp_path / PARTS[0]).write_bytes(b"c")
     with pytest.raises(SystemExit, match=r"any\.whl: FAILED"):
         release.run("sha256sum", "--check", "SHA256SUMS", folder=tmp_path, environ=plain)

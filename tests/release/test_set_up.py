@@ -44,13 +44,13 @@ def run_without_python(folder: Path, *, user_id: int, environ: dict[str, str]) -
 
 @pytest.mark.parametrize(("user_id", "environ"), [(0, {}), (0, {"CI": "false"}), (1000, {}), (1000, {"CI": "true"})])
 def test_a_missing_python_is_named_and_not_installed(tmp_path: Path, user_id: int, environ: dict[str, str]) -> None:
-    said, calls = run_without_python(tmp_path, user_id=user_id, environ=environ)
+    output, calls = run_without_python(tmp_path, user_id=user_id, environ=environ)
     command = INSTALL if user_id == 0 else f"sudo {INSTALL}"
-    assert said == f"wattpush needs Python 3.10 or newer with venv: {command}\n"
+    assert output == f"wattpush needs Python 3.10 or newer with venv: {command}\n"
     assert calls == []
 
 
-def test_only_root_in_ci_installs_python_and_says_so_first(tmp_path: Path) -> None:
-    said, calls = run_without_python(tmp_path, user_id=0, environ={"CI": "true"})
-    assert said.splitlines()[0] == "CI=true: installing python3 python3-venv into the system with apt-get"
+def test_only_root_in_ci_installs_python_after_a_notice(tmp_path: Path) -> None:
+    output, calls = run_without_python(tmp_path, user_id=0, environ={"CI": "true"})
+    assert output.splitlines()[0] == "CI=true: installing python3 python3-venv into the system with apt-get"
     assert calls == ["update", "install -y --no-install-recommends python3 python3-venv"]

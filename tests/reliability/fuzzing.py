@@ -121,24 +121,24 @@ def recordings() -> list[bytes]:
 
 def _answer(arguments: list[str]) -> tuple[int | str, str]:
     """The exit code, or the exception instead, and the text on stderr."""
-    said = io.StringIO()
+    output = io.StringIO()
     limit = signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT_SECONDS)
     assert limit == (0.0, 0.0)
     try:
-        with contextlib.redirect_stderr(said):
-            return cli.main(arguments), said.getvalue()
+        with contextlib.redirect_stderr(output):
+            return cli.main(arguments), output.getvalue()
     except (Hang, Exception) as error:  # noqa: BLE001 - the test looks for exceptions of any kind
-        return f"{type(error).__name__}: {error}", said.getvalue()
+        return f"{type(error).__name__}: {error}", output.getvalue()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
-def _complaint(answer: int | str, said: str) -> str | None:
+def _complaint(answer: int | str, output: str) -> str | None:
     if answer not in (0, 78):
-        return f"ended in {answer}: {said[-400:]}"
-    if "Traceback" in said:
-        return f"a traceback: {said[-400:]}"
-    if answer == 78 and not said.strip():
+        return f"ended in {answer}: {output[-400:]}"
+    if "Traceback" in output:
+        return f"a traceback: {output[-400:]}"
+    if answer == 78 and not output.strip():
         return "ended in 78 without a message"
     return None
 
@@ -153,8 +153,8 @@ def check_configuration(data: bytes, folder: Path, chance: random.Random) -> tup
     """`wattpush check`; a configuration that passes can be simulated, too."""
     file = folder / "fuzzed.toml"
     file.write_bytes(mutated(data, chance))
-    answer, said = _answer(["check", "--config", str(file)])
-    complaint = _complaint(answer, said)
+    answer, output = _answer(["check", "--config", str(file)])
+    complaint = _complaint(answer, output)
     if complaint is None and answer == 0 and chance.random() < 0.2:
         try:
             _simulate(load_settings(cli.build_parser().parse_args(["check", "--config", str(file)])))
@@ -175,18 +175,18 @@ def check_recording(data: bytes, folder: Path, chance: random.Random) -> tuple[i
     file.write_bytes(data)
     arguments = ["--config", str(folder / "config.toml"), "--trace", f"cpu={file}", "--log-level", "error"]
     if chance.randrange(_PLAY_EVERY) == 0:
-        answer, said = _answer([*arguments, "--once", "--dry-run"])
-        return answer, _complaint(answer, said)
+        answer, output = _answer([*arguments, "--once", "--dry-run"])
+        return answer, _complaint(answer, output)
     # The second recording is for a device that does not exist: 64 means that the first one was read and is valid.
     other = folder / "good.csv"
-    answer, said = _answer([*arguments, "--once", "--dry-run", "--trace", f"unknown={other}"])
-    if answer == 64 and "unknown: no such device" in said:
+    answer, output = _answer([*arguments, "--once", "--dry-run", "--trace", f"unknown={other}"])
+    if answer == 64 and "unknown: no such device" in output:
         return 0, None
-    return answer, _complaint(answer, said)
+    return answer, _complaint(answer, output)
 
 
 def _work(kind: str, seed: int, count: int, folder: Path) -> tuple[Counter[int | str], list[str]]:
-    """Try some of the files in a process of its own: the exit codes, and the complaints with the files' bytes."""
+    """Try some of the files in a separate process: the exit codes, and the complaints with the files' bytes."""
 
     def hang(number: int, frame: FrameType | None) -> None:
         raise Hang(f"took longer than {TIME_LIMIT_SECONDS:g} s")

@@ -1,4 +1,4 @@
-"""A fast run in a process of its own that reports what it pushes and can be killed at any moment."""
+"""A fast run in a separate process that reports its pushes and can be killed at any moment."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class TellingDestination(GatewayDestination):
     """Accepts every push and reports the counters of the device and the time."""
 
     _settings: PushgatewaySettings
-    told: Connection
+    received: Connection
 
     def push(self, groups: Sequence[Group], budget_seconds: float) -> Sequence[PushResult]:
         counters = {
             s.name: s.value for f in groups[0].registry.collect() for s in f.samples if s.name.endswith("_total")
         }
-        self.told.send((time.monotonic(), counters))
+        self.received.send((time.monotonic(), counters))
         return [PushResult(group.grouping_key, 1, None) for group in groups]
 
     def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> Sequence[PushResult]:
@@ -65,7 +65,7 @@ class InlinePublisher(Publisher):
         self._run(job, reports)
 
 
-def run_until_killed(folder: Path, boot: str, told: Connection, *, disk_is_full: bool) -> None:
+def run_until_killed(folder: Path, boot: str, received: Connection, *, disk_is_full: bool) -> None:
     """Sample and push without a pause."""
     if disk_is_full:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -75,13 +75,13 @@ def run_until_killed(folder: Path, boot: str, told: Connection, *, disk_is_full:
     world = world_for(settings, clock, rails)
     state_file = StateFile(folder, "counters", boot)
     publisher = InlinePublisher(clock, lambda: None)
-    sweep, destination = sweep_of(settings, world, clock), TellingDestination(GATEWAY, told)
-    node = Agent(Parts(settings, INFO, clock, sweep, destination, publisher, state_file), state_file.load())
-    told.send((time.monotonic(), None))
+    sweep, destination = sweep_of(settings, world, clock), TellingDestination(GATEWAY, received)
+    agent = Agent(Parts(settings, INFO, clock, sweep, destination, publisher, state_file), state_file.load())
+    received.send((time.monotonic(), None))
     while True:
         for _ in range(SWEEPS_PER_PUSH):
-            node.take_sweep()
-        node.begin_push()
+            agent.take_sweep()
+        agent.begin_push()
         report = publisher.take_report()
         assert report is not None
-        node.end_push(report)
+        agent.end_push(report)

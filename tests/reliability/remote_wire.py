@@ -131,7 +131,7 @@ def read_in_a_tight_loop(
     sweep = remote_sweep(config, address, device_file)
     pause = threading.Event()
     right = wrong = failed = 0
-    told: set[str] = set()
+    received: set[str] = set()
     while right + wrong + failed < readings:
         for outcome in sweep.run():
             match outcome:
@@ -143,8 +143,8 @@ def read_in_a_tight_loop(
                     failed += 1
                 case _:  # the chip is not due: let the other process read meanwhile
                     pause.wait(0.001)
-        news = {name for name, count in (("right", right), ("wrong", wrong)) if count} - told
+        news = {name for name, count in (("right", right), ("wrong", wrong)) if count} - received
         if news:
             results.send((right, wrong, failed))
-            told |= news
+            received |= news
     results.send((right, wrong, failed))

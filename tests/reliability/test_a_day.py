@@ -28,7 +28,7 @@ from agent.simulate.recordings import Recording
 from agent.simulate.world import build_world
 from tests.bench import ina260, ina3221, mux, settings_of
 from tests.energy.disks import full
-from tests.run.running import NOBODY, HandWaiting, MemoryGateway, node_of
+from tests.run.running import NO_MANAGER, HandWaiting, MemoryGateway, agent_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence
@@ -278,10 +278,10 @@ def test_a_day_of_faults_leaks_nothing_and_loses_no_energy(tmp_path: Path, measu
     gateway = MemoryGateway()
     gateway.history = LastOnly()
     state_file = StateFile(tmp_path, "counters", "boot")
-    node = node_of(settings, world, clock, gateway, PatientPublisher(clock), state_file=state_file)
+    agent = agent_of(settings, world, clock, gateway, PatientPublisher(clock), state_file=state_file)
     misfortune = Misfortune(chance, clock, world, gateway)
     truth = Truth(rails)
-    real = node.parts.sweep.run
+    real = agent.parts.sweep.run
 
     def run(only: Container[str] | None = None) -> list[Outcome]:
         misfortune.strike()
@@ -289,9 +289,9 @@ def test_a_day_of_faults_leaks_nothing_and_loses_no_energy(tmp_path: Path, measu
         truth.add(outcomes)
         return outcomes
 
-    node.parts.sweep.run = run
+    agent.parts.sweep.run = run
     waiting = HandWaiting(clock, begun_seconds + 2 * HOUR)
-    loop = Loop(node, clock, waiting, NOBODY)
+    loop = Loop(agent, clock, waiting, NO_MANAGER)
     with log_lines() as log, contextlib.closing(misfortune):
         loop.run()
         before = kept_by_the_process()
@@ -304,8 +304,8 @@ def test_a_day_of_faults_leaks_nothing_and_loses_no_energy(tmp_path: Path, measu
     assert after.memory_bytes - before.memory_bytes < MOST_GROWTH_BYTES
     assert after.memory_blocks - before.memory_blocks < MOST_GROWTH_BLOCKS
     assert (after.files, after.threads) == (before.files, before.threads)
-    for name, account in node.meters.devices.items():
-        counters = account.saved.counters
+    for name, meter in agent.meters.devices.items():
+        counters = meter.saved.counters
         assert counters.measured_seconds == pytest.approx(truth.seconds[name])
         assert counters.measured_seconds > 0.85 * SWEEPS
         assert counters.joules == pytest.approx(truth.joules[name], rel=0.005)

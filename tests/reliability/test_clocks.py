@@ -13,7 +13,7 @@ from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
 from tests.bench import world_for
-from tests.run.running import CPU, NOBODY, HandPublisher, HandWaiting, MemoryGateway, node_of, settings_for
+from tests.run.running import CPU, NO_MANAGER, HandPublisher, HandWaiting, MemoryGateway, agent_of, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -41,23 +41,23 @@ class SteppedClock(HandClock):
 def whole_run(clock: SteppedClock, settings: Settings, steps: tuple[float, ...]) -> tuple[MemoryGateway, list[float]]:
     """Ten minutes with a wall-clock step every 77.3 s: the gateway, and the time of each sweep."""
     gateway = MemoryGateway()
-    node = node_of(settings, world_for(settings, clock), clock, gateway, HandPublisher(clock))
+    agent = agent_of(settings, world_for(settings, clock), clock, gateway, HandPublisher(clock))
     swept: list[float] = []
-    take_sweep = node.take_sweep
+    take_sweep = agent.take_sweep
 
     def noted(only: Container[str] | None = None) -> list[Outcome]:
         swept.append(clock.seconds)
         return take_sweep(only)
 
-    node.take_sweep = noted
+    agent.take_sweep = noted
     waiting = HandWaiting(clock, clock.seconds)
-    loop = Loop(node, clock, waiting, NOBODY)
+    loop = Loop(agent, clock, waiting, NO_MANAGER)
     for step in (*steps, 0.0):
         waiting.stop_at_seconds, waiting.stop_requested = waiting.stop_at_seconds + 77.3, False
         loop.run()
         clock.stepped_seconds += step
     loop.finish()
-    assert node.counters.missed_samples == 0
+    assert agent.counters.missed_samples == 0
     return gateway, swept
 
 
@@ -87,7 +87,7 @@ def test_a_wall_clock_step_changes_only_time_stamps(measured: Callable[[str], No
 @pytest.mark.reliability(13, "suspend and resume", "suspended time does not count as measured; readings resume")
 @pytest.mark.parametrize("asleep_seconds", [30.0, 8 * HOUR])
 def test_a_suspended_machine_counts_no_energy_for_that_time(asleep_seconds: float) -> None:
-    """The load goes on and draws less; the machine's monotonic clock stands still."""
+    """The load continues and draws less; the machine's monotonic clock stands still."""
     clock = SteppedClock()
 
     def world_seconds() -> float:
@@ -97,14 +97,14 @@ def test_a_suspended_machine_counts_no_energy_for_that_time(asleep_seconds: floa
     rail = ConstantRail(12.0, WATTS / 12.0, world_seconds)
     world = build_world(settings, world_seconds, {"cpu": rail})
     gateway = MemoryGateway()
-    node = node_of(settings, world, clock, gateway, HandPublisher(clock))
+    agent = agent_of(settings, world, clock, gateway, HandPublisher(clock))
     waiting = HandWaiting(clock, clock.seconds + 60.5)
-    loop = Loop(node, clock, waiting, NOBODY)
+    loop = Loop(agent, clock, waiting, NO_MANAGER)
     loop.run()
     rail.amperes = 0.02
     clock.stepped_seconds += asleep_seconds
     rail.amperes = WATTS / 12.0
-    clock.stepped_seconds += 0.3  # what waking up takes before the next reading
+    clock.stepped_seconds += 0.3  # from the resume to the next reading
     waiting.stop_at_seconds, waiting.stop_requested = clock.seconds + 60.0, False
     loop.run()
     loop.finish()
@@ -114,4 +114,4 @@ def test_a_suspended_machine_counts_no_energy_for_that_time(asleep_seconds: floa
     assert pushed["wattpush_device_readings_total"] == 120
     assert {groups["device cpu"]["wattpush_device_max_watts"] for groups in gateway.history} == {WATTS}
     assert {groups["device cpu"]["wattpush_device_min_watts"] for groups in gateway.history} == {WATTS}
-    assert node.counters.missed_samples == 0
+    assert agent.counters.missed_samples == 0

@@ -113,7 +113,7 @@ def test_no_kill_and_no_disk_fault_creates_phantom_energy(tmp_path: Path, measur
     for name, rate in (("wattpush_device_joules_total", POWER_WATTS), ("wattpush_device_measured_seconds_total", 1.0)):
         for earlier, later in pairwise(pushes):
             if later.counters[name] < earlier.counters[name]:
-                # It went back: then it began at zero in this life.
+                # It fell: then it started from zero in this run.
                 falls += 1
                 assert later.life != earlier.life
                 assert later.counters[name] <= rate * (later.at_seconds - later.life_began_seconds) * TOLERANCE

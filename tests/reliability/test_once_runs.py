@@ -18,8 +18,8 @@ from tests.run.running import (
     CPU,
     HandWaiting,
     MemoryGateway,
+    agent_of,
     groups_of,
-    node_of,
     program,
     run,
     settings_for,
@@ -48,10 +48,8 @@ def test_overlapping_runs_count_no_energy_twice(
         arguments = ("--config", config, "--trace", f"cpu={recording}", "--once")
         runs = [stack.enter_context(program(*arguments)) for _ in range(6)]
         codes = [running.end()[0] for running in runs]
-        said = "".join(running.stderr for running in runs)
-    assert set(codes) <= {0, 75}, (
-        said
-    )  # one that has waited for too long gives way: it is a timer's, the next one comes
+        output = "".join(running.stderr for running in runs)
+    assert set(codes) <= {0, 75}, output  # a run that waited for too long gives up: its timer starts the next one
     codes.append(run(*arguments).returncode)
     elapsed_seconds = time.monotonic() - begun_seconds
     done = codes.count(0)
@@ -79,8 +77,8 @@ def test_energy_between_runs_counts_up_to_max_gap_and_within_a_boot(
 
     def measured_seconds_after(pause_seconds: float, boot: str) -> float:
         clock.sleep(pause_seconds)
-        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", boot))
-        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        agent = agent_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", boot))
+        assert run_once(agent, clock, HandWaiting(clock)) is ExitCode.OK
         pushed = gateway.groups["device cpu"]
         seconds = pushed["wattpush_device_measured_seconds_total"]
         assert pushed["wattpush_device_joules_total"] == pytest.approx(WATTS * seconds)
@@ -92,7 +90,7 @@ def test_energy_between_runs_counts_up_to_max_gap_and_within_a_boot(
     assert measured_seconds_after(60, "a") == pytest.approx(120, abs=0.1)
     assert measured_seconds_after(60, "b") == pytest.approx(120, abs=0.1)
     assert measured_seconds_after(60, "b") == pytest.approx(180, abs=0.1)
-    # A kernel that names no boot cannot tell: nothing is counted either.
+    # Without a boot ID, the run assumes a reboot: nothing is counted either.
     assert measured_seconds_after(60, "") == pytest.approx(180, abs=0.1)
     measured("60 of 60 s count; with `max_gap` at 100 s, none of 101 s; none across a reboot")
 
@@ -102,8 +100,8 @@ def test_a_restarted_monotonic_clock_counts_nothing(clock: HandClock, tmp_path: 
     gateway = MemoryGateway()
     for _ in range(2):
         clock.seconds = 1000.0
-        node = node_of(
+        agent = agent_of(
             settings, world_for(settings, clock), clock, gateway, state_file=StateFile(tmp_path, "counters", "a")
         )
-        run_once(node, clock, HandWaiting(clock))
+        run_once(agent, clock, HandWaiting(clock))
     assert gateway.groups["device cpu"]["wattpush_device_joules_total"] == 0

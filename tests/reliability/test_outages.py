@@ -18,12 +18,12 @@ from tests.bench import world_for
 from tests.prometheus_server import running_prometheus, scraped
 from tests.run.running import (
     CPU,
-    NOBODY,
+    NO_MANAGER,
     HandPublisher,
     HandWaiting,
     MemoryGateway,
+    agent_of,
     ask,
-    node_of,
     program,
     settings_for,
     until,
@@ -68,15 +68,15 @@ def test_prometheus_sees_all_energy_of_an_outage(tmp_path: Path, measured: Calla
         first.enter_context(running_pushgateway(port=port))
         with program("--config", config, "--trace", f"cpu={recording}") as running:
             until(lambda: len(scrapes()) >= 2, "two scrapes")
-            not_pushed, again = "what was not pushed goes with the next push", "push: works again"
+            not_pushed, again = "the next push covers this interval too", "push: works again"
             not_pushed_before, again_before = running.stderr.count(not_pushed), running.stderr.count(again)
             first.close()
             failed_before = failed_scrapes(prometheus)
-            running.says(not_pushed, not_pushed_before + 1)
+            running.logs(not_pushed, not_pushed_before + 1)
             until(lambda: failed_scrapes(prometheus) >= failed_before + 3, "three seconds without a gateway")
             before = scrapes()[-1]
             later.enter_context(running_pushgateway(port=port))
-            running.says(again, again_before + 1)
+            running.logs(again, again_before + 1)
             until(lambda: scrapes()[-1] > before, "a scrape after the outage")
             assert running.end(signal.SIGTERM)[0] == 0
         joules, read_at = samples("joules_total"), samples("last_read_timestamp_seconds")
@@ -108,7 +108,7 @@ def test_no_energy_is_lost_however_long_an_outage_lasts(clock: HandClock, outage
     )
     gateway, begins_seconds = MemoryGateway(), clock.seconds
     truth = recording.beginning_at(begins_seconds)
-    node = node_of(settings, world_for(settings, clock, {"cpu": recording}), clock, gateway, HandPublisher(clock))
+    agent = agent_of(settings, world_for(settings, clock, {"cpu": recording}), clock, gateway, HandPublisher(clock))
     ends_seconds = begins_seconds + 90.0 + outage_seconds
 
     def fail(group: Group) -> AgentError | None:
@@ -116,12 +116,14 @@ def test_no_energy_is_lost_however_long_an_outage_lasts(clock: HandClock, outage
 
     gateway.fail = fail
     waiting = HandWaiting(clock, ends_seconds + 90.0)
-    Loop(node, clock, waiting, NOBODY).run()
+    Loop(agent, clock, waiting, NO_MANAGER).run()
     cpu = [pushed["device cpu"] for pushed in gateway.history]
-    told = {of["wattpush_device_last_read_timestamp_seconds"]: of["wattpush_device_joules_total"] for of in cpu}
-    (before_unix, before), (after_unix, after) = max(pairwise(told.items()), key=lambda pair: pair[1][0] - pair[0][0])
+    received = {of["wattpush_device_last_read_timestamp_seconds"]: of["wattpush_device_joules_total"] for of in cpu}
+    (before_unix, before), (after_unix, after) = max(
+        pairwise(received.items()), key=lambda pair: pair[1][0] - pair[0][0]
+    )
     assert after_unix - before_unix >= outage_seconds
     offset = clock.time() - clock.monotonic()
     flowed = truth.integral(before_unix - offset, after_unix - offset)
     assert after - before == pytest.approx(flowed, rel=0.005)
-    assert node.counters.missed_samples == 0
+    assert agent.counters.missed_samples == 0

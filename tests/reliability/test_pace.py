@@ -1,4 +1,4 @@
-"""Sampling keeps its pace whatever the gateway does: the real loop, thread and sink on the real clock.
+"""Sampling keeps its pace whatever the gateway does: the real loop, thread and destination on the real clock.
 
 On a simulated clock, tests/run/test_run_loop.py shows that not one sample is missed.
 """
@@ -27,7 +27,7 @@ from agent.run.signals import Signals
 from agent.settings import Averaging, PushgatewaySettings
 from tests.bench import sweep_of, world_for
 from tests.push.pushing import addresses
-from tests.run.running import CPU, DISK, INFO, NOBODY, settings_for, until
+from tests.run.running import CPU, DISK, INFO, NO_MANAGER, settings_for, until
 from tests.servers import (
     Server,
     answering,
@@ -83,18 +83,18 @@ class Watched(Agent):
 
 
 def run_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[..., list[Any]] | None = None) -> Watched:
-    """The node after SWEEPS sweeps and PUSHES pushes; tries again if the machine itself paused."""
-    node = run_once_against(pushgateway, getaddrinfo)
+    """The agent after SWEEPS sweeps and PUSHES pushes; tries again if the machine itself paused."""
+    agent = run_once_against(pushgateway, getaddrinfo)
     for _ in range(RUNS - 1):
-        if keeps_pace(node):
+        if keeps_pace(agent):
             break
-        node = run_once_against(pushgateway, getaddrinfo)
-    return node
+        agent = run_once_against(pushgateway, getaddrinfo)
+    return agent
 
 
-def keeps_pace(node: Watched) -> bool:
+def keeps_pace(agent: Watched) -> bool:
     """A loop that waited for a push to time out would miss nine samples in ten, in every run."""
-    return node.counters.missed_samples < 5 * node.sweep_count
+    return agent.counters.missed_samples < 5 * agent.sweep_count
 
 
 def run_once_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[..., list[Any]] | None) -> Watched:
@@ -104,38 +104,38 @@ def run_once_against(pushgateway: PushgatewaySettings, getaddrinfo: Callable[...
         *devices, sample_interval_seconds=SAMPLE_SECONDS, interval_seconds=PUSH_SECONDS, pushgateway=pushgateway
     )
     world = world_for(settings, clock)
-    sink = Pushgateway(
+    destination = Pushgateway(
         pushgateway, clock=clock, sleep=clock.sleep, environ={}, getaddrinfo=getaddrinfo or socket.getaddrinfo
     )
     sweep = sweep_of(settings, world, clock)
     sweep.run()  # import Adafruit's drivers and configure the chips first: that has nothing to do with the gateway
     with Signals() as waiting:
         publisher = Publisher(clock, waiting.wake)
-        node = Watched(Parts(settings, INFO, clock, sweep, sink, publisher, None), State())
-        node.push_errors, node.push_count, node.sweep_count = [], 0, 0
+        agent = Watched(Parts(settings, INFO, clock, sweep, destination, publisher, None), State())
+        agent.push_errors, agent.push_count, agent.sweep_count = [], 0, 0
 
         def stop_after_enough() -> None:
-            waiting.stop_requested = node.sweep_count >= SWEEPS and node.push_count >= PUSHES
+            waiting.stop_requested = agent.sweep_count >= SWEEPS and agent.push_count >= PUSHES
 
-        node.on_push_or_sweep = stop_after_enough
-        Loop(node, clock, waiting, NOBODY).run()
+        agent.on_push_or_sweep = stop_after_enough
+        Loop(agent, clock, waiting, NO_MANAGER).run()
 
         def is_over() -> bool:
-            sink.stop()
+            destination.stop()
             publisher.take_report()
             return not publisher.is_busy
 
         until(is_over, "the end of the push under way")
-        sink.close()
-    return node
+        destination.close()
+    return agent
 
 
-def assert_pace(node: Watched) -> None:
-    assert keeps_pace(node), node.counters
-    for account in node.meters.devices.values():
+def assert_pace(agent: Watched) -> None:
+    assert keeps_pace(agent), agent.counters
+    for meter in agent.meters.devices.values():
         # The first sweep may find the chip settling.
-        assert account.saved.counters.readings in (node.sweep_count - 1, node.sweep_count)
-        assert account.saved.counters.read_errors == 0
+        assert meter.saved.counters.readings in (agent.sweep_count - 1, agent.sweep_count)
+        assert meter.saved.counters.read_errors == 0
 
 
 # What each gateway does, and the exit code for that error.
@@ -161,7 +161,7 @@ PACE = pytest.mark.reliability(
     9,
     "a gateway that is down, hangs, trickles, resets, sends garbage, refuses, redirects, has a bad certificate, "
     "or whose name does not resolve",
-    "sampling keeps its pace; the next push carries what the failed one did not deliver",
+    "sampling keeps its pace; the next push covers the failed one",
 )
 
 
@@ -171,17 +171,17 @@ def test_sampling_keeps_its_pace_while_the_gateway(behaviour: str) -> None:
     behave, kind = MISBEHAVING[behaviour]
     with Server(behave) as server:
         timeout_seconds = TIMEOUT_SECONDS if kind is AWAY else 60
-        node = run_against(PushgatewaySettings(server.url, timeout_seconds=timeout_seconds))
+        agent = run_against(PushgatewaySettings(server.url, timeout_seconds=timeout_seconds))
         assert server.connections > 0
-    assert_pace(node)
-    assert exit_code(node.push_errors) is kind, node.push_errors
+    assert_pace(agent)
+    assert exit_code(agent.push_errors) is kind, agent.push_errors
 
 
 @PACE
 def test_sampling_keeps_its_pace_while_no_gateway_listens() -> None:
-    node = run_against(PushgatewaySettings(f"http://127.0.0.1:{free_port()}", timeout_seconds=TIMEOUT_SECONDS))
-    assert_pace(node)
-    assert exit_code(node.push_errors) is AWAY
+    agent = run_against(PushgatewaySettings(f"http://127.0.0.1:{free_port()}", timeout_seconds=TIMEOUT_SECONDS))
+    assert_pace(agent)
+    assert exit_code(agent.push_errors) is AWAY
 
 
 @PACE
@@ -197,11 +197,11 @@ def test_sampling_keeps_its_pace_while_the_gateway_restarts() -> None:
     restarting = threading.Thread(target=restart)
     restarting.start()
     try:
-        node = run_against(PushgatewaySettings(f"http://127.0.0.1:{port}", timeout_seconds=TIMEOUT_SECONDS))
+        agent = run_against(PushgatewaySettings(f"http://127.0.0.1:{port}", timeout_seconds=TIMEOUT_SECONDS))
     finally:
         restarting.join()
         up.close()
-    assert_pace(node)
+    assert_pace(agent)
 
 
 @pytest.fixture
@@ -226,11 +226,11 @@ def test_sampling_keeps_its_pace_while_the_certificate_is_invalid(
     context, ca_file = tls("gateway.test", yesterday) if fault == "expired" else tls("other.test")
     with Server(hanging, context) as server:
         settings = PushgatewaySettings(f"https://gateway.test:{server.port}", timeout_seconds=60, ca_file=ca_file)
-        node = run_against(settings, addresses(server.port))
+        agent = run_against(settings, addresses(server.port))
         assert server.connections > 0
-    assert_pace(node)
-    assert all("certificate" in str(error) for error in node.push_errors)
-    assert node.push_errors
+    assert_pace(agent)
+    assert all("certificate" in str(error) for error in agent.push_errors)
+    assert agent.push_errors
 
 
 @pytest.fixture
@@ -247,9 +247,9 @@ def silent_names() -> Iterator[Callable[..., list[Any]]]:
 
 @PACE
 def test_sampling_keeps_its_pace_while_dns_does_not_answer(silent_names: Callable[..., list[Any]]) -> None:
-    node = run_against(PushgatewaySettings("http://gateway.test", timeout_seconds=TIMEOUT_SECONDS), silent_names)
-    assert_pace(node)
-    assert exit_code(node.push_errors) is AWAY
+    agent = run_against(PushgatewaySettings("http://gateway.test", timeout_seconds=TIMEOUT_SECONDS), silent_names)
+    assert_pace(agent)
+    assert exit_code(agent.push_errors) is AWAY
 
 
 @PACE
@@ -257,8 +257,8 @@ def test_sampling_keeps_its_pace_while_the_name_does_not_resolve(measured: Calla
     def resolve(*_: object, **__: object) -> list[object]:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
-    node = run_against(PushgatewaySettings("http://gateway.test", timeout_seconds=TIMEOUT_SECONDS), resolve)
-    assert_pace(node)
-    assert exit_code(node.push_errors) is AWAY
+    agent = run_against(PushgatewaySettings("http://gateway.test", timeout_seconds=TIMEOUT_SECONDS), resolve)
+    assert_pace(agent)
+    assert exit_code(agent.push_errors) is AWAY
     cases = len(MISBEHAVING) + 6
     measured(f"{cases} kinds of misbehaviour at 20 sweeps a second: no sweep waits for a push")

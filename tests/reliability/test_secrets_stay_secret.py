@@ -68,7 +68,7 @@ def test_a_running_agent_shows_its_secrets_nowhere(
                     shown.append((process / file).read_text(errors="replace"))
                 config.touch()
                 running.process.send_signal(signal.SIGHUP)
-                running.says("reloaded")
+                running.logs("reloaded")
                 assert running.end(signal.SIGTERM)[0] == 0
                 shown.append(running.stderr)
         for arguments in (["--once", "--simulate"], ["--once", "--simulate", "--dry-run"], ["check"], ["delete"]):

@@ -57,7 +57,7 @@ MODEM = Device("modem", "ina3221", Place(1, M0, 3, 0x41), input=1, shunt_ohms=0.
 
 GATEWAY = PushgatewaySettings("http://gateway.invalid:9091")
 
-NOBODY = Notifier({})
+NO_MANAGER = Notifier({})
 """There is no service manager."""
 
 INFO = AgentInfo("1.2.3", "3.11.2", "10.0.0", "0123456789ab", is_simulated=True, start_time_seconds=1_700_000_000.0)
@@ -156,7 +156,7 @@ class MemoryGateway(GatewayDestination):
 sweep_of, world_for = bench.sweep_of, bench.world_for
 
 
-def node_of(
+def agent_of(
     settings: Settings,
     world: World,
     clock: HandClock,
@@ -288,14 +288,14 @@ class Program:
     def stderr(self) -> str:
         return "".join(self.lines)
 
-    def says(self, text: str, times: int = 1) -> None:
+    def logs(self, text: str, times: int = 1) -> None:
         """Wait until its stderr contains the text."""
 
-        def said() -> bool:
+        def output() -> bool:
             return self.stderr.count(text) >= times
 
-        until(lambda: said() or self._ended, f"{text!r} in:\n{self.stderr}")
-        assert said(), self.stderr
+        until(lambda: output() or self._ended, f"{text!r} in:\n{self.stderr}")
+        assert output(), self.stderr
 
     def catches(self, number: int) -> bool:
         """Whether it handles a signal already; until then the kernel would end it."""

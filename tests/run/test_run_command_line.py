@@ -1,4 +1,4 @@
-"""The command line, and what it makes of unusual input and surroundings."""
+"""The command line, also with unusual input and environments."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from agent.errors import ExitCode, GatewayUnreachableError
 from agent.run.loop import Loop
 from agent.simulate.rails import ConstantRail
 from tests.run.running import (
-    NOBODY,
+    NO_MANAGER,
     PROJECT,
     HandWaiting,
     MemoryGateway,
+    agent_of,
     groups_of,
-    node_of,
     program,
     run,
     settings_for,
@@ -225,7 +225,7 @@ def test_a_reload_during_startup_does_not_end_the_program(tmp_path: Path, pushga
         until(lambda: hangups_are_expected(running.process.pid), "the program's first lines")
         for _ in range(200):
             running.process.send_signal(signal.SIGHUP)
-        running.says("pushed to")
+        running.logs("pushed to")
         assert running.end(signal.SIGTERM)[0] == 0
 
 
@@ -246,38 +246,40 @@ def test_a_scrape_gets_the_last_interval_and_a_push_everything_pending(clock: Ha
     gateway = MemoryGateway()
     away = GatewayUnreachableError("away")
     gateway.fail = lambda _group: away
-    node = node_of(settings, world_for(settings, clock, {"cpu": rail}), clock, gateway)
-    Loop(node, clock, HandWaiting(clock, clock.monotonic() + 25.5), NOBODY).run()
+    agent = agent_of(settings, world_for(settings, clock, {"cpu": rail}), clock, gateway)
+    Loop(agent, clock, HandWaiting(clock, clock.monotonic() + 25.5), NO_MANAGER).run()
     rail.amperes = 0.1
-    Loop(node, clock, HandWaiting(clock, clock.monotonic() + 35.5), NOBODY).run()
-    assert node.published is not None
-    (scraped,) = node.published.devices
+    Loop(agent, clock, HandWaiting(clock, clock.monotonic() + 35.5), NO_MANAGER).run()
+    assert agent.published is not None
+    (scraped,) = agent.published.devices
     assert scraped.means is not None
     assert scraped.extremes is not None
     assert scraped.means.watts == pytest.approx(1.0)
     assert scraped.extremes.max_watts == pytest.approx(1.0)
     gateway.fail = lambda _group: None
-    Loop(node, clock, HandWaiting(clock, clock.monotonic() + 12.5), NOBODY).run()
+    Loop(agent, clock, HandWaiting(clock, clock.monotonic() + 12.5), NO_MANAGER).run()
     pushed = gateway.history[-2]["device cpu"]
-    told = [groups["device cpu"]["wattpush_device_max_watts"] for groups in gateway.history if "device cpu" in groups]
-    assert told[0] == pytest.approx(10.0), "the readings of the failed pushes are lost"
+    received = [
+        groups["device cpu"]["wattpush_device_max_watts"] for groups in gateway.history if "device cpu" in groups
+    ]
+    assert received[0] == pytest.approx(10.0), "the readings of the failed pushes are lost"
     assert pushed["wattpush_device_joules_total"] > 0
 
 
 def test_a_push_ends_before_the_next_and_reports_its_duration(clock: HandClock) -> None:
     settings = settings_for(interval_seconds=20.0)
     gateway = MemoryGateway()
-    node = node_of(settings, world_for(settings, clock), clock, gateway)
-    assert node.budget_seconds <= 20.0
-    node.take_sweep()
+    agent = agent_of(settings, world_for(settings, clock), clock, gateway)
+    assert agent.budget_seconds <= 20.0
+    agent.take_sweep()
 
     def slow(_group: object) -> None:
         clock.sleep(1.5)
 
     gateway.fail = slow
     for _ in range(2):
-        node.begin_push()
-        report = node.parts.publisher.take_report()
+        agent.begin_push()
+        report = agent.parts.publisher.take_report()
         assert report is not None
-        node.end_push(report)
+        agent.end_push(report)
     assert gateway.groups["node"]["wattpush_agent_push_seconds"] == pytest.approx(3.0)

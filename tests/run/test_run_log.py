@@ -84,7 +84,7 @@ def test_libraries_log_no_debug_lines() -> None:
 @pytest.mark.reliability(
     2,
     "a fault that lasts",
-    "one line when it begins, one with the count when it is over",
+    "one log line when it begins, and one with the count when it ends",
 )
 def test_a_failure_is_logged_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)

@@ -17,12 +17,12 @@ from agent.simulate.rails import ConstantRail
 from tests.run.running import (
     CPU,
     DISK,
-    NOBODY,
+    NO_MANAGER,
     RADIO,
     HandPublisher,
     HandWaiting,
     MemoryGateway,
-    node_of,
+    agent_of,
     settings_for,
     world_for,
 )
@@ -53,9 +53,9 @@ class Run:
         self.world = world or world_for(settings, clock)
         self.gateway = MemoryGateway(settings.pushgateway)
         self.publisher = HandPublisher(clock)
-        self.node: Agent = node_of(settings, self.world, clock, self.gateway, self.publisher)
+        self.agent: Agent = agent_of(settings, self.world, clock, self.gateway, self.publisher)
         self.waiting = HandWaiting(clock)
-        self.loop = Loop(self.node, clock, self.waiting, NOBODY)
+        self.loop = Loop(self.agent, clock, self.waiting, NO_MANAGER)
 
     def until(self, seconds: float) -> None:
         self.waiting.stop_requested = False
@@ -83,7 +83,7 @@ def test_ticks_do_not_drift_in_100_000_periods() -> None:
 
 @pytest.mark.reliability(
     13,
-    "100,000 sweeps that each take their time",
+    "100,000 sweeps that each take 13 ms",
     "ticks do not drift",
 )
 def test_the_loop_does_not_drift_in_100_000_sweeps(clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,14 +95,14 @@ def test_the_loop_does_not_drift_in_100_000_sweeps(clock: HandClock, monkeypatch
         clock.sleep(0.013)  # as long as a sweep takes
         return []
 
-    monkeypatch.setattr(run.node.parts.sweep, "run", take_sweep)
+    monkeypatch.setattr(run.agent.parts.sweep, "run", take_sweep)
     run.until(1000.0 + 10_000.0 - 0.05)
     assert len(swept) == 100_000
     assert swept[-1] == pytest.approx(1000.0 + 99_999 * 0.1, abs=1e-6)
-    assert run.node.counters.missed_samples == 0
+    assert run.agent.counters.missed_samples == 0
 
 
-def test_a_slightly_late_reading_is_no_gap(clock: HandClock) -> None:
+def test_a_slightly_late_reading_leaves_no_gap(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU, sample_interval_seconds=0.1, interval_seconds=1.0, max_gap_seconds=0.05), clock)
     run.until(1010.05)
     run.loop.finish()
@@ -114,7 +114,7 @@ def test_a_slow_sweep_is_counted_and_does_not_shift_the_ticks(
 ) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     swept: list[float] = []
-    real = run.node.parts.sweep.run
+    real = run.agent.parts.sweep.run
 
     def slow_third_sweep(only: Container[str] | None = None) -> list[Outcome]:
         swept.append(clock.seconds)
@@ -122,11 +122,11 @@ def test_a_slow_sweep_is_counted_and_does_not_shift_the_ticks(
             clock.sleep(3.5)
         return real()
 
-    monkeypatch.setattr(run.node.parts.sweep, "run", slow_third_sweep)
+    monkeypatch.setattr(run.agent.parts.sweep, "run", slow_third_sweep)
     run.until(1008.0)
     # The third sweep takes from 2 to 5.5: those of 3 and 4 are skipped, that of 5 is late, that of 6 is on time.
     assert swept == [1000, 1001, 1002, 1005.5, 1006, 1007]
-    assert run.node.counters.missed_samples == 2
+    assert run.agent.counters.missed_samples == 2
 
 
 def test_the_first_push_follows_the_first_complete_sweep(clock: HandClock) -> None:
@@ -168,14 +168,14 @@ def test_sampling_keeps_its_pace_and_loses_nothing_while_a_push_hangs(clock: Han
     run.publisher.hangs = True
     run.until(1076.5)
     assert run.of("cpu", "readings_total") == 1
-    assert run.node.counters.pushes == 2  # four intervals passed without a second push
-    assert run.node.meters.devices["cpu"].saved.counters.readings == 76
+    assert run.agent.counters.pushes == 2  # four intervals passed without a second push
+    assert run.agent.meters.devices["cpu"].saved.counters.readings == 76
     run.gateway.fail = lambda _group: AWAY
     run.publisher.hangs = False
     run.publisher.release()
     run.gateway.fail = lambda _group: None
     run.until(1077.5)
-    assert run.node.counters.push_failures == 1
+    assert run.agent.counters.push_failures == 1
     assert run.of("cpu", "readings_total") == 76
     assert run.of("cpu", "joules_total") == pytest.approx(6 * 75)
 
@@ -213,7 +213,7 @@ def test_results_are_acknowledged_by_grouping_key(clock: HandClock, monkeypatch:
 
 @pytest.mark.reliability(
     9,
-    "one group that is refused for good",
+    "one group that is always rejected",
     "the others are pushed, and lose nothing",
 )
 def test_a_rejected_group_costs_the_others_nothing(clock: HandClock) -> None:
@@ -233,11 +233,11 @@ def test_the_group_of_a_node_acknowledges_every_device(clock: HandClock) -> None
     run = Run(settings_for(QUICK_CPU, pushgateway=gateway, interval_seconds=5.0), clock)
     run.gateway.fail = lambda _group: AWAY
     run.until(1001.5)
-    assert run.node.meters.devices["cpu"].close_interval().pending.means is not None
+    assert run.agent.meters.devices["cpu"].close_interval().pending.means is not None
     run.gateway.fail = lambda _group: None
     run.until(1006.5)
-    run.node.meters.devices["cpu"].acknowledge(pushed=True)
-    assert run.node.meters.devices["cpu"].close_interval().pending.means is None
+    run.agent.meters.devices["cpu"].acknowledge(pushed=True)
+    assert run.agent.meters.devices["cpu"].close_interval().pending.means is None
 
 
 def test_a_push_is_counted_when_it_begins(clock: HandClock) -> None:
@@ -255,14 +255,14 @@ def test_a_loop_neither_spins_nor_reads_early(clock: HandClock) -> None:
 def test_a_stop_pushes_what_is_pending_and_saves(clock: HandClock, tmp_path: Path) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     state_file = StateFile(tmp_path, "counters", "a")
-    run.node = node_of(run.settings, run.world, clock, run.gateway, run.publisher, state_file=state_file)
-    run.loop = Loop(run.node, clock, run.waiting, NOBODY)
+    run.agent = agent_of(run.settings, run.world, clock, run.gateway, run.publisher, state_file=state_file)
+    run.loop = Loop(run.agent, clock, run.waiting, NO_MANAGER)
     run.until(1010.5)
     run.loop.finish()
     assert run.of("cpu", "readings_total") == 10
     saved = StateFile(tmp_path, "counters", "after a reboot").load()
     assert saved.devices["cpu"].counters.readings == 10
-    assert saved.node.pushes == 2
+    assert saved.agent.pushes == 2
 
 
 def test_a_stop_right_after_a_push_changes_nothing(clock: HandClock) -> None:
@@ -282,7 +282,7 @@ def test_a_stop_before_the_first_reading_pushes_nothing(clock: HandClock) -> Non
 @pytest.mark.reliability(
     15,
     "SIGTERM or SIGINT while a push hangs",
-    "the end within 2 s, state saved",
+    "a clean exit within 2 s, state saved",
 )
 @pytest.mark.parametrize("hangs_before", [True, False])
 def test_a_stop_takes_less_than_2_s_while_the_gateway_hangs(clock: HandClock, *, hangs_before: bool) -> None:
@@ -309,7 +309,7 @@ def test_a_dry_run_with_delete_on_exit_prints_the_deletions(clock: HandClock) ->
     gateway = PushgatewaySettings("http://gateway.invalid/prefix", delete_on_exit=True)
     run = Run(settings_for(QUICK_CPU, pushgateway=gateway), clock)
     written: list[str] = []
-    run.node.parts = replace(run.node.parts, destination=DryRun(gateway, written.append))
+    run.agent.parts = replace(run.agent.parts, destination=DryRun(gateway, written.append))
     run.until(1001.5)
     run.loop.finish()
     assert written[-2:] == [
@@ -322,9 +322,9 @@ def reloaded(run: Run, settings: Settings) -> Run:
     run.loop.hand_over()
     later = Run(settings, run.clock)
     later.gateway = run.gateway
-    later.node = node_of(settings, later.world, run.clock, run.gateway, later.publisher)
-    later.node.carry_on_from(run.node)
-    later.loop = Loop(later.node, run.clock, later.waiting, NOBODY)
+    later.agent = agent_of(settings, later.world, run.clock, run.gateway, later.publisher)
+    later.agent.take_over_from(run.agent)
+    later.loop = Loop(later.agent, run.clock, later.waiting, NO_MANAGER)
     return later
 
 
@@ -371,7 +371,7 @@ def test_deletions_at_an_abandoned_gateway_back_off(clock: HandClock, caplog: py
     dead.delete_error = AWAY
     run.loop.hand_over()
     later = Run(settings_for(QUICK_CPU, pushgateway=PushgatewaySettings("http://other.invalid")), clock)
-    later.node.carry_on_from(run.node)
+    later.agent.take_over_from(run.agent)
     later.for_seconds(100 * 15.0)
     assert len(later.gateway.history) == 100
     assert 5 <= dead.deletions <= 8
@@ -430,7 +430,7 @@ def test_scrapes_see_every_interval_during_a_long_push(clock: HandClock) -> None
     amperes: set[float] = set()
 
     def scrape() -> None:
-        registry = run.node.scrape_registry()
+        registry = run.agent.scrape_registry()
         assert registry is not None
         values = {sample.name: sample.value for family in registry.collect() for sample in family.samples}
         readings.add(values["wattpush_device_readings_total"])
@@ -442,7 +442,7 @@ def test_scrapes_see_every_interval_during_a_long_push(clock: HandClock) -> None
     run.for_seconds(15.0)
     assert len(readings) >= 6
     assert {0.5, 1.0} <= amperes
-    # Intervals closed meanwhile go with the next push; the hung one does not acknowledge them.
+    # The next push covers intervals closed meanwhile; the hung one does not acknowledge them.
     run.publisher.hangs = False
     run.publisher.release()
     run.for_seconds(1.0)
@@ -456,10 +456,10 @@ def test_a_configuration_without_a_gateway_deletes_stale_groups(clock: HandClock
     gateway = run.gateway
     run.loop.hand_over()
     settings = settings_for(QUICK_CPU, pushgateway=None)
-    node = node_of(settings, world_for(settings, clock), clock, None)
-    node.carry_on_from(run.node)
+    agent = agent_of(settings, world_for(settings, clock), clock, None)
+    agent.take_over_from(run.agent)
     waiting = HandWaiting(clock, clock.seconds + 3)
-    Loop(node, clock, waiting, NOBODY).run()
+    Loop(agent, clock, waiting, NO_MANAGER).run()
     assert gateway.groups == {}
 
 
@@ -468,22 +468,22 @@ def test_a_run_that_may_read_nothing_ends_with_permission_denied(
 ) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     denied = [Failure("cpu", PermissionDeniedError("/dev/i2c-1: permission denied"))]
-    monkeypatch.setattr(run.node.parts.sweep, "run", lambda: denied)
+    monkeypatch.setattr(run.agent.parts.sweep, "run", lambda: denied)
     with pytest.raises(PermissionDeniedError, match="/dev/i2c-1"):
         run.until(1010.0)
 
 
 def test_a_stalled_loop_is_unhealthy(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
-    assert run.node.health() == "no sweep has finished yet"
+    assert run.agent.health() == "no sweep has finished yet"
     run.until(1005.5)
-    assert run.node.health() is None
+    assert run.agent.health() is None
     clock.sleep(14)
-    assert run.node.health() == "the last sweep ended 14 s ago"
+    assert run.agent.health() == "the last sweep ended 14 s ago"
 
 
 def once(settings: Settings, world: World, clock: HandClock, gateway: MemoryGateway) -> ExitCode:
-    return run_once(node_of(settings, world, clock, gateway), clock, HandWaiting(clock))
+    return run_once(agent_of(settings, world, clock, gateway), clock, HandWaiting(clock))
 
 
 def test_once_waits_only_for_the_first_conversion(clock: HandClock) -> None:
@@ -509,8 +509,8 @@ def test_once_reads_every_device_exactly_once(clock: HandClock) -> None:
 def test_a_stop_during_a_conversion_blames_no_chip(clock: HandClock, caplog: pytest.LogCaptureFixture) -> None:
     settings = settings_for(DISK)
     world, gateway = world_for(settings, clock), MemoryGateway()
-    node = node_of(settings, world, clock, gateway)
-    assert run_once(node, clock, HandWaiting(clock, clock.seconds + 0.1)) is ExitCode.OK
+    agent = agent_of(settings, world, clock, gateway)
+    assert run_once(agent, clock, HandWaiting(clock, clock.seconds + 0.1)) is ExitCode.OK
     assert not caplog.messages
     assert not gateway.history
 
@@ -520,8 +520,8 @@ def test_once_counts_the_energy_since_the_previous_run(clock: HandClock, tmp_pat
     world, gateway = world_for(settings, clock), MemoryGateway()
 
     def joules() -> float:
-        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
-        run_once(node, clock, HandWaiting(clock))
+        agent = agent_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
+        run_once(agent, clock, HandWaiting(clock))
         return gateway.groups["device cpu"]["wattpush_device_joules_total"]
 
     assert joules() == 0
@@ -537,22 +537,22 @@ def test_once_counts_nothing_across_a_gap_longer_than_max_gap(clock: HandClock, 
     settings = settings_for(QUICK_CPU, sample_interval_seconds=10.0, max_gap_seconds=5.0)
     world, gateway = world_for(settings, clock), MemoryGateway()
     for _ in range(2):
-        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
-        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        agent = agent_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
+        assert run_once(agent, clock, HandWaiting(clock)) is ExitCode.OK
         clock.sleep(6.0)
     assert gateway.groups["device cpu"]["wattpush_device_measured_seconds_total"] == 0
 
 
 @pytest.mark.reliability(
-    3, "a chip that loses its power between two `--once` runs", "noticed and counted; no energy is counted across it"
+    3, "a chip that loses its power between two `--once` runs", "the loss is counted; no energy is counted across it"
 )
 def test_once_notices_a_power_loss_since_the_previous_run(clock: HandClock, tmp_path: Path) -> None:
     settings = settings_for(QUICK_CPU, max_gap_seconds=100.0)
     world, gateway = world_for(settings, clock), MemoryGateway()
 
     def once() -> dict[str, float]:
-        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
-        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        agent = agent_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
+        assert run_once(agent, clock, HandWaiting(clock)) is ExitCode.OK
         return gateway.groups["device cpu"]
 
     assert once()["wattpush_device_resets_total"] == 0, "a chip that is configured for the first time has lost no power"
@@ -577,8 +577,8 @@ def test_once_counts_no_energy_across_two_chips(clock: HandClock, tmp_path: Path
     world, gateway = world_for(settings_for(left, right), clock, rails), MemoryGateway()
 
     def once(*devices: Device) -> list[tuple[float, ...]]:
-        node = node_of(settings_for(*devices), world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
-        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        agent = agent_of(settings_for(*devices), world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
+        assert run_once(agent, clock, HandWaiting(clock)) is ExitCode.OK
         clock.sleep(60)
         names = ("joules_total", "measured_seconds_total", "resets_total")
         groups = [gateway.groups[f"device {name}"] for name in ("cpu", "disk")]
@@ -594,8 +594,8 @@ def test_once_counts_no_energy_across_two_chips(clock: HandClock, tmp_path: Path
 def test_a_device_that_moved_to_another_chip_lost_no_power(clock: HandClock, tmp_path: Path) -> None:
     world, gateway = world_for(settings_for(CPU, DISK), clock), MemoryGateway()
     for cpu in (CPU, replace(CPU, place=DISK.place)):
-        node = node_of(settings_for(cpu), world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
-        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.OK
+        agent = agent_of(settings_for(cpu), world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
+        assert run_once(agent, clock, HandWaiting(clock)) is ExitCode.OK
         assert gateway.groups["device cpu"]["wattpush_device_resets_total"] == 0
         clock.sleep(60)
 
@@ -605,17 +605,17 @@ def test_once_counts_failed_pushes_across_runs(clock: HandClock, tmp_path: Path)
     world, gateway = world_for(settings, clock), MemoryGateway()
     gateway.fail = lambda _group: AWAY
     for _ in range(3):
-        node = node_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
-        assert run_once(node, clock, HandWaiting(clock)) is ExitCode.UNAVAILABLE
-    assert StateFile(tmp_path, "counters", "a").load().node.push_failures == 3
+        agent = agent_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
+        assert run_once(agent, clock, HandWaiting(clock)) is ExitCode.UNAVAILABLE
+    assert StateFile(tmp_path, "counters", "a").load().agent.push_failures == 3
 
 
 def test_once_gives_up_on_a_chip_that_keeps_losing_power(clock: HandClock, caplog: pytest.LogCaptureFixture) -> None:
     settings = settings_for(QUICK_CPU, DISK)
     world, gateway = world_for(settings, clock), MemoryGateway()
-    node, waiting = node_of(settings, world, clock, gateway), HandWaiting(clock)
+    agent, waiting = agent_of(settings, world, clock, gateway), HandWaiting(clock)
     waiting.on_wait = world.chips["disk"].power_loss
-    assert run_once(node, clock, waiting) is ExitCode.IOERR
+    assert run_once(agent, clock, waiting) is ExitCode.IOERR
     assert clock.seconds - 1000 < 130
     assert "disk: " in caplog.text
     assert gateway.groups["device cpu"]["wattpush_device_up"] == 1
@@ -625,8 +625,8 @@ def test_once_gives_up_on_a_chip_that_keeps_losing_power(clock: HandClock, caplo
 def test_a_stop_ends_the_wait_for_a_conversion(clock: HandClock) -> None:
     settings = settings_for(CPU)
     gateway = MemoryGateway()
-    node = node_of(settings, world_for(settings, clock), clock, gateway)
-    assert run_once(node, clock, HandWaiting(clock, 1000.2)) is ExitCode.OK
+    agent = agent_of(settings, world_for(settings, clock), clock, gateway)
+    assert run_once(agent, clock, HandWaiting(clock, 1000.2)) is ExitCode.OK
     assert clock.seconds == 1000.2
     assert not gateway.history
 
@@ -635,8 +635,8 @@ def test_a_stop_of_once_aborts_its_push(clock: HandClock) -> None:
     settings = settings_for(QUICK_CPU)
     gateway, publisher = MemoryGateway(), HandPublisher(clock)
     publisher.hangs = True
-    node = node_of(settings, world_for(settings, clock), clock, gateway, publisher)
-    assert run_once(node, clock, HandWaiting(clock, 1005.0)) is ExitCode.OK
+    agent = agent_of(settings, world_for(settings, clock), clock, gateway, publisher)
+    assert run_once(agent, clock, HandWaiting(clock, 1005.0)) is ExitCode.OK
     assert gateway.stopped == 1
     assert clock.seconds <= 1005.3
 
@@ -649,7 +649,7 @@ def test_a_stop_of_once_aborts_its_push(clock: HandClock) -> None:
         ({}, ExitCode.IOERR),
     ],
 )
-def test_a_rejection_outranks_an_outage_and_that_a_sensor(
+def test_rejections_outrank_outages_and_outages_sensor_failures(
     clock: HandClock, errors: dict[str, GatewayRejectedError | GatewayUnreachableError], code: ExitCode
 ) -> None:
     settings = settings_for(QUICK_CPU, QUICK_DISK, RADIO)
@@ -665,7 +665,7 @@ def test_an_outage_is_logged_once_and_its_end_once(clock: HandClock, caplog: pyt
     run.gateway.fail = lambda _group: AWAY
     run.until(1100.0)
     assert [record.message for record in caplog.records] == [
-        "gateway.invalid: no answer (and 2 more groups); what was not pushed goes with the next push"
+        "gateway.invalid: no answer (and 2 more groups); the next push covers this interval too"
     ]
     run.gateway.fail = lambda _group: None
     run.until(1120.0)

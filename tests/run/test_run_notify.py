@@ -17,7 +17,7 @@ from tests.run.running import (
     LONG_SECONDS,
     HandWaiting,
     MemoryGateway,
-    node_of,
+    agent_of,
     program,
     settings_for,
     world_for,
@@ -86,17 +86,15 @@ def test_a_service_is_ready_after_a_sweep_and_pings_the_watchdog(
     measured("READY=1 first, five WATCHDOG=1 in a row between two sweeps, STOPPING=1 last")
 
 
-@pytest.mark.reliability(
-    17, "a sweep that never returns", "the watchdog is not told that all is well, and systemd restarts the service"
-)
+@pytest.mark.reliability(17, "a sweep that never returns", "no watchdog ping is sent, so systemd restarts the service")
 def test_a_stuck_loop_does_not_ping_the_watchdog(
     manager: Manager, measured: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = HandClock()
     settings = settings_for()
-    node = node_of(settings, world_for(settings, clock), clock, MemoryGateway())
+    agent = agent_of(settings, world_for(settings, clock), clock, MemoryGateway())
     reached, released = threading.Event(), threading.Event()
-    sweep, sweeps = node.take_sweep, []
+    sweep, sweeps = agent.take_sweep, []
 
     def stuck_at_the_third() -> list[Outcome]:
         sweeps.append(1)
@@ -105,10 +103,10 @@ def test_a_stuck_loop_does_not_ping_the_watchdog(
             released.wait(60)
         return sweep()
 
-    monkeypatch.setattr(node, "take_sweep", stuck_at_the_third)
+    monkeypatch.setattr(agent, "take_sweep", stuck_at_the_third)
     waiting = HandWaiting(clock, clock.monotonic() + 5.5)
     notifier = Notifier(manager.environ(WATCHDOG_USEC="2000000"))
-    loop = threading.Thread(target=Loop(node, clock, waiting, notifier).run, daemon=True)
+    loop = threading.Thread(target=Loop(agent, clock, waiting, notifier).run, daemon=True)
     loop.start()
     assert reached.wait(30)
     assert "WATCHDOG=1" in manager.all_so_far()
@@ -121,7 +119,7 @@ def test_a_stuck_loop_does_not_ping_the_watchdog(
     measured("not one WATCHDOG=1 while it is stuck")
 
 
-def test_the_status_line_tells_devices_up_and_the_last_push(
+def test_the_status_line_shows_devices_up_and_the_last_push(
     manager: Manager, tmp_path: Path, pushgateway_url: str
 ) -> None:
     config = write_config(tmp_path, pushgateway_url, "notify-status", devices=("cpu", "disk"))

@@ -77,7 +77,7 @@ def test_a_loop_pushes_and_stops_cleanly(
 @pytest.mark.reliability(
     15,
     "SIGTERM or SIGINT while a push hangs",
-    "the end within 2 s, state saved",
+    "a clean exit within 2 s, state saved",
 )
 @STOPS
 def test_a_stop_does_not_wait_for_a_hung_gateway(tmp_path: Path, number: int) -> None:
@@ -103,7 +103,7 @@ def test_a_stop_ends_the_wait_for_the_previous_run(tmp_path: Path) -> None:
     holder = StateFile(tmp_path / "state", "simulated", "")
     holder.lock()
     with program("--config", config, "--simulate", "--once") as running:
-        running.says("simulated chips")
+        running.logs("simulated chips")
         assert running.end(signal.SIGTERM)[0] == 0
     holder.unlock()
 
@@ -144,7 +144,7 @@ def test_a_reload_takes_a_valid_file_and_refuses_an_invalid_one(
         joules = until(lambda: gateway()["cpu"]["wattpush_device_joules_total"], "a second reading of cpu")
         config.write_text("nonsense = 1\n")
         running.process.send_signal(signal.SIGHUP)
-        running.says("the old one stays in force")
+        running.logs("the old one stays in force")
         assert "nonsense" in running.stderr
         until(lambda: gateway()["cpu"]["wattpush_device_joules_total"] > joules, "a rise after the bad file")
         assert running.end(signal.SIGTERM)[0] == 0
@@ -159,10 +159,10 @@ def test_a_reload_that_fails_leaves_the_old_configuration_in_force(
         more = f'[serve]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"\n'
         write_config(tmp_path, pushgateway_url, job, devices=["fan"], more=more)
         running.process.send_signal(signal.SIGHUP)
-        running.says("the old one stays in force")
+        running.logs("the old one stays in force")
         assert f":{taken.getsockname()[1]}: in use" in running.stderr
         readings = gateway()["cpu"]["wattpush_device_readings_total"]
-        until(lambda: gateway()["cpu"]["wattpush_device_readings_total"] > readings + 5, "readings to go on")
+        until(lambda: gateway()["cpu"]["wattpush_device_readings_total"] > readings + 5, "readings to continue")
         assert set(gateway()) == {"cpu", ""}
         assert running.end(signal.SIGTERM)[0] == 0
 
@@ -261,7 +261,7 @@ def test_once_waits_for_the_previous_run(
     holder = StateFile(tmp_path / "state", "simulated", "")
     holder.lock()
     with program("--config", config, "--simulate", "--once") as running:
-        running.says("simulated chips")
+        running.logs("simulated chips")
         holder.unlock()
         assert running.end()[0] == 0, running.stderr
     assert gateway()[""]["wattpush_agent_pushes_total"] == 1
@@ -272,7 +272,7 @@ def test_serve_answers_scrapes(tmp_path: Path) -> None:
     port = free_port()
     config = write_config(tmp_path, None, more=f'[serve]\nlisten = "127.0.0.1:{port}"\n')
     with program("--config", config, "--simulate") as running:
-        running.says("serving")
+        running.logs("serving")
         url = f"http://127.0.0.1:{port}"
         until(lambda: ask(f"{url}/metrics")[0] == 200, "a first sweep")
         labels = (("device", "cpu"), ("hostname", "node-17"))
@@ -316,7 +316,7 @@ def test_an_unreachable_gateway_is_69_after_the_budget(tmp_path: Path) -> None:
     until(is_refused, "a run that was not delayed until its budget was spent")
 
 
-def test_once_in_a_read_only_folder_leaves_the_counters_out(
+def test_once_in_a_read_only_folder_omits_the_counters(
     tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
 ) -> None:
     with disk(tmp_path / "state") as rescue:
@@ -336,7 +336,7 @@ def test_once_in_a_read_only_folder_leaves_the_counters_out(
 def test_an_unwritable_state_folder_is_77(tmp_path: Path) -> None:
     setpriv = shutil.which("setpriv")
     if os.geteuid() != 0 or setpriv is None:
-        pytest.skip("needs root and setpriv, to become somebody else")
+        pytest.skip("needs root and setpriv, to become another user")
     somebody_else = [setpriv, "--reuid=65534", "--clear-groups", sys.executable]
     if subprocess.run([*somebody_else, "-c", ""], capture_output=True, check=False).returncode != 0:
         pytest.skip(f"only root may run {sys.executable}: put the interpreter where everybody may")
@@ -387,7 +387,7 @@ def test_a_recording_for_an_unknown_device_is_64(tmp_path: Path) -> None:
     assert "gpu: no such device" in ended.stderr
 
 
-def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9")
     for arguments in (f"--config {config} --simulate --dry-run", "--help", f"check --config {config}"):
         ended = subprocess.run(
@@ -475,7 +475,7 @@ def test_a_rejected_push_is_76_even_with_a_missing_sensor(
 @pytest.mark.reliability(
     5,
     "`--once` beside a loop with the same state folder",
-    "it waits for a moment, then is refused with exit code 75",
+    "it waits for up to 5 s, then is refused with exit code 75",
 )
 @pytest.mark.usefixtures("logging_as_it_was")
 def test_once_beside_a_loop_is_refused(
@@ -525,10 +525,10 @@ def test_delete_of_a_device_explains_the_group_of_the_node(
     push = 'group_by = "node"\ntimeout = "1m"'
     config = str(write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"], push=push))
     assert cli.main(["delete", "--config", config, "--device", "disk"]) == 0
-    assert "goes with the group of the node" in capsys.readouterr().err
+    assert "its present series are in the group of the node" in capsys.readouterr().err
 
 
-def test_check_says_ok(tmp_path: Path) -> None:
+def test_check_prints_ok(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9", devices=["cpu", "disk"])
     checked = run("check", "--config", config)
     assert (checked.returncode, checked.stderr) == (0, "")

@@ -21,12 +21,12 @@ from tests.prometheus_server import running_prometheus, scraped
 from tests.run.running import (
     CPU,
     LONG_SECONDS,
-    NOBODY,
+    NO_MANAGER,
     PROJECT,
     HandPublisher,
     HandWaiting,
     MemoryGateway,
-    node_of,
+    agent_of,
     program,
     settings_for,
     until,
@@ -64,7 +64,7 @@ def recording_named(name: str, folder: Path, span_seconds: float, step_seconds: 
 
 
 def longest_stretch(missed: dict[float, float]) -> tuple[float, float]:
-    """The scrapes between which the process was not paused; energy in a pause is not counted, and the agent says so."""
+    """The scrapes between which the process was not paused. Energy in a pause is not counted, as metrics show."""
     pairs = [(first, last) for first in missed for last in missed if missed[last] - missed[first] <= FEW_SAMPLES]
     return max(pairs, key=lambda pair: pair[1] - pair[0])
 
@@ -126,10 +126,10 @@ def test_a_day_is_counted_within_a_thousandth(clock: HandClock, tmp_path: Path) 
     settings = settings_for(CPU, interval_seconds=60.0)
     gateway, begins_seconds = MemoryGateway(), clock.seconds
     world = world_for(settings, clock, {"cpu": recording})
-    node = node_of(settings, world, clock, gateway, HandPublisher(clock))
+    agent = agent_of(settings, world, clock, gateway, HandPublisher(clock))
     gateway.history = _Forgetful()
-    Loop(node, clock, HandWaiting(clock, begins_seconds + 86_400.5), NOBODY).run()
-    node.begin_push()
+    Loop(agent, clock, HandWaiting(clock, begins_seconds + 86_400.5), NO_MANAGER).run()
+    agent.begin_push()
     pushed = gateway.groups["device cpu"]
     truth = recording.beginning_at(begins_seconds).integral(begins_seconds + 2, begins_seconds + 86_400)
     assert pushed["wattpush_device_joules_total"] == pytest.approx(truth, rel=0.001)

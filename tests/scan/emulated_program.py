@@ -1,4 +1,4 @@
-"""The real program in a process of its own, whose /dev/i2c-1 is a wire in the test's process.
+"""The real program in a separate process, whose /dev/i2c-1 is a wire in the test's process.
 
 `python -m tests.scan.emulated_program SOCKET FOLDER ARGUMENT...`: the socket of a `WireServer`; a folder for the files
 that stand for the device files, with a `sys` in it that takes the place of /sys.

@@ -90,11 +90,11 @@ def test_toml_of_an_empty_bus_is_an_example_with_a_warning(linux: Linux, capsys:
     ).devices
 
 
-def test_without_a_bus_the_scan_says_how_to_enable_one(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_bus_the_scan_explains_how_to_enable_one(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
     assert linux.wires == {}
     assert cli.main(["scan"]) == ExitCode.IOERR
-    said = capsys.readouterr().err
-    assert said.startswith("wattpush: there is no /dev/i2c-N; is I2C enabled? Raspberry Pi: sudo raspi-config")
+    output = capsys.readouterr().err
+    assert output.startswith("wattpush: there is no /dev/i2c-N; is I2C enabled? Raspberry Pi: sudo raspi-config")
 
 
 def test_without_a_bus_the_kernels_readings_are_still_shown(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,14 +173,14 @@ def test_an_invalid_bus_is_a_usage_error(bus: str, capsys: pytest.CaptureFixture
     assert 'neither "board" nor the N of a /dev/i2c-N' in capsys.readouterr().err
 
 
-def test_help_says_what_a_scan_writes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_describes_the_writes_of_a_scan(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["scan", "--help"])
     out = " ".join(capsys.readouterr().out.split())
-    assert "the only way to tell is to write its channel byte" in out
+    assert "a mux can be recognised only by writing its control byte" in out
 
 
-def test_a_kernel_mux_channel_is_scanned_as_a_bus_of_its_own(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_kernel_mux_channel_is_scanned_as_a_separate_bus(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
     adapter = linux.sysfs / "devices/i2c-1/i2c-11"
     adapter.mkdir(parents=True)
     sysfs_of(linux.sysfs, {(1, 0x70): "pca954x"})

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Machine:
-    """A machine with one bus, for programs in processes of their own."""
+    """A machine with one bus, for programs in separate processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -45,7 +45,7 @@ def only_parts(*on_trunk: Part) -> ScannedNode:
 def places(found: BusScan) -> list[str]:
     """Every chip and mux that was identified, in words."""
     muxes = [f"{mux.kind.part} {mux.name} {mux.place}" for mux in found.muxes]
-    return muxes + [f"{chip.identity.part} {chip.place}" for chip in found.chips]
+    return muxes + [f"{chip.signature.part} {chip.place}" for chip in found.chips]
 
 
 def test_a_scan_finds_every_part_and_writes_to_no_chip(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_ids_identify_a_power_chip_and_registers_make_one_likely(
 ) -> None:
     result = only_parts(parts.IdChip(0x45, words)).scan()
     (chip,) = result.chips
-    assert (chip.identity.part, chip.identity.is_sure) == (part, is_sure)
+    assert (chip.signature.part, chip.signature.is_sure) == (part, is_sure)
 
 
 @pytest.mark.parametrize("words", [parts.HDC1080, {}, {0xFF: 0x2270}, {0xFF: 0x3220, 0xFE: 0x4954}])
@@ -161,7 +161,7 @@ def test_another_chip_at_a_power_chips_address_is_unknown(
 def test_an_ina3221_at_an_impossible_address_is_not_read() -> None:
     words = {0xFE: 0x5449, 0xFF: 0x3220}
     (chip,) = only_parts(parts.IdChip(0x45, words)).scan().chips
-    assert (chip.identity.part, chip.inputs) == ("INA3221", ())
+    assert (chip.signature.part, chip.inputs) == ("INA3221", ())
 
 
 def test_a_fresh_chip_reads_zero_and_a_disabled_one_nothing() -> None:
@@ -193,7 +193,7 @@ def test_a_chip_with_an_external_shunt_is_read_in_any_configuration(chip: str) -
     rail = node.bench.rails["cpu"]
     assert isinstance(rail, ConstantRail)
     for found in (fresh, set_up):
-        assert (found.identity.chip, found.identity.is_sure) == (chip, chip != "ina219")
+        assert (found.signature.chip, found.signature.is_sure) == (chip, chip != "ina219")
         measured = found.inputs[0].measurement
         assert measured is not None
         assert (measured.volts, measured.amperes) == pytest.approx((rail.volts, rail.amperes))
@@ -332,8 +332,8 @@ def test_a_run_keeps_reading_right_values_during_a_scan() -> None:
 @pytest.mark.parametrize("code", [errno.EREMOTEIO, errno.ETIMEDOUT])
 @pytest.mark.reliability(
     8,
-    "a scan disturbed at any transaction of it",
-    "finds the same chips and muxes, reads right values, closes every channel",
+    "an error at any transaction of a scan",
+    "the scan finds the same chips and muxes, reads right values and closes every channel",
 )
 def test_a_fault_at_any_transaction_does_not_change_the_result(code: int, *, after_effect: bool) -> None:
     text = mux("m0", 0x70).replace("tca9548a", "pca9546a") + "".join(

@@ -11,7 +11,7 @@ import pytest
 from agent.errors import AgentError, BusyError
 from agent.serve.server import ScrapeServer
 from agent.settings import ServeSettings
-from tests.run.running import CPU, DISK, LONG_SECONDS, MemoryGateway, ask, node_of, samples_of, settings_for, world_for
+from tests.run.running import CPU, DISK, LONG_SECONDS, MemoryGateway, agent_of, ask, samples_of, settings_for, world_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def node(clock: HandClock) -> Agent:
+def agent(clock: HandClock) -> Agent:
     settings = settings_for(CPU, DISK)
-    return node_of(settings, world_for(settings, clock), clock, MemoryGateway())
+    return agent_of(settings, world_for(settings, clock), clock, MemoryGateway())
 
 
 @pytest.fixture
-def url(node: Agent) -> Iterator[str]:
+def url(agent: Agent) -> Iterator[str]:
     with ExitStack() as stack:
-        server = ScrapeServer(ServeSettings("127.0.0.1", 0), node.scrape_registry, node.health, "wattpush on <b>&")
+        server = ScrapeServer(ServeSettings("127.0.0.1", 0), agent.scrape_registry, agent.health, "wattpush on <b>&")
         stack.callback(server.close)
         yield f"http://127.0.0.1:{server.address[1]}"
 
 
-def take_readings(node: Agent, clock: HandClock) -> None:
+def take_readings(agent: Agent, clock: HandClock) -> None:
     for _ in range(4):
-        node.take_sweep()
+        agent.take_sweep()
         clock.sleep(1.0)
-    node.begin_push()
+    agent.begin_push()
 
 
-def test_metrics_are_those_of_the_last_push_with_all_labels(node: Agent, url: str, clock: HandClock) -> None:
+def test_metrics_are_those_of_the_last_push_with_all_labels(agent: Agent, url: str, clock: HandClock) -> None:
     assert ask(f"{url}/metrics")[0] == 503
-    take_readings(node, clock)
-    node.take_sweep()  # not published and not saved yet: scrapes must not see it
+    take_readings(agent, clock)
+    agent.take_sweep()  # not published and not saved yet: scrapes must not see it
     status, body, headers = ask(f"{url}/metrics")
     assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     found = samples_of(body)
@@ -57,17 +57,17 @@ def test_metrics_are_those_of_the_last_push_with_all_labels(node: Agent, url: st
     assert found["wattpush_device_readings_total"][(("device", "disk"), ("hostname", "node-17"))] == 2
 
 
-def test_a_client_that_accepts_openmetrics_gets_it(node: Agent, url: str, clock: HandClock) -> None:
-    take_readings(node, clock)
+def test_a_client_that_accepts_openmetrics_gets_it(agent: Agent, url: str, clock: HandClock) -> None:
+    take_readings(agent, clock)
     status, body, headers = ask(f"{url}/metrics", Accept="application/openmetrics-text; version=1.0.0")
     assert status == 200
     assert headers["Content-Type"].startswith("application/openmetrics-text")
     assert body.endswith("# EOF\n")
 
 
-def test_health_is_200_while_the_loop_makes_progress_else_503(node: Agent, url: str, clock: HandClock) -> None:
+def test_health_is_200_while_the_loop_makes_progress_else_503(agent: Agent, url: str, clock: HandClock) -> None:
     assert ask(f"{url}/-/healthy")[0] == 503
-    take_readings(node, clock)
+    take_readings(agent, clock)
     assert ask(f"{url}/-/healthy")[:2] == (200, "healthy\n")
     clock.sleep(60)
     assert ask(f"{url}/-/healthy")[:2] == (503, "the last sweep ended 61 s ago\n")
@@ -97,10 +97,10 @@ def test_silent_clients_do_not_block_others(url: str) -> None:
         assert ask(f"{url}/")[0] == 200
 
 
-def test_a_client_that_stops_sending_is_disconnected(node: Agent) -> None:
+def test_a_client_that_stops_sending_is_disconnected(agent: Agent) -> None:
     with ExitStack() as stack:
         server = ScrapeServer(
-            ServeSettings("127.0.0.1", 0), node.scrape_registry, node.health, "", client_timeout_seconds=0.1
+            ServeSettings("127.0.0.1", 0), agent.scrape_registry, agent.health, "", client_timeout_seconds=0.1
         )
         stack.callback(server.close)
         client = stack.enter_context(socket.create_connection(server.address, LONG_SECONDS))
@@ -108,18 +108,18 @@ def test_a_client_that_stops_sending_is_disconnected(node: Agent) -> None:
         assert client.recv(1) == b""
 
 
-def test_a_port_in_use_and_a_foreign_address_have_their_own_errors(node: Agent) -> None:
+def test_a_port_in_use_and_a_foreign_address_have_their_own_errors(agent: Agent) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(BusyError, match=f"serve: listen: 127.0.0.1:{port}: in use; stop what listens there"):
-            ScrapeServer(ServeSettings("127.0.0.1", port), node.scrape_registry, node.health, "")
+            ScrapeServer(ServeSettings("127.0.0.1", port), agent.scrape_registry, agent.health, "")
     with pytest.raises(AgentError, match="is that an address of this machine"):
-        ScrapeServer(ServeSettings("203.0.113.1", port), node.scrape_registry, node.health, "")
+        ScrapeServer(ServeSettings("203.0.113.1", port), agent.scrape_registry, agent.health, "")
 
 
-def test_listening_does_not_look_up_names(node: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listening_does_not_look_up_names(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     def getfqdn(name: str = "") -> str:
         raise AssertionError(f"offline, looking up {name} may take a minute")
 
     monkeypatch.setattr(socket, "getfqdn", getfqdn)
-    ScrapeServer(ServeSettings("127.0.0.1", 0), node.scrape_registry, node.health, "").close()
+    ScrapeServer(ServeSettings("127.0.0.1", 0), agent.scrape_registry, agent.health, "").close()

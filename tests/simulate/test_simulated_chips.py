@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.simulate.chips import Comb
+from agent.simulate.chips import SamplingWindows
 from agent.simulate.ina260 import SimulatedINA260
 from agent.simulate.ina3221 import Input, SimulatedINA3221
 from agent.simulate.rails import ConstantRail
@@ -324,23 +324,23 @@ def test_a_power_loss_restores_power_on_values_and_zero_results(ina260: Simulate
         min_size=1,
         max_size=20,
     ),
-    tooth=st.floats(0.01, 1.0),
+    window=st.floats(0.01, 1.0),
     gap=st.floats(0.0, 1.0),
     offset=st.floats(0.0, 2.0),
     count=st.integers(1, 20),
 )
 def test_the_closed_form_mean_equals_sampling_each_conversion(
-    values: list[tuple[float, int]], tooth: float, gap: float, offset: float, count: int
+    values: list[tuple[float, int]], window: float, gap: float, offset: float, count: int
 ) -> None:
     ends = [sum(length for length, _ in values[: i + 1]) for i in range(len(values))]
-    ends[-1] = 1000.0  # beyond every comb
+    ends[-1] = 1000.0  # beyond every window
     steps = [(end, float(value)) for end, (_, value) in zip(ends, values, strict=True)]
     expected = 0.0
     for number in range(count):
-        begin, end = offset + number * (tooth + gap), offset + number * (tooth + gap) + tooth
+        begin, end = offset + number * (window + gap), offset + number * (window + gap) + window
         start = 0.0
         for step_end, value in steps:
-            expected += value * max(min(end, step_end) - max(begin, start), 0.0) / (count * tooth)
+            expected += value * max(min(end, step_end) - max(begin, start), 0.0) / (count * window)
             start = step_end
-    comb = Comb(offset, tooth, tooth + gap, count)
-    assert comb.mean(steps) == pytest.approx(expected, abs=1e-6)
+    windows = SamplingWindows(offset, window, window + gap, count)
+    assert windows.mean(steps) == pytest.approx(expected, abs=1e-6)

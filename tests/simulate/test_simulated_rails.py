@@ -263,7 +263,7 @@ def complaint_about(file: Path) -> str | None:
 
 
 def energy_read_each_second(recording: Recording, clock: HandClock, seconds: int) -> float:
-    """The joules that a host works out which reads an INA260, averaging for about a second, once a second."""
+    """The joules computed by a host that reads an INA260 once a second, with averages over about a second."""
     chip = SimulatedINA260(0x40, recording, clock)
     chip.write(b"\x00\x6d\x27")  # 512 x (1.1 ms + 1.1 ms) = 1.126 s
     clock.advance(1.126_401)

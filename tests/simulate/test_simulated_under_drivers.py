@@ -226,7 +226,7 @@ def test_a_bus_device_reads_from_the_pointer_it_set(i2c: SimulatedI2C) -> None:
     assert answer == b"\x54\x49"
 
 
-# The chips with a shunt on the board: what the published drivers make of the registers, calibration and all
+# The chips with a shunt on the board: as the published drivers read them, with their calibration
 
 
 def test_the_ina219_driver_calibrates_and_reads_the_chip(

@@ -216,7 +216,7 @@ def test_a_cut_error_names_the_command_that_shows_it_in_full() -> None:
     assert "check --hardware" not in watched.text(200)
 
 
-def test_a_simulated_watch_says_so_at_every_width() -> None:
+def test_a_simulated_watch_is_marked_at_every_width() -> None:
     watched = Watched()
     history = History(watched.bench.settings, watched.bench.clock, is_simulated=True)
     for width in (12, 20, 30, 44, 80, 200):

@@ -66,7 +66,7 @@ def test_a_pipe_gets_one_line_for_each_device_and_sweep(config: Path) -> None:
 
 
 @STOPS
-def test_a_signal_ends_it(config: Path, number: int) -> None:
+def test_a_signal_ends_the_watch(config: Path, number: int) -> None:
     with program(*watching(config)) as running:
         assert running.process.stdout is not None
         running.process.stdout.readline()
@@ -253,7 +253,7 @@ def test_it_shares_the_bus_with_a_run(tmp_path: Path, monkeypatch: pytest.Monkey
         until(lambda: isinstance(outcome(), Reading), "a reading")
         world.wires[1].log = []
         assert isinstance(outcome(), Reading)
-        # Reading the INA260's register 6 would clear the flag that tells the run of a new result.
+        # Reading the INA260's register 6 would clear the flag by which the run notices a new result.
         assert b"\x06" not in {transaction.messages[0].data for transaction in world.wires[1].log}
         other = os.open(dev.stand_in("/dev/i2c-1"), os.O_RDWR)
         stack.callback(os.close, other)
