@@ -73,13 +73,13 @@ class PermissionDeniedError(AgentError, PermissionError):
     exit_code = ExitCode.NOPERM
 
 
-class GatewayUnreachableError(AgentError):
+class UnreachableError(AgentError):
     """The Pushgateway could not be reached, timed out, or kept failing."""
 
     exit_code = ExitCode.UNAVAILABLE
 
 
-class GatewayRejectedError(AgentError):
+class RejectedError(AgentError):
     """The Pushgateway, or a proxy before it, rejected the request permanently; the message quotes its answer."""
 
     exit_code = ExitCode.PROTOCOL

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from agent.build_info import machine_hash
 from agent.check import Finding, Status, failed, ok, warning
-from agent.errors import AgentError, GatewayRejectedError
+from agent.errors import AgentError, RejectedError
 from agent.http.client import Client
 from agent.http.credentials import authorization, locate
 from agent.http.deadline import watchdog
@@ -258,7 +258,7 @@ def _check_gone(name: str, gateway: PushgatewaySettings, clock: Clock, probe: _P
         if f'"{name}"'.encode() not in answer.body:
             return ok("delete", "accepted, and the group is gone")
         if clock.monotonic() >= ends_at_seconds:
-            still_there = GatewayRejectedError(f"the group {name} is still there, though the DELETE was accepted")
+            still_there = RejectedError(f"the group {name} is still there, though the DELETE was accepted")
             return failed("delete", still_there, "see the log of the gateway")
         clock.sleep(_POLL_SECONDS)
 

@@ -12,7 +12,7 @@ from datetime import timezone
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from agent.errors import ConfigError, GatewayRejectedError, GatewayUnreachableError, PermissionDeniedError
+from agent.errors import ConfigError, PermissionDeniedError, RejectedError, UnreachableError
 from agent.http.credentials import masked
 from agent.http.deadline import StoppedError
 from agent.http.endpoint import authority
@@ -83,7 +83,7 @@ class AttemptFailedError(Exception):
 
 def transient(text: str, *, retry_after_seconds: float = 0.0) -> AttemptFailedError:
     """A failure after which another attempt may succeed."""
-    return AttemptFailedError(GatewayUnreachableError, text, is_transient=True, retry_after_seconds=retry_after_seconds)
+    return AttemptFailedError(UnreachableError, text, is_transient=True, retry_after_seconds=retry_after_seconds)
 
 
 def explain(  # noqa: PLR0911 - one return for each kind of error reads best
@@ -100,7 +100,7 @@ def explain(  # noqa: PLR0911 - one return for each kind of error reads best
     if isinstance(error, (ConfigError, PermissionDeniedError)):
         return AttemptFailedError(type(error), str(error))
     if isinstance(error, StoppedError):
-        return AttemptFailedError(GatewayUnreachableError, f"stopped before {route.server} had answered")
+        return AttemptFailedError(UnreachableError, f"stopped before {route.server} had answered")
     if isinstance(error, TimeoutError):
         return transient(f"{route.hops} timed out after {seconds:.1f} s, while {phase or 'connecting'}")
     if isinstance(error, socket.gaierror):
@@ -123,7 +123,7 @@ def one_line(text: str, limit: int = _QUOTE_CHARACTERS) -> str:
 
 
 def _permanent(text: str) -> AttemptFailedError:
-    return AttemptFailedError(GatewayUnreachableError, text)
+    return AttemptFailedError(UnreachableError, text)
 
 
 def _explain_name(error: socket.gaierror, route: Route) -> AttemptFailedError:
@@ -178,7 +178,7 @@ def _explain_os(error: OSError, route: Route) -> AttemptFailedError:
         if status in (408, 429) or status >= 500:
             return transient(text)
         hint = PROXY_CREDENTIALS_HINT if status == http.HTTPStatus.PROXY_AUTHENTICATION_REQUIRED else "ask who runs it"
-        return AttemptFailedError(GatewayRejectedError, f"{text}; {hint}")
+        return AttemptFailedError(RejectedError, f"{text}; {hint}")
     if isinstance(error, ConnectionRefusedError):
         return transient(f"{route.first_hop} refused the connection{_port_hint(route)}; is it running?")
     if isinstance(error, (ConnectionResetError, BrokenPipeError)):

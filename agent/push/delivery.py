@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from agent.errors import GatewayUnreachableError
+from agent.errors import UnreachableError
 from agent.http.deadline import WAITING_FOR_THE_ANSWER, NoThreadError, watchdog
 from agent.http.failures import AttemptFailedError
 from agent.metrics.groups import name_of
@@ -119,7 +119,7 @@ class Delivery:
         except NoThreadError as error:  # nothing was sent: without a watchdog an attempt might never end
             why = f"not pushed: {error}; raise TasksMax= or ulimit -u"
             return tuple(
-                PushResult(request.grouping_key, 0, GatewayUnreachableError(f"{request.name}: {why}"))
+                PushResult(request.grouping_key, 0, UnreachableError(f"{request.name}: {why}"))
                 for _, request in self._waiting
             )
         if self._helper_errors:
@@ -261,10 +261,10 @@ class Delivery:
 
     def _error_of_untried(self, request: Request) -> AgentError:
         if self._is_stopped:
-            return GatewayUnreachableError(f"{request.name}: not pushed: stopped")
+            return UnreachableError(f"{request.name}: not pushed: stopped")
         because = f"; the last failure: {self._last_failure}" if self._last_failure else ""
         text = f"{request.name}: not pushed: the budget of {self._budget_seconds:.1f} s was spent before{because}"
-        return GatewayUnreachableError(text)
+        return UnreachableError(text)
 
 
 _backoff = tenacity.wait_exponential_jitter(multiplier=0.5, max=8.0, jitter=0.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.errors import GatewayRejectedError
+from agent.errors import RejectedError
 from agent.http.failures import (
     PROXY_CREDENTIALS_HINT,
     AttemptFailedError,
@@ -43,7 +43,7 @@ def check_answer(answer: Answer, request: Request, route: Route, unix_time_secon
         # A Pushgateway accepts with an empty body. A web page comes from a server that accepts everything.
         if "text/html" in (answer.headers.get("Content-Type") or ""):
             raise AttemptFailedError(
-                GatewayRejectedError,
+                RejectedError,
                 f"{route.hops} answered {request.method} {request.path} with a web page; "
                 "is there a Pushgateway at pushgateway.url, or a captive portal in between?",
             )
@@ -54,7 +54,7 @@ def check_answer(answer: Answer, request: Request, route: Route, unix_time_secon
         location = answer.headers.get("Location")
         target = f"to {redirect_target(location, request.url)}" if location else "without saying where"
         raise AttemptFailedError(
-            GatewayRejectedError,
+            RejectedError,
             f"{route.hops} answered {what} with {status} {target}; redirects are not followed: "
             "set pushgateway.url to where the Pushgateway is",
         )
@@ -66,7 +66,7 @@ def check_answer(answer: Answer, request: Request, route: Route, unix_time_secon
         asks = f"; it asks to wait {wait_seconds:.0f} s" if wait_seconds else ""
         raise transient(f"{route.hops} answered {what} with {reply}{asks}", retry_after_seconds=wait_seconds)
     hint = _STATUS_HINTS.get(answer.status) or _bad_request_hint(body)
-    raise AttemptFailedError(GatewayRejectedError, f"{route.hops} rejected {what} with {reply}; {hint}")
+    raise AttemptFailedError(RejectedError, f"{route.hops} rejected {what} with {reply}; {hint}")
 
 
 def _bad_request_hint(words: str) -> str:

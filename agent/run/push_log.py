@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from agent.errors import GatewayUnreachableError
+from agent.errors import UnreachableError
 from agent.log import FailureLog
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class PushLog:
 
     def write(self, results: Sequence[GroupResult]) -> None:
         """Log the results of a push."""
-        unreachable = [result.error for result in results if isinstance(result.error, GatewayUnreachableError)]
+        unreachable = [result.error for result in results if isinstance(result.error, UnreachableError)]
         if unreachable:
             more = f" (and {len(unreachable) - 1} more groups)" if len(unreachable) > 1 else ""
             self._failures.failed("push", f"{unreachable[0]}{more}; the next push covers this interval too")

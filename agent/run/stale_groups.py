@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.errors import GatewayUnreachableError
+from agent.errors import UnreachableError
 from agent.metrics.groups import name_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class PushedGroups:
         """
         results = self.destination.delete(self.keys, budget_seconds)
         self.destination.close()
-        unreachable = [result for result in results if isinstance(result.error, GatewayUnreachableError)]
+        unreachable = [result for result in results if isinstance(result.error, UnreachableError)]
         if not unreachable:
             for result in results:
                 if result.error is not None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from agent.errors import GatewayUnreachableError
+from agent.errors import UnreachableError
 from tests.nginx_server import nginx_command, running_nginx
 from tests.push.pushing import PATIENT_SECONDS, TurnedClock, group, groups, message, push_one, pushgateway_for
 from tests.run.running import groups_of, run, until
@@ -338,7 +338,7 @@ def test_pushes_retry_while_the_pushgateway_is_down(site: Site, tmp_path: Path) 
     with changed(site, tmp_path, closed_port) as headless, headless.destination(clock=TurnedClock()) as destination:
         result = push_one(destination)
     assert result.attempts > 1
-    assert isinstance(result.error, GatewayUnreachableError)
+    assert isinstance(result.error, UnreachableError)
     assert "502 Bad Gateway" in message(result)
 
 

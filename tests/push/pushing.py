@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry, Gauge, Info
 
 from agent.clock import SystemClock
-from agent.errors import GatewayUnreachableError
+from agent.errors import UnreachableError
 from agent.metrics.groups import Group
 from agent.push.gateway import Pushgateway
 from agent.settings import PushgatewaySettings
@@ -135,7 +135,7 @@ def push_until_error_matches(
         watch = Stopwatch()
         (result,) = destination.push([pushed()], budget_seconds)
         assert watch.seconds() < FOR_EVER_SECONDS
-        assert isinstance(result.error, GatewayUnreachableError)
+        assert isinstance(result.error, UnreachableError)
         return result if re.search(output, message(result)) else None
 
     result: PushResult = until(ends_so, output)

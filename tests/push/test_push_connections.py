@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.errors import GatewayUnreachableError
+from agent.errors import UnreachableError
 from agent.push.delivery import Delivery
 from tests.push.pushing import PATIENT_SECONDS, TurnedClock, groups, push_one, pushgateway_for
 from tests.run.running import LONG_SECONDS
@@ -128,7 +128,7 @@ def test_a_push_without_a_thread_to_spare_fails_and_says_so(monkeypatch: pytest.
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
             (result,) = destination.push(groups(1), PATIENT_SECONDS)
-        assert isinstance(result.error, GatewayUnreachableError)
+        assert isinstance(result.error, UnreachableError)
         assert str(result.error) == "device d0: not pushed: can't start new thread; raise TasksMax= or ulimit -u"
         assert destination.push(groups(1), PATIENT_SECONDS)[0].error is None
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.errors import ConfigError, ExitCode, GatewayRejectedError, GatewayUnreachableError
+from agent.errors import ConfigError, ExitCode, RejectedError, UnreachableError
 from tests.push.pushing import TurnedClock, group, large_group, message, push_one, pushgateway_for
 from tests.servers import Server, answering, dropping, free_port, in_turn, raw, resetting
 
@@ -67,7 +67,7 @@ def test_refused_connection_is_retried_with_growing_waits_within_the_budget() ->
     port = free_port()
     with pushgateway_for(f"http://127.0.0.1:{port}", clock=clock) as destination:
         result = push_one(destination, budget_seconds=30)
-    assert isinstance(result.error, GatewayUnreachableError)
+    assert isinstance(result.error, UnreachableError)
     assert result.error.exit_code == ExitCode.UNAVAILABLE
     assert result.attempts >= 4
     assert clock.slept == sorted(clock.slept)
@@ -83,7 +83,7 @@ def test_ipv6_gateway_is_named_as_in_its_url() -> None:
     port = free_port()
     with pushgateway_for(f"http://[::1]:{port}", clock=TurnedClock()) as destination:
         result = push_one(destination)
-    assert isinstance(result.error, GatewayUnreachableError)
+    assert isinstance(result.error, UnreachableError)
     assert message(result).startswith(f"device cpu: [::1]:{port}")
 
 
@@ -118,7 +118,7 @@ def test_rejection_is_final_and_names_a_fix(answer: Callable[[Client], None], wo
     clock = TurnedClock()
     with Server(answer) as server, pushgateway_for(server.url, clock=clock) as destination:
         result = push_one(destination)
-    assert isinstance(result.error, GatewayRejectedError)
+    assert isinstance(result.error, RejectedError)
     assert result.error.exit_code == ExitCode.PROTOCOL
     assert (result.attempts, clock.slept, len(server.requests)) == (1, [], 1)
     assert f"127.0.0.1:{server.port} rejected PUT /metrics/job/power/device/cpu/hostname/node-17" in message(result)
@@ -133,7 +133,7 @@ def test_early_refusal_of_a_body_shows_the_reason() -> None:
 
     with Server(refuse_early) as server, pushgateway_for(server.url, clock=TurnedClock()) as destination:
         (result,) = destination.push([large_group()], 10)
-    assert isinstance(result.error, GatewayRejectedError)
+    assert isinstance(result.error, RejectedError)
     assert "413 Payload Too Large: too large" in message(result)
 
 
@@ -158,7 +158,7 @@ def test_redirect_is_not_followed_and_its_target_is_named() -> None:
         ):
             other = push_one(destination)
         assert elsewhere.connections == 0
-    assert isinstance(result.error, GatewayRejectedError)
+    assert isinstance(result.error, RejectedError)
     assert "301 Moved Permanently to https://other.example.org:8443;" in message(result)
     assert "set pushgateway.url" in message(result)
     assert "secret" not in message(result)
@@ -175,7 +175,7 @@ def test_redirect_without_another_host_is_described(headers: list[str], words: s
         pushgateway_for(server.url) as destination,
     ):
         result = push_one(destination)
-    assert isinstance(result.error, GatewayRejectedError)
+    assert isinstance(result.error, RejectedError)
     assert f"308 Permanent Redirect {words}" in message(result)
 
 
@@ -184,7 +184,7 @@ def test_second_disconnect_is_final_and_explained() -> None:
     with Server(dropping) as server, pushgateway_for(server.url, clock=clock) as destination:
         result = push_one(destination, budget_seconds=1000)
     assert (result.attempts, server.connections) == (2, 2)
-    assert isinstance(result.error, GatewayUnreachableError)
+    assert isinstance(result.error, UnreachableError)
     assert "closed the connection without an answer. Pushgateway 1.11.0 does so" in message(result)
 
 
@@ -211,7 +211,7 @@ def test_retry_after_beyond_the_budget_ends_the_attempts() -> None:
         with pushgateway_for(server.url, clock=clock) as destination:
             result = push_one(destination, budget_seconds=60)
     assert (result.attempts, clock.slept) == (1, [])
-    assert isinstance(result.error, GatewayUnreachableError)
+    assert isinstance(result.error, UnreachableError)
     assert "503 Service Unavailable: later; it asks to wait 120 s" in message(result)
 
 
@@ -261,7 +261,7 @@ def test_unknown_name_is_final() -> None:
     with pushgateway_for("http://gateway.test", clock=clock, getaddrinfo=unknown) as destination:
         result = push_one(destination)
     assert (result.attempts, clock.slept) == (1, [])
-    assert isinstance(result.error, GatewayUnreachableError)
+    assert isinstance(result.error, UnreachableError)
     assert "gateway.test:80: there is no host of this name" in message(result)
 
 

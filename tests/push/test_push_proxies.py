@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from agent.errors import ConfigError, GatewayRejectedError, GatewayUnreachableError
+from agent.errors import ConfigError, RejectedError, UnreachableError
 from tests.push.pushing import TurnedClock, message, push_one, push_until_error_matches, pushgateway_for
 from tests.servers import Server, answering, free_port, hanging, proxying, write_file
 
@@ -89,7 +89,7 @@ def test_proxy_that_requires_credentials_is_named_without_secrets(scheme: str) -
         environ = {"all_proxy": f"http://user:wr0ng@127.0.0.1:{proxy.port}"}
         with pushgateway_for(f"{scheme}://gateway.test", clock=clock, environ=environ) as destination:
             result = push_one(destination)
-    assert isinstance(result.error, GatewayRejectedError)
+    assert isinstance(result.error, RejectedError)
     assert result.attempts == 1
     assert f"the proxy 127.0.0.1:{proxy.port}" in message(result)
     assert "407 Proxy Authentication Required" in message(result)
@@ -114,7 +114,7 @@ def test_proxy_that_refuses_connections_is_named() -> None:
         "http://gateway.test", clock=TurnedClock(), environ={"http_proxy": f"127.0.0.1:{port}"}
     ) as destination:
         result = push_one(destination)
-    assert isinstance(result.error, GatewayUnreachableError)
+    assert isinstance(result.error, UnreachableError)
     assert f"the proxy 127.0.0.1:{port} refused the connection" in message(result)
 
 
@@ -125,7 +125,7 @@ def test_transient_tunnel_failure_is_tried_again() -> None:
         pushgateway_for("https://gateway.test", clock=clock, environ={"https_proxy": proxy.url}) as destination,
     ):
         result = push_one(destination)
-    assert isinstance(result.error, GatewayUnreachableError)
+    assert isinstance(result.error, UnreachableError)
     assert result.attempts > 1
     assert "answered CONNECT gateway.test:443 with 503 Service Unavailable" in message(result)
 

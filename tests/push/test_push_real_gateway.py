@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from agent.errors import GatewayRejectedError
+from agent.errors import RejectedError
 from agent.metrics.groups import Group
 from tests.push.pushing import group, groups, message, push_one, pushgateway_for
 from tests.run.running import until
@@ -73,7 +73,7 @@ def test_path_prefix_in_the_url_is_kept() -> None:
         assert "test_watts" in get(f"{url}/push/metrics")
         with pushgateway_for(url) as destination:
             result = push_one(destination)
-    assert isinstance(result.error, GatewayRejectedError)
+    assert isinstance(result.error, RejectedError)
     assert "404" in message(result)
     assert "check the path in pushgateway.url" in message(result)
 
@@ -93,7 +93,7 @@ def test_rejected_group_quotes_the_gateway_and_spares_the_others(pushgateway_url
         destination.push([group("gauge", test_typed_total=1)], 10)
         rejected, accepted = destination.push([Group({"hostname": "n", "device": "c"}, registry), group("fine")], 10)
         assert accepted.error is None
-        assert isinstance(rejected.error, GatewayRejectedError)
+        assert isinstance(rejected.error, RejectedError)
         assert rejected.attempts == 1
         text = message(rejected)
         assert text.startswith("device c: ")

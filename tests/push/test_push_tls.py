@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from agent.errors import ConfigError, ExitCode, GatewayUnreachableError, PermissionDeniedError
+from agent.errors import ConfigError, ExitCode, PermissionDeniedError, UnreachableError
 from tests.push.pushing import TurnedClock, addresses, message, push_one, push_until_error_matches, pushgateway_for
 from tests.servers import Server, answering, trickling, write_file
 
@@ -84,7 +84,7 @@ def test_bad_certificate_is_refused_once_and_explained(
         pushgateway_for(server.url, clock=clock, ca_file=ca_file) as destination,
     ):
         result = push_one(destination)
-    assert isinstance(result.error, GatewayUnreachableError)
+    assert isinstance(result.error, UnreachableError)
     assert result.error.exit_code == ExitCode.UNAVAILABLE
     assert (result.attempts, clock.slept, server.requests) == (1, [], [])
     assert words in message(result)
@@ -124,7 +124,7 @@ def test_client_certificate_is_shown_when_configured(ca: trustme.CA, ca_file: st
         pushgateway_for(server.url, clock=TurnedClock(), ca_file=ca_file) as destination,
     ):
         result = push_one(destination)
-    assert isinstance(result.error, GatewayUnreachableError)
+    assert isinstance(result.error, UnreachableError)
     assert server.requests == []
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.energy.state import StateFile
-from agent.errors import GatewayRejectedError, GatewayUnreachableError
+from agent.errors import RejectedError, UnreachableError
 from agent.measure.readings import Reading, Settling
 from agent.run.loop import Loop
 from agent.run.publisher import Publisher
@@ -157,8 +157,8 @@ class Misfortune:
 
     def _push(self, group: Group) -> AgentError | None:
         if "gateway" in self._until:
-            return GatewayUnreachableError("gateway.invalid: no answer")
-        return GatewayRejectedError("400 Bad Request") if group.name == self._rejected else None
+            return UnreachableError("gateway.invalid: no answer")
+        return RejectedError("400 Bad Request") if group.name == self._rejected else None
 
     def strike(self) -> None:
         """Once a sweep: begin faults, and end those that are due."""

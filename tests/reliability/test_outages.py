@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.errors import GatewayUnreachableError
+from agent.errors import UnreachableError
 from agent.run.loop import Loop
 from agent.settings import Averaging
 from agent.simulate.recordings import Recording
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from agent.simulate.clock import HandClock
 
 WATTS = 6.0
-AWAY = GatewayUnreachableError("gateway.invalid: no answer")
+AWAY = UnreachableError("gateway.invalid: no answer")
 
 
 @pytest.mark.reliability(

@@ -14,7 +14,7 @@ import pytest
 from agent import cli, commands
 from agent.commands import check, delete, scan, watch
 from agent.commands import run as run_command
-from agent.errors import ExitCode, GatewayUnreachableError
+from agent.errors import ExitCode, UnreachableError
 from agent.run.loop import Loop
 from agent.simulate.rails import ConstantRail
 from tests.run.running import (
@@ -244,7 +244,7 @@ def test_a_scrape_gets_the_last_interval_and_a_push_everything_pending(clock: Ha
     settings = settings_for(interval_seconds=10.0)
     rail = ConstantRail(10.0, 1.0, clock.monotonic)
     gateway = MemoryGateway()
-    away = GatewayUnreachableError("away")
+    away = UnreachableError("away")
     gateway.fail = lambda _group: away
     agent = agent_of(settings, world_for(settings, clock, {"cpu": rail}), clock, gateway)
     Loop(agent, clock, HandWaiting(clock, clock.monotonic() + 25.5), NO_MANAGER).run()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.energy.state import StateFile
-from agent.errors import ExitCode, GatewayRejectedError, GatewayUnreachableError, PermissionDeniedError
+from agent.errors import ExitCode, PermissionDeniedError, RejectedError, UnreachableError
 from agent.measure.readings import Failure
 from agent.push.dry_run import DryRun
 from agent.run.loop import Loop, Ticker, run_once
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from agent.simulate.clock import HandClock
     from agent.simulate.world import World
 
-AWAY = GatewayUnreachableError("gateway.invalid: no answer")
+AWAY = UnreachableError("gateway.invalid: no answer")
 FAST = Averaging(1, 140e-6, 140e-6)
 QUICK_CPU = replace(CPU, averaging=FAST)
 QUICK_DISK = replace(DISK, averaging=FAST)
@@ -218,7 +218,7 @@ def test_results_are_acknowledged_by_grouping_key(clock: HandClock, monkeypatch:
 )
 def test_a_rejected_group_costs_the_others_nothing(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU, QUICK_DISK, interval_seconds=5.0), clock)
-    run.gateway.fail = lambda group: GatewayRejectedError("no") if group.name == "device disk" else None
+    run.gateway.fail = lambda group: RejectedError("no") if group.name == "device disk" else None
     run.until(1001.5)
     for name in ("cpu", "disk"):
         run.rail(name).amperes = 2.0
@@ -644,13 +644,13 @@ def test_a_stop_of_once_aborts_its_push(clock: HandClock) -> None:
 @pytest.mark.parametrize(
     ("errors", "code"),
     [
-        ({"device cpu": GatewayRejectedError("no"), "device disk": AWAY}, ExitCode.PROTOCOL),
+        ({"device cpu": RejectedError("no"), "device disk": AWAY}, ExitCode.PROTOCOL),
         ({"device disk": AWAY}, ExitCode.UNAVAILABLE),
         ({}, ExitCode.IOERR),
     ],
 )
 def test_rejections_outrank_outages_and_outages_sensor_failures(
-    clock: HandClock, errors: dict[str, GatewayRejectedError | GatewayUnreachableError], code: ExitCode
+    clock: HandClock, errors: dict[str, RejectedError | UnreachableError], code: ExitCode
 ) -> None:
     settings = settings_for(QUICK_CPU, QUICK_DISK, RADIO)
     world, gateway = world_for(settings, clock), MemoryGateway()
