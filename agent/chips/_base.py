@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from agent.chips import _averaging as averaging
 from agent.errors import SensorError
@@ -26,8 +26,7 @@ TEXAS_INSTRUMENTS = 0x5449
 """The manufacturer ID of all these chips: "TI" in ASCII."""
 
 
-@dataclass(frozen=True, slots=True)
-class HardwareCounters:
+class HardwareCounters(NamedTuple):
     """The hardware energy and charge counters of a chip. They count from power-on, whether or not an agent runs.
 
     Both wrap around at `HARDWARE_COUNTER_BITS`. They stay raw words, so that a shunt value corrected in the
@@ -48,8 +47,7 @@ class HardwareCounters:
     most_amperes: float
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
+class Measurement(NamedTuple):
     """One measurement of one device: load-side bus voltage, and current, positive towards the load.
 
     Attributes:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.chips import _averaging as averaging
-from agent.chips import _signatures as signatures
 from agent.chips._base import ExpectedBits, I2CChip, Measurement, signed
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
@@ -18,12 +16,12 @@ from agent.settings import AveragingChoices, ChipOptions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.chips import _averaging as averaging
     from agent.chips._base import ReadRegister
     from agent.i2c.transfers import I2C
 
 _BUS_VOLTAGE = Register(0x02)
 _SHUNT_VOLTAGE = Register(0x01)
-_WITH_AN_ID = tuple(signature for signature in signatures.SIGNATURES if signature.is_sure)
 
 OPTIONS = ChipOptions(
     chip="ina219",
@@ -58,7 +56,10 @@ class Chip(I2CChip):
         shows; any other chip may still pass for an INA219.
         """
         (configuration,) = super().identify(port)
-        signature = signatures.identify(self.read_word, _WITH_AN_ID)
+        from agent.chips import _signatures as signatures
+
+        with_an_id = (signature for signature in signatures.SIGNATURES if signature.is_sure)
+        signature = signatures.identify(self.read_word, with_an_id)
         if signature is not None:
             raise SensorError(f"not an {self}: its registers identify it as an {signature.part}")
         if configuration & 0xC000:  # bit 14 is always 0, and RST clears itself

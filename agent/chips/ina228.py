@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.chips import _ina23x
@@ -50,4 +49,4 @@ class Chip(_ina23x.INA23xChip):
             most_watts=_ina23x.HIGHEST_VOLTS * most_amperes,
             most_amperes=most_amperes,
         )
-        return (replace(measurement, hardware_counters=counters),)
+        return (measurement._replace(hardware_counters=counters),)

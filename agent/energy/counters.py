@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(NamedTuple):
     """The counters of a device. They only rise.
 
     Attributes:
@@ -23,8 +22,7 @@ class Counters:
     resets: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LastReading:
+class LastReading(NamedTuple):
     """The last reading, up to which energy is counted. The next reading continues from here.
 
     Attributes:
@@ -48,8 +46,7 @@ class LastReading:
     volts: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(NamedTuple):
     """The state of a device's energy meter that one run hands to the next.
 
     Attributes:
@@ -65,4 +62,4 @@ class Saved:
     def with_source(self, source: str | None) -> Saved:
         """Return a copy for this source. If it changed, the last reading is dropped: the energy since is unknown."""
         is_same = self.source is None or source is None or self.source == source
-        return replace(self, last=self.last if is_same else None, source=source)
+        return self._replace(last=self.last if is_same else None, source=source)

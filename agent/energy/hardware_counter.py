@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.chips import HARDWARE_COUNTER_BITS
 
@@ -21,8 +20,7 @@ _SUPPLY_TOLERANCE = 0.2
 _OFF_VOLTS = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(NamedTuple):
     """Energy to the load, and energy back from it as a positive number."""
 
     delivered_joules: float

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Extremes:
+class Extremes(NamedTuple):
     """The lowest and highest readings of an interval."""
 
     min_volts: float
@@ -18,8 +18,7 @@ class Extremes:
     max_watts: float
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(NamedTuple):
     """Means over the readings of an interval, signed."""
 
     volts: float

@@ -6,8 +6,7 @@ the push fails, the interval is pending and the next push covers it too, so that
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.energy.counters import Counters, LastReading, Saved
 from agent.energy.hardware_counter import flow_between
@@ -25,8 +24,7 @@ _LATE_SAMPLES = 1.5
 _NOTHING_SAVED = Saved()
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceSnapshot:
+class DeviceSnapshot(NamedTuple):
     """The published values of a device. Without a good reading in the interval it has no means and no extremes."""
 
     device: str
@@ -37,8 +35,7 @@ class DeviceSnapshot:
     last_read_unix_seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(NamedTuple):
     """A closed interval, once for a push and once for a scrape.
 
     Attributes:
@@ -50,8 +47,7 @@ class Closed:
     last_interval: DeviceSnapshot
 
 
-@dataclass(frozen=True, slots=True)
-class _Energy:
+class _Energy(NamedTuple):
     """The energy that flowed since the last reading.
 
     Attributes:
@@ -106,11 +102,12 @@ class EnergyMeter:
                 # Nothing is known about the rail while the chip had no power: no energy is counted across that time.
                 self.is_up = False
                 self._count(resets=self.saved.counters.resets + 1)
-                self.saved = replace(self.saved, last=None)
+                self.saved = self.saved._replace(last=None)
             case Settling():
                 # The chip was configured again: until then its counters may have had other LSBs.
-                if self.saved.last is not None and self.saved.last.energy_word is not None:
-                    self.saved = replace(self.saved, last=replace(self.saved.last, energy_word=None, charge_word=None))
+                last = self.saved.last
+                if last is not None and last.energy_word is not None:
+                    self.saved = self.saved._replace(last=last._replace(energy_word=None, charge_word=None))
 
     @property
     def has_unpushed_readings(self) -> bool:
@@ -145,7 +142,7 @@ class EnergyMeter:
         )
 
     def _count(self, **changes: int) -> None:
-        self.saved = replace(self.saved, counters=replace(self.saved.counters, **changes))
+        self.saved = self.saved._replace(counters=self.saved.counters._replace(**changes))
 
     def _add_reading(self, reading: Reading) -> None:
         self.is_up = True

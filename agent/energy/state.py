@@ -190,7 +190,7 @@ class StateFile:
             log.warning("%s: the machine went down before the last run ended; counters start from zero", self.path)
             return State()
         # The monotonic clock restarted with the boot: the times of the last readings are meaningless now.
-        devices = {name: replace(saved, last=None) for name, saved in file.state.devices.items()}
+        devices = {name: saved._replace(last=None) for name, saved in file.state.devices.items()}
         return replace(file.state, devices=devices)
 
     def save(self, state: State, *, ended_well: bool) -> bool:
@@ -303,8 +303,8 @@ _NAMES_IN_MEMORY = {on_disk: name for name, on_disk in _NAMES_ON_DISK.items()}
 def _fields_of(saved: Saved) -> dict[str, Any]:
     """A device's entry in the file."""
     return {
-        "counters": asdict(saved.counters),
-        "last": None if saved.last is None else _renamed(asdict(saved.last), _NAMES_ON_DISK),
+        "counters": saved.counters._asdict(),
+        "last": None if saved.last is None else _renamed(saved.last._asdict(), _NAMES_ON_DISK),
         "last_read_unix_seconds": saved.last_read_unix_seconds,
         "source": saved.source,
     }

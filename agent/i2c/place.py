@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from agent.i2c.muxes import MuxKind
@@ -70,8 +70,7 @@ class Mux:
         return f"mux {self.name} ({self.place})"
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(NamedTuple):
     """One mux channel on a path."""
 
     mux: Mux

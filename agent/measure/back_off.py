@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from agent.errors import AgentError
@@ -11,8 +10,7 @@ if TYPE_CHECKING:
 LONGEST_BACK_OFF_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class BackOff:
+class BackOff(NamedTuple):
     """Probe a chip in the sweep after its first failure, and half as often after each further one.
 
     Attributes:

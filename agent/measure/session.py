@@ -23,9 +23,8 @@ with the flag of a new result, so that checking it costs nothing; the configurat
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agent import chips
 from agent.chips import ExpectedBits
@@ -106,8 +105,7 @@ class _Canary(Enum):
     UNUSED = "the chip has none or does not keep it, or it is the run's: the configuration is read in every sweep"
 
 
-@dataclass(frozen=True, slots=True)
-class _Closed:
+class _Closed(NamedTuple):
     """Not opened yet, or closed by a failure.
 
     Attributes:
@@ -123,8 +121,7 @@ class _Closed:
     results_are_old: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Settling:
+class _Settling(NamedTuple):
     """Configured, or found configured, and waiting for the first result.
 
     Attributes:
@@ -143,8 +140,7 @@ class _Settling:
     check_at_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Measuring:
+class _Measuring(NamedTuple):
     """Read in every sweep.
 
     Attributes:
@@ -360,7 +356,7 @@ class RunSession(Session):
                 f"{self._name}: no conversion finished in time ({self._chip.conversion_seconds:.3g} s); "
                 "is the chip faulty, or does its power keep failing?"
             )
-        return self._settle(replace(settling, ready_at_seconds=now + min(self._chip.conversion_seconds / 16, 0.05)))
+        return self._settle(settling._replace(ready_at_seconds=now + min(self._chip.conversion_seconds / 16, 0.05)))
 
     def _has_results(self) -> bool:
         """Whether no result is zero, as all are before the first conversion ends; true zeros wait for the flag."""
@@ -384,7 +380,7 @@ class RunSession(Session):
         is_configured = self._is_configured(found)
         if is_configured and has_canary:
             check_at_seconds = self._clock.monotonic() + CONFIGURATION_CHECK_SECONDS
-            checked = replace(measuring, check_at_seconds=check_at_seconds)
+            checked = measuring._replace(check_at_seconds=check_at_seconds)
             return self._report_conversion(checked, results, status_word, now)
         if is_configured and not self._is_power_on(found):
             return self._replace_canary(measuring, results, status)
@@ -425,7 +421,7 @@ class RunSession(Session):
         power.
         """
         if measuring.canary is _Canary.SET:
-            self._state = replace(measuring, canary=_Canary.UNUSED)
+            self._state = measuring._replace(canary=_Canary.UNUSED)
             return self._report(results)
         power_lost = measuring.canary is _Canary.SEEN
         if power_lost:  # recorded first: a write that fails may have reached the chip
@@ -436,7 +432,7 @@ class RunSession(Session):
         if not power_lost and self._has_been_read:
             power_lost = status.is_written(self._read_register(status.register))
         if not power_lost:
-            self._state = replace(measuring, canary=_Canary.SET)
+            self._state = measuring._replace(canary=_Canary.SET)
             return self._report(results)
         # The observer may have configured it just now, and may read the first result, which clears its flag.
         now = self._clock.monotonic()

@@ -173,7 +173,7 @@ def test_counters_do_not_bridge_a_power_loss_or_reconfiguration() -> None:
 def test_overcounted_energy_is_subtracted_from_a_bridged_gap() -> None:
     made = meter_of(reading(0, 10, 0, 0))
     assert made.saved.last is not None
-    made.saved = replace(made.saved, last=replace(made.saved.last, overcounted_joules=30.0))
+    made.saved = made.saved._replace(last=made.saved.last._replace(overcounted_joules=30.0))
     made.add(reading(100, 10, 100, 10))
     assert made.saved.counters.joules == pytest.approx(70, abs=JOULES)
 
