@@ -76,7 +76,7 @@ class Client:
         except AttemptFailedError as failure:
             failure.mask(attempt.secrets)
             raise
-        except Exception as error:
+        except Exception as error:  # `explain` raises again what is not a failure of the network
             seconds = self.clock.monotonic() - began_at_seconds
             explained = explain(error, self.route, connection.deadline.phase, seconds)
             explained.mask(attempt.secrets)

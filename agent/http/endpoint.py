@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from agent.settings import ConnectionSettings
 
 if TYPE_CHECKING:
     from agent.http.proxies import Proxy
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A URL to send to, and the files for authentication.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint(ConnectionSettings):
+    """A server to send to: how to reach it, and what messages need to know of it.
 
     Attributes:
         table: the table of the configuration that holds these keys, for messages: `pushgateway.ca_file`.
-        timeout_seconds: for one whole attempt.
         usual_port: the port that such a server usually has, for a hint.
-        disconnect_hint: why such a server may close the connection without an answer.
+        disconnect_hint: what such a server may mean if it closes the connection without an answer.
     """
 
     table: str
-    url: str
-    timeout_seconds: float = 5.0
-    username: str | None = None
-    password_file: str | None = None
-    bearer_token_file: str | None = None
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
     usual_port: int | None = None
     disconnect_hint: str = ""
+
+    @classmethod
+    def of(cls, settings: ConnectionSettings, *, table: str, usual_port: int, disconnect_hint: str) -> Endpoint:
+        """The server of a table of the configuration."""
+        connection = {field.name: getattr(settings, field.name) for field in fields(ConnectionSettings)}
+        return cls(**connection, table=table, usual_port=usual_port, disconnect_hint=disconnect_hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,16 +94,4 @@ class Pushgateway(GatewayDestination):
 
 def endpoint_of(settings: PushgatewaySettings) -> Endpoint:
     """The gateway as an endpoint."""
-    return Endpoint(
-        "pushgateway",
-        settings.url,
-        settings.timeout_seconds,
-        username=settings.username,
-        password_file=settings.password_file,
-        bearer_token_file=settings.bearer_token_file,
-        ca_file=settings.ca_file,
-        cert_file=settings.cert_file,
-        key_file=settings.key_file,
-        usual_port=9091,
-        disconnect_hint=DISCONNECT_HINT,
-    )
+    return Endpoint.of(settings, table="pushgateway", usual_port=9091, disconnect_hint=DISCONNECT_HINT)
