@@ -61,6 +61,10 @@ class SensorError(AgentError):
     exit_code = ExitCode.IOERR
 
 
+class MuxSwitchedError(BusError):
+    """A mux was not as selected after a chip was read: what was read may be another chip's, and is discarded."""
+
+
 class BusyError(AgentError):
     """Another process holds the bus or the state."""
 

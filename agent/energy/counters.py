@@ -12,6 +12,8 @@ class Counters(NamedTuple):
         joules: energy delivered while power was positive.
         returned_joules: energy that flowed back, as a positive number.
         measured_seconds: the time that both energies cover.
+        retries: transfers to the device's chip, or to a mux on its path, that were repeated at once.
+        implausible: readings that were discarded because a check contradicted them.
     """
 
     joules: float = 0.0
@@ -20,6 +22,8 @@ class Counters(NamedTuple):
     readings: int = 0
     read_errors: int = 0
     resets: int = 0
+    retries: int = 0
+    implausible: int = 0
 
 
 class LastReading(NamedTuple):

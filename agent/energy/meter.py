@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.energy.counters import Counters, LastReading, Saved
 from agent.energy.hardware_counter import flow_between
 from agent.energy.interval import Extremes, Interval, Means
-from agent.measure.readings import Failure, Reading, Settling
+from agent.measure.readings import UNDISTURBED, Failure, Reading, Settling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -92,6 +92,9 @@ class EnergyMeter:
 
     def add(self, outcome: Outcome) -> None:
         """Add the outcome of a sweep for this device."""
+        if outcome.disturbance is not UNDISTURBED:
+            counters, (retries, implausible) = self.saved.counters, outcome.disturbance
+            self._count(retries=counters.retries + retries, implausible=counters.implausible + implausible)
         match outcome:
             case Reading():
                 self._add_reading(outcome)
@@ -161,6 +164,8 @@ class EnergyMeter:
                 counters.readings + 1,
                 counters.read_errors,
                 counters.resets,
+                counters.retries,
+                counters.implausible,
             ),
             LastReading(
                 reading.at_seconds,

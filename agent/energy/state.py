@@ -44,6 +44,7 @@ class AgentCounters:
     pushes: int = 0
     push_failures: int = 0
     missed_samples: int = 0
+    mux_conflicts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

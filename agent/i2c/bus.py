@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import AgentError, BusError, BusyError
+from agent.errors import AgentError, BusError, BusyError, MuxSwitchedError
 from agent.i2c import hints
 from agent.i2c.channels import driver_channel
 from agent.i2c.muxes import CLOSED
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from agent.clock import Clock
-    from agent.i2c.place import BusName, Hop, Hops, Mux
+    from agent.i2c.place import BusName, Hop, Hops, Mux, Place
     from agent.i2c.transfers import I2C, Register, Transfer
 
     Registers = tuple[Register, ...]
@@ -67,7 +67,12 @@ class _SessionPort:
 
 
 class Bus:
-    """One bus, its muxes and the state of their channels."""
+    """One bus, its muxes and the state of their channels.
+
+    Attributes:
+        retries: how many transfers were repeated at once; only rises.
+        mux_conflicts: how often a mux was found switched by somebody else; only rises.
+    """
 
     def __init__(
         self,
@@ -78,6 +83,8 @@ class Bus:
         sysfs: Path = Path("/sys"),
     ) -> None:
         self.name = name
+        self.retries = 0
+        self.mux_conflicts = 0
         self._opener = opener
         self._clock = clock
         self._sysfs = sysfs
@@ -170,6 +177,19 @@ class Bus:
             reads = self._chip_reads[address, registers] = RegisterReads(self._open(), address, registers)
         self._transfer(reads.transfers)
         return reads.words()
+
+    def check_path(self, place: Place) -> None:
+        """Make sure that every mux on a chip's path and trunk is as `select` left it; call it after reading the chip.
+
+        Raises:
+            MuxSwitchedError: one is not, so what was read since `select` may be another chip's.
+            BusError: the bus is stuck.
+            OSError: as the adapter reports it.
+        """
+        if not self.confirms(place.path):
+            self._control_bytes.clear()
+            self.mux_conflicts += 1
+            raise MuxSwitchedError(f"{place}: a mux on its path was switched while it was read")
 
     def byte_at(self, address: int) -> int | None:
         """Read one byte, without writing anything, from the selected segment; None if the address does not answer.

@@ -13,6 +13,21 @@ if TYPE_CHECKING:
     from agent.errors import AgentError
 
 
+class Disturbance(NamedTuple):
+    """What a chip's step met on its bus, whatever the outcome.
+
+    Attributes:
+        retries: transfers that were repeated at once.
+        implausible: readings that were discarded because a check contradicted them.
+    """
+
+    retries: int = 0
+    implausible: int = 0
+
+
+UNDISTURBED = Disturbance()
+
+
 class Reading(NamedTuple):
     """One V/I/P triple of one device.
 
@@ -34,6 +49,7 @@ class Reading(NamedTuple):
     window_seconds: float
     is_new: bool = True
     hardware_counters: HardwareCounters | None = None
+    disturbance: Disturbance = UNDISTURBED
 
 
 class Failure(NamedTuple):
@@ -42,6 +58,7 @@ class Failure(NamedTuple):
     device: str
     error: AgentError
     tried: bool = True
+    disturbance: Disturbance = UNDISTURBED
 
 
 class Settling(NamedTuple):
@@ -53,6 +70,7 @@ class Settling(NamedTuple):
     device: str
     ready_at_seconds: float
     power_lost: bool = False
+    disturbance: Disturbance = UNDISTURBED
 
 
 Outcome = Reading | Failure | Settling

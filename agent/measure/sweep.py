@@ -73,6 +73,11 @@ class Sweep:
             outcomes += session.backing_off() or session.step()
         return outcomes
 
+    @property
+    def mux_conflicts(self) -> int:
+        """How often a mux was found switched by somebody else since the sweep was made."""
+        return sum(bus.mux_conflicts for bus in self._buses.values())
+
     def close(self) -> None:
         """Close the device files."""
         for bus in self._buses.values():

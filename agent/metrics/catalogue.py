@@ -113,6 +113,16 @@ METER_SERIES = (
         "Power losses of the chip that were noticed.",
         lambda device: device.counters.resets,
     ),
+    Series(
+        "wattpush_device_retries_total",
+        "Transfers on the bus that were repeated at once.",
+        lambda device: device.counters.retries,
+    ),
+    Series(
+        "wattpush_device_implausible_total",
+        "Readings discarded because a check contradicted them.",
+        lambda device: device.counters.implausible,
+    ),
 )
 
 
@@ -155,6 +165,11 @@ AGENT_SERIES = (
         "wattpush_agent_missed_samples_total",
         "Readings left out because a sweep took too long.",
         lambda snapshot: snapshot.counters.missed_samples,
+    ),
+    Series(
+        "wattpush_agent_mux_conflicts_total",
+        "Times a mux was found switched by somebody else.",
+        lambda snapshot: snapshot.counters.mux_conflicts,
     ),
 )
 

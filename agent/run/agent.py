@@ -93,7 +93,10 @@ class Agent:
     def take_sweep(self, only: Container[str] | None = None) -> list[Outcome]:
         """Read every device once, or those on the chips of `only`, and add the outcomes to the energy meters."""
         started_seconds = self.parts.clock.monotonic()
-        outcomes = self.parts.sweep.run() if only is None else self.parts.sweep.run(only)
+        sweep, conflicts_before = self.parts.sweep, self.parts.sweep.mux_conflicts
+        outcomes = sweep.run() if only is None else sweep.run(only)
+        if conflicts := sweep.mux_conflicts - conflicts_before:
+            self.counters = replace(self.counters, mux_conflicts=self.counters.mux_conflicts + conflicts)
         self.swept_at_seconds = self.parts.clock.monotonic()
         self._sweep_seconds = self.swept_at_seconds - started_seconds
         self.meters.add(outcomes)

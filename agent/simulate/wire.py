@@ -59,10 +59,14 @@ class Faults:
 
     A host cannot tell the two cases apart: a NACK of the address (nothing happened) and, for example, a time-out at the
     end (everything happened). The first planned fault that matches a transaction wins; all stay until `clear()`.
+
+    Attributes:
+        flip: what becomes of each byte that is written or read, although it is acknowledged; None changes nothing.
     """
 
     def __init__(self) -> None:
         self._planned: list[Callable[[Transaction], Fault | None]] = []
+        self.flip: Callable[[int], int] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._planned)
@@ -94,6 +98,11 @@ class Faults:
     def clear(self) -> None:
         """Remove all planned faults."""
         self._planned.clear()
+        self.flip = None
+
+    def flipped(self, data: bytes) -> bytes:
+        """The bytes as they arrive."""
+        return data if self.flip is None else bytes(map(self.flip, data))
 
     def find(self, transaction: Transaction) -> Fault | None:
         """The first fault planned for this transaction, or None."""
@@ -186,10 +195,11 @@ class Wire:
                 addressed += answering
                 self.bits += BITS_OF_A_BYTE * len(buffer)
                 if is_read:
-                    answers.append(wired_and([part.read(len(buffer)) for part in answering]))
+                    answers.append(self.faults.flipped(wired_and([part.read(len(buffer)) for part in answering])))
                 else:
+                    arriving = self.faults.flipped(bytes(buffer))
                     for part in answering:
-                        part.write(bytes(buffer))
+                        part.write(arriving)
         finally:
             self.bits += 1
             for part in addressed:
