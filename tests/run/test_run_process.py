@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 from argparse import Namespace
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +20,37 @@ import pytest
 from agent import cli
 from agent.commands import load_settings
 from agent.energy.state import StateFile, boot_id
-from agent.errors import BusyError
+from agent.errors import BusyError, ConfigError
+from agent.i2c.place import Place
+from agent.run.assembly import RunOptions, Runtime, make_agent
 from agent.run.loop import Loop
+from agent.run.publisher import Publisher
+from agent.run.signals import Signals
 from agent.simulate import world as simulated_world
 from tests.energy.disks import disk
-from tests.run.running import LONG_SECONDS, PROJECT, ask, groups_of, program, run, samples_of, until, write_config
+from tests.run.running import (
+    CPU,
+    INFO,
+    LONG_SECONDS,
+    PROJECT,
+    agent_of,
+    ask,
+    groups_of,
+    program,
+    run,
+    samples_of,
+    settings_for,
+    until,
+    world_for,
+    write_config,
+)
 from tests.servers import Server, free_port, get, hanging, running_pushgateway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from agent.simulate.clock import HandClock
     from agent.simulate.world import World
 
 STOPS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -588,6 +610,34 @@ def test_check_prints_ok(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
     assert checked.stdout == f"ok       {config}: 2 devices, 1 mux\n"
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("command", [["check"], ["--once"], ["--once", "--dry-run"], []])
+def test_a_state_dir_that_is_no_folder_is_named(tmp_path: Path, command: list[str]) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    config.write_text(config.read_text().replace(str(tmp_path / "state"), "/etc/passwd"))
+    ended = run(*command, "--config", config, "--simulate")
+    assert ended.returncode == 78
+    assert "state_dir: /etc/passwd is not a folder; name a folder" in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("command", [["check"], ["--once"], []])
+def test_a_fifo_in_place_of_the_counters_is_78_at_once(tmp_path: Path, command: list[str]) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    (tmp_path / "state").mkdir()
+    os.mkfifo(tmp_path / "state" / "simulated.json")
+    ended = run(*command, "--config", config, "--simulate")
+    assert ended.returncode == 78
+    assert "simulated.json is a FIFO, not a file" in ended.stdout + ended.stderr
+
+
+def test_a_reload_that_adds_the_boards_bus_asks_for_a_restart(clock: HandClock) -> None:
+    earlier = agent_of(settings_for(CPU), world_for(settings_for(CPU), clock), clock, None)
+    board = settings_for(replace(CPU, place=Place("board", None, None, 0x40)), muxes=())
+    with Signals() as signals, ExitStack() as stack:
+        runtime = Runtime(clock, signals, {}, Publisher(clock, signals.wake), INFO, signals.wake)
+        with pytest.raises(ConfigError, match="restart: sudo systemctl restart wattpush"):
+            make_agent(board, RunOptions(), runtime, stack, earlier)
 
 
 def test_help_fits_80_columns_and_lists_the_exit_codes() -> None:
