@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -277,6 +278,33 @@ def test_a_supply_that_changes_between_readings_returns_nothing(
     assert delivered == pytest.approx(3005, abs=1)
     assert counted["wattpush_device_returned_joules_total"] == 0
     measured(f"{delivered:,.0f} J delivered, 0 J returned")
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("sign", [1.0, -1.0], ids=["load", "source"])
+def test_a_supply_that_negotiates_its_voltage_flows_one_way(clock: HandClock, seed: int, sign: float) -> None:
+    """A USB supply at 5, 7 and 20 V, with loads from nothing to 12 A, read every minute in any of these states."""
+    draws = random.Random(seed)
+    settings = settings_for(replace(RADIO, shunt_ohms=0.01), sample_interval_seconds=60.0, interval_seconds=60.0)
+    rail = ConstantRail(5.0, 0.0, clock.monotonic)
+    sweep, made = sweep_of(settings, world_for(settings, clock, {"radio": rail}), clock), EnergyMeter("radio", 600.0)
+    first_seconds = last_seconds = 0.0
+    for _ in range(60):
+        for _ in range(6):
+            clock.sleep(draws.uniform(1.0, 19.0))
+            rail.volts, rail.amperes = draws.choice((5.0, 7.0, 20.0)), sign * draws.choice((0.0, 0.02, 1.0, 3.0, 12.0))
+        (outcome,) = sweep.run()
+        made.add(outcome)
+        if isinstance(outcome, Reading):
+            first_seconds, last_seconds = first_seconds or clock.seconds, clock.seconds
+    counters = made.saved.counters
+    with_charge, against = (counters.joules, counters.returned_joules)[:: int(sign)]
+    truth = abs(joules_of(rail, first_seconds, last_seconds))
+    assert counters.readings > 50
+    assert truth > 50_000
+    # The counters lag by the conversion under way at either end.
+    assert with_charge == pytest.approx(truth, abs=50.0)
+    assert against == 0.0
 
 
 def test_a_loop_counts_bursts_between_two_readings(clock: HandClock) -> None:
