@@ -65,6 +65,10 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
     for words in settings.warnings:
         text, _, hint = words.partition("; ")
         yield warning("configuration", text, hint)
+    if settings.state_dir is not None:
+        from agent.check.state import check_state_dir
+
+        yield from check_state_dir(settings.state_dir)
     gateway = settings.pushgateway
     if gateway is not None and gateway.files and not options.gateway:  # --gateway reads them anyway
         from agent.check.gateway import check_files

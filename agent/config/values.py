@@ -226,7 +226,10 @@ def check_address(value: int, allowed: range) -> None:
     """Refuse an address that the chip cannot be strapped to."""
     if value not in allowed:
         shown = f"0x{value:02x}" if 0 <= value <= 0xFFFF else describe(value)
-        raise InvalidError(f"{shown} is not in 0x{allowed[0]:02x}..0x{allowed[-1]:02x}")
+        # TOML's 40 is decimal, and datasheets write addresses in hexadecimal, often without 0x.
+        meant = int(str(value), 16) if 0 <= value <= 0xFFFF else value
+        hint = f"; {value} is {shown}: write 0x{meant:02x}" if meant in allowed else ""
+        raise InvalidError(f"{shown} is not in 0x{allowed[0]:02x}..0x{allowed[-1]:02x}{hint}")
 
 
 def address_in(allowed: range) -> Kind:
