@@ -19,6 +19,8 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
+from agent.http.threads import start_thread
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -40,10 +42,6 @@ WAITING_FOR_THE_ANSWER = "waiting for the answer"
 
 class StoppedError(OSError):
     """The attempt was stopped from outside."""
-
-
-class NoThreadError(Exception):
-    """The system has no thread left for the watchdog."""
 
 
 class Deadline:
@@ -166,10 +164,7 @@ def watchdog(deadlines: Sequence[Deadline], at_each_poll: Callable[[], None] = l
             at_each_poll()
 
     thread = threading.Thread(target=watch, name="deadlines", daemon=True)
-    try:
-        thread.start()
-    except RuntimeError as error:
-        raise NoThreadError(str(error)) from error
+    start_thread(thread)
     try:
         yield
     finally:
@@ -201,6 +196,7 @@ class Resolver:
         """The addresses of `host`, in the order to try them.
 
         Raises:
+            NoThreadError: the system has no thread left.
             TimeoutError: no answer in time.
             StoppedError: the attempt was stopped from outside.
             socket.gaierror: the name does not exist, or the name server failed.
@@ -214,7 +210,8 @@ class Resolver:
             lookup = self._under_way.get((host, port))
             if lookup is None:
                 lookup = _Lookup()
-                threading.Thread(target=self._run, args=(host, port, lookup), name="resolver", daemon=True).start()
+                arguments = (host, port, lookup)
+                start_thread(threading.Thread(target=self._run, args=arguments, name="resolver", daemon=True))
                 self._under_way[host, port] = lookup
         deadline.enter("looking up the name")
         while not lookup.done.wait(min(deadline.remaining_seconds(), _LOOKUP_POLL_SECONDS)):

@@ -16,6 +16,7 @@ from agent.errors import ConfigError, PermissionDeniedError, RejectedError, Unre
 from agent.http.credentials import masked
 from agent.http.deadline import StoppedError
 from agent.http.endpoint import authority
+from agent.http.threads import NoThreadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -99,6 +100,8 @@ def explain(  # noqa: PLR0911 - one return for each kind of error reads best
     """
     if isinstance(error, (ConfigError, PermissionDeniedError)):
         return AttemptFailedError(type(error), str(error))
+    if isinstance(error, NoThreadError):
+        return transient(str(error))
     if isinstance(error, StoppedError):
         return AttemptFailedError(UnreachableError, f"stopped before {route.server} had answered")
     if isinstance(error, TimeoutError):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, BusyError, PermissionDeniedError
+from agent.http.threads import NoThreadError, start_thread
 from agent.serve.connections import Connections, Limits
 from agent.serve.pages import Pages
 
@@ -63,11 +64,11 @@ class ScrapeServer:
         self._connections = Connections(self._listener, pages.answer, _affordable(limits or Limits()))
         self._thread = threading.Thread(target=self._connections.serve, name="scrape", daemon=True)
         try:
-            self._thread.start()
-        except RuntimeError as error:
+            start_thread(self._thread)
+        except NoThreadError as error:
             self._connections.close()
             self._listener.close()
-            raise AgentError(f"{_where(settings)}: {error}; raise TasksMax= or ulimit -u") from error
+            raise AgentError(f"{_where(settings)}: {error}") from error
         host, port = self.address
         log.info("serving http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
 

@@ -9,7 +9,7 @@ import pytest
 
 from agent.errors import UnreachableError
 from agent.push.delivery import Delivery
-from tests.push.pushing import PATIENT_SECONDS, TurnedClock, groups, push_one, pushgateway_for
+from tests.push.pushing import PATIENT_SECONDS, TurnedClock, addresses, groups, push_one, pushgateway_for
 from tests.run.running import LONG_SECONDS
 from tests.servers import Server, answering, free_port, in_turn, raw, running_pushgateway
 
@@ -133,6 +133,24 @@ def test_a_push_without_a_thread_to_spare_fails_and_says_so(monkeypatch: pytest.
         assert isinstance(result.error, UnreachableError)
         assert str(result.error) == "device d0: not pushed: can't start new thread; raise TasksMax= or ulimit -u"
         assert destination.push(groups(1), PATIENT_SECONDS)[0].error is None
+
+
+def test_a_lookup_without_a_thread_to_spare_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, refused = threading.Thread.start, list[str]()
+
+    def refuse_once(thread: threading.Thread) -> None:
+        if thread.name == "resolver" and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_once)
+    with Server(answering("200 OK")) as server:
+        url = f"http://gateway.test:{server.port}"
+        getaddrinfo = addresses(server.port)
+        with pushgateway_for(url, clock=TurnedClock(), getaddrinfo=getaddrinfo) as destination:
+            result = push_one(destination)
+    assert (result.attempts, result.error, refused) == (2, None, ["resolver"])
 
 
 def test_no_thread_is_left_after_a_push() -> None:

@@ -1,4 +1,4 @@
-"""The real program with `[serve]` among hundreds of clients that say nothing, under the limits of its service."""
+"""The real program under the limits of its service: among hundreds of clients, and without a thread to spare."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import selectors
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -78,7 +79,7 @@ class Crowd:
 
 
 @contextmanager
-def serving(folder: Path, *limits: str) -> Iterator[tuple[Program, int, Server]]:
+def running_as_user(folder: Path, *limits: str) -> Iterator[tuple[Program, int, Server]]:
     """The program under these limits of prlimit, its port, and its gateway."""
     setpriv, prlimit = shutil.which("setpriv"), shutil.which("prlimit")
     if os.geteuid() != 0 or setpriv is None or prlimit is None:
@@ -104,6 +105,30 @@ def serving(folder: Path, *limits: str) -> Iterator[tuple[Program, int, Server]]
         yield running, port, gateway
 
 
+@contextmanager
+def all_tasks_taken() -> Iterator[None]:
+    """Another process of the same user has more threads than the limit allows them together."""
+    setpriv = shutil.which("setpriv")
+    assert setpriv is not None
+    become = [setpriv, f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
+    code = (
+        "import sys, threading\n"
+        "is_over = threading.Event()\n"
+        f"for _ in range({TASKS_MAX}): threading.Thread(target=is_over.wait, daemon=True).start()\n"
+        "print(flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [*become, sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        try:
+            yield
+        finally:
+            process.kill()
+
+
 def readings(port: int) -> float:
     status, body, _ = ask(f"http://127.0.0.1:{port}/metrics")
     assert status == 200
@@ -121,7 +146,7 @@ def readings(port: int) -> float:
 def test_five_hundred_silent_clients_delay_nothing(
     tmp_path: Path, limits: list[str], measured: Callable[[str], None]
 ) -> None:
-    with serving(tmp_path, *limits) as (running, port, gateway), Crowd(port):
+    with running_as_user(tmp_path, *limits) as (running, port, gateway), Crowd(port):
         until(lambda: readings(port), "a scrape")
 
         def keeps_pace() -> bool:
@@ -141,3 +166,22 @@ def test_five_hundred_silent_clients_delay_nothing(
         until(keeps_pace, "the pace of samples, pushes and scrapes")
         assert running.process.poll() is None, running.stderr
     measured("every scrape within 2 s, no sample and no push missed")
+
+
+@pytest.mark.reliability(
+    61,
+    "no thread is left for a push (TasksMax, ulimit -u)",
+    "sampling goes on, the push counts as failed and says what to raise; the next one covers its interval",
+)
+def test_a_push_without_a_thread_fails_and_the_run_goes_on(tmp_path: Path, measured: Callable[[str], None]) -> None:
+    with running_as_user(tmp_path, f"--nproc={TASKS_MAX}") as (running, port, gateway):
+        until(lambda: readings(port), "a scrape")
+        with all_tasks_taken():
+            running.logs("not pushed: can't start new thread; raise TasksMax= or ulimit -u; the next push covers")
+            before = readings(port)
+            until(lambda: readings(port) > before + 10, "more samples")
+        pushed_before = len(gateway.requests)
+        until(lambda: len(gateway.requests) > pushed_before, "a push")
+        running.logs("push: works again after")
+        assert running.end(signal.SIGTERM)[0] == 0
+    measured("no sample lost, pushes resume by themselves")
