@@ -11,6 +11,7 @@ takes one byte at a time does not extend it.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import selectors
@@ -42,7 +43,7 @@ class Limits:
     """What the clients together may use.
 
     Attributes:
-        connections: how many are open at a time; one more takes the place of the oldest without a whole request.
+        connections: how many are open at a time; one more takes the place of another without a whole request.
         request_seconds: how long a client may take to send its request.
         answer_seconds: how long it may take to receive the answer.
     """
@@ -134,22 +135,26 @@ class Connections:
             except OSError as error:  # no file descriptor or no memory is left
                 log.debug("scrape: cannot accept a connection: %s", error)
                 if self._open:
-                    self._close_oldest()
+                    self._make_room()
                 else:
                     self._is_stopped.wait(_NO_DESCRIPTOR_WAIT_SECONDS)
                 return
             sock.setblocking(False)
             if len(self._open) >= self._limits.connections:
-                self._close_oldest()
+                self._make_room()
             connection = _Connection(sock, address[:2], time.monotonic() + self._limits.request_seconds)
             self._open[connection] = None
             self._selector.register(sock, selectors.EVENT_READ, connection)
             self._advance(connection)  # the request has often arrived already
 
-    def _close_oldest(self) -> None:
-        """Close the oldest connection without a whole request, else the oldest."""
-        without_request = (connection for connection in self._open if connection.unsent is None)
-        self._close(next(without_request, None) or next(iter(self._open)))
+    def _make_room(self) -> None:
+        """Close the oldest connection without a whole request, if there is one, of the address that has most of them.
+
+        A client far away, whose request takes a while, thus keeps its place among many from another address.
+        """
+        candidates = [connection for connection in self._open if connection.unsent is None] or list(self._open)
+        count = collections.Counter(connection.address[0] for connection in candidates)
+        self._close(max(candidates, key=lambda connection: count[connection.address[0]]))
 
     def _close(self, connection: _Connection) -> None:
         del self._open[connection]

@@ -121,8 +121,8 @@ def quick(agent: Agent) -> Iterator[Callable[..., ScrapeServer]]:
         yield serve
 
 
-def connected(server: ScrapeServer, sent: bytes = b"") -> socket.socket:
-    client = socket.create_connection(server.address, LONG_SECONDS)
+def connected(server: ScrapeServer, sent: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
+    client = socket.create_connection(server.address, LONG_SECONDS, source_address=(source, 0))
     client.sendall(sent)
     return client
 
@@ -134,6 +134,16 @@ def test_a_silent_client_makes_room_for_a_new_one(quick: Callable[..., ScrapeSer
         assert oldest.recv(1) == b""
         newer.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert newer.recv(12) == b"HTTP/1.0 200"
+
+
+def test_a_flood_from_one_address_leaves_another_its_place(quick: Callable[..., ScrapeServer]) -> None:
+    server = quick(connections=4, request_seconds=LONG_SECONDS)
+    with ExitStack() as stack:
+        slow = stack.enter_context(connected(server, b"GET / HT", source="127.0.0.2"))
+        flood = [stack.enter_context(connected(server)) for _ in range(10)]
+        assert [client.recv(1) for client in flood[:7]] == [b""] * 7
+        slow.sendall(b"TP/1.1\r\n\r\n")
+        assert slow.recv(12) == b"HTTP/1.0 200"
 
 
 def test_a_request_in_pieces_is_answered(quick: Callable[..., ScrapeServer]) -> None:
