@@ -184,12 +184,14 @@ class Agent:
             raise report.crash
         self._push_seconds = report.seconds
         errors = [result.error for result in report.results if result.error is not None]
+        if report.error is not None:
+            errors.append(report.error)
         self._push_errors = errors
         if errors:
             self.counters = replace(self.counters, push_failures=self.counters.push_failures + 1)
         for result in report.results:
             self._acknowledge(result.grouping_key, pushed=result.error is None)
-        self._push_log.write(report.results)
+        self._push_log.write(report.results, errors)
         return errors
 
     def _acknowledge(self, grouping_key: Mapping[str, str], *, pushed: bool) -> None:

@@ -11,6 +11,7 @@ from agent.log import FailureLog
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.errors import AgentError
     from agent.run.destination import GroupResult
 
 log = logging.getLogger(__name__)
@@ -22,9 +23,9 @@ class PushLog:
     def __init__(self) -> None:
         self._failures = FailureLog(log)
 
-    def write(self, results: Sequence[GroupResult]) -> None:
-        """Log the results of a push."""
-        unreachable = [result.error for result in results if isinstance(result.error, UnreachableError)]
+    def write(self, results: Sequence[GroupResult], errors: Sequence[AgentError]) -> None:
+        """Log the results of a push, and all its errors: those of the results, and why it did not start."""
+        unreachable = [error for error in errors if isinstance(error, UnreachableError)]
         if unreachable:
             more = f" (and {len(unreachable) - 1} more groups)" if len(unreachable) > 1 else ""
             self._failures.failed("push", f"{unreachable[0]}{more}; the next push covers this interval too")

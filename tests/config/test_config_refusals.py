@@ -195,6 +195,20 @@ PUSHGATEWAY: dict[str, tuple[str, ...]] = {
         url("http://gateway:0"),
         'pushgateway: url: "http://gateway:0" has port 0, on which no server listens',
     ),
+    "the path of a push": (
+        url("http://gateway/prefix/metrics/job/power/"),
+        (
+            'pushgateway: url: "http://gateway/prefix/metrics/job/power/": leave out /metrics/job/power/, which every '
+            'push adds: url = "http://gateway/prefix"'
+        ),
+    ),
+    "the path of a scrape": (
+        url("http://gateway:9091/metrics"),
+        (
+            'pushgateway: url: "http://gateway:9091/metrics": leave out /metrics, which every push adds: '
+            'url = "http://gateway:9091"'
+        ),
+    ),
     "space": (
         url("http://gate way"),
         'pushgateway: url: "http://gate way" has characters that a URL cannot contain; percent-encode them',
