@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
+from contextlib import suppress
 
 _GARBAGE_THRESHOLD = 100_000
 """New objects before a garbage collection. With Python's default of 700, start-up collects sixty times and frees
@@ -20,9 +22,17 @@ def main() -> int:
     from agent import cli
 
     code = cli.main()
+    _divert_output()
     # Skips the garbage collection at exit, which takes most of the time of an exit.
     gc.freeze()
     return code
+
+
+def _divert_output() -> None:
+    """Send what libraries print at exit to stderr, such as `Cleaning up pins` on a Jetson: stdout is for results."""
+    with suppress(OSError):
+        sys.stdout.flush()
+        os.dup2(2, 1)
 
 
 if __name__ == "__main__":

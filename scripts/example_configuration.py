@@ -29,6 +29,7 @@ HEAD = """\
 #
 # A line that begins with "#key = value" shows the default of that key; remove the "#" to change it.
 # Durations: "500ms", "15s", "2m", "1h30m", or a number of seconds. Addresses: 0x40, without quotes. Paths: "" is none.
+# "${NAME}" in any string is the value of that environment variable; "$$" is a dollar sign.
 """
 
 

@@ -80,6 +80,11 @@ the old configuration stays in force.
 
 **Durations** are strings such as "500ms", "15s", "2m", "1.5h" or "1h30m" (us, ms, s, m, h), or a number of seconds.
 **Addresses** have 7 bits and no quotes: 0x40. **Paths**: "" is the same as no key.
+
+In any string, `${{NAME}}` is the value of the environment variable NAME in the process that reads the file; one that
+is not set is an error. `$$` is a dollar sign. So one file serves many machines: `hostname = "${{NODE_NAME}}"`. For the
+service, set variables with `systemctl edit wattpush` (`[Service]`, `Environment=NODE_NAME=node-17`). Passwords have
+files of their own.
 """
 
 

@@ -139,7 +139,14 @@ class Client:
 class Server:
     """Accepts connections, runs `behave` on each in a thread, and keeps the requests."""
 
-    def __init__(self, behave: Callable[[Client], None], tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        behave: Callable[[Client], None],
+        tls: ssl.SSLContext | None = None,
+        *,
+        host: str = "127.0.0.1",
+        listener: socket.socket | None = None,
+    ) -> None:
         self.behave = behave
         self.tls = tls
         self.closing = threading.Event()
@@ -147,7 +154,7 @@ class Server:
         self.requests: list[ReceivedRequest] = []
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener = listener or socket.create_server((host, 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
 
     @property

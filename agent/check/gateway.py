@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import email.utils
 import json
 import re
@@ -14,18 +13,16 @@ from urllib.parse import urlsplit
 from agent.build_info import machine_hash
 from agent.check import Finding, Status, failed, ok, warning
 from agent.errors import AgentError, RejectedError
-from agent.http.client import Client
 from agent.http.credentials import authorization, locate
-from agent.http.deadline import watchdog
-from agent.http.failures import AttemptFailedError, one_line
+from agent.http.failures import one_line
 from agent.http.tls import TlsContexts
 from agent.push.gateway import Pushgateway, endpoint_of
+from agent.push.probe import BODY_LIMIT_BYTES, BUILD_INFO, Probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from agent.clock import Clock
-    from agent.http.client import Attempt
     from agent.http.connection import Answer
     from agent.metrics.groups import Group
     from agent.settings import PushgatewaySettings, Settings
@@ -37,10 +34,6 @@ _FIRST_VERSION_WITH_GZIP = (1, 5)
 _POLL_SECONDS = 0.1
 # A Pushgateway answers a PUT once it has stored the group, with --push.disable-consistency-check a moment before.
 _SHOWN_WITHIN_SECONDS = 1.0
-# Every Pushgateway exposes this metric about itself.
-_BUILD_INFO = b"pushgateway_build_info"
-# The metrics of some ten thousand groups.
-_BODY_LIMIT_BYTES = 16 * 2**20
 
 _HONOR_LABELS = Finding(
     Status.NOTE,
@@ -65,7 +58,7 @@ def check_gateway(
         environ: the environment, for proxies and $CREDENTIALS_DIRECTORY.
     """
     try:
-        probe = _Probe(gateway, clock=clock, environ=environ)
+        probe = Probe(gateway, clock=clock, environ=environ)
     except AgentError as error:
         yield failed("proxy", error)
         return
@@ -122,7 +115,7 @@ def _halves(error: AgentError) -> tuple[str, str]:
     return text, hint
 
 
-def _check_route(probe: _Probe, clock: Clock) -> Iterator[Finding]:
+def _check_route(probe: Probe, clock: Clock) -> Iterator[Finding]:
     """Name, connection, certificate, version, clock; raises AgentError at the step that fails."""
     begun_seconds = clock.monotonic()
     found = probe.look_up()
@@ -190,7 +183,7 @@ def _skew(answer: Answer, unix_seconds: float) -> Finding:
 
 
 def _check_push(
-    settings: Settings, gateway: PushgatewaySettings, clock: Clock, environ: Mapping[str, str], probe: _Probe
+    settings: Settings, gateway: PushgatewaySettings, clock: Clock, environ: Mapping[str, str], probe: Probe
 ) -> list[Finding]:
     """PUT and DELETE, by the code of a run; not an iterator, so that the caller cannot stop it in between."""
     name = "-".join(filter(None, ("wattpush-check", machine_hash())))
@@ -223,7 +216,7 @@ def _check_push(
     return [push, _check_gone(name, gateway, clock, probe)]
 
 
-def _is_shown(name: str, clock: Clock, probe: _Probe) -> bool | None:
+def _is_shown(name: str, clock: Clock, probe: Probe) -> bool | None:
     """Whether the gateway shows the group; None if that cannot be seen.
 
     Any web server may answer 200 to a PUT. The first answer to GET /metrics shows whether it is a Pushgateway, which is
@@ -235,16 +228,16 @@ def _is_shown(name: str, clock: Clock, probe: _Probe) -> bool | None:
             answer = probe.get("/metrics")
         except AgentError:
             return None
-        if answer.status != 200 or len(answer.body) >= _BODY_LIMIT_BYTES:
+        if answer.status != 200 or len(answer.body) >= BODY_LIMIT_BYTES:
             return None
         if f'"{name}"'.encode() in answer.body:
             return True
-        if _BUILD_INFO not in answer.body or clock.monotonic() >= ends_at_seconds:
+        if BUILD_INFO not in answer.body or clock.monotonic() >= ends_at_seconds:
             return False
         clock.sleep(_POLL_SECONDS)
 
 
-def _check_gone(name: str, gateway: PushgatewaySettings, clock: Clock, probe: _Probe) -> Finding:
+def _check_gone(name: str, gateway: PushgatewaySettings, clock: Clock, probe: Probe) -> Finding:
     """Whether the group disappears: a Pushgateway answers a DELETE before it has done it."""
     ends_at_seconds = clock.monotonic() + gateway.timeout_seconds
     while True:
@@ -252,7 +245,7 @@ def _check_gone(name: str, gateway: PushgatewaySettings, clock: Clock, probe: _P
             answer = probe.get("/metrics")
         except AgentError as error:
             return warning("delete", f"accepted, but then: {error}", "try again")
-        if answer.status != 200 or len(answer.body) >= _BODY_LIMIT_BYTES:
+        if answer.status != 200 or len(answer.body) >= BODY_LIMIT_BYTES:
             why = f"GET /metrics: {answer.status}" if answer.status != 200 else "too many metrics"
             return ok("delete", f"accepted; that the group is gone cannot be seen from here ({why})")
         if f'"{name}"'.encode() not in answer.body:
@@ -271,46 +264,3 @@ def _group(grouping_key: Mapping[str, str]) -> Group:
     registry = CollectorRegistry()
     Gauge("wattpush_check", "Pushed and deleted by `wattpush check --gateway`.", registry=registry).set(1)
     return Group(grouping_key, registry)
-
-
-class _Probe:
-    """One connection to the gateway for GET requests; each step takes at most the timeout of the settings."""
-
-    def __init__(self, gateway: PushgatewaySettings, *, clock: Clock, environ: Mapping[str, str]) -> None:
-        """Opens and reads nothing yet; raises ConfigError if the environment names a proxy that cannot be used."""
-        self._client = Client(endpoint_of(gateway), clock=clock, environ=environ)
-        self._connection = self._client.new_connection(body_limit_bytes=_BODY_LIMIT_BYTES)
-        self.route = self._client.route
-
-    def look_up(self) -> list[str]:
-        """The addresses of the first hop."""
-        with self._step():
-            return self._connection.look_up()
-
-    def connect(self) -> Mapping[str, Any]:
-        """Connect; return the gateway's certificate as ssl.SSLSocket.getpeercert, empty without TLS."""
-        with self._step():
-            self._connection.open()
-            return self._connection.certificate()
-
-    def get(self, path: str) -> Answer:
-        """GET a path below the URL of the settings, with the credentials of a push, whatever the answer's status."""
-        with self._step() as attempt:
-            return attempt.exchange("GET", f"{self.route.endpoint.url.rstrip('/')}{path}", {}, b"")
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-
-    @contextlib.contextmanager
-    def _step(self) -> Iterator[Attempt]:
-        """Raises the error that a push would end with."""
-        ends_at_seconds = self._client.clock.monotonic() + self.route.endpoint.timeout_seconds
-        try:
-            with (
-                watchdog([self._connection.deadline]),
-                self._client.attempt(self._connection, ends_at_seconds) as attempt,
-            ):
-                yield attempt
-        except AttemptFailedError as failure:
-            raise failure.final_error(failure.text) from failure

@@ -1,34 +1,45 @@
 """Chips that the kernel owns: the INA3221 on Jetson modules, `ina2xx` overlays. Read from sysfs, never written.
 
-Source: kernel documentation, hwmon/sysfs-interface: in*_input in millivolts, curr*_input in milliamperes. The older
-kernels of NVIDIA (L4T 32, JetPack 4) have a driver ina3221x instead, which uses IIO and counts inputs from zero:
-in_voltage*_input in millivolts, in_current*_input in milliamperes, and the label in rail_name_*.
+Source: kernel documentation, hwmon/sysfs-interface: in*_input in millivolts, curr*_input in milliamperes, power*_input
+in microwatts. The older kernels of NVIDIA (L4T 32, JetPack 4) have a driver ina3221x instead, which uses IIO and counts
+inputs from zero: in_voltage*_input in millivolts, in_current*_input in milliamperes, and the label in rail_name_*.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.chips import Measurement
+from agent.chips._rails import IIO_FOLDERS, LEGACY_DRIVER, rails, read_file, read_text, voltages
 from agent.errors import AgentError, PermissionDeniedError, SensorError
 from agent.settings import ChipOptions
 
 if TYPE_CHECKING:
+    from agent.chips._rails import Rail, Value
     from agent.settings import Device
 
-OPTIONS = ChipOptions(chip="hwmon", addresses=None, inputs=range(1, 9))
+OPTIONS = ChipOptions(chip="hwmon", addresses=None, inputs=range(65))
 
 CLASS_FOLDER = Path("/sys/class/hwmon")
 DRIVERS_FOLDER = Path("/sys/bus/i2c/drivers")
 
-_LEGACY_DRIVER = "ina3221x"
-_IIO_FOLDERS = "iio:device*"
+# An input without a load may read a few steps below zero.
+_LOWEST_VOLTS = -0.5
+_HIGHEST_AMPERES = 10_000.0
+_HIGHEST_WATTS = 1e6
 
-# In the drivers ina3221 (1-3), ina2xx and ina238 (1). in4 to in6 of an INA3221 are shunt voltages, and curr4 is a sum.
-_BUS_VOLTAGES = range(1, 4)
+# The chip's own power has steps of up to 0.1 W with a shunt of a milliohm, so smaller powers say little.
+_COARSE_WATTS = 0.25
+# The power of another rail is off by far more: 5 V instead of 3.3 V is 50 %.
+_TOLERANCE = 0.25
+_ATTEMPTS = 3
+
+_NUMBER = re.compile("-?[0-9]{1,15}")
+_LONGEST_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +49,7 @@ class PowerInput:
     Attributes:
         name: the name of the chip in hwmon or IIO.
         folder: the stable folder of the chip in sysfs, or that of its hwmon where there is none.
-        number: N of inN_input and currN_input.
+        number: N of its inN_input.
         label: the board's name for the input; None without one, or if a configuration cannot hold it.
     """
 
@@ -48,34 +59,18 @@ class PowerInput:
     label: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Input:
-    """An input in sysfs, and its files."""
-
-    number: int
-    label: str | None
-    volts_file: Path
-    amperes_file: Path
-
-
 def power_inputs(class_folder: Path = CLASS_FOLDER, drivers_folder: Path = DRIVERS_FOLDER) -> tuple[PowerInput, ...]:
-    """The inputs of all power monitors of TI with a kernel driver, in the order of their folders.
-
-    Other chips have voltages and currents too, but only a power monitor measures both of one rail.
-    """
+    """The inputs that can be configured, of all chips with a kernel driver, in the order of their folders."""
     power_inputs = []
     by_hwmon = sorted(class_folder.glob("*"), key=lambda folder: (len(folder.name), folder.name))
-    for folder in chain(by_hwmon, sorted(drivers_folder.glob(f"{_LEGACY_DRIVER}/*/{_IIO_FOLDERS}"))):
-        name = _read_text(folder / "name")
-        if name is None or not name.startswith("ina"):
+    for folder in chain(by_hwmon, sorted(drivers_folder.glob(f"{LEGACY_DRIVER}/*/{IIO_FOLDERS}"))):
+        name = read_text(folder / "name")
+        if name is None:
             continue
         stable_folder = _stable(folder)
         power_inputs += [
-            PowerInput(
-                name, stable_folder, found.number, found.label if found.label and found.label.isprintable() else None
-            )
-            for found in _inputs(folder)
-            if found.number in _BUS_VOLTAGES and found.volts_file.exists() and found.amperes_file.exists()
+            PowerInput(name, stable_folder, volts.number, volts.label if (volts.label or "").isprintable() else None)
+            for volts in (rail.volts for rail in rails(folder))
         ]
     return tuple(power_inputs)
 
@@ -92,7 +87,8 @@ class Chip:
         self._input = device.input
         self._class_folder = class_folder
         self._drivers_folder = drivers_folder
-        self._files: tuple[Path, Path] | None = None
+        self._rail: Rail | None = None
+        self._is_confirmed = False
 
     def read(self) -> Measurement:
         """Read the device. A failure starts a new search, because hwmon numbers change with boots and modules.
@@ -102,47 +98,72 @@ class Chip:
             PermissionDeniedError: its files may not be read.
         """
         try:
-            files = self._files or self._find()
-            self._files = None  # until both have been read
-            volts, amperes = (_read_thousandths(file) for file in files)
+            rail = self._rail or self._find()
+            self._rail = None  # until it has been read
+            measurement = self._measure(rail)
         except AgentError:
             raise
         except OSError as error:  # a folder without read permission
             raise SensorError(f"hwmon {self._sensor}: {error}; may this user read sysfs?") from error
-        self._files = files
-        return Measurement(volts, amperes)
+        self._rail = rail
+        return measurement
 
     def where(self) -> str:
         """The files of the last reading."""
-        if self._files is None:
+        if self._rail is None:
             return f"hwmon {self._sensor}"
-        volts_file, amperes_file = self._files
         label = f" ({self._label})" if self._label is not None else ""
-        return f"{volts_file} and {amperes_file.name}{label}"
+        return f"{self._rail.volts.file} and {self._rail.amperes.file.name}{label}"
 
-    def _find(self) -> tuple[Path, Path]:
+    def _measure(self, rail: Rail) -> Measurement:
+        """Read both values, and compare them with the chip's own power until it has confirmed them.
+
+        Raises:
+            SensorError: a file has no measurement, or the power is that of another rail.
+        """
+        volts = amperes = watts = 0.0
+        for _ in range(_ATTEMPTS):  # the load may change between two files
+            volts = _read(rail.volts.file, 1e3, "V", (_LOWEST_VOLTS, rail.highest_volts))
+            amperes = _read(rail.amperes.file, 1e3, "A", (-_HIGHEST_AMPERES, _HIGHEST_AMPERES))
+            if rail.watts is None or self._is_confirmed:
+                return Measurement(volts, amperes)
+            watts = _read(rail.watts.file, 1e6, "W", (-_HIGHEST_WATTS, _HIGHEST_WATTS))
+            if self._agrees(abs(volts * amperes), abs(watts)):  # some chips measure power without its sign
+                return Measurement(volts, amperes)
+        raise SensorError(
+            f"{rail.volts.file} and {rail.amperes.file.name}: {volts:.3f} V x {amperes:.3f} A are not the "
+            f"{watts:.3f} W that the chip itself measures; are they of one rail, and does the driver know this shunt?"
+        )
+
+    def _agrees(self, product_watts: float, watts: float) -> bool:
+        larger = max(product_watts, watts)
+        agrees = abs(product_watts - watts) <= _TOLERANCE * larger + _COARSE_WATTS
+        self._is_confirmed = agrees and _TOLERANCE * larger > _COARSE_WATTS
+        return agrees
+
+    def _find(self) -> Rail:
+        self._is_confirmed = False
         folders = self._folders()
-        inputs = [found for folder in folders for found in _inputs(folder)]
-        wanted = f'label "{self._label}"' if self._label is not None else f"input {self._input}"
-        meant = list(filter(self._is_meant, inputs))
+        known = [rail for folder in folders for rail in rails(folder, self._sensor)]
+        meant = [rail for rail in known if self._is_meant(rail.volts)]
         if len(meant) == 1:
-            return meant[0].volts_file, meant[0].amperes_file
+            return meant[0]
+        wanted = f'label "{self._label}"' if self._label is not None else f"input {self._input}"
         if meant:
             # Their order may change at the next boot.
-            places = " and ".join(f"{_stable(found.volts_file.parent)} input {found.number}" for found in meant)
+            places = " and ".join(f"{_stable(rail.volts.file.parent)} input {rail.volts.number}" for rail in meant)
             raise SensorError(
                 f"hwmon {self._sensor}: {len(meant)} inputs are {wanted}: {places}; name one by its folder as sensor, "
                 "and by its input"
             )
-        labels = {found.label for found in inputs if found.label is not None and found.amperes_file.exists()}
-        seen = ", ".join(sorted(labels)) or "none"
-        raise SensorError(f"hwmon {self._sensor}: no {wanted} (labels there: {seen})")
+        keys = ", ".join(dict.fromkeys(rail.key for rail in known))
+        hint = f"can be configured: {keys}" if keys else "its driver documents no voltage and current of one rail"
+        if any(self._is_meant(volts) for folder in folders for volts in voltages(folder)):
+            raise SensorError(f"hwmon {self._sensor}: {wanted} is a voltage without the current of that rail; {hint}")
+        raise SensorError(f"hwmon {self._sensor}: no {wanted}; {hint}")
 
-    def _is_meant(self, found: _Input) -> bool:
-        if self._label is None:
-            return found.number == self._input
-        # A label without a current is a voltage alone, such as the "sum of shunt voltages" of the INA3221 driver.
-        return found.label == self._label and found.amperes_file.exists()
+    def _is_meant(self, volts: Value) -> bool:
+        return volts.number == self._input if self._label is None else volts.label == self._label
 
     def _folders(self) -> list[Path]:
         if "/" in self._sensor:
@@ -150,9 +171,9 @@ class Chip:
             if not folder.is_dir():
                 raise SensorError(f"hwmon {self._sensor}: no such folder; is its kernel driver loaded?")
             # The stable folder of a chip contains the folder of its hwmon.
-            return sorted(folder.glob("hwmon/hwmon*")) or sorted(folder.glob(_IIO_FOLDERS)) or [folder]
+            return sorted(folder.glob("hwmon/hwmon*")) or sorted(folder.glob(IIO_FOLDERS)) or [folder]
         found = [
-            folder for folder in sorted(self._class_folder.glob("*")) if _read_text(folder / "name") == self._sensor
+            folder for folder in sorted(self._class_folder.glob("*")) if read_text(folder / "name") == self._sensor
         ]
         if not found:
             # By the name of its driver, which on some kernels differs from the name of the hwmon.
@@ -160,10 +181,10 @@ class Chip:
             found = [
                 folder
                 for chip in chips
-                for folder in sorted(chip.glob("hwmon/hwmon*")) or sorted(chip.glob(_IIO_FOLDERS))
+                for folder in sorted(chip.glob("hwmon/hwmon*")) or sorted(chip.glob(IIO_FOLDERS))
             ]
         if not found:
-            names = sorted(filter(None, (_read_text(folder / "name") for folder in self._class_folder.glob("*"))))
+            names = sorted(filter(None, (read_text(folder / "name") for folder in self._class_folder.glob("*"))))
             raise SensorError(
                 f"no hwmon chip is named {self._sensor} (under {self._class_folder}: {', '.join(names) or 'none'})"
             )
@@ -172,52 +193,31 @@ class Chip:
 
 def _stable(folder: Path) -> Path:
     """The folder of the chip itself, which is the same after every boot, or this one where there is none."""
-    device = folder.parent if _is_iio(folder) else folder / "device"
+    device = folder.parent if folder.match(IIO_FOLDERS) else folder / "device"
     return device.resolve() if device.exists() else folder
 
 
-def _is_iio(folder: Path) -> bool:
-    return folder.name.startswith(_IIO_FOLDERS.removesuffix("*"))
+def _read(file: Path, parts: float, unit: str, limits: tuple[float, float]) -> float:
+    """A value in volts, amperes or watts, of which the file has this many parts.
 
-
-def _inputs(folder: Path) -> list[_Input]:
-    """The inputs of a chip in numerical order, counted from one."""
-    if _is_iio(folder):
-        return [
-            _Input(number + 1, _read_text(folder / f"rail_name_{number}"), file, folder / f"in_current{number}_input")
-            for number, file in _numbered(folder, "in_voltage")
-        ]
-    return [
-        _Input(number, _read_text(folder / f"in{number}_label"), file, folder / f"curr{number}_input")
-        for number, file in _numbered(folder, "in")
-    ]
-
-
-def _numbered(folder: Path, prefix: str) -> list[tuple[int, Path]]:
-    found = []
-    for file in folder.glob(f"{prefix}*_input"):
-        number = file.name.removeprefix(prefix).removesuffix("_input")
-        if number.isdecimal():
-            found.append((int(number), file))
-    return sorted(found)
-
-
-def _read_text(file: Path) -> str | None:
+    Raises:
+        SensorError: it cannot be read, or is no measurement.
+        PermissionDeniedError: it may not be read.
+    """
     try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def _read_thousandths(file: Path) -> float:
-    try:
-        text = file.read_text(encoding="ascii")
+        text = read_file(file, _LONGEST_BYTES).strip()
     except PermissionError as error:
         raise PermissionDeniedError(f"{file}: permission denied; sudo chmod a+r {file}") from error
     except (OSError, UnicodeDecodeError) as error:  # an error while reading does not name its file
         reason = getattr(error, "strerror", None) or error
         raise SensorError(f"{file}: {reason}; is the input enabled, and its kernel driver loaded?") from error
-    try:
-        return int(text) / 1000
-    except ValueError as error:
-        raise SensorError(f"{file}: {text!r} is not a number; does the kernel own this file?") from error
+    if not _NUMBER.fullmatch(text):
+        raise SensorError(f"{file}: {text!r} is not a number; does the kernel own this file?")
+    value = int(text) / parts
+    lowest, highest = limits
+    if not lowest <= value <= highest:
+        raise SensorError(
+            f"{file}: {value:g} {unit} is not in {lowest:g}..{highest:g}, so it is no measurement; "
+            "is the driver set up for this chip and its shunt?"
+        )
+    return value

@@ -14,6 +14,7 @@ from agent.log import print_error
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Mapping, Sequence
 
     from agent.settings import Settings
 
@@ -46,31 +47,44 @@ def _devices_of_earlier_runs(settings: Settings, *, simulated: bool) -> list[str
 def run(options: Namespace) -> int:
     """Delete; return the exit code."""
     from agent.errors import exit_code
-    from agent.metrics.groups import grouping_keys_of_both_shapes
     from agent.push.gateway import Pushgateway
+    from agent.push.probe import held_groups
 
     settings = load_settings(options)
     if settings.pushgateway is None:
         raise UsageError("delete needs a gateway, but the configuration has no [pushgateway] url")
-    keys = grouping_keys_of_both_shapes(settings, _devices_of_earlier_runs(settings, simulated=is_simulated(options)))
-    for name in options.device:
-        if name in ("", ".", ".."):
-            raise UsageError(f'delete --device "{name}": no device can have this name')
-    if options.device:
-        keys = [{"hostname": settings.hostname, "device": name} for name in options.device]
-        if settings.pushgateway.group_by == "node":
-            print_error(
-                'with group_by = "node" a device has no separate group, except one that an earlier group_by left; '
-                "its present series are in the group of the node: run wattpush delete without --device"
-            )
+    earlier = _devices_of_earlier_runs(settings, simulated=is_simulated(options))
+    keys = _grouping_keys(settings, earlier, options.device)
     clock = SystemClock()
+    held = held_groups(settings.pushgateway, clock=clock, environ=os.environ)
     gateway = Pushgateway(settings.pushgateway, clock=clock, sleep=clock.sleep, environ=os.environ)
     results = gateway.delete(keys, max(settings.interval_seconds, settings.pushgateway.timeout_seconds))
     gateway.close()
-    errors = [result.error for result in results if result.error is not None]
+    known = {*earlier, *(device.name for device in settings.devices)}
     for result in results:
-        if result.error is None:
-            sys.stdout.write(f"deleted: {result.name}\n")
-        else:
+        is_held = held is None or result.grouping_key in held
+        device = result.grouping_key.get("device")
+        if result.error is not None:
             print_error(str(result.error))
-    return exit_code(errors)
+        else:
+            sys.stdout.write(f"{'deleted' if is_held else 'not there'}: {result.name}\n")
+            if device is not None and device not in known and (held is None or not is_held):
+                print_error(f'no device is called "{device}"; those of this node are {", ".join(sorted(known))}')
+    return exit_code(result.error for result in results if result.error is not None)
+
+
+def _grouping_keys(settings: Settings, earlier: Sequence[str], devices: Sequence[str]) -> Sequence[Mapping[str, str]]:
+    """The groups to delete: those of `devices` if there are any, else all of the node."""
+    from agent.metrics.groups import grouping_keys_of_both_shapes
+
+    for name in devices:
+        if name in ("", ".", ".."):
+            raise UsageError(f'delete --device "{name}": no device can have this name')
+    if not devices:
+        return grouping_keys_of_both_shapes(settings, earlier)
+    if settings.pushgateway is not None and settings.pushgateway.group_by == "node":
+        print_error(
+            'with group_by = "node" a device has no separate group, except one that an earlier group_by left; '
+            "its present series are in the group of the node: run wattpush delete without --device"
+        )
+    return [{"hostname": settings.hostname, "device": name} for name in devices]

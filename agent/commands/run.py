@@ -78,11 +78,13 @@ def _run_options(options: Namespace) -> RunOptions:
             raise UsageError(f"--trace {trace}: {device} already has a recording")
         recordings[device] = Path(file)
 
+    output = sys.stdout  # also while the opening of a board points sys.stdout to stderr
+
     def write(text: str) -> None:
         # Not through sys.stdout: while a reader stalls, its lock is held, and the exit would wait for it.
         data = text.encode()
         while data:
-            data = data[os.write(sys.stdout.fileno(), data) :]
+            data = data[os.write(output.fileno(), data) :]
 
     return RunOptions(options.once, options.dry_run, is_simulated(options), recordings, write)
 

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.config.environment import escape
 from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, SERVE, TOP
 from agent.config.rules import check_connection, check_device, check_top, check_unique_names, is_on_i2c
 from agent.config.tables import read_list, read_single, read_top
@@ -39,7 +40,16 @@ if TYPE_CHECKING:
     from agent.i2c.place import Place
     from agent.settings import ChipOptions
 
-__all__ = ["DEFAULT_FILE", "MAX_NAME_CHARACTERS", "SHARED_HOSTNAMES", "find_file", "load", "parse", "parse_duration"]
+__all__ = [
+    "DEFAULT_FILE",
+    "MAX_NAME_CHARACTERS",
+    "SHARED_HOSTNAMES",
+    "escape",
+    "find_file",
+    "load",
+    "parse",
+    "parse_duration",
+]
 
 DEFAULT_FILE = Path("/etc/wattpush/config.toml")
 
@@ -65,7 +75,7 @@ def load(
         path: the file.
         chips: the options of each chip, by the name in `chip = "..."`.
         default_hostname: the machine's own name, for a file without `hostname`.
-        environ: for $STATE_DIRECTORY, $XDG_STATE_HOME and $HOME.
+        environ: for `${NAME}` in the file, $STATE_DIRECTORY, $XDG_STATE_HOME and $HOME.
 
     Raises:
         ConfigError: the file is missing, is not TOML in UTF-8, or contains mistakes; each has one line, to be printed
@@ -107,7 +117,7 @@ def parse(
     text: str, chips: Mapping[str, ChipOptions], *, default_hostname: str, environ: Mapping[str, str]
 ) -> Settings:
     """Check the text of a configuration file; arguments and ConfigError as for `load`."""
-    top = read_top(_parse_toml(text))
+    top = read_top(_parse_toml(text), environ)
     pushgateway, serve, metrics = (read_single(top, spec) for spec in (PUSHGATEWAY, SERVE, METRICS))
     muxes, devices = read_list(top, MUX), read_list(top, DEVICE)
 

@@ -7,13 +7,16 @@ Defaults stand in `settings.py`: a row fills the field of the same name, to whic
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.config import values
 from agent.config.values import Kind
 from agent.i2c.muxes import MUX_ADDRESSES, MUX_KINDS, mux_names
 from agent.i2c.place import Mux
 from agent.settings import Device, MetricsSettings, PushgatewaySettings, ServeSettings, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _DAY_SECONDS = 86400.0
 
@@ -111,12 +114,12 @@ def _channels_of_muxes() -> str:
     return "; ".join(f"{kind.name} with channels 0 to {kind.channels - 1}" for kind in MUX_KINDS.values())
 
 
-def connection_keys(url: str) -> tuple[Key, ...]:
+def connection_keys(url: str, check_url: Callable[[object], str]) -> tuple[Key, ...]:
     """How to reach a server that we push to, for each table with such a server; `url` is an example in TOML."""
     return (
         Key(
             "url",
-            Kind("`http://` or `https://` URL", values.url),
+            Kind("`http://` or `https://` URL", check_url),
             "Where to push. A path is kept. Credentials go into separate keys, below.",
             example=url,
             required=True,
@@ -200,7 +203,7 @@ PUSHGATEWAY = KeyTable(
     PushgatewaySettings,
     "The Pushgateway to push to. This table, or `[serve]`, or both are required.",
     (
-        *connection_keys(url='"http://127.0.0.1:9091"'),
+        *connection_keys(url='"http://127.0.0.1:9091"', check_url=values.gateway_url),
         Key("job", _GROUPING_VALUE, "The grouping key `job`."),
         Key(
             "group_by",
@@ -215,8 +218,8 @@ PUSHGATEWAY = KeyTable(
 SERVE = KeyTable(
     "serve",
     ServeSettings,
-    "Answer scrapes at `/metrics`, with a page at `/` and a health check at `/-/healthy`. Without this table nothing "
-    "listens.",
+    "Answer scrapes at `/metrics`, with a page at `/` and a health check at `/-/healthy`. At most 64 clients are "
+    "connected at a time; a request may take 5 s to arrive, and its answer 10 s. Without this table nothing listens.",
     (
         Key(
             "listen",

@@ -6,10 +6,12 @@ The rules between keys are in `rules.py` and `topology.py`.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.config import values
+from agent.config.environment import expand
 from agent.config.keys import TABLES, TOP
 from agent.config.values import InvalidError, Kind, describe, nearest, quoted
 
@@ -42,12 +44,14 @@ class Table:
             are not missing.
         good: the values that no rule has refused so far.
         problems: the one list that all tables add to.
+        environ: whose values the strings of the file may name.
     """
 
     title: str
     given: frozenset[str]
     good: dict[str, Any]
     problems: list[str]
+    environ: Mapping[str, str]
 
     def refuse(self, key: str, text: str) -> None:
         """Report a key and drop its value, so that no later rule reports the same mistake."""
@@ -65,15 +69,15 @@ class Table:
             self.refuse(key, f"missing; {hint}")
 
 
-def read_top(tree: dict[str, Any]) -> Table:
+def read_top(tree: dict[str, Any], environ: Mapping[str, str]) -> Table:
     """The top of the file, with a new list of problems that all tables read from it share."""
-    return _read_table(tree, "", TOP, [])
+    return _read_table(tree, "", TOP, [], environ)
 
 
 def read_single(top: Table, spec: KeyTable) -> Table | None:
     """The one `[table]` of this name, or None if the file has none that can be read."""
     table = top.good.get(spec.name)
-    return None if table is None else _read_table(table, spec.name, spec, top.problems)
+    return None if table is None else _read_table(table, spec.name, spec, top.problems, top.environ)
 
 
 def read_list(top: Table, spec: KeyTable) -> list[Table]:
@@ -85,25 +89,31 @@ def read_list(top: Table, spec: KeyTable) -> list[Table]:
             top.problems.append(f"{title}: expected a table, not {describe(table)}")
             continue
         name = table.get("name")
+        with suppress(InvalidError):
+            name = expand(name, top.environ)
         if isinstance(name, str) and name:
             title += f" {quoted(name)}"
-        read.append(_read_table(table, title, spec, top.problems))
+        read.append(_read_table(table, title, spec, top.problems, top.environ))
     return read
 
 
-def _read_table(content: dict[str, Any], title: str, spec: KeyTable, problems: list[str]) -> Table:
+def _read_table(
+    content: dict[str, Any], title: str, spec: KeyTable, problems: list[str], environ: Mapping[str, str]
+) -> Table:
     kinds = _KINDS[spec.where]
-    good, found = _read_keys(content, kinds)
+    good, found = _read_keys(content, kinds, environ)
     problems.extend(f"{title}: {problem}" if title else problem for problem in found)
     meant = [_meant(key, kinds) for key in content if key not in kinds]
-    table = Table(title, frozenset([*content, *filter(None, meant)]), good, problems)
+    table = Table(title, frozenset([*content, *filter(None, meant)]), good, problems, environ)
     for key in spec.keys:
         if key.required:
             table.require(key.name, f"write {key.name} = {key.example}")
     return table
 
 
-def _read_keys(content: dict[str, Any], kinds: Mapping[str, Kind]) -> tuple[dict[str, Any], list[str]]:
+def _read_keys(
+    content: dict[str, Any], kinds: Mapping[str, Kind], environ: Mapping[str, str]
+) -> tuple[dict[str, Any], list[str]]:
     """The good values, and a line for each problem, `key: text`."""
     good: dict[str, Any] = {}
     problems = []
@@ -113,13 +123,15 @@ def _read_keys(content: dict[str, Any], kinds: Mapping[str, Kind]) -> tuple[dict
         if kind is None:
             problems.append(f"{shown}: {_explain_unknown(key, kinds)}")
         elif kind.keys and isinstance(value, dict):
-            inner, found = _read_keys(value, kind.keys)
+            inner, found = _read_keys(value, kind.keys, environ)
             problems.extend(f"{shown}: {problem}" for problem in found)
             if not found:
                 good[key] = inner
         else:
             try:
-                good[key] = kind.check(value)
+                # A table of the file is read later, key by key.
+                is_table = kind.check in (values.table, values.tables)
+                good[key] = kind.check(value if is_table else expand(value, environ))
             except InvalidError as error:
                 problems.append(f"{shown}: {error}")
     return good, problems

@@ -35,6 +35,8 @@ _UNIT_RATIOS = {"us": (1, 1_000_000), "ms": (1, 1_000), "s": (1, 1), "m": (60, 1
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 _LISTEN = re.compile(r"(?:\[(?P<bracketed>[^\]]*)\]|(?P<plain>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 
+_PUSH_PATH = re.compile(r"(?<!/)/metrics(?:/job(?:@base64)?(?:/.*)?)?/*$")
+
 
 class InvalidError(ValueError):
     """A value that cannot be used; the text is the reason."""
@@ -226,7 +228,10 @@ def check_address(value: int, allowed: range) -> None:
     """Refuse an address that the chip cannot be strapped to."""
     if value not in allowed:
         shown = f"0x{value:02x}" if 0 <= value <= 0xFFFF else describe(value)
-        raise InvalidError(f"{shown} is not in 0x{allowed[0]:02x}..0x{allowed[-1]:02x}")
+        # TOML's 40 is decimal, and datasheets write addresses in hexadecimal, often without 0x.
+        meant = int(str(value), 16) if 0 <= value <= 0xFFFF else value
+        hint = f"; {value} is {shown}: write 0x{meant:02x}" if meant in allowed else ""
+        raise InvalidError(f"{shown} is not in 0x{allowed[0]:02x}..0x{allowed[-1]:02x}{hint}")
 
 
 def address_in(allowed: range) -> Kind:
@@ -317,6 +322,16 @@ def url(value: object) -> str:
         raise InvalidError(f"{quoted(given)} has no valid host name")
     if port == 0:
         raise InvalidError(f"{quoted(given)} has port 0, on which no server listens")
+    return given
+
+
+def gateway_url(value: object) -> str:
+    """The URL of a Pushgateway, up to the path that every request adds (a gateway answers 400 to a doubled one)."""
+    given = url(value)
+    found = _PUSH_PATH.search(given)
+    if found:
+        without = quoted(given[: found.start()])
+        raise InvalidError(f"{quoted(given)}: leave out {found[0]}, which every push adds: url = {without}")
     return given
 
 

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.chips import HARDWARE_COUNTER_BITS
 
 if TYPE_CHECKING:
-    from agent.chips import HardwareCounters
+    from agent.energy.counters import LastReading
+    from agent.measure.readings import Reading
 
 _RANGE = 1 << HARDWARE_COUNTER_BITS
 
 # The chip's oscillator may run 1 % fast (SLYS021, section 6.5); the rest is a margin.
 _PLAUSIBLE = 1.05
 
-# The voltage between the two readings is unknown. A smaller difference between charge x voltage and energy means that
-# the supply varied, not that energy flowed back. The earlier voltage of a rail that is off is unknown.
-_SUPPLY_TOLERANCE = 0.2
-_OFF_VOLTS = 0.5
+# Each counter is read with the fraction of an LSB cut off, and the difference has two of them.
+_UNCERTAIN_LSBS = 2
 
 
 class Flow(NamedTuple):
@@ -27,40 +26,55 @@ class Flow(NamedTuple):
     returned_joules: float
 
 
-def flow_between(
-    earlier_energy_word: int, earlier_charge_word: int, now: HardwareCounters, volts: float, seconds: float
-) -> Flow | None:
-    """Return the energy that flowed since the counters held the earlier words.
+def flow_between(last: LastReading, reading: Reading) -> Flow | None:
+    """Return the energy that flowed between two readings of a chip with counters.
 
-    The energy counter adds up the energy in both directions, the charge counter has a sign. Together they give the
-    energy in each direction::
+    The energy counter adds up the energy in both directions, the charge counter has a sign::
 
-        energy           = delivered + returned
-        charge x voltage = delivered - returned
+        energy = delivered + returned
+        charge = charge to the load - charge back
 
-    Args:
-        earlier_energy_word: the raw energy counter at the earlier reading.
-        earlier_charge_word: the raw charge counter at the earlier reading.
-        now: both counters now, and the size of their LSBs.
-        volts: the higher bus voltage of the two readings, because the rail may be off at one of them.
-        seconds: the time between the two readings.
+    Only a voltage turns charge into energy, and nobody knows the voltage between two readings: the supply may have been
+    at 20 V meanwhile. The charge proves these directions and no others:
+
+    - Its sign: more charge flowed that way than the other way. All energy is counted in this direction, unless there
+      is evidence of the other one.
+    - Its size: if even the highest voltage that the chip can measure, times the charge, is less than the energy, then
+      charge flowed back as well, and cancelled out. The energy is split by the voltage of the readings::
+
+          charge x voltage = delivered - returned
+
+    A reading whose power goes against the charge is evidence too, but of a little: what flows the other way is at most
+    this power for all the time, and at most what the voltage of the readings says. So the offset of an idle input does
+    not turn the energy of a changing supply around.
 
     Returns:
-        None if the counters are useless: they show more than the chip can measure, so another program cleared them, or
-        they may have overflowed unnoticed in so long a time.
+        None if there are no counters, or if they are useless: they show more than the chip can measure, so another
+        program cleared them, or they may have overflowed unnoticed in so long a time.
     """
+    now = reading.hardware_counters
+    if now is None or last.energy_word is None or last.charge_word is None:
+        return None
+    seconds = reading.at_seconds - last.at_seconds
     most_joules = now.most_watts * seconds * _PLAUSIBLE
     most_coulombs = now.most_amperes * seconds * _PLAUSIBLE
     if most_joules >= _RANGE * now.joules_per_lsb or most_coulombs >= _RANGE // 2 * now.coulombs_per_lsb:
         return None
-    joules = (now.energy_word - earlier_energy_word) % _RANGE * now.joules_per_lsb
-    charge_lsbs = (now.charge_word - earlier_charge_word) % _RANGE
+    joules = (now.energy_word - last.energy_word) % _RANGE * now.joules_per_lsb
+    charge_lsbs = (now.charge_word - last.charge_word) % _RANGE
     if charge_lsbs >= _RANGE // 2:
         charge_lsbs -= _RANGE
     coulombs = charge_lsbs * now.coulombs_per_lsb
     if joules > most_joules or abs(coulombs) > most_coulombs:
         return None
-    net_joules = coulombs * volts
-    if volts < _OFF_VOLTS or abs(net_joules) >= joules * (1 - _SUPPLY_TOLERANCE):
-        return Flow(joules, 0.0) if coulombs >= 0.0 else Flow(0.0, joules)
-    return Flow((joules + net_joules) / 2, (joules - net_joules) / 2)
+    direction = 1 if coulombs >= 0.0 else -1
+    highest_volts = now.most_watts / now.most_amperes * _PLAUSIBLE
+    one_way_joules = (abs(charge_lsbs) + _UNCERTAIN_LSBS) * now.coulombs_per_lsb * highest_volts
+    volts = max(last.volts, reading.volts)  # the rail may be off at one of them
+    against_joules = max(0.0, joules - abs(coulombs) * volts) / 2
+    if joules <= one_way_joules:
+        against_watts = max(0.0, -direction * last.power_watts, -direction * reading.power_watts)
+        against_joules = min(against_joules, against_watts * seconds)
+    if direction > 0:
+        return Flow(joules - against_joules, against_joules)
+    return Flow(against_joules, joules - against_joules)

@@ -199,15 +199,14 @@ class EnergyMeter:
         Returns:
             None if there are no such counters, if every conversion was read, or if the counters are implausible.
         """
-        last, now = self.saved.last, reading.hardware_counters
-        if now is None or last is None or last.energy_word is None or last.charge_word is None:
+        last = self.saved.last
+        if last is None:
             return None
         seconds = reading.at_seconds - last.at_seconds
         has_unread = reading.is_new and last.assumed_seconds + seconds > 2 * reading.window_seconds
         if not has_unread and seconds <= self._longest_gap_seconds:
             return None
-        volts = max(last.volts, reading.volts)
-        flow = flow_between(last.energy_word, last.charge_word, now, volts, seconds)
+        flow = flow_between(last, reading)
         if flow is None:
             return None
         return _Energy(flow.delivered_joules, flow.returned_joules, seconds, assumed_seconds=0.0)

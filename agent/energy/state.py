@@ -229,6 +229,11 @@ class StateFile:
             ) from error
         return file
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether a lock() has not been undone yet."""
+        return self._holders > 0
+
     def unlock(self) -> None:
         """Undo one lock(); the last one lets other processes write the state."""
         self._holders -= 1

@@ -7,8 +7,9 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
+from agent.http.addresses import Resolver
 from agent.http.credentials import authorization
-from agent.http.deadline import Deadline, Resolver
+from agent.http.deadline import Deadline
 from agent.http.endpoint import Route
 from agent.http.failures import AttemptFailedError, explain
 from agent.http.proxies import proxy_for

@@ -23,19 +23,24 @@ from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
 from urllib3.util import parse_url
 from urllib3.util.ssltransport import SSLTransport
 
-from agent.http.deadline import WAITING_FOR_THE_ANSWER, connect
-from agent.http.endpoint import bracketed
+from agent.http.addresses import NameWatch, connect, numeric_addresses
+from agent.http.deadline import WAITING_FOR_THE_ANSWER
+from agent.http.endpoint import bracketed, host_and_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from agent.http.deadline import Deadline, Resolver
+    from agent.http.addresses import AddressInfo, Resolver
+    from agent.http.deadline import Deadline
     from agent.http.endpoint import Route
     from agent.http.tls import TlsContexts
 
     _Socket = socket.socket | SSLTransport
 
 _SLICE_MILLISECONDS = 100
+
+_INTERIM = (http.HTTPStatus.PROCESSING, http.HTTPStatus.EARLY_HINTS)
+"""The final answer is still to come after these (RFC 9110, section 15.2); http.client itself skips only 100."""
 
 _DROPPED = (
     http.client.RemoteDisconnected,
@@ -45,6 +50,9 @@ _DROPPED = (
     ssl.SSLZeroReturnError,
 )
 """The errors of using a connection that the other side has closed."""
+
+_ZONE = re.compile(r"%[^]]*(?=])")
+"""The zone of an IPv6 address in a URL, which means something on this machine only (RFC 6874, section 2)."""
 
 _TARGET = re.compile(r"[!-~]+")
 """Spaces surround the target in a request line, which it ends with: the target may hold neither."""
@@ -102,6 +110,8 @@ class Connection:
         self._resolver = resolver
         self._tls_contexts = tls_contexts
         self._connection: HTTPConnection | None = None
+        self._watch: NameWatch | None = None
+        self._new_addresses: list[AddressInfo] = []
 
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send one request and read its answer, whatever its status, without following redirects.
@@ -117,7 +127,7 @@ class Connection:
         idle = self._socket()
         try:
             # Anything that arrives on an idle connection is its end, or an answer without a request.
-            if idle is not None and _is_silent(idle):
+            if idle is not None and _is_silent(idle) and not self._has_moved():
                 try:
                     return self._exchange_on(idle, method, request)
                 except _DROPPED:
@@ -131,8 +141,8 @@ class Connection:
 
     def look_up(self) -> list[str]:
         """The addresses of the first hop; raises as `Resolver.addresses`."""
-        parts, proxy = urlsplit(self._route.endpoint.url), self._route.proxy
-        host = parts.hostname or "" if proxy is None else proxy.host
+        proxy = self._route.proxy
+        host = host_and_port(self._route.endpoint.url)[0] if proxy is None else proxy.host
         found = self._resolver.addresses(host, 0, self.deadline)
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
@@ -159,6 +169,12 @@ class Connection:
                 _reset_on_close(sock.socket if isinstance(sock, SSLTransport) else sock, is_on=False)
         self._give_up()
 
+    def _has_moved(self) -> bool:
+        """Whether the name of the first hop leads elsewhere by now."""
+        if self._watch is not None:
+            self._new_addresses = self._watch.new_addresses()
+        return bool(self._new_addresses)
+
     def _give_up(self) -> None:
         if self._connection is not None:
             self._connection.close()
@@ -182,7 +198,7 @@ class Connection:
             raise http.client.InvalidURL(f"{target!r} cannot stand in a request")
         head = [
             f"{method} {target} HTTP/1.1",
-            f"Host: {parts.netloc}",
+            f"Host: {_ZONE.sub('', parts.netloc)}",
             "Accept-Encoding: identity",  # messages quote the body
             f"Content-Length: {len(body)}",
             *lines,
@@ -202,6 +218,9 @@ class Connection:
             while _is_silent(sock, _SLICE_MILLISECONDS):
                 pass
             response.begin()
+            while response.status in _INTERIM:
+                response.headers = None  # type: ignore[assignment] # then `begin` reads the next answer
+                response.begin()
             content = response.read(self._body_limit_bytes + 1)
         except http.client.HTTPException:
             if send_error is not None:
@@ -226,9 +245,9 @@ class Connection:
         return connection.sock
 
     def _make(self) -> HTTPConnection:
-        server, proxy = urlsplit(self._route.endpoint.url), self._route.proxy
-        is_tls = server.scheme == "https"
-        host, port = server.hostname or "", server.port or (443 if is_tls else 80)
+        url, proxy = self._route.endpoint.url, self._route.proxy
+        is_tls = urlsplit(url).scheme == "https"
+        host, port = host_and_port(url)
         first_host, first_port = (host, port) if proxy is None else (proxy.host, proxy.port)
         context = self._tls_contexts.context() if is_tls or (proxy is not None and proxy.scheme == "https") else None
         proxy_url = None if proxy is None else parse_url(f"{proxy.scheme}://{bracketed(proxy.host)}:{proxy.port}")
@@ -248,7 +267,13 @@ class Connection:
         return connection
 
     def _dial(self, host: str, port: int) -> socket.socket:
-        sock = connect(self._resolver.addresses(host, port, self.deadline), self.deadline)
+        addresses, self._new_addresses = self._new_addresses, []
+        sock = connect(addresses or self._resolver.addresses(host, port, self.deadline), self.deadline)
+        self._watch = None
+        if not numeric_addresses(host, port):
+            with contextlib.suppress(OSError):  # reset already
+                address = sock.getpeername()[0]
+                self._watch = NameWatch(self._resolver, host, port, address, self.deadline.monotonic)
         # Closing gives up, even if the process is killed: otherwise the kernel keeps sending unsent data for a minute
         # or longer, and an old push that arrives after a newer one sets the counters back.
         _reset_on_close(sock, is_on=True)

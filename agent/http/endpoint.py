@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from agent.settings import ConnectionSettings
 
@@ -48,7 +48,7 @@ class Route:
     @property
     def first_hop(self) -> str:
         """Where connections go: the proxy, if there is one."""
-        return self.server if self.proxy is None else f"the proxy {self.proxy.host}:{self.proxy.port}"
+        return self.server if self.proxy is None else self.proxy.words
 
     @property
     def hops(self) -> str:
@@ -58,9 +58,16 @@ class Route:
 
 def authority(url: str) -> str:
     """Host and port of a URL, never its user or password."""
+    host, port = host_and_port(url)
+    return f"{bracketed(host)}:{port}"
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    """Host and port of a URL, ready to look up: `fe80::1%eth0` for `[fe80::1%25eth0]` (RFC 6874, section 2)."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    return f"{bracketed(host)}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    address, _, zone = (parts.hostname or "").partition("%")
+    host = f"{address}%{unquote(zone.removeprefix('25'))}" if zone else address
+    return host, parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def bracketed(host: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import errno
+import html
 import http.client
 import re
 import socket
@@ -16,6 +17,7 @@ from agent.errors import ConfigError, PermissionDeniedError, RejectedError, Unre
 from agent.http.credentials import masked
 from agent.http.deadline import StoppedError
 from agent.http.endpoint import authority
+from agent.http.threads import NoThreadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -99,6 +101,8 @@ def explain(  # noqa: PLR0911 - one return for each kind of error reads best
     """
     if isinstance(error, (ConfigError, PermissionDeniedError)):
         return AttemptFailedError(type(error), str(error))
+    if isinstance(error, NoThreadError):
+        return transient(str(error))
     if isinstance(error, StoppedError):
         return AttemptFailedError(UnreachableError, f"stopped before {route.server} had answered")
     if isinstance(error, TimeoutError):
@@ -122,6 +126,24 @@ def one_line(text: str, limit: int = _QUOTE_CHARACTERS) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
+def quoted_body(answer: Answer) -> str:
+    """The words of an answer for a message: of a web page only the title, as its source says nothing in a log."""
+    body = answer.body.decode("utf-8", errors="replace")
+    content_type = (answer.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+    if "html" not in content_type and not re.match(r"\s*<(!doctype html|html)", body, re.IGNORECASE):
+        return one_line(body)
+    title = re.search(r"<title[^>]*>(.*?)</title", body, re.IGNORECASE | re.DOTALL)
+    words = one_line(html.unescape(title[1]), limit=100) if title else ""
+    return f'a web page, "{words}"' if words else "a web page"
+
+
+def proxy_hint(route: Route) -> str:
+    """What to consider of an answer that may be the proxy's own: a proxy cannot answer within a tunnel of TLS."""
+    if route.proxy is None or urlsplit(route.endpoint.url).scheme == "https":
+        return ""
+    return f"; {route.first_hop} may have refused it: no_proxy={urlsplit(route.endpoint.url).hostname} goes around it"
+
+
 def _permanent(text: str) -> AttemptFailedError:
     return AttemptFailedError(UnreachableError, text)
 
@@ -129,6 +151,8 @@ def _permanent(text: str) -> AttemptFailedError:
 def _explain_name(error: socket.gaierror, route: Route) -> AttemptFailedError:
     if error.errno == socket.EAI_AGAIN:
         return transient(f"{route.first_hop}: the name could not be looked up for now (no answer from DNS)")
+    if error.errno == socket.EAI_NONAME and "%" in route.first_hop:
+        return _permanent(f"{route.first_hop}: this machine has no network interface of the name after the %")
     if error.errno == socket.EAI_NONAME:
         return _permanent(f"{route.first_hop}: there is no host of this name; check the name, and DNS")
     return _permanent(f"{route.first_hop}: the name could not be looked up: {one_line(str(error.strerror))}")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes, urlsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed leaves it out
 
 from agent.errors import ConfigError
+from agent.http.endpoint import bracketed, host_and_port
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NO_HOST = re.compile(r"[\x00- \x7f]|%[01]|%7f", re.IGNORECASE)
@@ -34,19 +35,24 @@ class Proxy:
     authorization: str | None = field(default=None, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
+    @property
+    def words(self) -> str:
+        """The proxy in a message."""
+        return f"the proxy {bracketed(self.host)}:{self.port}"
+
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
     """The proxy for `url` by http_proxy, https_proxy, all_proxy and no_proxy; None to connect directly.
 
-    Source: Python's urllib.request.getproxies_environment and proxy_bypass_environment, whose rules these are.
+    Source: Python's urllib.request.getproxies_environment, whose rules these are; for no_proxy see `_is_exempt`.
 
     Raises:
         ConfigError: the variable does not hold the URL of an HTTP proxy.
     """
-    parts = urlsplit(url)
+    scheme = urlsplit(url).scheme
     variables = _proxy_variables(environ)
-    name = parts.scheme if parts.scheme in variables else "all"
-    if name not in variables or proxy_bypass_environment(parts.netloc, variables):
+    name = scheme if scheme in variables else "all"
+    if name not in variables or _is_exempt(*host_and_port(url), variables.get("no", "")):
         return None
     value = variables[name]
     try:
@@ -55,6 +61,50 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
         # The message shows neither the value nor the cause: they may hold a password.
         message = f"environment: {name}_proxy is not the URL of an HTTP proxy (http://host:port); correct or unset it"
         raise ConfigError((message,)) from None
+
+
+def _is_exempt(host: str, port: int, no_proxy: str) -> bool:
+    """Whether an entry of no_proxy covers the host; a host name is not looked up for it.
+
+    There is no standard. These are the forms that curl, Go and Python's requests understand: `*`; a name, which covers
+    the names below it, with or without `.` or `*.` before it; an address, IPv6 also without brackets; a network such as
+    10.0.0.0/8 or fd00::/8; a port after a name, IPv4 address or bracket.
+    """
+    name = host.partition("%")[0].rstrip(".").lower()
+    address = _address(name)
+    for entry in re.split(r"[,\s]+", no_proxy.lower()):
+        if entry == "*":
+            return True
+        pattern, entry_port = _split_port(entry)
+        if not pattern or entry_port not in ("", str(port)):
+            continue
+        if address is not None:
+            if address in _network(pattern):
+                return True
+        elif f".{name}".endswith(f".{pattern.removeprefix('*').strip('.')}"):
+            return True
+    return False
+
+
+def _split_port(entry: str) -> tuple[str, str]:
+    """An entry of no_proxy without its brackets and port, and the port."""
+    found = re.fullmatch(r"\[([^]]*)\](?::(\d+))?|([^:]*):(\d+)", entry)
+    return (found[1] or found[3] or "", found[2] or found[4] or "") if found else (entry, "")
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _network(text: str) -> Container[object]:
+    """The addresses that an entry of no_proxy covers: one, a network, or none."""
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return ()
 
 
 def _parse(url: str) -> Proxy:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import BusError, PermissionDeniedError
@@ -61,17 +63,19 @@ def _open_numbered(number: int) -> OpenBus:
 
 def _open_board() -> OpenBus:
     try:
-        import board
+        with redirect_stdout(sys.stderr):  # libraries of boards print warnings; stdout is for results
+            import board
 
-        i2c = board.I2C()
+            i2c = board.I2C()
     except PermissionError as error:
         raise PermissionDeniedError(
-            f"the board's default bus: {error}; add the user to the groups i2c and gpio, or name the bus by number"
+            f"the board's default bus: {error}; add the user to the groups i2c and gpio, or name the bus by number: "
+            f"{hints.of_header_bus()}"
         ) from error
     except Exception as error:  # Blinka raises unrelated types on an unknown board
         raise BusError(
             f"the board's default bus: Blinka cannot open it ({type(error).__name__}: {error}); "
-            "name the bus by number instead, such as bus = 1 for /dev/i2c-1"
+            f"name the bus by number instead: {hints.of_header_bus()}"
         ) from error
     return _opened(i2c, getattr(i2c, "_i2c", None))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,19 @@ _HEADER_BUSES = (
     "the header's bus is 1 on a Raspberry Pi and a Jetson Nano, 8 on a Xavier, "
     "7 (pins 3 and 5) or 1 (pins 27 and 28) on an Orin or a Thor"
 )
+
+_MODEL = Path("/proc/device-tree/model")
+_HEADER_BUS_OF_MODEL = {"Orin": 7, "Thor": 7, "Xavier": 8}
+
+
+def of_header_bus(model_file: Path = _MODEL) -> str:
+    """The key that names the bus of the board's header by its number."""
+    try:
+        model = model_file.read_text(encoding="utf-8", errors="replace").rstrip("\0")
+    except OSError:  # no device tree: a PC
+        model = ""
+    number = next((number for name, number in _HEADER_BUS_OF_MODEL.items() if name in model), 1)
+    return f"bus = {number} is /dev/i2c-{number}" + (f", the header of this {model}" if model else "")
 
 
 def of_denied_permission(path: str) -> str:

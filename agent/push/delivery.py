@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import tenacity
 
 from agent.errors import UnreachableError
-from agent.http.deadline import WAITING_FOR_THE_ANSWER, NoThreadError, watchdog
+from agent.http.deadline import WAITING_FOR_THE_ANSWER, watchdog
 from agent.http.failures import AttemptFailedError
+from agent.http.threads import NoThreadError, start_thread
 from agent.metrics.groups import name_of
 from agent.push.failures import check_answer
 
@@ -117,9 +118,8 @@ class Delivery:
             with watchdog(self._deadlines, self._call_help_if_slow):
                 self._run()
         except NoThreadError as error:  # nothing was sent: without a watchdog an attempt might never end
-            why = f"not pushed: {error}; raise TasksMax= or ulimit -u"
             return tuple(
-                PushResult(request.grouping_key, 0, UnreachableError(f"{request.name}: {why}"))
+                PushResult(request.grouping_key, 0, UnreachableError(f"{request.name}: not pushed: {error}"))
                 for _, request in self._waiting
             )
         if self._helper_errors:
@@ -181,8 +181,8 @@ class Delivery:
                 return
             helper = threading.Thread(target=self._help, name="push-helper", daemon=True)
             try:
-                helper.start()
-            except RuntimeError:  # the system has no thread left: continue without a helper
+                start_thread(helper)
+            except NoThreadError:  # continue without a helper
                 return
             self._helpers.append(helper)
 

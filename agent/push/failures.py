@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 from typing import TYPE_CHECKING
 
 from agent.errors import RejectedError
@@ -9,6 +10,8 @@ from agent.http.failures import (
     PROXY_CREDENTIALS_HINT,
     AttemptFailedError,
     one_line,
+    proxy_hint,
+    quoted_body,
     redirect_target,
     retry_after_seconds,
     transient,
@@ -39,13 +42,14 @@ _STATUS_HINTS = {
 
 def check_answer(answer: Answer, request: Request, route: Route, unix_time_seconds: Callable[[], float]) -> None:
     """Raise AttemptFailedError unless the answer accepts the request."""
+    via_proxy = proxy_hint(route)
     if 200 <= answer.status < 300:
         # A Pushgateway accepts with an empty body. A web page comes from a server that accepts everything.
         if "text/html" in (answer.headers.get("Content-Type") or ""):
             raise AttemptFailedError(
                 RejectedError,
                 f"{route.hops} answered {request.method} {request.path} with a web page; "
-                "is there a Pushgateway at pushgateway.url, or a captive portal in between?",
+                f"is there a Pushgateway at pushgateway.url, or a captive portal in between?{via_proxy}",
             )
         return
     status = f"{answer.status} {one_line(answer.reason)}".strip()
@@ -56,16 +60,17 @@ def check_answer(answer: Answer, request: Request, route: Route, unix_time_secon
         raise AttemptFailedError(
             RejectedError,
             f"{route.hops} answered {what} with {status} {target}; redirects are not followed: "
-            "set pushgateway.url to where the Pushgateway is",
+            f"set pushgateway.url to where the Pushgateway is{via_proxy}",
         )
-    body = answer.body.decode("utf-8", errors="replace")
-    words = one_line(body)
+    words = quoted_body(answer)
     reply = f"{status}: {words}" if words else status
     if answer.status in (408, 429) or answer.status >= 500:
         wait_seconds = retry_after_seconds(answer, unix_time_seconds)
         asks = f"; it asks to wait {wait_seconds:.0f} s" if wait_seconds else ""
-        raise transient(f"{route.hops} answered {what} with {reply}{asks}", retry_after_seconds=wait_seconds)
-    hint = _STATUS_HINTS.get(answer.status) or _bad_request_hint(body)
+        raise transient(f"{route.hops} answered {what} with {reply}{asks}{via_proxy}", retry_after_seconds=wait_seconds)
+    hint = _STATUS_HINTS.get(answer.status) or _bad_request_hint(answer.body.decode("utf-8", errors="replace"))
+    if answer.status != http.HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        hint += via_proxy
     raise AttemptFailedError(RejectedError, f"{route.hops} rejected {what} with {reply}; {hint}")
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.errors import AgentError
-from agent.http.deadline import WAITING_FOR_THE_ANSWER, NoThreadError, watchdog
+from agent.http.deadline import WAITING_FOR_THE_ANSWER, watchdog
 from agent.http.failures import AttemptFailedError
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ def read_held(client: Client, labels: Mapping[str, str], timeout_seconds: float)
         if isinstance(failure.__cause__, TimeoutError) and connection.deadline.phase == WAITING_FOR_THE_ANSWER:
             return {}
         raise failure.final_error(f"not pushed: {failure.text}") from failure
-    except NoThreadError as error:
-        raise AgentError(str(error)) from error
     finally:
         connection.close()
     return {} if answer.status != 200 else _samples(answer.body.decode(errors="replace"), labels)
@@ -50,7 +47,7 @@ def _samples(text: str, labels: Mapping[str, str]) -> dict[tuple[str, str], floa
     quoted = [f'{name}="{_escaped(value)}"' for name, value in labels.items()]
     complete = text[: text.rfind("\n") + 1]  # the last line of an answer that was cut may be half a line
     ours = [
-        line for line in complete.splitlines() if line.startswith(_PREFIX) and all(label in line for label in quoted)
+        line for line in complete.split("\n") if line.startswith(_PREFIX) and all(label in line for label in quoted)
     ]
     found: dict[tuple[str, str], float] = {}
     try:

@@ -235,6 +235,8 @@ class Agent:
         if report.crash is not None:
             raise report.crash
         errors = [result.error for result in report.results if result.error is not None]
+        if report.error is not None:
+            errors.append(report.error)
         if self._is_deletion:
             self._push_log.write_deletion(errors)
             return errors
@@ -244,7 +246,7 @@ class Agent:
             self.counters = replace(self.counters, push_failures=self.counters.push_failures + 1)
         for result in report.results:
             self._acknowledge(result.grouping_key, pushed=result.error is None)
-        self._push_log.write(report.results)
+        self._push_log.write(report.results, errors)
         self._settle_carried()
         return errors
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from agent.chips import hwmon
 from agent.energy.state import COUNTERS, SIMULATED_COUNTERS, State, StateFile, boot_id
 from agent.errors import BusyError, ConfigError, UsageError
+from agent.http.threads import NoThreadError, start_thread
 from agent.i2c.adapters import open_bus, prepare_blinka
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
@@ -265,8 +266,8 @@ def _in_thread(job: Callable[[], _Result], state_file: StateFile, runtime: Runti
         runtime.wake()
 
     try:
-        threading.Thread(target=run, name="state", daemon=True).start()
-    except RuntimeError:  # the system has no thread left
+        start_thread(threading.Thread(target=run, name="state", daemon=True))
+    except NoThreadError:
         return job()
     while not future.done():
         if runtime.waiting.stop_requested:

@@ -6,10 +6,13 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.http.threads import NoThreadError, start_thread
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent.clock import Clock
+    from agent.errors import AgentError
     from agent.run.destination import GroupResult
 
 
@@ -19,6 +22,7 @@ class PushReport:
 
     Attributes:
         results: one for each group that was pushed or deleted.
+        error: why the push did not start; None if it did.
         seconds: how long the push took.
         crash: an exception that is a bug; the main thread raises it again.
     """
@@ -26,6 +30,7 @@ class PushReport:
     results: Sequence[GroupResult]
     seconds: float
     crash: BaseException | None = None
+    error: AgentError | None = None
 
 
 class Publisher:
@@ -42,13 +47,16 @@ class Publisher:
         return self._under_way is not None
 
     def start(self, job: Callable[[], Sequence[GroupResult]]) -> None:
-        """Start a push; only when none is under way."""
+        """Start a push; only when none is under way. One for which the system has no thread left ends at once."""
         if self._under_way is not None:
             raise RuntimeError("a push is under way")
         # One thread per push: it costs 50 us, and a thread that hangs forever can simply be abandoned.
         reports: list[PushReport] = []
         self._under_way = reports
-        threading.Thread(target=self._run, args=(job, reports), name="push", daemon=True).start()
+        try:
+            start_thread(threading.Thread(target=self._run, args=(job, reports), name="push", daemon=True))
+        except NoThreadError as error:
+            reports.append(PushReport((), 0.0, error=NoThreadError(f"not pushed: {error}")))
 
     def take_report(self) -> PushReport | None:
         """Return the report of a push that has ended since the last call; None if there is none."""

@@ -29,9 +29,9 @@ class PushLog:
             more = f" (and {len(errors) - 1} more groups)" if len(errors) > 1 else ""
             log.error("not deleted at the stop: %s%s; the gateway keeps them until wattpush delete", errors[0], more)
 
-    def write(self, results: Sequence[GroupResult]) -> None:
-        """Log the results of a push."""
-        unreachable = [result.error for result in results if isinstance(result.error, UnreachableError)]
+    def write(self, results: Sequence[GroupResult], errors: Sequence[AgentError]) -> None:
+        """Log the results of a push, and all its errors: those of the results, and why it did not start."""
+        unreachable = [error for error in errors if isinstance(error, UnreachableError)]
         if unreachable:
             more = f" (and {len(unreachable) - 1} more groups)" if len(unreachable) > 1 else ""
             self._failures.failed("push", f"{unreachable[0]}{more}; the next push covers this interval too")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from agent.http.threads import NoThreadError, start_thread
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -69,8 +71,9 @@ class Saver:
     def __init__(self, file: StateFile, wake: Callable[[], None]) -> None:
         self.file = file
         self._wake = wake
-        self._lock = threading.Lock()  # never held during a call of the disk
-        self._is_writing = False
+        self._changed = threading.Condition()  # never held during a write
+        self._has_thread = False
+        self._is_busy = False
         self._unlocks_due = 0
         self._waiting: _Request | None = None
         self._crash: BaseException | None = None
@@ -78,68 +81,84 @@ class Saver:
     @property
     def is_busy(self) -> bool:
         """Whether a save is under way or waiting."""
-        return self._is_writing
+        return self._is_busy
 
     def save(self, state: State, *, ended_well: bool) -> Save:
         """Request a save; see `StateFile.save`.
 
-        A thread that cannot be started is a failed save. An exception that is a bug is raised by the next call.
+        Without a thread it fails, and the next one tries again. An exception that is a bug is raised by the next call.
         """
         if self._crash is not None:
             raise self._crash
         save = Save()
-        with self._lock:
+        with self._changed:
             earlier = [] if self._waiting is None else self._waiting.saves
             self._waiting = _Request(state, [*earlier, save], ended_well=ended_well)
-            if self._is_writing:
-                return save
-            self._is_writing = True
+            self._is_busy = True
         try:
-            self._start()
-        except RuntimeError as error:  # the system has no thread left
-            self.file.log_failure(f"{error}: raise TasksMax= or ulimit -u")
-            failed = self._take()
-            for each in [] if failed is None else failed.saves:
-                each.end(may_publish=False)
-            self._take()  # nothing: the writing has ended
+            self._begin()
+        except NoThreadError as error:
+            self.file.log_failure(str(error))
+            request = self._take()
+            self._end(request, may_publish=False)
         return save
 
     def lock(self) -> None:
         """Lock the file once more; see `StateFile.lock`."""
-        with self._lock:
+        with self._changed:
             self.file.lock()
 
     def unlock(self) -> None:
         """Undo one `lock`, once nothing is being written: otherwise another process could read an older state."""
-        with self._lock:
-            if self._is_writing:
-                self._unlocks_due += 1
-            else:
-                self.file.unlock()
+        with self._changed:
+            self._unlocks_due += 1
+            if not self._is_busy:
+                self._unlock()
 
-    def _start(self) -> None:
-        # One thread while there is something to write: it costs 50 us, and one that hangs can simply be abandoned.
-        threading.Thread(target=self._run, name="save", daemon=True).start()
+    def _unlock(self) -> None:
+        while self._unlocks_due:
+            self._unlocks_due -= 1
+            self.file.unlock()
+        self._changed.notify()  # without a lock, the thread ends
 
-    def _take(self) -> _Request | None:
-        """Take the newest state to write it; if there is none, the writing has ended."""
-        with self._lock:
-            request, self._waiting = self._waiting, None
-            if request is None:
-                self._is_writing = False
-                while self._unlocks_due:
-                    self._unlocks_due -= 1
-                    self.file.unlock()
-            return request
+    def _begin(self) -> None:
+        """Let the thread write. It is started once and kept, because later the system may have none left."""
+        with self._changed:
+            if not self._has_thread:
+                start_thread(threading.Thread(target=self._run, name="save", daemon=True))
+                self._has_thread = True
+            self._changed.notify()
 
     def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._waiting is None:
+                    if not self.file.is_locked:
+                        self._has_thread = False
+                        return
+                    self._changed.wait()
+            self._write()
+
+    def _write(self) -> None:
+        """Write until nothing is waiting."""
         while (request := self._take()) is not None:
             may_publish = False
             try:
                 may_publish = self.file.save(request.state, ended_well=request.ended_well)
             except BaseException as error:  # noqa: BLE001 - the main thread raises it again
                 self._crash = error
-            for save in request.saves:
-                save.end(may_publish=may_publish)
-            self._wake()
+            self._end(request, may_publish=may_publish)
+
+    def _take(self) -> _Request | None:
+        with self._changed:
+            request, self._waiting = self._waiting, None
+            return request
+
+    def _end(self, request: _Request | None, *, may_publish: bool) -> None:
+        for save in () if request is None else request.saves:
+            save.end(may_publish=may_publish)
+        with self._changed:
+            if self._waiting is None:
+                self._is_busy = False
+                self._unlock()
         self._wake()

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.config import escape
 from agent.scan.muxes import lookalikes, proof
 from agent.scan.results import ASSUMED_SHUNT_OHMS
 
@@ -154,7 +155,7 @@ def _name(place: Place) -> str:
 
 def _quoted(text: str) -> str:
     """A basic string of TOML (1.0.0, "String"): the same as in JSON, except that JSON allows DEL."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(escape(text), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _lines(lines: Iterable[str]) -> str:

@@ -26,7 +26,10 @@ class SimulatedHwmon:
         hwmon0/name            ina3221
         hwmon0/in1_label       VDD_IN
         hwmon0/in1_input       5072         mV
+        hwmon0/curr1_label     VDD_IN       as real ones have it only where the driver gives labels to currents
         hwmon0/curr1_input     992          mA
+
+    The label at the current says that both are of one rail, whatever the driver.
 
     The `sensor` ina3221x is NVIDIA's older driver, which counts from zero and has an IIO folder::
 
@@ -58,11 +61,16 @@ class SimulatedHwmon:
             if device.sensor is None:
                 continue
             folder = self._folder(device.sensor, root)
-            number = device.input or next(n for n in count(1) if (device.sensor, n) not in taken)
+            number = device.input
+            if number is None:
+                number = next(n for n in count(1) if (device.sensor, n) not in taken)
             taken.add((device.sensor, number))
-            label_file, volts_file, amperes_file = _files(folder, number)
-            if device.label is not None:
-                label_file.write_text(f"{device.label}\n", encoding="utf-8")
+            label_files, volts_file, amperes_file = _files(folder, number)
+            label = device.label
+            if label is None and not folder.joinpath("name").read_text(encoding="utf-8").startswith("ina"):
+                label = f"input {number}"
+            for file in label_files if label is not None else ():
+                file.write_text(f"{label}\n", encoding="utf-8")
             self._inputs.append((rails[device.name], volts_file, amperes_file))
         self.refresh()
 
@@ -85,12 +93,13 @@ class SimulatedHwmon:
             current_file.write_text(f"{round(amperes * 1000)}\n", encoding="ascii")
 
 
-def _files(folder: Path, number: int) -> tuple[Path, Path, Path]:
-    """The files of an input: its label, volts and amperes."""
+def _files(folder: Path, number: int) -> tuple[tuple[Path, ...], Path, Path]:
+    """The files of an input: its labels, volts and amperes."""
     if folder.name.startswith("iio:"):
         return (
-            folder / f"rail_name_{number - 1}",
+            (folder / f"rail_name_{number - 1}",),
             folder / f"in_voltage{number - 1}_input",
             folder / f"in_current{number - 1}_input",
         )
-    return folder / f"in{number}_label", folder / f"in{number}_input", folder / f"curr{number}_input"
+    labels = (folder / f"in{number}_label", folder / f"curr{number}_label")
+    return labels, folder / f"in{number}_input", folder / f"curr{number}_input"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -79,6 +80,32 @@ def test_a_configuration_warning_is_not_a_failure(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     assert lines(ended.stdout) == [("ok", str(config)), ("warning", "configuration")]
     assert "if it is 100 milliohms, write shunt_ohms = 0.1" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("/etc/passwd", "/etc/passwd is not a folder"),
+        ("/etc/passwd/a/b", "/etc/passwd/a/b: /etc/passwd is not a folder"),
+        ("/dev/null", "/dev/null is not a folder"),
+        ("{tmp}/new/folder", None),
+        ("{tmp}", None),
+    ],
+)
+def test_check_names_a_state_dir_that_is_no_folder(tmp_path: Path, path: str, problem: str | None) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    state_dir = path.replace("{tmp}", str(tmp_path))
+    config.write_text(re.sub("(?m)^state_dir.*$", "", config.read_text()))
+    config.write_text(f'state_dir = "{state_dir}"\n{config.read_text()}')
+    ended = run("check", "--config", config)
+    first, *others = ended.stdout.splitlines()
+    assert first.startswith(f"ok       {config}")
+    if problem is None:
+        assert (ended.returncode, others) == (0, [])
+    else:
+        hint = "name a folder, or a path where one can be created"
+        assert (ended.returncode, others) == (78, [f"failed   state_dir: {problem}; {hint}"])
+    assert not (tmp_path / "new").exists()
 
 
 def test_check_gateway_needs_a_configured_gateway(tmp_path: Path) -> None:

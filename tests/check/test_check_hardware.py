@@ -282,7 +282,7 @@ def test_a_kernel_sensor_is_read_and_its_files_are_named(tmp_path: Path) -> None
     (folder / "in2_label").write_text("VDD_GPU\n")
     finding = findings(bench)["module"]
     assert finding.exit_code == ExitCode.IOERR
-    assert 'no label "VDD_IN" (labels there: VDD_GPU)' in str(finding)
+    assert 'no label "VDD_IN"; can be configured: label = "VDD_GPU"' in str(finding)
 
 
 @pytest.fixture

@@ -195,6 +195,20 @@ PUSHGATEWAY: dict[str, tuple[str, ...]] = {
         url("http://gateway:0"),
         'pushgateway: url: "http://gateway:0" has port 0, on which no server listens',
     ),
+    "the path of a push": (
+        url("http://gateway/prefix/metrics/job/power/"),
+        (
+            'pushgateway: url: "http://gateway/prefix/metrics/job/power/": leave out /metrics/job/power/, which every '
+            'push adds: url = "http://gateway/prefix"'
+        ),
+    ),
+    "the path of a scrape": (
+        url("http://gateway:9091/metrics"),
+        (
+            'pushgateway: url: "http://gateway:9091/metrics": leave out /metrics, which every push adds: '
+            'url = "http://gateway:9091"'
+        ),
+    ),
     "space": (
         url("http://gate way"),
         'pushgateway: url: "http://gate way" has characters that a URL cannot contain; percent-encode them',
@@ -284,6 +298,10 @@ MUXES: dict[str, tuple[str, ...]] = {
     "unknown kind of mux": (
         f"{GATEWAY}{mux('m0', chip='tca9545a', bus=1)}{DEVICE}",
         'mux[1] "m0": chip: "tca9545a" is not one of "tca9548a", "pca9546a"',
+    ),
+    "mux address in decimal digits": (
+        f'{GATEWAY}[[mux]]\nname = "m0"\nchip = "tca9548a"\nbus = 1\naddress = 70\n{DEVICE}',
+        'mux[1] "m0": address: 0x46 is not in 0x70..0x77; 70 is 0x46: write 0x70',
     ),
     "mux address out of range": (
         f"{GATEWAY}{mux('m0', address=0x78, bus=1)}{DEVICE}",
@@ -415,6 +433,10 @@ DEVICES: dict[str, tuple[str, ...]] = {
     "ina260 address out of range": (
         f"{GATEWAY}{ina260('cpu', address=0x50, bus=1)}",
         'device[1] "cpu": address: 0x50 is not in 0x40..0x4f',
+    ),
+    "address in decimal digits of the hexadecimal one": (
+        f'{GATEWAY}[[device]]\nname = "cpu"\nchip = "ina260"\nbus = 1\naddress = 40\n',
+        'device[1] "cpu": address: 0x28 is not in 0x40..0x4f; 40 is 0x28: write 0x40',
     ),
     "ina3221 address out of range": (
         f"{GATEWAY}{ina3221('cpu', address=0x44, bus=1, input=1, shunt_ohms=0.1)}",

@@ -106,3 +106,25 @@ def test_documented_installation_commands_parse_and_their_files_exist(block: str
     subprocess.run(["bash", "-n"], input=block, text=True, check=True, timeout=60)
     for file in re.findall(r"(?<![/\w])deploy/[\w./-]+", block):
         assert (PROJECT / file).exists(), file
+
+
+@pytest.mark.long
+def test_packages_for_a_node_without_network_fit_every_node(tmp_path: Path) -> None:
+    """The documented commands, run here; then what pip finds in the folder for other architectures and Pythons."""
+    (block,) = (block for block in SHELL_BLOCKS if "pip download" in block)
+    recipe, install_line = block.strip().rsplit("\n", 1)
+    assert "PIP_FIND_LINKS=$PWD/wheels" in install_line
+    for file in ("requirements.txt", "requirements-build.txt", "deploy/pure.awk"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_bytes((PROJECT / file).read_bytes())
+    pip = f'pip() {{ "{sys.executable}" -m pip "$@"; }}\nset -e\n'
+    subprocess.run(["bash"], input=pip + recipe, cwd=tmp_path, text=True, check=True, timeout=300)
+    wheels = sorted(file.name for file in (tmp_path / "wheels").iterdir())
+    assert len(wheels) > 25
+    assert [name for name in wheels if not name.endswith("-none-any.whl")] == []
+    for python, machine in (("3.10", "armv7l"), ("3.11", "armv7l"), ("3.13", "aarch64")):
+        node = ["--python-version", python, "--platform", f"linux_{machine}", "--only-binary", ":all:"]
+        found = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", *node, "--dest", machine]
+        for pins in ("pure.txt", "requirements-build.txt"):
+            folder = ["--no-index", "--find-links", "wheels", "-r", pins]
+            subprocess.run([*found, *folder], cwd=tmp_path, check=True, timeout=120)

@@ -75,5 +75,5 @@ def test_the_default_bus_of_an_unknown_board_is_one_clear_error(environment: dic
     done = run(WITHOUT_GPIO + prepare + OPEN_THE_BOARD, **environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("the board's default bus: Blinka cannot open it (")
-    assert done.stdout.endswith("name the bus by number instead, such as bus = 1 for /dev/i2c-1\n")
+    assert "; name the bus by number instead: bus = " in done.stdout
     assert done.stdout.count("\n") == 1

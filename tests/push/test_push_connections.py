@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent.errors import UnreachableError
 from agent.push.delivery import Delivery
-from tests.push.pushing import PATIENT_SECONDS, TurnedClock, groups, push_one, pushgateway_for
-from tests.run.running import LONG_SECONDS
+from tests.push.pushing import PATIENT_SECONDS, TurnedClock, addresses, groups, message, push_one, pushgateway_for
+from tests.run.running import LONG_SECONDS, until
 from tests.servers import Server, answering, free_port, in_turn, raw, running_pushgateway
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.servers import Client
 
 
@@ -135,6 +140,24 @@ def test_a_push_without_a_thread_to_spare_fails_and_says_so(monkeypatch: pytest.
         assert destination.push(groups(1), PATIENT_SECONDS)[0].error is None
 
 
+def test_a_lookup_without_a_thread_to_spare_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, refused = threading.Thread.start, list[str]()
+
+    def refuse_once(thread: threading.Thread) -> None:
+        if thread.name == "resolver" and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_once)
+    with Server(answering("200 OK")) as server:
+        url = f"http://gateway.test:{server.port}"
+        getaddrinfo = addresses(server.port)
+        with pushgateway_for(url, clock=TurnedClock(), getaddrinfo=getaddrinfo) as destination:
+            result = push_one(destination)
+    assert (result.attempts, result.error, refused) == (2, None, ["resolver"])
+
+
 def test_no_thread_is_left_after_a_push() -> None:
     before = threading.active_count()
     with Server(answering("200 OK")) as server, pushgateway_for(server.url) as destination:
@@ -253,6 +276,124 @@ def test_connection_with_unread_bytes_is_not_reused() -> None:
     with Server(answer_too_long) as server, pushgateway_for(server.url, clock=TurnedClock()) as destination:
         assert [push_one(destination).attempts for _ in range(2)] == [1, 1]
     assert server.connections == 2
+
+
+class Dns:
+    """A name server whose answers a test sets, and whose lookups it can await."""
+
+    def __init__(self, *leads_to: tuple[str, int]) -> None:
+        self.leads_to = leads_to
+        self.error: OSError | None = None
+        self.answer_now = threading.Event()
+        self.answer_now.set()
+        self.lookups = 0
+
+    def __call__(self, *arguments: Any, **options: Any) -> list[Any]:
+        self.lookups += 1
+        self.answer_now.wait(LONG_SECONDS)
+        if self.error is not None:
+            raise self.error
+        return [entry for host, port in self.leads_to for entry in addresses(port, host=host)()]
+
+    def answered(self, lookups: int) -> None:
+        """Wait until so many lookups have ended."""
+        until(lambda: self.lookups == lookups and not lookups_under_way(), "the lookup")
+
+
+def lookups_under_way() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "resolver"]
+
+
+@pytest.mark.reliability(
+    9,
+    "a gateway that moves by DNS while the old one still answers",
+    "the name is looked up every 5 minutes beside the pushes; a kept connection follows it",
+)
+def test_a_gateway_that_moved_is_followed(measured: Callable[[str], None]) -> None:
+    clock = TurnedClock()
+    with Server(answering("200 OK"), host="127.0.0.2") as old, Server(answering("200 OK"), host="127.0.0.3") as new:
+        dns = Dns(("127.0.0.2", old.port))
+        with pushgateway_for("http://gateway.test", clock=clock, getaddrinfo=dns) as destination:
+            push_one(destination)
+            dns.leads_to = (("127.0.0.3", new.port),)
+            for seconds in (0, 299):
+                clock.sleep(seconds)
+                push_one(destination)
+            assert (dns.lookups, len(new.requests)) == (1, 0)
+            clock.sleep(2)
+            assert push_one(destination).error is None  # this begins the lookup, and does not wait for it
+            dns.answered(2)
+            assert push_one(destination).attempts == 1
+            assert (len(old.requests), len(new.requests), dns.lookups) == (4, 1, 2)
+    measured("the second push after 5 minutes goes to the new address")
+
+
+@pytest.mark.parametrize("state", ["fails", "hangs", "still leads there", "has no thread"])
+def test_a_kept_connection_stays_while_its_name(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = TurnedClock()
+    with Server(answering("200 OK")) as server:
+        dns = Dns(("127.0.0.1", server.port))
+        with pushgateway_for("http://gateway.test", clock=clock, getaddrinfo=dns) as destination:
+            push_one(destination)
+            if state == "fails":
+                dns.error = socket.gaierror(socket.EAI_AGAIN, "down")
+            elif state == "hangs":
+                dns.answer_now.clear()
+            elif state == "still leads there":
+                dns.leads_to = (("127.0.0.9", server.port), ("127.0.0.1", server.port))
+            else:
+                monkeypatch.setattr(threading.Thread, "start", refusing("resolver"))
+            for lookups in range(1, 4):
+                clock.sleep(301)
+                assert (push_one(destination).attempts, push_one(destination).error) == (1, None)
+                if state in ("fails", "still leads there"):
+                    dns.answered(lookups + 1)
+                    assert push_one(destination).attempts == 1
+            dns.answer_now.set()
+    assert server.connections == 1
+
+
+def refusing(name: str) -> Callable[[threading.Thread], None]:
+    """Threads of this name cannot be started."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    return refuse
+
+
+def link_local() -> str:
+    """An address of this machine with its zone, `fe80::1%eth0`; else the loopback address with its own."""
+    for line in Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines():
+        address, _, _, _, _, interface = line.split()
+        if address.startswith("fe80"):
+            return f"{ipaddress.IPv6Address(bytes.fromhex(address))}%{interface}"
+    return "::1%1"
+
+
+def test_an_ipv6_zone_in_the_url_leads_through_its_interface() -> None:
+    address, _, zone = link_local().partition("%")
+    family, kind, _, _, where = socket.getaddrinfo(f"{address}%{zone}", 0, type=socket.SOCK_STREAM)[0]
+    with Server(answering("200 OK"), listener=listening(family, kind, where)) as server:
+        with pushgateway_for(f"http://[{address}%25{zone}]:{server.port}") as destination:
+            assert push_one(destination).error is None
+    assert server.requests[0].headers["host"] == f"[{address}]:{server.port}"
+
+
+def listening(family: int, kind: int, where: Any) -> socket.socket:
+    listener = socket.socket(family, kind)
+    listener.bind(where)
+    listener.listen()
+    return listener
+
+
+def test_an_unknown_ipv6_zone_is_named() -> None:
+    with pushgateway_for("http://[fe80::1%25nosuch0]:9091", clock=TurnedClock()) as destination:
+        text = message(push_one(destination))
+    assert "[fe80::1%nosuch0]:9091: this machine has no network interface of the name after the %" in text
 
 
 def test_push_after_close_opens_a_new_connection() -> None:

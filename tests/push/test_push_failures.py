@@ -146,6 +146,46 @@ def test_quoted_answer_is_one_short_printable_line() -> None:
     assert len(text) < 600
 
 
+@pytest.mark.reliability(
+    9,
+    "a web page as an answer",
+    "the log names its status and title, never its source",
+)
+@pytest.mark.parametrize(
+    ("body", "content_type", "words"),
+    [
+        (
+            b"<html><head><title>Sign in &amp;\nuse Wi-Fi</title><style>p {}",
+            "text/html",
+            'page, "Sign in & use Wi-Fi"; ',
+        ),
+        (b"\n<!DOCTYPE HTML><p>no title", "", "404 Not Found: a web page; "),
+        (b"no <html> here", "text/plain", "404 Not Found: no <html> here; "),
+    ],
+)
+def test_a_web_page_is_not_quoted_but_named(body: bytes, content_type: str, words: str) -> None:
+    answer = answering("404 Not Found", body, f"Content-Type: {content_type}")
+    with Server(answer) as server, pushgateway_for(server.url) as destination:
+        text = message(push_one(destination))
+    assert words in text
+    assert "style" not in text
+
+
+@pytest.mark.reliability(9, "102 Processing or 103 Early Hints before the answer", "skipped, and the answer is awaited")
+@pytest.mark.parametrize("status", ["100 Continue", "102 Processing", "103 Early Hints"])
+def test_interim_answers_are_skipped(status: str) -> None:
+    interim = f"HTTP/1.1 {status}\r\nLink: </style.css>; rel=preload\r\n\r\n".encode()
+
+    def behave(client: Client) -> None:
+        while client.read_request() is not None:
+            client.send(interim + interim)
+            client.answer("200 OK")
+
+    with Server(behave) as server, pushgateway_for(server.url) as destination:
+        assert [push_one(destination).error for _ in range(2)] == [None, None]
+    assert server.connections == 1
+
+
 def test_redirect_is_not_followed_and_its_target_is_named() -> None:
     location = "Location: https://user:pass@other.example.org:8443/path?token=secret"
     with Server(answering("200 OK")) as elsewhere:

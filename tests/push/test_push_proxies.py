@@ -10,11 +10,15 @@ import pytest
 import trustme
 
 from agent.errors import ConfigError, RejectedError, UnreachableError
+from agent.http.proxies import proxy_for
 from tests.push.pushing import TurnedClock, message, push_one, push_until_error_matches, pushgateway_for
 from tests.servers import Server, answering, free_port, hanging, proxying, write_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from tests.servers import Client
 
 AUTHORIZATION = "Basic dXNlcjpwQHNz"  # user:p@ss
 
@@ -37,6 +41,8 @@ def test_plain_push_goes_through_the_proxy(name: str) -> None:
         {"no_proxy": "127.0.0.1"},
         {"NO_PROXY": "*"},
         {"no_proxy": "example.org, 127.0.0.1"},
+        {"no_proxy": "127.0.0.0/8"},
+        {"no_proxy": "localhost 10.0.0.0/8,127.0.0.1"},
         {"http_proxy": ""},
         {"REQUEST_METHOD": "GET"},
     ],
@@ -49,6 +55,80 @@ def test_environment_may_exempt_the_gateway_from_the_proxy(environ: dict[str, st
     ):
         assert push_one(destination).error is None
     assert (len(gateway.requests), proxy.connections) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "no_proxy"),
+    [
+        ("http://gateway.example.org:9091", "*.example.org"),
+        ("http://gateway.example.org:9091", ".example.org"),
+        ("http://gateway.example.org:9091", "example.org"),
+        ("http://gateway.example.org.:9091", "EXAMPLE.ORG"),
+        ("http://example.org:9091", "*.example.org"),
+        ("http://gateway.example.org:9091", "10.0.0.0/8, gateway.example.org:9091"),
+        ("http://gateway.example.org", "gateway.example.org:80"),
+        ("http://10.1.2.3:9091", "10.0.0.0/8"),
+        ("http://10.1.2.3:9091", "10.1.2.3:9091"),
+        ("http://[::1]:9091", "::1"),
+        ("http://[::1]:9091", "0:0:0:0:0:0:0:1"),
+        ("http://[::1]:9091", "[::1]"),
+        ("http://[::1]:9091", "[::1]:9091"),
+        ("http://[fd00::2]:9091", "fd00::/8"),
+        ("http://[fe80::1%25eth0]:9091", "fe80::/10"),
+        ("http://gateway.example.org", "other,*"),
+    ],
+)
+def test_no_proxy_covers_names_addresses_networks_and_ports(url: str, no_proxy: str) -> None:
+    assert proxy_for(url, {"http_proxy": "proxy.test:3128", "no_proxy": no_proxy}) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "no_proxy"),
+    [
+        ("http://gateway.example.org:9091", "notexample.org, ample.org, *.example.com"),
+        ("http://gateway.example.org:9091", "gateway.example.org:9092"),
+        ("http://gateway.example.org", "gateway.example.org:9091"),
+        ("http://10.1.2.3:9091", "11.0.0.0/8, 10.1.2.3:80, 2.3, *.2.3"),
+        ("http://[::1]:9091", "::2, [::1]:80, 127.0.0.0/8"),
+        ("http://gateway:9091", ",, ., /8, [, :9091, *x"),
+    ],
+)
+def test_no_proxy_covers_nothing_else(url: str, no_proxy: str) -> None:
+    assert proxy_for(url, {"http_proxy": "proxy.test:3128", "no_proxy": no_proxy}) is not None
+
+
+@pytest.mark.reliability(
+    9,
+    "a proxy that answers in place of the gateway",
+    "the error says that the proxy may have, and how to go around it",
+)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        answering("403 Forbidden", b"policy"),
+        answering("302 Found", b"", "Location: http://login.test/"),
+        answering("200 OK", b"<html>", "Content-Type: text/html"),
+        answering("503 Service Unavailable"),
+    ],
+    ids=["403", "302", "200 web page", "503"],
+)
+def test_an_answer_through_a_proxy_may_be_the_proxys(answer: Callable[[Client], None]) -> None:
+    with (
+        Server(answer) as proxy,
+        pushgateway_for("http://gateway.test", clock=TurnedClock(), environ={"http_proxy": proxy.url}) as destination,
+    ):
+        text = message(push_one(destination))
+    assert f"the proxy 127.0.0.1:{proxy.port} may have refused it: no_proxy=gateway.test goes around it" in text
+
+
+def test_an_answer_within_a_tunnel_is_the_gateways(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    ca_file = write_file(tmp_path / "ca.pem", ca.cert_pem.bytes())
+    with Server(answering("403 Forbidden"), context) as gateway, Server(proxying()) as proxy:
+        with pushgateway_for(gateway.url, environ={"https_proxy": proxy.url}, ca_file=ca_file) as destination:
+            assert "may have refused it" not in message(push_one(destination))
 
 
 def test_only_the_proxy_gets_its_credentials(tmp_path: Path) -> None:

@@ -121,13 +121,13 @@ class InlineSaver(Saver):
         super().__init__(file, lambda: None)
         self.hangs = False
 
-    def _start(self) -> None:
+    def _begin(self) -> None:
         if not self.hangs:
-            self._run()
+            self._write()
 
     def release(self) -> None:
         self.hangs = False
-        self._run()
+        self._write()
 
 
 class MemoryGateway(GatewayDestination):
@@ -295,9 +295,11 @@ _PUSH = 'timeout = "1m"'
 class Program:
     """The real program as a process; `lines` collects its stderr."""
 
-    def __init__(self, *arguments: str | Path, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str | Path, environ: Mapping[str, str] | None = None, before: Sequence[str] = ()
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "agent", *map(str, arguments)],
+            [*before, sys.executable, "-m", "agent", *map(str, arguments)],
             cwd=PROJECT,
             env=None if environ is None else dict(environ),
             stdin=subprocess.DEVNULL,
@@ -346,6 +348,15 @@ class Program:
         assert "Traceback" not in self.stderr, self.stderr
         return code, seconds
 
+    def close(self) -> None:
+        """Kill it."""
+        self.process.kill()
+        self.process.wait(LONG_SECONDS)
+        self._reader.join(LONG_SECONDS)
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+
 
 @contextlib.contextmanager
 def program(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> Iterator[Program]:
@@ -353,12 +364,7 @@ def program(*arguments: str | Path, environ: Mapping[str, str] | None = None) ->
     try:
         yield running
     finally:
-        running.process.kill()
-        running.process.wait(LONG_SECONDS)
-        running._reader.join(LONG_SECONDS)
-        for stream in (running.process.stdout, running.process.stderr):
-            assert stream is not None
-            stream.close()
+        running.close()
 
 
 def run(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

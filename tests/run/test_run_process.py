@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from agent.simulate.clock import HandClock
     from agent.simulate.world import World
+    from tests.servers import Client
 
 STOPS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
@@ -529,7 +530,37 @@ def test_delete_removes_all_groups_of_the_node_or_those_named(
     until(lambda: set(gateway()) == {"cpu", ""}, "disk to go")
     assert cli.main(["--config", config, "--simulate", "delete"]) == 0
     until(lambda: gateway() == {}, "all groups to go")
-    assert capsys.readouterr().out == "deleted: device disk\ndeleted: device cpu\ndeleted: device disk\ndeleted: node\n"
+    assert (
+        capsys.readouterr().out == "deleted: device disk\ndeleted: device cpu\nnot there: device disk\ndeleted: node\n"
+    )
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+def test_delete_says_which_group_the_gateway_does_not_have(
+    tmp_path: Path, pushgateway_url: str, job: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"]))
+    ask(f"{pushgateway_url}/metrics/job/{job}/device/old/hostname/node-17", "PUT", "x 1\n")
+    ask(f"{pushgateway_url}/metrics/job/{job}/device/nosuch/hostname/node-18", "PUT", "x 1\n")
+    devices = ["--device", "cpu", "--device", "old", "--device", "nosuch"]
+    assert cli.main(["delete", "--config", config, *devices]) == 0
+    output = capsys.readouterr()
+    assert output.out == "not there: device cpu\ndeleted: device old\nnot there: device nosuch\n"
+    assert output.err == 'wattpush: no device is called "nosuch"; those of this node are cpu, disk\n'
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+def test_delete_of_a_gateway_that_shows_nothing_still_deletes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def behave(client: Client) -> None:
+        while (request := client.read_request()) is not None:
+            client.answer("403 Forbidden" if request.method == "GET" else "202 Accepted")
+
+    with Server(behave) as server:
+        config = str(write_config(tmp_path, server.url))
+        assert cli.main(["delete", "--config", config, "--device", "cpu"]) == 0
+    assert capsys.readouterr().out == "deleted: device cpu\n"
 
 
 def test_delete_removes_groups_of_renamed_devices(

@@ -115,7 +115,7 @@ def test_a_thread_that_cannot_be_started_is_a_failed_save(tmp_path: Path, caplog
         save = saver.save(joules(1), ended_well=False)
     assert save.has_ended
     assert not save.may_publish
-    assert "can't start new thread: raise TasksMax=" in caplog.text
+    assert "can't start new thread; raise TasksMax=" in caplog.text
     assert saver.save(joules(2), ended_well=False).wait(LONG_SECONDS)
     until(lambda: not saver.is_busy, "the end of the writing")
     assert state_on_disk(tmp_path, "a").load().devices["cpu"].counters.joules == 2

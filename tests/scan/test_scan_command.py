@@ -268,7 +268,7 @@ def test_kernel_inputs_with_shared_labels_become_distinct_devices(
 
 
 def test_any_label_gives_a_valid_configuration(tmp_path: Path) -> None:
-    label = 'a "b" \\ [c] \N{OHM SIGN}'
+    label = 'a "b" \\ [c] \N{OHM SIGN} ${HOME} $$'
     found = hwmon.PowerInput("ina3221", tmp_path, 1, label)
     (device,) = settings_of(as_toml([], [(found, None)])).devices
     assert device.label == label

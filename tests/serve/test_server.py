@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import resource
 import socket
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
+import threading
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from prometheus_client import CollectorRegistry, Info
 
 from agent.errors import AgentError, BusyError
+from agent.serve.connections import Limits
 from agent.serve.server import ScrapeServer
 from agent.settings import ServeSettings
-from tests.run.running import CPU, DISK, LONG_SECONDS, MemoryGateway, agent_of, ask, samples_of, settings_for, world_for
+from tests.run.running import (
+    CPU,
+    DISK,
+    LONG_SECONDS,
+    MemoryGateway,
+    agent_of,
+    ask,
+    samples_of,
+    settings_for,
+    until,
+    world_for,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from agent.run.agent import Agent
     from agent.simulate.clock import HandClock
@@ -88,24 +105,143 @@ def test_other_paths_are_not_found_and_head_has_no_body(url: str) -> None:
     assert ask(f"{url}/metrics", "POST")[0] == 501
 
 
-def test_silent_clients_do_not_block_others(url: str) -> None:
+@pytest.fixture
+def quick(agent: Agent) -> Iterator[Callable[..., ScrapeServer]]:
+    """Makes servers with limits that a test can wait for."""
     with ExitStack() as stack:
-        for _ in range(10):
-            silent = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
-            stack.enter_context(silent)
-            silent.sendall(b"GET /met")
-        assert ask(f"{url}/")[0] == 200
+
+        def serve(**changes: Any) -> ScrapeServer:
+            limits = Limits(**changes)
+            server = ScrapeServer(
+                ServeSettings("127.0.0.1", 0), agent.scrape_registry, agent.health, "node", limits=limits
+            )
+            stack.callback(server.close)
+            return server
+
+        yield serve
 
 
-def test_a_client_that_stops_sending_is_disconnected(agent: Agent) -> None:
+def connected(server: ScrapeServer, sent: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
+    client = socket.create_connection(server.address, LONG_SECONDS, source_address=(source, 0))
+    client.sendall(sent)
+    return client
+
+
+def test_a_silent_client_makes_room_for_a_new_one(quick: Callable[..., ScrapeServer]) -> None:
+    server = quick(connections=2, request_seconds=LONG_SECONDS)
+    with connected(server, b"GET /met") as oldest, connected(server) as newer:
+        assert ask(f"http://127.0.0.1:{server.address[1]}/")[0] == 200
+        assert oldest.recv(1) == b""
+        newer.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert newer.recv(12) == b"HTTP/1.0 200"
+
+
+def test_a_flood_from_one_address_leaves_another_its_place(quick: Callable[..., ScrapeServer]) -> None:
+    server = quick(connections=4, request_seconds=LONG_SECONDS)
+    with ExitStack() as stack:
+        slow = stack.enter_context(connected(server, b"GET / HT", source="127.0.0.2"))
+        flood = [stack.enter_context(connected(server)) for _ in range(10)]
+        assert [client.recv(1) for client in flood[:7]] == [b""] * 7
+        slow.sendall(b"TP/1.1\r\n\r\n")
+        assert slow.recv(12) == b"HTTP/1.0 200"
+
+
+def test_a_request_in_pieces_is_answered(quick: Callable[..., ScrapeServer]) -> None:
+    with connected(quick()) as client:
+        for piece in (b"GET / HT", b"TP/1.1\r\nHost: x\r\n", b"\r", b"\n"):
+            client.sendall(piece)
+        assert client.recv(12) == b"HTTP/1.0 200"
+
+
+def test_a_client_that_stops_sending_is_disconnected(quick: Callable[..., ScrapeServer]) -> None:
+    with connected(quick(request_seconds=0.1), b"GET /met") as client:
+        assert client.recv(1) == b""
+
+
+def test_a_trickling_request_is_cut_off_at_its_deadline(quick: Callable[..., ScrapeServer]) -> None:
+    with connected(quick(request_seconds=0.2), b"GET /") as client:
+        client.settimeout(0.02)
+
+        def is_cut_off() -> bool:
+            try:
+                client.sendall(b"x")
+                return client.recv(1) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+        until(is_cut_off, "the end of the connection", LONG_SECONDS)
+
+
+def test_a_client_that_takes_nothing_is_cut_off_at_the_deadline() -> None:
+    endless = CollectorRegistry()
+    Info("test", "larger than all socket buffers", registry=endless).info({"noise": "x" * 16_000_000})
     with ExitStack() as stack:
         server = ScrapeServer(
-            ServeSettings("127.0.0.1", 0), agent.scrape_registry, agent.health, "", client_timeout_seconds=0.1
+            ServeSettings("127.0.0.1", 0), lambda: endless, lambda: None, "node", limits=Limits(answer_seconds=0.2)
         )
         stack.callback(server.close)
-        client = stack.enter_context(socket.create_connection(server.address, LONG_SECONDS))
-        client.sendall(b"GET /met")
+        client = stack.enter_context(connected(server, b"GET /metrics HTTP/1.1\r\n\r\n"))
+        received = len(client.recv(1))
+        until(lambda: not server._connections._open, "the end of the connection")
+        with suppress(ConnectionResetError):
+            while chunk := client.recv(1 << 20):
+                received += len(chunk)
+        assert 0 < received < 16_000_000
+
+
+def test_an_endless_request_is_cut_off(quick: Callable[..., ScrapeServer]) -> None:
+    with connected(quick()) as client, suppress(ConnectionError):
+        client.sendall(b"GET /" + b"x" * 200_000)
         assert client.recv(1) == b""
+
+
+def test_no_file_descriptor_left_neither_spins_nor_ends_the_server(
+    quick: Callable[..., ScrapeServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = quick()
+    caplog.set_level(logging.DEBUG, "agent.serve.connections")
+    soft_limit, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        client = stack.enter_context(socket.socket())
+        lowest_free = os.dup(client.fileno())
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard_limit))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft_limit, hard_limit))
+        client.settimeout(LONG_SECONDS)
+        client.connect(server.address)
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        until(lambda: len(refused(caplog)) >= 3, "three refusals")
+        first, _, third, *_ = refused(caplog)
+        assert third.created - first.created >= 0.3
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft_limit, hard_limit))
+        assert client.recv(12) == b"HTTP/1.0 200"
+
+
+def refused(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if "Too many open files" in record.getMessage()]
+
+
+def test_connections_leave_most_file_descriptors_to_the_agent(quick: Callable[..., ScrapeServer]) -> None:
+    soft_limit, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard_limit))
+        assert quick()._connections._limits.connections == 32
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft_limit, hard_limit))
+
+
+def test_a_server_without_a_thread_to_spare_says_so(
+    quick: Callable[..., ScrapeServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(AgentError, match="can't start new thread; raise TasksMax= or ulimit -u"):
+            quick()
 
 
 def test_a_port_in_use_and_a_foreign_address_have_their_own_errors(agent: Agent) -> None:

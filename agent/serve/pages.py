@@ -1,0 +1,96 @@
+"""The pages that the scrape server shows: `/metrics`, a landing page at `/`, and `/-/healthy`."""
+
+from __future__ import annotations
+
+import html
+import logging
+from http.server import BaseHTTPRequestHandler
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from prometheus_client.exposition import choose_encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prometheus_client import CollectorRegistry
+
+log = logging.getLogger(__name__)
+
+
+class Pages:
+    """Answers requests.
+
+    Args:
+        registry: makes the registry that `/metrics` shows; returns None before the first sweep.
+        health: returns what is wrong, or None if the agent is healthy.
+        title: the heading of the landing page.
+    """
+
+    def __init__(
+        self, registry: Callable[[], CollectorRegistry | None], health: Callable[[], str | None], title: str
+    ) -> None:
+        self.registry = registry
+        self.health = health
+        self.title = title
+
+    def answer(self, head: bytes, client_address: tuple[str, int]) -> bytes:
+        """The whole answer to a request, from its request line and headers."""
+        return _Handler(head, client_address, self).wfile.getvalue()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """http.server's parser of requests, on bytes that are complete: it never waits for a client."""
+
+    server_version = "wattpush"
+    sys_version = ""
+    rfile: BytesIO
+    wfile: BytesIO
+
+    def __init__(self, head: bytes, client_address: tuple[str, int], pages: Pages) -> None:
+        # Not the constructor of the base class, which takes a socket.
+        self.rfile, self.wfile = BytesIO(head), BytesIO()
+        self.client_address = client_address
+        self.pages = pages
+        self.close_connection = True
+        self.handle_one_request()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            self._metrics()
+        elif path == "/-/healthy":
+            problem = self.pages.health()
+            self._answer(200 if problem is None else 503, "text/plain; charset=utf-8", (problem or "healthy") + "\n")
+        elif path == "/":
+            title = html.escape(self.pages.title)
+            self._answer(
+                200,
+                "text/html; charset=utf-8",
+                f'<!doctype html><html lang="en"><title>{title}</title><h1>{title}</h1>'
+                '<p><a href="/metrics">Metrics</a></p><p><a href="/-/healthy">Health</a></p></html>\n',
+            )
+        else:
+            self._answer(404, "text/plain; charset=utf-8", "not found; try /metrics\n")
+
+    do_HEAD = do_GET  # noqa: N815 - http.server looks for this name
+
+    def _metrics(self) -> None:
+        registry = self.pages.registry()
+        if registry is None:
+            self._answer(503, "text/plain; charset=utf-8", "no sweep has finished yet\n")
+            return
+        encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+        self._answer(200, content_type, encode(registry))
+
+    def _answer(self, status: int, content_type: str, body: str | bytes) -> None:
+        data = body.encode() if isinstance(body, str) else body
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+        log.debug("scrape: " + format, *args)  # noqa: G003 - http.server's format string
