@@ -6,6 +6,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from agent.check import failed
+from agent.energy.state import refuse_unusable
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
     from agent.check import Finding
 
 
-def check_state_dir(folder: Path) -> Iterator[Finding]:
-    """A failure if the path, or one of the folders that it is in, is something else. A run would end with it."""
+def check_state_dir(folder: Path, name: str) -> Iterator[Finding]:
+    """A failure if the path, or one of the folders that it is in, is something else, or a file in it is none.
+
+    A run would end with it.
+    """
     for path in (folder, *folder.parents):
         try:
             mode = path.stat().st_mode
@@ -28,4 +32,10 @@ def check_state_dir(folder: Path) -> Iterator[Finding]:
             what = str(folder) if path == folder else f"{folder}: {path}"
             text = f"{what} is not a folder; name a folder, or a path where one can be created"
             yield failed("state_dir", ConfigError((text,)))
-        return
+            return
+        break
+    try:
+        refuse_unusable(folder, name)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield failed("state_dir", ConfigError((problem.removeprefix("state_dir: "),)))

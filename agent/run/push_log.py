@@ -23,6 +23,12 @@ class PushLog:
     def __init__(self) -> None:
         self._failures = FailureLog(log)
 
+    def write_deletion(self, errors: Sequence[AgentError]) -> None:
+        """Log the end of the deletion at a clean stop: the gateway keeps what could not be deleted."""
+        if errors:
+            more = f" (and {len(errors) - 1} more groups)" if len(errors) > 1 else ""
+            log.error("not deleted at the stop: %s%s; the gateway keeps them until wattpush delete", errors[0], more)
+
     def write(self, results: Sequence[GroupResult], errors: Sequence[AgentError]) -> None:
         """Log the results of a push, and all its errors: those of the results, and why it did not start."""
         unreachable = [error for error in errors if isinstance(error, UnreachableError)]

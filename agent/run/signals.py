@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ class Signals:
     def __init__(self) -> None:
         self.stop_requested = False
         self.reload_requested = False
+        self.stop_requested_at_seconds: float | None = None
 
     def __enter__(self) -> Self:
         self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -62,5 +64,6 @@ class Signals:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             self.reload_requested = True
-        else:
+        elif not self.stop_requested:
+            self.stop_requested_at_seconds = time.monotonic()
             self.stop_requested = True
