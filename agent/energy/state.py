@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.energy.counters import Counters, LastReading, Saved
 from agent.errors import BusyError, ConfigError, PermissionDeniedError
+from agent.locks import holder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -151,10 +152,11 @@ class StateFile:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            name = holder(file)
             os.close(file)
             raise BusyError(
-                f"{folder}: in use by another wattpush; stop it first (systemctl stop wattpush), "
-                "or give this one its own hostname and state_dir"
+                f"{folder}: in use by another wattpush{'' if name is None else f' ({name})'}; stop it first "
+                "(systemctl stop wattpush), or give this one its own hostname and state_dir"
             ) from error
         return file
 

@@ -22,6 +22,7 @@ from agent.i2c.muxes import CLOSED
 from agent.i2c.place import bus_path
 from agent.i2c.sysfs import kernel_channels, kernel_driver
 from agent.i2c.transfers import OpenBus, RegisterReads, byte_write
+from agent.locks import holder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -72,6 +73,7 @@ class Bus:
     Attributes:
         retries: how many transfers were repeated at once; only rises.
         mux_conflicts: how often a mux was found switched by somebody else; only rises.
+        last_mux_conflict: which mux, and what to do about it; None before the first.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Bus:
         self.name = name
         self.retries = 0
         self.mux_conflicts = 0
+        self.last_mux_conflict: str | None = None
         self._opener = opener
         self._clock = clock
         self._sysfs = sysfs
@@ -111,11 +114,14 @@ class Bus:
         self._innermost_first.sort(key=lambda known: len(known.place.path), reverse=True)
 
     @contextmanager
-    def session(self) -> Iterator[None]:
+    def session(self, wait_seconds: float | None = None) -> Iterator[None]:
         """Hold the bus, also against other processes; on leaving, close every mux and release everything.
 
+        Args:
+            wait_seconds: how long to wait while another process holds the bus; LOCK_WAIT_SECONDS by default.
+
         Raises:
-            BusyError: another process held the bus for longer than LOCK_WAIT_SECONDS.
+            BusyError: another process held the bus for longer than that.
             PermissionDeniedError: the device file may not be opened.
             BusError: there is no such bus.
         """
@@ -123,7 +129,9 @@ class Bus:
         # Until a chip answers: an adapter that was plugged in again needs a new device file, and few report that.
         self._must_reopen = True
         try:
-            with self._other_processes_locked_out(opened.file_descriptor):
+            with self._other_processes_locked_out(
+                opened.file_descriptor, LOCK_WAIT_SECONDS if wait_seconds is None else wait_seconds
+            ):
                 if not opened.i2c.try_lock():
                     raise BusyError(f"{bus_path(self.name)}: held by something else in this process")
                 self._control_bytes.clear()  # the previous user of the bus may have left any channel open
@@ -358,20 +366,22 @@ class Bus:
                     self.select(path)
 
     @contextmanager
-    def _other_processes_locked_out(self, file_descriptor: int | None) -> Iterator[None]:
+    def _other_processes_locked_out(self, file_descriptor: int | None, wait_seconds: float) -> Iterator[None]:
         if file_descriptor is None:
             yield
             return
-        give_up_at = self._clock.monotonic() + LOCK_WAIT_SECONDS
+        give_up_at = self._clock.monotonic() + wait_seconds
         while True:
             try:
                 fcntl.flock(file_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError as error:
                 if self._clock.monotonic() >= give_up_at:
+                    what = f"has held the bus for {wait_seconds:g} s" if wait_seconds else "holds the bus"
+                    name = holder(file_descriptor)
+                    named = "" if name is None else f": {name}"
                     raise BusyError(
-                        f"{bus_path(self.name)}: another process has held the bus for {LOCK_WAIT_SECONDS:g} s; "
-                        "is a second agent running?"
+                        f"{bus_path(self.name)}: another process {what}{named}; is a second agent running?"
                     ) from error
                 self._clock.sleep(_LOCK_POLL_SECONDS)
             except OSError as error:

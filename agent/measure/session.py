@@ -182,6 +182,11 @@ class Session(ABC):
         self._back_off = self._back_off.after(error, self._clock.monotonic(), self._sample_interval_seconds)
         return self._failures(error)
 
+    def interrupted(self, error: AgentError, *, tried: bool = True) -> list[Outcome]:
+        """Report a failure of the bus, which is not the chip's: it does not back off, and stays as it is."""
+        self._back_off = NO_BACK_OFF
+        return self._failures(error, tried=tried)
+
     def _failures(self, error: AgentError, *, tried: bool = True) -> list[Outcome]:
         return [Failure(device.name, error, tried) for device in self.devices]
 
@@ -279,6 +284,17 @@ class RunSession(Session):
             case _Measuring():
                 self._state = _Closed()
         return super().fail(error)
+
+    def interrupted(self, error: AgentError, *, tried: bool = True) -> list[Outcome]:
+        """See `Session.interrupted`. Whoever held the bus may have cleared the flag of a new result."""
+        now = self._clock.monotonic()
+        match self._state:
+            case _Settling() as settling:
+                overdue_at_seconds = now + _longest_seconds(self._chip.conversion_seconds)
+                self._state = settling._replace(overdue_at_seconds=max(settling.overdue_at_seconds, overdue_at_seconds))
+            case _Measuring() as measuring:
+                self._state = measuring._replace(new_at_seconds=now)
+        return super().interrupted(error, tried=tried)
 
     # Closed
 

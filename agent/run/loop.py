@@ -30,6 +30,9 @@ STOP_SECONDS = 0.3
 CONVERSION_WAIT_SECONDS = 120.0
 """The longest conversion takes 51 s (INA3221: 1024 averages of 8.2 ms + 8.2 ms for three inputs)."""
 
+ONCE_PATIENCE_SECONDS = 1.0
+"""How long `--once` waits for all the buses that other processes hold: it has no other sweep."""
+
 _SHORTEST_WAIT_SECONDS = 0.01
 
 
@@ -209,6 +212,7 @@ def _report_unless_stopped(agent: Agent, clock: Clock, waiting: Waiting) -> Push
 def _sweep_until_settled(agent: Agent, clock: Clock, waiting: Waiting) -> list[Outcome]:
     """Sweep, then read the chips that are still settling until none is; return the last outcome of each device."""
     give_up_at = clock.monotonic() + CONVERSION_WAIT_SECONDS
+    agent.parts.sweep.patience_seconds = ONCE_PATIENCE_SECONDS
     last = {outcome.device: outcome for outcome in agent.take_sweep()}
     while (settling := _settling(last.values())) and not waiting.stop_requested:
         if clock.monotonic() >= give_up_at:

@@ -1,0 +1,131 @@
+"""Reading the chips on one bus, in which a failure of the bus is kept apart from those of its chips.
+
+A bus that another process holds is tried again in every sweep. One whose transfers time out (a stuck line, an adapter
+that hangs) backs off as a whole, since each of its time-outs takes seconds from the other buses: the next attempts read
+one chip, another one each time, and go on with the rest if that one answers.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from agent.errors import AgentError, BusError, BusyError
+from agent.measure.back_off import NO_BACK_OFF
+from agent.measure.readings import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
+    from agent.clock import Clock
+    from agent.i2c.bus import Bus
+    from agent.i2c.place import Place
+    from agent.measure.readings import Outcome
+    from agent.measure.session import RunSession
+
+_SLOW_SECONDS = 0.5
+"""A failed reading that took longer waited for a time-out: a NACK takes less than a millisecond."""
+
+
+class BusSweep:
+    """The chips on one bus, in an order that switches each mux channel once."""
+
+    def __init__(self, bus: Bus, sessions: Sequence[RunSession], clock: Clock, sample_interval_seconds: float) -> None:
+        self.bus = bus
+        self._sessions = sorted(sessions, key=lambda session: _visiting_order(session.place))
+        self._clock = clock
+        self._sample_interval_seconds = sample_interval_seconds
+        self._back_off = NO_BACK_OFF
+        self._probes = 0
+
+    @property
+    def is_hung(self) -> bool:
+        """Whether its transfers timed out when it was read last."""
+        return self._back_off is not NO_BACK_OFF
+
+    def run(self, only: Container[str] | None, wait_seconds: float) -> list[Outcome]:
+        """One outcome for every device, or for those of the chips that `only` names. The bus is not held afterwards.
+
+        Raises:
+            BusyError: another process held the bus for longer than `wait_seconds`.
+        """
+        sessions = self._of(only)
+        reason = self._back_off.reason(self._clock.monotonic())
+        if reason is not None:
+            return [outcome for session in sessions for outcome in session.interrupted(reason, tried=False)]
+        backing_off = [session.backing_off() for session in sessions]
+        if None not in backing_off:  # not one chip is due, also because the bus itself could not be opened
+            return [outcome for known in backing_off for outcome in known or ()]
+        try:
+            with self.bus.session(wait_seconds):
+                stepped = self._probe(sessions, backing_off) if self.is_hung else self._step(sessions, backing_off)
+        except BusyError:
+            raise
+        except AgentError as error:  # the bus cannot be opened or locked
+            stepped = [known or session.fail(error) for session, known in zip(sessions, backing_off, strict=True)]
+        return [outcome for outcomes in stepped for outcome in outcomes]
+
+    def held(self, error: BusyError, only: Container[str] | None) -> list[Outcome]:
+        """The outcomes of a sweep in which another process holds the bus."""
+        sessions = self._of(only)
+        return [outcome for session in sessions for outcome in session.backing_off() or session.interrupted(error)]
+
+    def _of(self, only: Container[str] | None) -> list[RunSession]:
+        if only is None:
+            return self._sessions
+        return [session for session in self._sessions if any(device.name in only for device in session.devices)]
+
+    def _step(self, sessions: list[RunSession], backing_off: Sequence[list[Outcome] | None]) -> list[list[Outcome]]:
+        """Read the chips that are due, and find out whether the bus hangs."""
+        stepped = [known or session.step() for session, known in zip(sessions, backing_off, strict=True)]
+        error: BusError | None = None
+        for outcomes, known in zip(stepped, backing_off, strict=True):
+            if known is None and not all(isinstance(outcome, Failure) for outcome in outcomes):
+                self._back_off = NO_BACK_OFF
+                return stepped
+            if known is None:
+                error = _time_out(outcomes) or error
+        if error is None:
+            self._back_off = NO_BACK_OFF
+            return stepped
+        return self._hangs(error, sessions, backing_off)
+
+    def _probe(self, sessions: list[RunSession], backing_off: Sequence[list[Outcome] | None]) -> list[list[Outcome]]:
+        """Read one chip of a bus that hung, another one each time; if that one answers or is only absent, all."""
+        due = [number for number, known in enumerate(backing_off) if known is None]
+        first = due[self._probes % len(due)]
+        self._probes += 1
+        started_seconds = self._clock.monotonic()
+        outcomes = sessions[first].step()
+        took_seconds = self._clock.monotonic() - started_seconds
+        failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+        if len(failures) == len(outcomes):
+            error = _time_out(outcomes) or (failures[0].error if took_seconds >= _SLOW_SECONDS else None)
+            if error is not None:
+                return self._hangs(error, sessions, backing_off)
+        self._back_off = NO_BACK_OFF
+        return self._step(sessions, [*backing_off[:first], outcomes, *backing_off[first + 1 :]])
+
+    def _hangs(
+        self, error: AgentError, sessions: list[RunSession], backing_off: Sequence[list[Outcome] | None]
+    ) -> list[list[Outcome]]:
+        """Back off as a whole: the chips are not the cause."""
+        self._back_off = self._back_off.after(error, self._clock.monotonic(), self._sample_interval_seconds)
+        pairs = zip(sessions, backing_off, strict=True)
+        return [session.interrupted(error) if known is None else known for session, known in pairs]
+
+
+def _time_out(outcomes: Sequence[Outcome]) -> BusError | None:
+    """The error of a bus that timed out, if that is why a chip could not be read."""
+    for outcome in outcomes:
+        if isinstance(outcome, Failure) and isinstance(outcome.error, BusError):
+            return outcome.error if outcome.error.errno == errno.ETIMEDOUT else None
+    return None
+
+
+def _visiting_order(place: Place) -> tuple[tuple[int, int], ...]:
+    """Sorts chips by the addresses and channels on their paths, so that a sweep opens each channel once.
+
+    0x80 is above every address: chips on a segment come after those behind its muxes, which are closed by then anyway.
+    """
+    return (*((hop.mux.address, hop.channel) for hop in place.path), (0x80, place.address))
