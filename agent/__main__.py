@@ -6,6 +6,8 @@ import gc
 import signal
 import sys
 
+from agent import stderr
+
 _GARBAGE_THRESHOLD = 100_000
 """New objects before a garbage collection. With Python's default of 700, start-up collects sixty times and frees
 next to nothing, because its objects stay alive. Long-running commands restore the default."""
@@ -17,6 +19,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     gc.set_threshold(_GARBAGE_THRESHOLD)
+    stderr.install()
     from agent import cli
 
     code = cli.main()
