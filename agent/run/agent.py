@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.energy.meter import EnergyMeters
 from agent.energy.state import State
-from agent.log import FailureLog
-from agent.measure.readings import Failure, Reading, Settling
+from agent.measure.readings import Settling
 from agent.metrics.catalogue import Snapshot
 from agent.metrics.groups import grouping_keys, make_groups, scrape_registry
 from agent.run.health import stall, status_line
 from agent.run.push_log import PushLog
+from agent.run.sensor_log import SensorLog
 from agent.run.stale_groups import PushedGroups, StaleGroups
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from agent.run.destination import Destination, GroupResult
     from agent.run.publisher import Publisher, PushReport
     from agent.settings import Settings
-
-log = logging.getLogger(__name__)
 
 _BUDGET_SHARE = 0.9
 """The share of the push interval that one push may take."""
@@ -79,7 +76,7 @@ class Agent:
         self._push_seconds: float | None = None
         self._push_errors: list[AgentError] | None = None
         self._was_push_stopped = False
-        self._sensor_log = FailureLog(log)
+        self._sensor_log = SensorLog(parts.clock.monotonic)
         self._push_log = PushLog()
         self._stale_groups = StaleGroups(parts.destination)
 
@@ -100,15 +97,9 @@ class Agent:
         self.swept_at_seconds = self.parts.clock.monotonic()
         self._sweep_seconds = self.swept_at_seconds - started_seconds
         self.meters.add(outcomes)
-        for outcome in outcomes:
-            match outcome:
-                case Reading(device=device):
-                    self._sensor_log.worked(device)
-                case Failure(device=device, error=error, tried=True):
-                    self._sensor_log.failed(device, f"{device}: {error}")
-                case Settling(device=device, power_lost=True):
-                    log.warning("%s: its chip lost its power and was configured again", device)
-                    self.save(ended_well=False)  # otherwise the next run would count energy across it
+        self._sensor_log.write(outcomes, sweep.last_mux_conflicts())
+        if any(isinstance(outcome, Settling) and outcome.power_lost for outcome in outcomes):
+            self.save(ended_well=False)  # otherwise the next run would count energy across it
         return outcomes
 
     def missed(self, samples: int) -> None:
