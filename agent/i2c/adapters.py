@@ -46,9 +46,11 @@ def _open_numbered(number: int) -> OpenBus:
         # Opened here first, because Blinka turns every kind of failure into the same RuntimeError.
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except PermissionError as error:
-        raise PermissionDeniedError(f"{path}: permission denied; {hints.of_denied_permission(path)}") from error
+        raise PermissionDeniedError(
+            f"{path}: permission denied; {hints.of_denied_permission(path, error.errno)}"
+        ) from error
     except OSError as error:
-        raise BusError(f"{path}: {error.strerror}; {hints.of_missing_bus(sysfs.bus_numbers())}") from error
+        raise BusError(f"{path}: {error.strerror}; {hints.of_missing_bus(sysfs.bus_numbers(), path)}") from error
     from adafruit_blinka import Lockable
     from adafruit_blinka.microcontroller.generic_linux.i2c import I2C as LinuxI2C  # noqa: N811 - its name in Blinka is that of a class
 
