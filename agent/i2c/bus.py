@@ -196,6 +196,7 @@ class Bus:
         """Open exactly the channels on a path, so that the segment at its end can be read.
 
         Raises:
+            MuxSwitchedError: a mux on the path cannot be reached because the one before it was switched.
             BusError: a mux on the path does not answer, or another one may have a channel open and cannot be closed.
         """
         segment: Segment = None
@@ -233,7 +234,7 @@ class Bus:
         segment: Segment = None if place.mux is None or place.channel is None else (place.mux.name, place.channel)
         reads = self._control_reads.get(segment)
         if reads is None:
-            reads = self._control_reads[segment] = tuple(self._read_backs(place.path))
+            reads = self._prepare_control_reads(segment, place.path)
         silent = [read.mux for read in reads if not self._is_as_selected(read)]
         if silent:
             self._exclude_silent_muxes(silent, place)
@@ -377,6 +378,8 @@ class Bus:
         except BusError:
             raise
         except OSError as error:
+            if error.errno in _NACK:
+                self._check_hops(mux.place.path)
             raise _does_not_answer(mux, error) from error
         self._control_bytes[mux.name] = control_byte
         self._silent_muxes.discard(mux.name)
@@ -409,6 +412,8 @@ class Bus:
         for attempts_left in reversed(range(_CLOSE_ATTEMPTS)):
             try:
                 self._switch(mux, CLOSED)
+            except MuxSwitchedError:
+                raise
             except BusError as error:
                 if error.errno in _NACK:
                     self._silent_muxes.add(mux.name)
@@ -418,14 +423,25 @@ class Bus:
             else:
                 return
 
-    def _read_backs(self, path: Hops) -> Iterator[_ControlRead]:
-        """Reads of every mux on every segment of a path."""
+    def _prepare_control_reads(self, segment: Segment, path: Hops) -> tuple[_ControlRead, ...]:
+        """Reads of every mux on every segment of the path that ends at this segment, the outermost first."""
         control_bytes = {hop.mux.name: hop.control_byte for hop in path}
-        for segment in (None, *map(_segment_behind, path)):
-            for mux in self._muxes_on.get(segment, ()):
+        reads = []
+        for on_path in (None, *map(_segment_behind, path)):
+            for mux in self._muxes_on.get(on_path, ()):
                 buffer = bytearray(1)
-                read = byte_read(self._open(), mux.address, buffer)
-                yield _ControlRead(mux, control_bytes.get(mux.name, CLOSED), (read,), buffer)
+                transfer = byte_read(self._open(), mux.address, buffer)
+                reads.append(_ControlRead(mux, control_bytes.get(mux.name, CLOSED), (transfer,), buffer))
+        self._control_reads[segment] = tuple(reads)
+        return self._control_reads[segment]
+
+    def _check_hops(self, path: Hops) -> None:
+        """Make sure that the muxes before one that does not answer are as selected. Raises as `check_path`."""
+        if path:
+            segment = _segment_behind(path[-1])
+            for read in self._control_reads.get(segment) or self._prepare_control_reads(segment, path):
+                if read.control_byte != CLOSED:
+                    self._is_as_selected(read)
 
     def _is_as_selected(self, read: _ControlRead) -> bool:
         """Read back a mux; False if it does not answer. Raises as `check_path`."""
@@ -439,6 +455,7 @@ class Bus:
             if error.errno not in _NACK:
                 raise
             if read.control_byte != CLOSED:
+                self._check_hops(read.mux.place.path)
                 raise _does_not_answer(read.mux, error) from error
             self._silent_muxes.add(read.mux.name)
             return False
@@ -460,6 +477,7 @@ class Bus:
     def _conflict(self, read: _ControlRead, control_byte: int) -> MuxSwitchedError:
         """Count a mux that is not as `select` left it; every mux is switched again before the next read."""
         self._control_bytes.clear()
+        self._silent_muxes.clear()  # they may be behind the mux that was switched
         self.mux_conflicts += 1
         path = bus_path(self.name)
         self.last_mux_conflict = (
