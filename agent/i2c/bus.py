@@ -25,7 +25,7 @@ from agent.i2c.channels import driver_channel
 from agent.i2c.lock import exclusive_lock
 from agent.i2c.muxes import CLOSED
 from agent.i2c.place import bus_path
-from agent.i2c.sysfs import kernel_channels, kernel_driver
+from agent.i2c.sysfs import adapter_folder, bus_on, kernel_channels, kernel_driver, usb_port
 from agent.i2c.transfers import OpenBus, RegisterReads, byte_read, byte_write
 
 if TYPE_CHECKING:
@@ -100,17 +100,32 @@ class Bus:
         retries: how many transfers were repeated at once; only rises.
         mux_conflicts: how often a mux was found switched by somebody else; only rises.
         last_mux_conflict: the mux that was found switched last, and what to do; None if none was.
+        adapter: the USB port that the bus was found on, as its folder in sysfs; None if it has a path for a name, is
+            not on USB, or was not opened yet.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, and by keyword what an earlier run remembers
         self,
         name: BusName,
         muxes: Iterable[Mux],
         opener: Callable[[BusName], OpenBus],
         clock: Clock,
         sysfs: Path = Path("/sys"),
+        *,
+        expected_adapter: str | None = None,
     ) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            name: which bus.
+            muxes: those on it.
+            opener: opens it.
+            clock: for waits and time-outs.
+            sysfs: the kernel's view of the adapters.
+            expected_adapter: the `adapter` of an earlier run; another one under the same number is an error.
+        """
         self.name = name
+        self.adapter = expected_adapter
         self.retries = 0
         self.mux_conflicts = 0
         self.last_mux_conflict: str | None = None
@@ -281,14 +296,19 @@ class Bus:
         self._control_bytes.clear()
         return port
 
+    @property
+    def number(self) -> int | None:
+        """N of its /dev/i2c-N; None if it has none. Only during a session."""
+        return None if self._opened is None else self._opened.number
+
     def kernel_driver(self, address: int) -> str | None:
         """The kernel driver that owns an address of this bus, or None. Only during a session."""
-        number = self._opened.number if self._opened is not None else None
+        number = self.number
         return None if number is None else kernel_driver(number, address, self._sysfs)
 
     def kernel_channels(self, address: int) -> tuple[tuple[int, int], ...]:
         """The result of `sysfs.kernel_channels` for an address of this bus. Only during a session."""
-        number = self._opened.number if self._opened is not None else None
+        number = self.number
         return () if number is None else kernel_channels(number, address, self._sysfs)
 
     def refuse_kernel_owned(self, address: int) -> None:
@@ -303,14 +323,37 @@ class Bus:
     def _open(self) -> OpenBus:
         if self._opened is None:
             try:
-                self._opened = self._opener(self.name)
+                opened = self._opener(self.name)
             except AgentError:
                 raise
             except Exception as error:  # back ends raise anything
                 raise BusError(
                     f"{bus_path(self.name)}: cannot be opened ({type(error).__name__}: {error}); is the adapter there?"
                 ) from error
+            self._check_adapter(opened)
+            self._opened = opened
         return self._opened
+
+    def _check_adapter(self, opened: OpenBus) -> None:
+        """Make sure that the number is still that of the same USB adapter; close it otherwise.
+
+        The kernel numbers USB adapters in the order in which they are plugged in. A path is left to whoever made the
+        link, and other adapters keep their numbers.
+        """
+        if opened.number is None or not isinstance(self.name, int):
+            return
+        found = adapter_folder(opened.number, self._sysfs)
+        if found is None or found == self.adapter:
+            return
+        if self.adapter is None:
+            self.adapter = found if usb_port(found) else None
+            return
+        opened.close()
+        present = bus_on(self.adapter, self._sysfs)
+        raise BusError(
+            f"{bus_path(self.name)} is another adapter now ({usb_port(found) or found} instead of "
+            f"{usb_port(self.adapter)}); {hints.of_another_adapter(self.name, present)}"
+        )
 
     @property
     def _session_port(self) -> _SessionPort:
