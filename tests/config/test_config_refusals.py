@@ -430,7 +430,10 @@ DEVICES: dict[str, tuple[str, ...]] = {
     ),
     "string for a bus": (
         f"{GATEWAY}{ina260('cpu', bus='i2c-1')}",
-        'device[1] "cpu": bus: expected a bus number, a path such as "/dev/i2c-rack", or "board", not "i2c-1"; write 1 without quotes',
+        (
+            'device[1] "cpu": bus: expected a bus number, a path such as "/dev/i2c-rack", or "board", not "i2c-1"; '
+            "write 1 without quotes"
+        ),
     ),
     "negative bus": (f"{GATEWAY}{ina260('cpu', bus=-1)}", 'device[1] "cpu": bus: -1 is not in 0..1048575'),
     "unknown mux": (
