@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.check.hardware import check_hardware
 from agent.chips import hwmon
+from agent.energy.state import State, StateFile
 from agent.errors import BusError
 from agent.i2c.adapters import open_bus
 from agent.i2c.bus import Bus
 from agent.i2c.sysfs import adapter_folder, bus_on, usb_port
 from agent.measure.readings import Failure, Reading
 from agent.measure.sweep import Sweep
+from agent.run.assembly import Hardware, RunOptions, make_buses
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
 from tests.bench import Bench, failure, ina260, settings_of
@@ -42,7 +45,7 @@ class TwoAdapters:
         self.bench.world = world
         left, right = (device.place.bus for device in self.bench.settings.devices if device.place is not None)
         self.at = {LEFT: world.wires[left], RIGHT: world.wires[right], OTHER: world.wires[right]}
-        self.sysfs = folder / "sys"
+        self.folder, self.sysfs = folder, folder / "sys"
         self.dev = EmulatedI2CDev({}, folder)
         self.dev.install(monkeypatch)
         self.plug(LEFT, RIGHT)
@@ -52,32 +55,35 @@ class TwoAdapters:
     def plug(self, *ports: str) -> None:
         self.dev.plug_in_order(ports, self.at, self.sysfs)
 
-    def start(self) -> None:
-        """Start, or start again with what the earlier run remembers."""
-        remembered = {bus.name: bus.adapter for bus in self.buses}
+    def start(self, boot: str = "first boot") -> None:
+        """Start, or start again with what the earlier run saved; `boot` is that of the machine."""
+        state_file = StateFile(self.folder, "counters", boot)
+        if self.buses:
+            StateFile(self.folder, "counters", "first boot").save(
+                State(adapters=self.bench.sweep.adapters()), ended_well=False
+            )
+            self.bench.sweep.close()
         settings, clock = self.bench.settings, self.bench.clock
-        names = [device.place.bus for device in settings.devices if device.place is not None]
-        self.buses = [
-            Bus(name, [], open_bus, clock, self.sysfs, expected_adapter=remembered.get(name)) for name in names
-        ]
+        hardware = Hardware(settings, RunOptions(), clock, ExitStack())
+        hardware.sysfs = self.sysfs
+        self.buses = make_buses(settings, hardware, clock, state_file.load().adapters)
         self.bench.sweep = Sweep(settings, self.buses, clock)
 
 
 @pytest.mark.reliability(
     8.1,
-    "two USB adapters plugged in again in the other order, while the agent runs or between two runs",
+    "two USB adapters plugged in again in the other order: while the agent runs, between two runs, at a power cut",
     "no number of the other adapter; the error says where the adapter is now; in the old order all is read again",
 )
-@pytest.mark.parametrize("restarted", [False, True], ids=["while it runs", "between two runs"])
+@pytest.mark.parametrize("started_in", [None, "first boot", "second boot"], ids=lambda boot: f"started in {boot}")
 def test_swapped_usb_adapters_are_never_read(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, measured: Callable[[str], None], *, restarted: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, measured: Callable[[str], None], started_in: str | None
 ) -> None:
     node = TwoAdapters(monkeypatch, tmp_path)
     node.bench.run_until_read()
     node.plug(RIGHT, LEFT)
-    if restarted:
-        node.bench.sweep.close()
-        node.start()
+    if started_in is not None:
+        node.start(started_in)
     wrong = 0
     outcomes: dict[str, Outcome] = {}
     for _ in range(20):
