@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-PROC = Path("/proc")
+_LOCKS = Path("/proc/locks")
 
 
-def holder(file_descriptor: int, proc: Path = PROC) -> str | None:
+def holder(file_descriptor: int, locks: Path = _LOCKS) -> str | None:
     """The process that has the flock of an open file, such as `wattpush, pid 1234`; None if it cannot be seen.
 
     A process of another container has no number here, and a sandbox may hide its name.
@@ -18,7 +18,7 @@ def holder(file_descriptor: int, proc: Path = PROC) -> str | None:
     """
     try:
         status = os.fstat(file_descriptor)
-        lines = (proc / "locks").read_text(encoding="ascii").splitlines()
+        lines = locks.read_text(encoding="ascii").splitlines()
     except (OSError, ValueError):
         return None
     file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
@@ -29,7 +29,7 @@ def holder(file_descriptor: int, proc: Path = PROC) -> str | None:
     if not pid.isdecimal() or pid == "0":
         return None
     try:
-        program = (proc / pid / "comm").read_text(encoding="utf-8", errors="replace").strip() + ", "
+        program = Path("/proc", pid, "comm").read_text(encoding="utf-8", errors="replace").strip() + ", "
     except OSError:
         program = ""
     return f"{program}pid {pid}"

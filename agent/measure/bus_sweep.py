@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _SLOW_SECONDS = 0.5
 """A failed reading that took longer waited for a time-out: a NACK takes less than a millisecond."""
 
+_AT_ONCE_SECONDS = 0.005
+"""The longest that a reading takes that fails because the bus has timed out before."""
+
 
 class BusSweep:
     """The chips on one bus, in an order that switches each mux channel once."""
@@ -41,7 +44,7 @@ class BusSweep:
     @property
     def is_hung(self) -> bool:
         """Whether its transfers timed out when it was read last."""
-        return self._back_off is not NO_BACK_OFF
+        return self._back_off.error is not None
 
     def run(self, only: Container[str] | None, wait_seconds: float) -> list[Outcome]:
         """One outcome for every device, or for those of the chips that `only` names. The bus is not held afterwards.
@@ -58,7 +61,10 @@ class BusSweep:
             return [outcome for known in backing_off for outcome in known or ()]
         try:
             with self.bus.session(wait_seconds):
-                stepped = self._probe(sessions, backing_off) if self.is_hung else self._step(sessions, backing_off)
+                if self._back_off.error is None:
+                    stepped = self._step(sessions, backing_off)
+                else:
+                    stepped = self._probe(self._back_off.error, sessions, backing_off)
         except BusyError:
             raise
         except AgentError as error:  # the bus cannot be opened or locked
@@ -77,33 +83,40 @@ class BusSweep:
 
     def _step(self, sessions: list[RunSession], backing_off: Sequence[list[Outcome] | None]) -> list[list[Outcome]]:
         """Read the chips that are due, and find out whether the bus hangs."""
-        stepped = [known or session.step() for session, known in zip(sessions, backing_off, strict=True)]
+        due = [number for number, known in enumerate(backing_off) if known is None]
+        # Chips that failed come last: if one of them holds the bus until a time-out, the others have been read.
+        due.sort(key=lambda number: sessions[number].is_failing)
+        stepped = [known or [] for known in backing_off]
         error: BusError | None = None
-        for outcomes, known in zip(stepped, backing_off, strict=True):
-            if known is None and not all(isinstance(outcome, Failure) for outcome in outcomes):
-                self._back_off = NO_BACK_OFF
-                return stepped
-            if known is None:
-                error = _time_out(outcomes) or error
-        if error is None:
-            self._back_off = NO_BACK_OFF
-            return stepped
-        return self._hangs(error, sessions, backing_off)
+        is_answered = any(map(_is_answer, stepped))
+        for number in due:
+            was_failing, started_seconds = sessions[number].is_failing, self._clock.monotonic()
+            outcomes = stepped[number] = sessions[number].step()
+            if _is_answer(outcomes):
+                is_answered = True
+            elif (time_out := _time_out(outcomes)) is not None:
+                error = time_out
+                is_at_once = self._clock.monotonic() - started_seconds < _AT_ONCE_SECONDS
+                if is_at_once and not was_failing:  # the time-outs are another chip's
+                    stepped[number] = sessions[number].interrupted(time_out)
+        if error is not None and not is_answered:
+            return self._hangs(error, sessions, backing_off)
+        self._back_off = NO_BACK_OFF
+        return stepped
 
-    def _probe(self, sessions: list[RunSession], backing_off: Sequence[list[Outcome] | None]) -> list[list[Outcome]]:
+    def _probe(
+        self, error: AgentError, sessions: list[RunSession], backing_off: Sequence[list[Outcome] | None]
+    ) -> list[list[Outcome]]:
         """Read one chip of a bus that hung, another one each time; if that one answers or is only absent, all."""
         due = [number for number, known in enumerate(backing_off) if known is None]
         first = due[self._probes % len(due)]
         self._probes += 1
         started_seconds = self._clock.monotonic()
         outcomes = sessions[first].step()
-        took_seconds = self._clock.monotonic() - started_seconds
-        failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-        if len(failures) == len(outcomes):
-            error = _time_out(outcomes) or (failures[0].error if took_seconds >= _SLOW_SECONDS else None)
-            if error is not None:
+        if not _is_answer(outcomes):
+            took_seconds = self._clock.monotonic() - started_seconds
+            if _time_out(outcomes) is not None or took_seconds >= _SLOW_SECONDS:
                 return self._hangs(error, sessions, backing_off)
-        self._back_off = NO_BACK_OFF
         return self._step(sessions, [*backing_off[:first], outcomes, *backing_off[first + 1 :]])
 
     def _hangs(
@@ -115,12 +128,19 @@ class BusSweep:
         return [session.interrupted(error) if known is None else known for session, known in pairs]
 
 
+def _is_answer(outcomes: Sequence[Outcome]) -> bool:
+    """Whether a chip answered."""
+    return any(not isinstance(outcome, Failure) for outcome in outcomes)
+
+
+def _first_error(outcomes: Sequence[Outcome]) -> AgentError | None:
+    return next((outcome.error for outcome in outcomes if isinstance(outcome, Failure)), None)
+
+
 def _time_out(outcomes: Sequence[Outcome]) -> BusError | None:
     """The error of a bus that timed out, if that is why a chip could not be read."""
-    for outcome in outcomes:
-        if isinstance(outcome, Failure) and isinstance(outcome.error, BusError):
-            return outcome.error if outcome.error.errno == errno.ETIMEDOUT else None
-    return None
+    error = _first_error(outcomes)
+    return error if isinstance(error, BusError) and error.errno == errno.ETIMEDOUT else None
 
 
 def _visiting_order(place: Place) -> tuple[tuple[int, int], ...]:

@@ -168,6 +168,11 @@ class Session(ABC):
         self._sample_interval_seconds = sample_interval_seconds
         self._back_off = NO_BACK_OFF
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether it failed when it was tried last."""
+        return self._back_off.failures > 0
+
     def backing_off(self) -> list[Outcome] | None:
         """The outcomes while the chip backs off after a failure; None when it is due."""
         reason = self._back_off.reason(self._clock.monotonic())

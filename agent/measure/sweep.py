@@ -140,6 +140,10 @@ class Sweep:
             if bus.bus.last_mux_conflict is not None
         }
 
+    def adapters(self) -> dict[str, str]:
+        """The adapter of each numbered bus that is on USB, by its number as text; see `Bus.adapter`."""
+        return {str(bus.bus.name): bus.bus.adapter for bus in self._buses if bus.bus.adapter is not None}
+
     def close(self) -> None:
         """Close the device files."""
         for bus in self._buses:
