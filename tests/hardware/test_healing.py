@@ -354,8 +354,9 @@ def test_results_from_before_its_configuration_are_not_read_after_a_failure() ->
     rail = bench.rails["cpu"]
     assert isinstance(rail, ConstantRail)
     rail.amperes = 1.0
-    bench.wire.faults.fail_at(bench.wire.transactions, errno.EIO)
+    bench.wire.faults.fail_when(lambda _: errno.EIO)
     assert isinstance(bench.run_next()["cpu"], Failure)
+    bench.wire.faults.clear()
     bench.run_until_read(8)  # checks what is reported
 
 
