@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.i2c.bus import Bus
     from agent.i2c.place import Place
+    from agent.measure.observer import ObserverSession
     from agent.measure.readings import Outcome
-    from agent.measure.session import RunSession
+    from agent.measure.run_session import RunSession
+
+    ChipSession = RunSession | ObserverSession
 
 _SLOW_SECONDS = 0.5
 """A failed reading that took longer waited for a time-out: a NACK takes less than a millisecond."""
@@ -33,7 +36,7 @@ _AT_ONCE_SECONDS = 0.005
 class BusSweep:
     """The chips on one bus, in an order that switches each mux channel once."""
 
-    def __init__(self, bus: Bus, sessions: Sequence[RunSession], clock: Clock, sample_interval_seconds: float) -> None:
+    def __init__(self, bus: Bus, sessions: Sequence[ChipSession], clock: Clock, sample_interval_seconds: float) -> None:
         self.bus = bus
         self._sessions = sorted(sessions, key=lambda session: _visiting_order(session.place))
         self._clock = clock
@@ -76,12 +79,12 @@ class BusSweep:
         sessions = self._of(only)
         return [outcome for session in sessions for outcome in session.backing_off() or session.interrupted(error)]
 
-    def _of(self, only: Container[str] | None) -> list[RunSession]:
+    def _of(self, only: Container[str] | None) -> list[ChipSession]:
         if only is None:
             return self._sessions
         return [session for session in self._sessions if any(device.name in only for device in session.devices)]
 
-    def _step(self, sessions: list[RunSession], backing_off: Sequence[list[Outcome] | None]) -> list[list[Outcome]]:
+    def _step(self, sessions: list[ChipSession], backing_off: Sequence[list[Outcome] | None]) -> list[list[Outcome]]:
         """Read the chips that are due, and find out whether the bus hangs."""
         due = [number for number, known in enumerate(backing_off) if known is None]
         # Chips that failed come last: if one of them holds the bus until a time-out, the others have been read.
@@ -105,7 +108,7 @@ class BusSweep:
         return stepped
 
     def _probe(
-        self, error: AgentError, sessions: list[RunSession], backing_off: Sequence[list[Outcome] | None]
+        self, error: AgentError, sessions: list[ChipSession], backing_off: Sequence[list[Outcome] | None]
     ) -> list[list[Outcome]]:
         """Read one chip of a bus that hung, another one each time; if that one answers or is only absent, all."""
         due = [number for number, known in enumerate(backing_off) if known is None]
@@ -120,7 +123,7 @@ class BusSweep:
         return self._step(sessions, [*backing_off[:first], outcomes, *backing_off[first + 1 :]])
 
     def _hangs(
-        self, error: AgentError, sessions: list[RunSession], backing_off: Sequence[list[Outcome] | None]
+        self, error: AgentError, sessions: list[ChipSession], backing_off: Sequence[list[Outcome] | None]
     ) -> list[list[Outcome]]:
         """Back off as a whole: the chips are not the cause."""
         self._back_off = self._back_off.after(error, self._clock.monotonic(), self._sample_interval_seconds)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from agent.chips import hwmon
 from agent.errors import BusyError
 from agent.measure.bus_sweep import BusSweep
-from agent.measure.session import KernelSession, ObserverSession, RunSession
+from agent.measure.observer import ObserverSession
+from agent.measure.run_session import RunSession
+from agent.measure.session import KernelSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -57,15 +59,18 @@ class Sweep:
             is_observer: read beside a run without disturbing it; see `ObserverSession`.
         """
         interval_seconds = settings.sample_interval_seconds
-        session_type = ObserverSession if is_observer else RunSession
         self._clock = clock
         self.patience_seconds = min(PATIENCE_SECONDS, interval_seconds * _PATIENCE_SHARE)
         by_name = {bus.name: bus for bus in buses}
-        sessions: dict[BusName, list[RunSession]] = {bus.name: [] for bus in buses}
+        sessions: dict[BusName, list[RunSession | ObserverSession]] = {bus.name: [] for bus in buses}
         for chip in settings.chips():
             bus = by_name[chip.place.bus]
-            was_read_before = any(device.name in read_before for device in chip.devices)
-            session = session_type(chip.devices, bus, clock, interval_seconds, was_read_before=was_read_before)
+            session: RunSession | ObserverSession
+            if is_observer:
+                session = ObserverSession(chip.devices, bus, clock, interval_seconds)
+            else:
+                was_read_before = any(device.name in read_before for device in chip.devices)
+                session = RunSession(chip.devices, bus, clock, interval_seconds, was_read_before=was_read_before)
             sessions[bus.name].append(session)
         self._buses = [BusSweep(bus, sessions[bus.name], clock, interval_seconds) for bus in buses]
         self._kernel_sessions = [
