@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent import chips, config
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _GARBAGE_THRESHOLD = 700
 """Python's default: see __main__.py."""
 
+_SIMULATED_SUFFIX = "-simulated"
+
 SIMULATED = "SIMULATED from the configuration: no chip and no number below is real"
 
 
@@ -36,21 +39,31 @@ def config_file(options: Namespace) -> Path:
 
 
 def is_simulated(options: Namespace) -> bool:
-    """Whether `--simulate` was given, before the command or after it: no real chip is accessed."""
-    return getattr(options, "simulate", False)
+    """Whether no real chip is accessed: `--simulate` was given, before the command or after it, or `--trace`."""
+    return getattr(options, "simulate", False) or bool(getattr(options, "trace", ()))
 
 
 def load_settings(options: Namespace) -> Settings:
     """The configuration that the command line names.
+
+    A simulated node has a hostname of its own, so that no command touches the groups of the real one.
 
     Raises:
         ConfigError: it is missing or invalid; every problem names the file.
     """
     path = config_file(options)
     try:
-        return config.load(path, chips.options(), default_hostname=hostname(), environ=os.environ)
+        settings = config.load(path, chips.options(), default_hostname=hostname(), environ=os.environ)
     except ConfigError as error:
         raise ConfigError(tuple(f"{path}: {problem}" for problem in error.problems)) from error
+    if is_simulated(options) and not settings.hostname.endswith(_SIMULATED_SUFFIX):
+        return replace(settings, hostname=_simulated(settings.hostname))
+    return settings
+
+
+def _simulated(hostname: str) -> str:
+    """The hostname of the simulated node; a long one is cut, to be as long as a hostname may be."""
+    return hostname[: config.MAX_NAME_CHARACTERS - len(_SIMULATED_SUFFIX)] + _SIMULATED_SUFFIX
 
 
 def collect_garbage_as_usual() -> None:

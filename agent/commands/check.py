@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from agent.commands import SIMULATED, cleanup_on_stop, config_file, is_simulated, load_settings
-from agent.errors import UsageError, worst
+from agent.errors import ConfigError, UsageError, worst
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -65,6 +65,7 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
     for words in settings.warnings:
         text, _, hint = words.partition("; ")
         yield warning("configuration", text, hint)
+    yield from _state_findings(options, settings)
     gateway = settings.pushgateway
     if gateway is not None and gateway.files and not options.gateway:  # --gateway reads them anyway
         from agent.check.gateway import check_files
@@ -79,6 +80,19 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
         from agent.clock import SystemClock
 
         yield from check_gateway(settings, gateway, SystemClock(), os.environ)
+
+
+def _state_findings(options: Namespace, settings: Settings) -> Iterator[Finding]:
+    """What keeps a run from using the state folder. Nothing is opened or made."""
+    from agent.check import failed
+    from agent.energy.state import COUNTERS, SIMULATED_COUNTERS, refuse_unusable
+
+    if settings.state_dir is not None:
+        try:
+            refuse_unusable(settings.state_dir, SIMULATED_COUNTERS if is_simulated(options) else COUNTERS)
+        except ConfigError as error:
+            for problem in error.problems:
+                yield failed("state", ConfigError((problem,)))
 
 
 def _hardware_findings(options: Namespace, settings: Settings, stack: ExitStack) -> Iterator[Finding]:

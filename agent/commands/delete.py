@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
-from agent.commands import load_settings
+from agent.commands import is_simulated, load_settings
 from agent.errors import AgentError, UsageError
 from agent.log import print_error
 
@@ -31,17 +31,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def _devices_of_earlier_runs(settings: Settings) -> list[str]:
+def _devices_of_earlier_runs(settings: Settings, *, simulated: bool) -> list[str]:
     """The devices in the saved counters: one that has since been renamed or removed still has its group."""
     from agent.energy.state import COUNTERS, SIMULATED_COUNTERS, StateFile, boot_id
 
     if settings.state_dir is None:
         return []
-    names: list[str] = []
-    for file in (COUNTERS, SIMULATED_COUNTERS):
-        with suppress(AgentError):  # a user who may not read them deletes only the configured groups
-            names += StateFile(settings.state_dir, file, boot_id()).load(is_read_only=True).devices
-    return names
+    name = SIMULATED_COUNTERS if simulated else COUNTERS
+    with suppress(AgentError):  # a user who may not read them deletes only the configured groups
+        return list(StateFile(settings.state_dir, name, boot_id()).load(is_read_only=True).devices)
+    return []
 
 
 def run(options: Namespace) -> int:
@@ -53,7 +52,7 @@ def run(options: Namespace) -> int:
     settings = load_settings(options)
     if settings.pushgateway is None:
         raise UsageError("delete needs a gateway, but the configuration has no [pushgateway] url")
-    keys = grouping_keys_of_both_shapes(settings, _devices_of_earlier_runs(settings))
+    keys = grouping_keys_of_both_shapes(settings, _devices_of_earlier_runs(settings, simulated=is_simulated(options)))
     for name in options.device:
         if name in ("", ".", ".."):
             raise UsageError(f'delete --device "{name}": no device can have this name')

@@ -21,9 +21,9 @@ from agent.run.signals import Signals
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from agent.energy.state import StateFile
     from agent.run.agent import Agent
     from agent.run.assembly import RunOptions, Runtime
+    from agent.run.saver import Saver
     from agent.settings import Settings
 
 log = logging.getLogger("agent")
@@ -84,7 +84,7 @@ def _run_options(options: Namespace) -> RunOptions:
         while data:
             data = data[os.write(sys.stdout.fileno(), data) :]
 
-    return RunOptions(options.once, options.dry_run, is_simulated(options) or bool(recordings), recordings, write)
+    return RunOptions(options.once, options.dry_run, is_simulated(options), recordings, write)
 
 
 def _splay_seconds(splay: str | None) -> float:
@@ -112,6 +112,7 @@ def _runtime(signals: Signals, run_options: RunOptions) -> Runtime:
         waiting=signals,
         environ=os.environ,
         publisher=Publisher(clock, signals.wake),
+        wake=signals.wake,
         info=agent_info(
             is_simulated=run_options.is_simulated, start_time_seconds=clock.time(), clock_steps=ClockSteps()
         ),
@@ -154,12 +155,14 @@ def _run_loop(
     collect_garbage_as_usual()
     notifier = Notifier(os.environ)
     earlier: Agent | None = None
-    held_state_file: StateFile | None = None
+    held: Saver | None = None
     while True:
         with ExitStack() as stack:
             try:
-                agent = make_agent(settings, run_options, runtime, stack, held_state_file)
+                agent = make_agent(settings, run_options, runtime, stack, earlier)
             except AgentError as error:
+                if signals.stop_requested:  # while it waited for the disk
+                    return ExitCode.OK
                 if earlier is None or settings is earlier.settings:
                     raise
                 _log_not_reloaded(error)
@@ -167,8 +170,8 @@ def _run_loop(
                 continue
             if earlier is not None:
                 agent.take_over_from(earlier)
-            if held_state_file is not None:
-                held_state_file.unlock()
+            if held is not None:
+                held.unlock()
             loop = Loop(agent, runtime.clock, signals, notifier)
             new_settings: Settings | None = None
             while new_settings is None:
@@ -181,9 +184,9 @@ def _run_loop(
                 new_settings = _reloaded(options)
             loop.hand_over()
             # The lock is held throughout: a waiting `--once` would take it, and this run would have to end.
-            held_state_file = agent.parts.state_file
-            if held_state_file is not None:
-                held_state_file.lock()
+            held = agent.parts.saver
+            if held is not None:
+                held.lock()
         earlier, settings = agent, new_settings
 
 

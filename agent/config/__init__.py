@@ -23,7 +23,7 @@ from agent.config.topology import (
     device_parts,
     find_clashes,
 )
-from agent.config.values import parse_duration, quoted
+from agent.config.values import MAX_NAME_CHARACTERS, parse_duration, quoted
 from agent.errors import ConfigError, PermissionDeniedError
 from agent.settings import Device, MetricsSettings, PushgatewaySettings, ServeSettings, Settings
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from agent.i2c.place import Place
     from agent.settings import ChipOptions
 
-__all__ = ["DEFAULT_FILE", "SHARED_HOSTNAMES", "find_file", "load", "parse", "parse_duration"]
+__all__ = ["DEFAULT_FILE", "MAX_NAME_CHARACTERS", "SHARED_HOSTNAMES", "find_file", "load", "parse", "parse_duration"]
 
 DEFAULT_FILE = Path("/etc/wattpush/config.toml")
 

@@ -23,7 +23,7 @@ AVERAGING_EXAMPLE = '{ count = 64, voltage = "1.1ms", current = "1.1ms" }'
 
 _MAX_QUOTED_CHARACTERS = 60
 # These become parts of the gateway's path, which servers and proxies limit to somewhat more than 1,000 characters.
-_MAX_NAME_CHARACTERS = 200
+MAX_NAME_CHARACTERS = 200
 # I2C_MINORS in the kernel's include/linux/i2c.h: no adapter has a higher number.
 _MAX_BUS = 0xFFFFF
 # A number of more than 64 bits is a typing error, and Python refuses to print one of some thousand digits.
@@ -167,8 +167,8 @@ def grouping_value(value: object) -> str:
     name = text(value)
     if name in {".", ".."}:
         raise InvalidError(f"{quoted(name)} cannot be a grouping value: in the gateway's URL it means a folder")
-    if len(name) > _MAX_NAME_CHARACTERS:
-        raise InvalidError(f"{quoted(name)} is longer than {_MAX_NAME_CHARACTERS} characters")
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise InvalidError(f"{quoted(name)} is longer than {MAX_NAME_CHARACTERS} characters")
     return name
 
 

@@ -5,9 +5,18 @@ energy that never flowed. So a counter either continues from at least the value 
 
 - Within one boot the file is up to date, however the process ended: the counters continue.
 - After a reboot they continue only if the last run ended well and synced its file to disk. After a power cut the disk
-  may hold an older file, in which the run is marked as not ended: the counters start from zero.
-- A file that cannot be written is removed, because it would be too old at the next start. On a full disk, that makes
-  room for the new one. If it cannot be removed either, `save` returns False and the counters are not published.
+  may hold an older file, in which the run is marked as not ended: the counters start from zero. So they do on a file
+  system that forgets (see `filesystems`), where the same file may come back at every boot.
+- Counters that were carried over a reboot are unconfirmed until the gateway has been asked: a restored image or
+  snapshot brings back a file that ended well, long ago. See `run.carried`.
+- If the file cannot be written, the old one stays and the counters are not published until it can: most such failures
+  pass. One that lasts would keep them from being published for good: then the old file is removed, which makes room for
+  the new one on a full disk, and they are published without a file. If there is no older file that could come back, as
+  on a disk that was read-only from the start, they are published at once.
+
+The file is replaced, not written in place. Two slots of a fixed size, written in turn, would need no room on a full
+ext4, but as much as this on a file system that copies on write. And both slots would have to be marked and synced at
+every start: otherwise a torn newer one gives way to an older one that ended well.
 """
 
 from __future__ import annotations
@@ -17,19 +26,25 @@ import json
 import logging
 import os
 import pwd
+import stat
 import zlib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.energy.counters import Counters, LastReading, Saved
+from agent.energy.filesystems import forgetful_filesystem
 from agent.errors import BusyError, ConfigError, PermissionDeniedError
 from agent.locks import holder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _FORMAT = 1
+
+_FAILURES_TO_LAST = 4
+"""After this many failures in a row, a minute of pushes by default, a disk is not expected to recover by itself."""
 
 # Names of state files. Simulated energy has a separate file: it must not be added to measured energy.
 COUNTERS = "counters"
@@ -53,11 +68,16 @@ class State:
     """Everything that one run hands to the next.
 
     Attributes:
+        run_start_seconds: the start time of the run that counted this, which it also publishes; None in files of early
+            versions.
+        is_unconfirmed: the counters were carried over a reboot, and nothing has confirmed yet that no later run pushed.
         adapters: the `Bus.adapter` of each bus, by its number as text.
     """
 
     devices: Mapping[str, Saved] = field(default_factory=dict)
     agent: AgentCounters = AgentCounters()
+    run_start_seconds: float | None = None
+    is_unconfirmed: bool = False
     adapters: Mapping[str, str] = field(default_factory=dict)
 
     def with_sources(self, sources: Mapping[str, str]) -> State:
@@ -103,18 +123,67 @@ def _user_name(user: int) -> str:
         return f"#{user}"
 
 
-class StateFile:
-    """`NAME.json` in the state folder, and the lock `NAME.lock` that keeps other processes from writing it."""
+def refuse_unusable(folder: Path, name: str) -> None:
+    """Raise ConfigError if the folder is something else, or holds something else in place of a state file.
 
-    def __init__(self, folder: Path, name: str, boot: str) -> None:
+    What is no regular file is never opened: a FIFO would hang, and a link would lead out of the folder.
+    """
+    with suppress(OSError):
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            raise _not_a_folder(folder)
+    problems = []
+    for path in (folder / f"{name}.{kind}" for kind in ("json", "new", "lock")):
+        with suppress(OSError):
+            mode = path.lstat().st_mode
+            if not stat.S_ISREG(mode):
+                problems.append(_not_a_file(path, mode))
+    if problems:
+        raise ConfigError(tuple(problems))
+
+
+def _not_a_folder(folder: Path) -> ConfigError:
+    return ConfigError((f"state_dir: {folder} is not a folder; name a folder, or a path where one can be created",))
+
+
+def _not_a_file(path: Path, mode: int) -> str:
+    kinds = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+    }
+    kind = kinds.get(stat.S_IFMT(mode), "a device")
+    return f"state_dir: {path} is {kind}, not a file, and is not followed; remove it: sudo rm -r {path}"
+
+
+class StateFile:
+    """`NAME.json` in the state folder, and the lock `NAME.lock` that keeps other processes from writing it.
+
+    Args:
+        folder: the state folder.
+        name: of the file.
+        boot: identifies the present boot.
+        forgetful_filesystem: the type of the folder's file system if it forgets, else None.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        boot: str,
+        forgetful_filesystem: Callable[[Path], str | None] = forgetful_filesystem,
+    ) -> None:
         self.path = folder / f"{name}.json"
+        self._name = name
         self._new_path = folder / f"{name}.new"
         self._lock_path = folder / f"{name}.lock"
         self._boot = boot
+        self._forgetful_filesystem = forgetful_filesystem
         self._lock_file: int | None = None
         self._holders = 0
-        self._failing = False
+        self._failures = 0
         self._is_unclean_on_disk = False
+        self._may_come_back = False  # a file that was written and then removed, if the folder could not be synced
 
     def lock(self) -> None:
         """Keep other processes from writing the state.
@@ -126,7 +195,7 @@ class StateFile:
         Raises:
             BusyError: another process holds the lock.
             PermissionDeniedError: this user may not write to the folder; for root also: it belongs to another user.
-            ConfigError: the path is not a folder.
+            ConfigError: the path is not a folder, or something in it is not a file.
         """
         if self._holders == 0:
             self._lock_file = self._take_lock()
@@ -134,16 +203,15 @@ class StateFile:
 
     def _take_lock(self) -> int | None:
         folder = self.path.parent
+        refuse_unusable(folder, self._name)
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o755)
             foreign = _foreign_folder_error(folder)
             if os.geteuid() == 0 and foreign is not None:
                 raise foreign
-            file = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            file = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | _AS_A_FILE, 0o644)
         except (FileExistsError, NotADirectoryError) as error:
-            raise ConfigError(
-                (f"state_dir: {folder} is not a folder; name a folder, or a path where one can be created",)
-            ) from error
+            raise _not_a_folder(folder) from error
         except PermissionDeniedError:
             raise
         except PermissionError as error:
@@ -179,10 +247,12 @@ class StateFile:
 
         Raises:
             PermissionDeniedError: this user may not read the file.
+            ConfigError: something in the folder is not a file.
         """
+        refuse_unusable(self.path.parent, self._name)
         try:
-            file = _read(self.path.read_bytes())
-        except FileNotFoundError:
+            file = _read(_bytes_of(self.path))
+        except (FileNotFoundError, NotADirectoryError):
             return State()
         except PermissionError as error:
             raise _foreign_folder_error(self.path.parent) or PermissionDeniedError(
@@ -197,9 +267,17 @@ class StateFile:
         if not file.ended_well:
             log.warning("%s: the machine went down before the last run ended; counters start from zero", self.path)
             return State(adapters=file.state.adapters)
+        if (filesystem := self._forgetful_filesystem(self.path.parent)) is not None:
+            log.warning(
+                "%s: counters start from zero after a reboot, because %s may hold an old file again; "
+                "set state_dir to a folder on a real disk",
+                self.path,
+                filesystem,
+            )
+            return State(adapters=file.state.adapters)
         # The monotonic clock restarted with the boot: the times of the last readings are meaningless now.
         devices = {name: saved._replace(last=None) for name, saved in file.state.devices.items()}
-        return replace(file.state, devices=devices)
+        return replace(file.state, devices=devices, is_unconfirmed=True)
 
     def save(self, state: State, *, ended_well: bool) -> bool:
         """Write the state; return whether its counters may be published.
@@ -213,19 +291,39 @@ class StateFile:
         try:
             self._write(state, ended_well=ended_well)
         except OSError as error:
-            if not self._remove():
-                self._log_failure(error, "counters are not published until it can be written again")
-                return False
-            try:
-                self._write(state, ended_well=ended_well)
-            except OSError as error_again:
-                self._remove()
-                self._log_failure(error_again, "counters start from zero at the next start")
-                return True
-        if self._failing:
+            return self._save_after(error, state, ended_well=ended_well)
+        if self._failures:
             log.info("%s: can be written again", self.path)
-            self._failing = False
+            self._failures = 0
         return True
+
+    def _save_after(self, error: OSError, state: State, *, ended_well: bool) -> bool:
+        """Handle a failed write; return whether the counters may be published all the same."""
+        with suppress(OSError):
+            self._new_path.unlink(missing_ok=True)
+        if self._is_absent():
+            self.log_failure(str(error.strerror), "counters start from zero at the next start")
+            return True
+        self.log_failure(str(error.strerror))
+        if self._failures < _FAILURES_TO_LAST or not self._remove():
+            return False
+        try:
+            self._write(state, ended_well=ended_well)
+        except OSError:
+            log.warning(
+                "%s: removed, to publish counters without it; they start from zero at the next start", self.path
+            )
+        return True
+
+    def _is_absent(self) -> bool:
+        """Whether there is no file, so that none can be too old at the next start."""
+        try:
+            self.path.lstat()
+        except FileNotFoundError:
+            return not self._may_come_back
+        except OSError:
+            return False
+        return False
 
     def _write(self, state: State, *, ended_well: bool) -> None:
         content: dict[str, Any] = {
@@ -233,17 +331,21 @@ class StateFile:
             "ended_well": ended_well,
             "devices": {name: _fields_of(saved) for name, saved in state.devices.items()},
             "node": asdict(state.agent),
+            "run": {"start_seconds": state.run_start_seconds, "is_unconfirmed": state.is_unconfirmed},
         }
         if state.adapters:
             content["adapters"] = dict(state.adapters)
         text = json.dumps(content)
         must_reach_disk = ended_well or not self._is_unclean_on_disk
         checksum = zlib.crc32(text.encode())
-        with self._new_path.open("w", encoding="utf-8") as file:
+        self._new_path.unlink(missing_ok=True)  # of a run that was killed; a link is removed, not followed
+        new = os.open(self._new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | _AS_A_FILE, 0o644)
+        with os.fdopen(new, "w", encoding="utf-8") as file:
             file.write(f'{{"format": {_FORMAT}, "checksum": {checksum}, "content": {text}}}')
             file.flush()
             if must_reach_disk:
-                os.fsync(file.fileno())
+                os.fsync(new)
+        self._may_come_back = True
         self._new_path.replace(self.path)
         if must_reach_disk:
             self._sync_folder()
@@ -257,6 +359,7 @@ class StateFile:
             self._sync_folder()
         except OSError:
             return False
+        self._may_come_back = False
         return True
 
     def _sync_folder(self) -> None:
@@ -266,10 +369,11 @@ class StateFile:
         finally:
             os.close(folder)
 
-    def _log_failure(self, error: OSError, outcome: str) -> None:
-        if not self._failing:
-            log.error("%s: cannot be written (%s); %s", self.path, error.strerror, outcome)
-            self._failing = True
+    def log_failure(self, why: str, outcome: str = "counters are not published until it can be written again") -> None:
+        """Count a failed save; the first in a row is logged."""
+        self._failures += 1
+        if self._failures == 1:
+            log.error("%s: cannot be written (%s); %s", self.path, why, outcome)
 
     def _set_aside(self, error: Exception) -> None:
         aside = self.path.with_suffix(".damaged")
@@ -278,6 +382,19 @@ class StateFile:
         except OSError:
             aside = self.path
         log.warning("%s: cannot be used (%s), kept as %s; counters start from zero", self.path, error, aside)
+
+
+_AS_A_FILE = os.O_NOFOLLOW | os.O_NONBLOCK
+"""Follow no link, and do not wait for the other end of a FIFO."""
+
+
+def _bytes_of(path: Path) -> bytes:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _AS_A_FILE)
+    with os.fdopen(file, "rb") as opened:
+        mode = os.fstat(file).st_mode
+        if not stat.S_ISREG(mode):  # since the check
+            raise ConfigError((_not_a_file(path, mode),))
+        return opened.read()
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +415,14 @@ def _read(data: bytes) -> _Content:
             raise ValueError("its checksum does not fit")
         devices = {name: _saved_from(**device) for name, device in content["devices"].items()}
         adapters = dict(content.get("adapters", {}))  # not in files of earlier versions
-        state = State(devices, AgentCounters(**content["node"]), adapters=adapters)
+        run = content.get("run", {})
+        state = State(
+            devices,
+            AgentCounters(**content["node"]),
+            run.get("start_seconds"),
+            run.get("is_unconfirmed", False),
+            adapters,
+        )
         return _Content(content["boot"], content["ended_well"], state)
     except (AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"not a state file: {type(error).__name__}") from error

@@ -45,6 +45,10 @@ class DryRun(GatewayDestination):
         """Print the requests that would delete these groups."""
         return self._print(delete_requests(grouping_keys, self._settings))
 
+    def held(self, _hostname: str, _budget_seconds: float) -> dict[tuple[str, str], float]:
+        """A dry run asks nobody."""
+        return {}
+
     def stop(self) -> None:
         """Nothing is under way."""
 

@@ -10,6 +10,7 @@ from agent.http.endpoint import Endpoint
 from agent.push.base import GatewayDestination
 from agent.push.delivery import Delivery
 from agent.push.failures import DISCONNECT_HINT
+from agent.push.held import read_held
 from agent.push.render import delete_requests, put_requests
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ class Pushgateway(GatewayDestination):
     def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> tuple[PushResult, ...]:
         """Remove these groups from the gateway, as `push` replaces them; a missing one counts as removed."""
         return self._deliver(delete_requests(grouping_keys, self._settings), budget_seconds)
+
+    def held(self, hostname: str, budget_seconds: float) -> dict[tuple[str, str], float]:
+        """The samples that the gateway holds of a node, by device and name; see `read_held`."""
+        labels = {"job": self._settings.job, "hostname": hostname}
+        return read_held(self._client, labels, min(budget_seconds, self._settings.timeout_seconds))
 
     def stop(self) -> None:
         """End everything under way now; for other threads and signal handlers.

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from agent.energy.counters import Saved
 from agent.energy.meter import EnergyMeters
 from agent.energy.state import State
 from agent.measure.readings import Settling
 from agent.metrics.catalogue import Snapshot
-from agent.metrics.groups import grouping_keys, make_groups, scrape_registry
+from agent.metrics.groups import grouping_keys, scrape_registry
+from agent.run.carried import Carried, Verdict
 from agent.run.health import stall, status_line
+from agent.run.push_job import PushJob
 from agent.run.push_log import PushLog
+from agent.run.saver import Save
 from agent.run.sensor_log import SensorLog
 from agent.run.stale_groups import PushedGroups, StaleGroups
 
@@ -22,14 +27,15 @@ if TYPE_CHECKING:
 
     from agent.build_info import AgentInfo
     from agent.clock import Clock
-    from agent.energy.counters import Saved
-    from agent.energy.state import StateFile
     from agent.errors import AgentError
     from agent.measure.readings import Outcome
     from agent.measure.sweep import Sweep
     from agent.run.destination import Destination, GroupResult
     from agent.run.publisher import Publisher, PushReport
+    from agent.run.saver import Saver
     from agent.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _BUDGET_SHARE = 0.9
 """The share of the push interval that one push may take."""
@@ -43,7 +49,7 @@ class Parts:
         info: facts about the agent and its machine.
         destination: where groups are pushed; None if nowhere.
         publisher: the thread that pushes.
-        state_file: where the counters are saved; None for a dry run, which changes nothing.
+        saver: saves the counters; None for a dry run, which changes nothing.
     """
 
     settings: Settings
@@ -52,7 +58,15 @@ class Parts:
     sweep: Sweep
     destination: Destination | None
     publisher: Publisher
-    state_file: StateFile | None
+    saver: Saver | None
+
+
+class _Published(NamedTuple):
+    """The metrics of an interval for scrapes, and the save that allows its counters."""
+
+    snapshot: Snapshot
+    save: Save
+    may_have_counters: bool
 
 
 class Agent:
@@ -69,13 +83,18 @@ class Agent:
             settings.sample_interval_seconds,
         )
         self.counters = state.agent
-        self.published: Snapshot | None = None
         self.swept_at_seconds: float | None = None
         self._other_devices: dict[str, Saved] = dict(state.devices)
         self._sweep_seconds: float | None = None
         self._push_seconds: float | None = None
         self._push_errors: list[AgentError] | None = None
         self._was_push_stopped = False
+        self._is_deletion = False
+        self._newest: _Published | None = None
+        self._earlier: Snapshot | None = None
+        self._carried = None if parts.destination is None else Carried.of(state)
+        self._last_save: tuple[State, bool, Save] | None = None
+        self._job: PushJob | None = None
         self._sensor_log = SensorLog(parts.clock.monotonic)
         self._push_log = PushLog()
         self._stale_groups = StaleGroups(parts.destination)
@@ -106,55 +125,91 @@ class Agent:
         """Count samples that were skipped because a sweep took too long."""
         self.counters = replace(self.counters, missed_samples=self.counters.missed_samples + samples)
 
-    def begin_push(self, *, is_last: bool = False, budget_seconds: float | None = None) -> None:
+    def begin_push(
+        self, *, is_last: bool = False, budget_seconds: float | None = None, needs_counters: bool = False
+    ) -> None:
         """Close the intervals, save the counters and start pushing; without a destination, only publish.
 
-        With `is_last`, nothing is pushed afterwards that the saved counters do not hold.
+        The push waits for the save, in its own thread: counters are never pushed before the file holds them.
+
+        Args:
+            is_last: nothing is pushed afterwards that the saved counters do not hold.
+            budget_seconds: how long the push may take.
+            needs_counters: push nothing if the counters cannot be saved in time.
         """
         destination, clock = self.parts.destination, self.parts.clock
         if destination is not None:
             self.counters = replace(self.counters, pushes=self.counters.pushes + 1)
-        snapshot = self._close_intervals(is_last=is_last)
+        snapshot, save = self._close_intervals(is_last=is_last)
         budget = self.budget_seconds if budget_seconds is None else budget_seconds
-
-        def push() -> Sequence[GroupResult]:
-            ends_at_seconds = clock.monotonic() + budget
-            if destination is None:
-                self._stale_groups.delete(budget)
-                return ()
-            self._stale_groups.delete(budget / 2)
-            groups = make_groups(snapshot, self.settings, destination.group_by)
-            return destination.push(groups, ends_at_seconds - clock.monotonic())
-
+        self._is_deletion = False
         if destination is None:
             self._acknowledge_all(pushed=True)
-        if destination is not None or self._stale_groups:
-            self.parts.publisher.start(push)
+            if self._stale_groups:
+                self.parts.publisher.start(lambda: self._delete_stale_groups(budget))
+            return
+        confirmed = self.state(is_confirmed=True)
+        self._job = PushJob(
+            self.settings,
+            destination,
+            self._stale_groups,
+            clock,
+            budget,
+            snapshot,
+            save,
+            needs_counters,
+            self._carried,
+            lambda: self._save(confirmed, ended_well=is_last),
+        )
+        self.parts.publisher.start(self._job)
+
+    def _delete_stale_groups(self, budget_seconds: float) -> Sequence[GroupResult]:
+        self._stale_groups.delete(budget_seconds)
+        return ()
 
     def publish(self) -> None:
         """Close the intervals for scrapes only, while a push takes longer than an interval."""
         self._close_intervals(for_push=False)
 
-    def _close_intervals(self, *, for_push: bool = True, is_last: bool = False) -> Snapshot:
+    def _close_intervals(self, *, for_push: bool = True, is_last: bool = False) -> tuple[Snapshot, Save]:
         """Close the intervals, save the counters and publish them to scrapes; return the snapshot to push."""
         closed = self.meters.close_intervals(for_push=for_push)
-        has_counters = self.save(ended_well=is_last)
+        save = self.save(ended_well=is_last)
         snapshot = Snapshot(
             tuple(interval.pending for interval in closed),
             self.parts.info,
             self.counters,
             self._sweep_seconds,
             self._push_seconds,
-            has_counters,
+            has_counters=False,
         )
-        self.published = replace(snapshot, devices=tuple(interval.last_interval for interval in closed))
-        return snapshot
+        if self._newest is not None:
+            self._earlier = self.published if self._newest.save.has_ended else self._newest.snapshot
+        self._newest = _Published(
+            replace(snapshot, devices=tuple(interval.last_interval for interval in closed)),
+            save,
+            may_have_counters=self._carried is None or self._push_errors is not None,
+        )
+        return snapshot, save
+
+    @property
+    def published(self) -> Snapshot | None:
+        """What scrapes get: the last interval, once its counters are saved; until then the one before it.
+
+        An interval whose save takes until the next one is published without counters.
+        """
+        newest, earlier = self._newest, self._earlier
+        if newest is None or not newest.save.has_ended:
+            return earlier
+        return replace(newest.snapshot, has_counters=newest.may_have_counters and newest.save.may_publish)
 
     def begin_delete(self, budget_seconds: float) -> None:
         """Start deleting this agent's groups."""
         destination = self.parts.destination
         if destination is None:
             return
+
+        self._is_deletion = True
 
         def delete() -> Sequence[GroupResult]:
             self._stale_groups.delete(budget_seconds / 2)
@@ -173,15 +228,43 @@ class Agent:
         """Acknowledge the groups that arrived, count and log failures; return the errors."""
         if report.crash is not None:
             raise report.crash
-        self._push_seconds = report.seconds
         errors = [result.error for result in report.results if result.error is not None]
+        if self._is_deletion:
+            self._push_log.write_deletion(errors)
+            return errors
+        self._push_seconds = report.seconds
         self._push_errors = errors
         if errors:
             self.counters = replace(self.counters, push_failures=self.counters.push_failures + 1)
         for result in report.results:
             self._acknowledge(result.grouping_key, pushed=result.error is None)
         self._push_log.write(report.results)
+        self._settle_carried()
         return errors
+
+    @property
+    def has_unconfirmed_counters(self) -> bool:
+        """Whether counters were carried over a reboot, and the gateway has not been asked about them yet."""
+        return self._carried is not None
+
+    def _settle_carried(self) -> None:
+        """Keep the counters that were carried over a reboot, or start from zero, as the push has found."""
+        carried, verdict = self._carried, None if self._job is None else self._job.verdict
+        if carried is None or verdict is None:
+            return
+        self._carried = None
+        if verdict is Verdict.OUTDATED:
+            log.warning(
+                "the gateway holds newer counters of %s than the state file, which was restored from a copy or shares "
+                "its hostname with another machine; counters start from zero",
+                self.settings.hostname,
+            )
+            for name, meter in self.meters.devices.items():
+                counters = carried.counted_since(name, meter.saved.counters)
+                meter.saved = meter.saved._replace(counters=counters)
+            self.counters = carried.agent_counted_since(self.counters)
+            self._other_devices = {}
+            self.save(ended_well=False)
 
     def _acknowledge(self, grouping_key: Mapping[str, str], *, pushed: bool) -> None:
         """Acknowledge the intervals in a group, depending on whether it arrived."""
@@ -194,18 +277,59 @@ class Agent:
     def _acknowledge_all(self, *, pushed: bool) -> None:
         self.meters.acknowledge_all(pushed=pushed)
 
-    def save(self, *, ended_well: bool) -> bool:
-        """Save the counters, also of devices of other configurations; return whether they may be published."""
-        if self.parts.state_file is None:
-            return True
-        devices = {**self._other_devices, **self.meters.saved()}
-        state = State(devices, self.counters, adapters=self.parts.sweep.adapters())
-        return self.parts.state_file.save(state, ended_well=ended_well)
+    def save(self, *, ended_well: bool) -> Save:
+        """Start to save the counters, also of devices of other configurations."""
+        return self._save(self.state(), ended_well=ended_well)
+
+    def log_gaps(self) -> None:
+        """Say so if no energy was counted since the previous run, because that was longer ago than `max_gap`."""
+        gaps = {}
+        for name, meter in self.meters.devices.items():
+            before, now = self._other_devices.get(name, Saved()), meter.saved
+            if before.last is not None and now.last is not None:
+                seconds = now.last.at_seconds - before.last.at_seconds
+                is_counted = now.counters.measured_seconds > before.counters.measured_seconds
+                if seconds > self.settings.max_gap_seconds and not is_counted:
+                    gaps[name] = seconds
+        if gaps:
+            log.warning(
+                "%s: no energy was counted since the previous run, %.0f s ago; "
+                "set max_gap, now %.0f s, to more than the time between two runs",
+                ", ".join(gaps),
+                max(gaps.values()),
+                self.settings.max_gap_seconds,
+            )
+
+    def _save(self, state: State, *, ended_well: bool) -> Save:
+        saver = self.parts.saver
+        save = Save.not_needed() if saver is None else saver.save(state, ended_well=ended_well)
+        self._last_save = state, ended_well, save
+        return save
+
+    def save_last(self) -> None:
+        """Start the last save of the run, unless the one before it was the same."""
+        if self._last_save is not None:
+            state, ended_well, save = self._last_save
+            if ended_well and state == self.state() and (save.may_publish or not save.has_ended):
+                return
+        self.save(ended_well=True)
+
+    def state(self, *, is_confirmed: bool = False) -> State:
+        """What the next run continues from. Unconfirmed counters stay those of the run that they were carried from."""
+        carried = None if is_confirmed else self._carried
+        return State(
+            {**self._other_devices, **self.meters.saved()},
+            self.counters,
+            self.parts.info.started_at_seconds() if carried is None else carried.run_start_seconds,
+            is_unconfirmed=carried is not None,
+            adapters=self.parts.sweep.adapters(),
+        )
 
     def take_over_from(self, earlier: Agent) -> None:
         """Take over from the agent of an earlier configuration; groups that only that one had are deleted."""
         self.meters.adopt(earlier.meters)
         self.counters = earlier.counters
+        self._carried = earlier._carried
         self.swept_at_seconds = earlier.swept_at_seconds
         self._other_devices |= earlier.meters.saved()
         pushed = [*earlier._stale_groups.remaining()]
@@ -221,7 +345,8 @@ class Agent:
 
     def scrape_registry(self) -> CollectorRegistry | None:
         """The metrics published last, for a scrape; its counters are saved ones, so that none goes back."""
-        return None if self.published is None else scrape_registry(self.published, self.settings)
+        published = self.published
+        return None if published is None else scrape_registry(published, self.settings)
 
     def status(self) -> str:
         """One line for `systemctl status`."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from agent.chips import hwmon
 from agent.energy.state import COUNTERS, SIMULATED_COUNTERS, State, StateFile, boot_id
-from agent.errors import BusyError, UsageError
+from agent.errors import BusyError, ConfigError, UsageError
 from agent.i2c.adapters import open_bus, prepare_blinka
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
 from agent.measure.sweep import Sweep
 from agent.run.agent import Agent, Parts
+from agent.run.saver import Saver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from agent.settings import Device, PushgatewaySettings, Settings
 
 log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 ONCE_LOCK_WAIT_SECONDS = 5.0
 """How long `--once` waits for the previous run. A loop does not end, so a second loop does not wait."""
@@ -56,13 +61,14 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The objects that live as long as the process and outlast a reload."""
+    """The objects that live as long as the process and outlast a reload; `wake` ends a wait of `waiting`."""
 
     clock: Clock
     waiting: Waiting
     environ: Mapping[str, str]
     publisher: Publisher
     info: AgentInfo
+    wake: Callable[[], None]
 
 
 class Hardware:
@@ -192,11 +198,7 @@ def _make_pushgateway(gateway: PushgatewaySettings, options: RunOptions, runtime
 
 
 def make_agent(
-    settings: Settings,
-    options: RunOptions,
-    runtime: Runtime,
-    stack: ExitStack,
-    held_state_file: StateFile | None = None,
+    settings: Settings, options: RunOptions, runtime: Runtime, stack: ExitStack, earlier: Agent | None = None
 ) -> Agent:
     """Assemble an agent; closing `stack` closes everything that it opens.
 
@@ -205,20 +207,24 @@ def make_agent(
         options: from the command line.
         runtime: outlasts a reload.
         stack: closes everything that is opened.
-        held_state_file: that of the previous agent, still locked by this process; reused if it is the same file.
+        earlier: the agent of the configuration before, whose state file is still locked; the new one continues from it.
 
     Raises:
         AgentError: another instance has the state, something may not be opened, a recording is bad, ...
     """
+    if earlier is not None and not options.is_simulated:
+        _refuse_other_blinka(settings, earlier.settings)
     clock = runtime.clock
-    state_file, state = _open_state(settings, options, runtime, stack, held_state_file)
+    saver, state = _open_state(settings, options, runtime, stack, earlier)
     state = state.with_sources({device.name: device.source for device in settings.devices})
     destination = make_destination(settings, options, runtime)
     if destination is not None:
         stack.callback(destination.close)
     sweep = make_sweep(settings, options, clock, stack, state)
-    parts = Parts(settings, runtime.info, clock, sweep, destination, runtime.publisher, state_file)
+    parts = Parts(settings, runtime.info, clock, sweep, destination, runtime.publisher, saver)
     agent = Agent(parts, state)
+    if state.is_unconfirmed:
+        agent.save(ended_well=False)  # a file that ended well in another boot is not carried on a second time
     if settings.serve is not None and not (options.is_once or options.is_dry_run):
         from agent.serve.server import ScrapeServer
 
@@ -228,23 +234,61 @@ def make_agent(
     return agent
 
 
+def _refuse_other_blinka(settings: Settings, earlier: Settings) -> None:
+    """Raise ConfigError if a reload adds the bus "board": Blinka looks for its board once, when it is imported."""
+    had_board, has_board = (
+        any(device.place is not None and device.place.bus == "board" for device in each.devices)
+        for each in (earlier, settings)
+    )
+    if has_board and not had_board:
+        raise ConfigError(('bus = "board" cannot be added by a reload; restart: sudo systemctl restart wattpush',))
+
+
 def _open_state(
-    settings: Settings,
-    options: RunOptions,
-    runtime: Runtime,
-    stack: ExitStack,
-    held_state_file: StateFile | None,
-) -> tuple[StateFile | None, State]:
+    settings: Settings, options: RunOptions, runtime: Runtime, stack: ExitStack, earlier: Agent | None
+) -> tuple[Saver | None, State]:
     if settings.state_dir is None:
         return None, State()
     state_file = StateFile(settings.state_dir, SIMULATED_COUNTERS if options.is_simulated else COUNTERS, boot_id())
     if options.is_dry_run:
         return None, state_file.load(is_read_only=True)
-    if held_state_file is not None and held_state_file.path == state_file.path:
-        state_file = held_state_file
-    _lock(state_file, ONCE_LOCK_WAIT_SECONDS if options.is_once else 0.0, runtime)
-    stack.callback(state_file.unlock)
-    return state_file, state_file.load()
+    saver = None if earlier is None else earlier.parts.saver
+    if earlier is not None and saver is not None and saver.file.path == state_file.path:
+        saver.lock()  # held already: this needs no disk
+        stack.callback(saver.unlock)
+        return saver, earlier.state()
+    saver = Saver(state_file, runtime.wake)
+    wait_seconds = ONCE_LOCK_WAIT_SECONDS if options.is_once else 0.0
+    _lock(state_file, wait_seconds, runtime)
+    stack.callback(saver.unlock)
+    return saver, _in_thread(state_file.load, state_file, runtime)
+
+
+def _in_thread(job: Callable[[], _Result], state_file: StateFile, runtime: Runtime) -> _Result:
+    """Do something with the disk in a thread, so that a stop need not wait for a disk that stalls.
+
+    Raises:
+        BusyError: a stop was requested before the disk answered.
+        Exception: as raised by `job`.
+    """
+    future: Future[_Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(job())
+        except BaseException as error:  # noqa: BLE001 - raised again by `result`
+            future.set_exception(error)
+        runtime.wake()
+
+    try:
+        threading.Thread(target=run, name="state", daemon=True).start()
+    except RuntimeError:  # the system has no thread left
+        return job()
+    while not future.done():
+        if runtime.waiting.stop_requested:
+            raise BusyError(f"{state_file.path}: stopped before the disk answered")
+        runtime.waiting.wait(60.0)
+    return future.result()
 
 
 def _lock(state_file: StateFile, wait_seconds: float, runtime: Runtime) -> None:
@@ -252,7 +296,7 @@ def _lock(state_file: StateFile, wait_seconds: float, runtime: Runtime) -> None:
     give_up_at = clock.monotonic() + wait_seconds
     while True:
         try:
-            state_file.lock()
+            _in_thread(state_file.lock, state_file, runtime)
         except BusyError:
             if waiting.stop_requested or clock.monotonic() >= give_up_at:
                 raise

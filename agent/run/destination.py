@@ -56,6 +56,13 @@ class Destination(Protocol):
     def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> Sequence[GroupResult]:
         """Delete the groups; return a result for each."""
 
+    def held(self, hostname: str, budget_seconds: float) -> Mapping[tuple[str, str], float]:
+        """What it holds of a node, by device ("" for the node itself) and series; nothing if it may not be read.
+
+        Raises:
+            AgentError: it cannot be reached.
+        """
+
     def stop(self) -> None:
         """Abort the push or deletion under way; may be called from any thread."""
 

@@ -17,15 +17,23 @@ if TYPE_CHECKING:
     from agent.measure.readings import Outcome
     from agent.run.agent import Agent
     from agent.run.publisher import PushReport
+    from agent.run.saver import Saver
     from agent.run.systemd import Notifier
 
 log = logging.getLogger(__name__)
 
-LAST_PUSH_SECONDS = 0.6
-"""The longest that the push under way, and then the last one, may take each: SIGTERM ends the process within 2 s."""
+STOP_BUDGET_SECONDS = 1.6
+"""From the signal on, the sweep and the push under way, the last push and the last save share this much. The rest of
+the 2 s in which SIGTERM ends the process is for the end of the interpreter."""
 
-STOP_SECONDS = 0.3
+LAST_PUSH_SECONDS = 0.6
+"""The longest that the push under way, and then the last one, may take each."""
+
+STOP_SECONDS = 0.2
 """The longest that a push may take to end once it is aborted."""
+
+_LEAST_SECONDS = 0.1
+"""What the last save gets at least, even if a sweep has used up the budget."""
 
 CONVERSION_WAIT_SECONDS = 120.0
 """The longest conversion takes 51 s (INA3221: 1024 averages of 8.2 ms + 8.2 ms for three inputs)."""
@@ -45,6 +53,7 @@ class Waiting(Protocol):
 
     stop_requested: bool
     reload_requested: bool
+    stop_requested_at_seconds: float | None  # on the monotonic clock
 
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or sooner when a signal arrives or a push ends."""
@@ -86,6 +95,7 @@ class Loop:
         self._publish_at_seconds = 0.0
         self._denied_sweeps = 0
         self._denied_since_seconds = now
+        self._was_abandoned = False
 
     def run(self) -> None:
         """Sample and push until a stop or a reload is requested; may be called again when a reload failed.
@@ -160,29 +170,52 @@ class Loop:
             self._agent.end_push(report)
 
     def finish(self) -> None:
-        """Shut down within about a second: push the last readings, or delete the groups; save the counters."""
-        agent = self._agent
+        """Shut down: push the last readings, or delete the groups; save the counters.
+
+        All of it shares one budget from the signal on. Whatever hangs is left behind: a save that does not end leaves
+        the file marked as not ended, and the next start treats it so.
+        """
+        agent, clock = self._agent, self._clock
+        ends_at_seconds = stop_deadline(clock, self._waiting)
         self._notifier.stopping()
         destination = agent.parts.destination
-        if self._end_push() and destination is not None:
-            if destination.delete_on_exit:
-                agent.begin_delete(LAST_PUSH_SECONDS)
-            elif agent.meters.has_unpushed_readings:  # else the last push would show every device as down
-                agent.begin_push(budget_seconds=LAST_PUSH_SECONDS)
-            self._end_push()
-        agent.save(ended_well=True)
+        has_ended = self._end_push(ends_at_seconds)
+        if destination is not None and destination.delete_on_exit:
+            if has_ended:
+                agent.begin_delete(self._last_push_seconds(ends_at_seconds))
+                self._end_push(ends_at_seconds)
+            if self._was_abandoned or not has_ended:
+                log.error(
+                    "not deleted at the stop: no answer in time; the gateway keeps the groups until wattpush delete"
+                )
+        elif destination is not None and has_ended and agent.meters.has_unpushed_readings:
+            # Without new readings, the last push would show every device as down.
+            agent.begin_push(is_last=True, budget_seconds=self._last_push_seconds(ends_at_seconds), needs_counters=True)
+            self._end_push(ends_at_seconds)
+        agent.save_last()
+        await_last_save(agent, clock, self._waiting, ends_at_seconds)
+
+    def _last_push_seconds(self, ends_at_seconds: float) -> float:
+        left_seconds = ends_at_seconds - STOP_SECONDS - self._clock.monotonic()
+        return max(_LEAST_SECONDS, min(LAST_PUSH_SECONDS, left_seconds))
 
     def hand_over(self) -> None:
         """End the push under way, so that the agent of a new configuration can take over."""
-        self._end_push()
+        self._end_push(math.inf)
         self._agent.save(ended_well=False)
+        saver = self._agent.parts.saver
+        if (
+            saver is not None
+        ):  # else the next agent could find the file locked, if it uses another one and then this again
+            await_save(saver, self._clock, self._waiting, self._clock.monotonic() + STOP_SECONDS)
 
-    def _end_push(self) -> bool:
+    def _end_push(self, ends_at_seconds: float) -> bool:
         """Let the push under way finish, or abort it after a moment; return whether it finished by itself."""
-        if self._await_push(LAST_PUSH_SECONDS):
+        if self._await_push(self._last_push_seconds(ends_at_seconds)):
             return True
         self._agent.stop_push()
         if not self._await_push(STOP_SECONDS):
+            self._was_abandoned = True
             self._agent.parts.publisher.abandon()  # its intervals are not acknowledged, and stay pending
         return False
 
@@ -209,17 +242,49 @@ def run_once(agent: Agent, clock: Clock, waiting: Waiting) -> ExitCode:
                 log.error("%s", error)
                 errors.append(error)
     if waiting.stop_requested:
-        agent.save(ended_well=True)
+        agent.save_last()
+        await_last_save(agent, clock, waiting, stop_deadline(clock, waiting))
         return ExitCode.OK
+    agent.log_gaps()
     agent.begin_push(is_last=True)
     report = _report_unless_stopped(agent, clock, waiting)
     if report is None:
         log.warning("stopped before the push had ended; the readings are counted, and the next push covers them")
+        await_last_save(agent, clock, waiting, stop_deadline(clock, waiting))
         return ExitCode.OK
     push_errors = agent.end_push(report)
-    if push_errors:
-        agent.save(ended_well=True)  # again, because the failed push has been counted since
+    agent.save_last()  # again, if the failed push has been counted since
+    await_last_save(agent, clock, waiting, clock.monotonic() + agent.budget_seconds)
     return exit_code(errors + push_errors)
+
+
+def stop_deadline(clock: Clock, waiting: Waiting) -> float:
+    """When a stop has to be over, on the monotonic clock."""
+    now = clock.monotonic()
+    asked_at = waiting.stop_requested_at_seconds
+    return max(now + _LEAST_SECONDS, (now if asked_at is None else asked_at) + STOP_BUDGET_SECONDS)
+
+
+def await_last_save(agent: Agent, clock: Clock, waiting: Waiting, give_up_at_seconds: float) -> None:
+    """Wait for the last save to end; say so if it does not."""
+    saver = agent.parts.saver
+    if saver is not None and not await_save(saver, clock, waiting, give_up_at_seconds):
+        log.warning(
+            "%s: the disk does not answer, so the last save is given up; after a reboot the counters start from zero",
+            saver.file.path,
+        )
+
+
+def await_save(saver: Saver, clock: Clock, waiting: Waiting, give_up_at_seconds: float) -> bool:
+    """Wait until nothing is being saved, less long after a stop; return whether that is so."""
+    while saver.is_busy:
+        if waiting.stop_requested:
+            give_up_at_seconds = min(give_up_at_seconds, stop_deadline(clock, waiting))
+        left_seconds = give_up_at_seconds - clock.monotonic()
+        if left_seconds <= 0:
+            return False
+        waiting.wait(left_seconds)
+    return True
 
 
 def _report_unless_stopped(agent: Agent, clock: Clock, waiting: Waiting) -> PushReport | None:

@@ -11,6 +11,7 @@ from agent.log import FailureLog
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.errors import AgentError
     from agent.run.destination import GroupResult
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,12 @@ class PushLog:
 
     def __init__(self) -> None:
         self._failures = FailureLog(log)
+
+    def write_deletion(self, errors: Sequence[AgentError]) -> None:
+        """Log the end of the deletion at a clean stop: the gateway keeps what could not be deleted."""
+        if errors:
+            more = f" (and {len(errors) - 1} more groups)" if len(errors) > 1 else ""
+            log.error("not deleted at the stop: %s%s; the gateway keeps them until wattpush delete", errors[0], more)
 
     def write(self, results: Sequence[GroupResult]) -> None:
         """Log the results of a push."""

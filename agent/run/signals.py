@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ class Signals:
     def __init__(self) -> None:
         self.stop_requested = False
         self.reload_requested = False
+        self.stop_requested_at_seconds: float | None = None
 
     def __enter__(self) -> Self:
         self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -69,5 +71,6 @@ class Signals:
         has_hung_up = number == signal.SIGHUP and self._ends_with_terminal and not terminal.is_there()
         if number == signal.SIGHUP and not has_hung_up:
             self.reload_requested = True
-        else:
+        elif not self.stop_requested:
+            self.stop_requested_at_seconds = time.monotonic()
             self.stop_requested = True

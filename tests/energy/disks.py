@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.energy.state import StateFile
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 _MS_RDONLY = 1
 _MS_REMOUNT = 32
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def state_on_disk(folder: Path, boot: str) -> StateFile:
+    """A state file in a folder that counts as a real disk, even where the tests' own folder is in memory."""
+    return StateFile(folder, "counters", boot, forgetful_filesystem=lambda _: None)
 
 
 @contextlib.contextmanager

@@ -6,9 +6,12 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import stat
+import subprocess
 import tempfile
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -18,12 +21,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.energy.counters import Counters, LastReading, Saved
+from agent.energy.filesystems import forgetful_filesystem
 from agent.energy.state import AgentCounters, State, StateFile, boot_id
-from agent.errors import BusyError, PermissionDeniedError
+from agent.errors import BusyError, ConfigError, PermissionDeniedError
 from tests.energy.disks import disk, full
+from tests.energy.disks import state_on_disk as of_boot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tests.energy.disks import Disk
 
@@ -47,10 +52,6 @@ def joules_in(state: State) -> float:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path
-
-
-def of_boot(folder: Path, boot: str) -> StateFile:
-    return StateFile(folder, "counters", boot)
 
 
 # Written by the first version, with fields that have other names in memory now.
@@ -100,6 +101,7 @@ def test_a_file_keeps_every_field_of_the_first_version(folder: Path) -> None:
     for device in written["devices"].values():
         device["counters"] = without_new(device["counters"], ("retries", "implausible"))
     written["node"] = without_new(written["node"], ("mux_conflicts",))
+    written = without_new(written, ("run",))
     assert written == json.loads(FIRST_VERSIONS_FILE)["content"]
 
 
@@ -196,16 +198,63 @@ def test_a_dry_run_leaves_a_damaged_file_where_it_is(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["counters.json"]
 
 
-def test_a_folder_in_place_of_the_file_does_not_crash(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (folder / "counters.json").mkdir()
+def _socket_at(path: Path) -> None:
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
+STRANGERS: dict[str, Callable[[Path], None]] = {
+    "a FIFO": os.mkfifo,
+    "a symbolic link": lambda path: path.symlink_to(path.parent / "precious"),
+    "a folder": Path.mkdir,
+    "a socket": _socket_at,
+    "a device": lambda path: os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5)),
+}
+
+
+@pytest.mark.reliability(
+    12,
+    "a FIFO, link, socket, folder or device in place of a file of the state",
+    "refused with its name and exit code 78; never followed, never waited for",
+)
+@pytest.mark.parametrize("name", ["counters.json", "counters.new", "counters.lock"])
+@pytest.mark.parametrize("kind", STRANGERS)
+def test_what_is_no_file_is_refused_and_never_followed(folder: Path, kind: str, name: str) -> None:
+    if kind == "a device" and os.geteuid() != 0:
+        pytest.skip("needs root, to make a device")
+    (folder / "precious").write_text("precious")
+    STRANGERS[kind](folder / name)
+    before = sorted(path.name for path in folder.iterdir())
+    for attempt in (of_boot(folder, "a").lock, of_boot(folder, "a").load):
+        with pytest.raises(ConfigError, match=f"{folder / name} is {kind}, not a file.*remove it: sudo rm"):
+            attempt()
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert (folder / "precious").read_text() == "precious"
+
+
+def test_a_link_that_appears_while_running_is_replaced_not_followed(folder: Path) -> None:
+    (folder / "precious").write_text("precious")
     file = of_boot(folder, "a")
-    assert file.load() == State()
-    assert "counters start from zero" in caplog.text
-    assert file.save(STATE, ended_well=True)
-    assert of_boot(folder, "a").load() == STATE
+    assert file.save(joules(1), ended_well=False)
+    for name in ("counters.json", "counters.new"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(folder / "precious")
+    assert file.save(joules(2), ended_well=False)
+    assert joules_in(of_boot(folder, "a").load()) == 2
+    assert (folder / "precious").read_text() == "precious"
 
 
-def test_on_a_full_disk_the_old_file_makes_room(folder: Path) -> None:
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Let this process open no further file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_on_a_disk_that_stays_full_the_old_file_makes_room(folder: Path) -> None:
     with disk(folder / "disk", "8k") as small:  # two blocks: one for the file, one for another
         if not small.is_mounted:
             pytest.skip("needs root, to mount a small file system")
@@ -216,23 +265,146 @@ def test_on_a_full_disk_the_old_file_makes_room(folder: Path) -> None:
                 pass
         with pytest.raises(OSError, match="No space left"):
             (small.folder / "more").write_bytes(b"x")
-        assert file.save(joules(2), ended_well=True)
-        assert joules_in(of_boot(small.folder, "a").load()) == 2
+        for attempt in range(1, 4):
+            assert not file.save(joules(1 + attempt), ended_well=False)
+            assert joules_in(of_boot(small.folder, "a").load()) == 1
+        assert file.save(joules(5), ended_well=True)
+        assert joules_in(of_boot(small.folder, "a").load()) == 5
 
 
-def test_a_failed_write_resets_to_zero_never_to_an_older_value(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.reliability(
+    12,
+    "a full disk, or no free file descriptor, that passes after a minute",
+    "the old file stays; counters are not published until it can be written, and lose nothing",
+)
+@pytest.mark.parametrize("fault", [full, no_descriptors])
+def test_a_failure_that_passes_throws_nothing_away(
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    fault: Callable[[], contextlib.AbstractContextManager[None]],
+    measured: Callable[[str], None],
+) -> None:
     caplog.set_level(logging.INFO)
     file = of_boot(folder, "a")
     assert file.save(joules(1), ended_well=True)
-    with full():
-        assert file.save(joules(2), ended_well=False)
-    assert of_boot(folder, "a").load() == State()
+    before = (folder / "counters.json").read_bytes()
+    for amount in (2, 3, 4):
+        with fault():
+            assert not file.save(joules(amount), ended_well=False)
+        assert (folder / "counters.json").read_bytes() == before
     (line,) = [record.message for record in caplog.records if record.levelno == logging.ERROR]
-    assert "start from zero" in line
+    assert "counters are not published until it can be written again" in line
     assert str(folder / "counters.json") in line
+    assert file.save(joules(5), ended_well=False)
+    assert joules_in(of_boot(folder, "a").load()) == 5
+    assert "can be written again" in caplog.text
+    measured("three failed saves in a row: the file stays byte for byte; the fourth holds everything")
+
+
+def test_a_failure_that_lasts_resets_to_zero_never_to_an_older_value(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = of_boot(folder, "a")
+    assert file.save(joules(1), ended_well=True)
+    with full():
+        assert [file.save(joules(2), ended_well=False) for _ in range(6)] == [False, False, False, True, True, True]
+    assert of_boot(folder, "a").load() == State()
+    assert "they start from zero at the next start" in caplog.text
     assert file.save(joules(3), ended_well=False)
     assert joules_in(of_boot(folder, "a").load()) == 3
-    assert "can be written again" in caplog.text
+
+
+@pytest.mark.reliability(
+    12,
+    "a state folder that is read-only from the start, without a file in it",
+    "counters are published: nothing older can come back",
+)
+@pytest.mark.parametrize("has_folder", [True, False])
+def test_a_read_only_folder_without_a_file_publishes_counters(
+    folder: Path, measured: Callable[[str], None], *, has_folder: bool
+) -> None:
+    with disk(folder / "disk") as rescue:
+        if not rescue.is_mounted:
+            pytest.skip("needs root, to mount a file system")
+        with rescue.read_only():
+            file = of_boot(rescue.folder if has_folder else rescue.folder / "state", "a")
+            file.lock()
+            assert file.load() == State()
+            assert file.save(joules(1), ended_well=False)
+            assert file.save(joules(2), ended_well=False)
+            file.unlock()
+    measured("published from the first push on, with one line in the log")
+
+
+@contextlib.contextmanager
+def overlay(folder: Path) -> Iterator[Path]:
+    """A folder whose changes go to memory, over a lower one on disk: a read-only root of raspi-config."""
+    lower, memory, merged = folder / "lower", folder / "memory", folder / "merged"
+    for each in (lower, merged):
+        each.mkdir()
+    with disk(memory) as upper:
+        if not upper.is_mounted:
+            pytest.skip("needs root, to mount a file system")
+        for name in ("upper", "work"):
+            (memory / name).mkdir()
+        options = f"lowerdir={lower},upperdir={memory / 'upper'},workdir={memory / 'work'}"
+        mounted = subprocess.run(
+            ["mount", "-t", "overlay", "overlay", "-o", options, str(merged)], capture_output=True, check=False
+        )
+        if mounted.returncode != 0:
+            pytest.skip(f"may not mount an overlay: {mounted.stderr!r}")
+        try:
+            yield merged
+        finally:
+            subprocess.run(["umount", "--lazy", str(merged)], check=True)
+
+
+@pytest.mark.reliability(
+    13,
+    "a clean stop at 570 J on an overlay root that forgets it, and three boots",
+    "counters start from zero at each boot: no rise that did not flow",
+)
+def test_a_file_that_an_overlay_brings_back_is_not_carried_on(
+    folder: Path, caplog: pytest.LogCaptureFixture, measured: Callable[[str], None]
+) -> None:
+    with overlay(folder) as root:
+        assert of_boot(root, "built").save(joules(570), ended_well=True)
+        image = (root / "counters.json").read_bytes()
+        flowed, pushed = 570.0, [570.0]
+        for boot in ("first", "second", "third"):
+            (root / "counters.json").write_bytes(image)
+            file = StateFile(root, "counters", boot)
+            counted = joules_in(file.load())
+            for _ in range(5):
+                counted += 10
+                flowed += 10
+                assert file.save(joules(counted), ended_well=False)
+                assert joules_in(StateFile(root, "counters", boot).load()) == counted, "a restart in one boot continues"
+                pushed.append(counted)
+            assert file.save(joules(counted), ended_well=True)
+        assert "set state_dir to a folder on a real disk" in caplog.text
+    assert 570 + sum(max(0.0, b - a) if b >= a else b for a, b in pairwise(pushed)) == flowed
+    measured("720 J of 720")
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_memory_forgets_and_a_disk_does_not(folder: Path, kind: str) -> None:
+    mounts = folder / "mountinfo"
+    place, mounted = folder / "a b", f"{folder}/a\\040b"
+    mounts.write_text(
+        "22 1 259:2 / / rw shared:1 - ext4 /dev/root rw\n"
+        "23 22 0:21 / /proc rw - proc proc rw\n"
+        f"30 22 0:30 / {mounted} rw shared:2 master:1 - {kind} x rw\n"
+    )
+    assert forgetful_filesystem(place / "state", mounts) == (None if kind == "ext4" else "tmpfs")
+    assert forgetful_filesystem(Path("/var/lib/wattpush"), mounts) is None
+
+
+def test_a_real_mount_in_memory_is_recognised(folder: Path) -> None:
+    with disk(folder / "disk") as memory:
+        if not memory.is_mounted:
+            pytest.skip("needs root, to mount a file system")
+        assert forgetful_filesystem(memory.folder / "state") == "tmpfs"
 
 
 def test_counters_are_not_published_if_an_old_file_stays(folder: Path) -> None:

@@ -238,7 +238,7 @@ def test_the_real_agent_pushes_through_the_site(site: Site) -> None:
     found = groups_of(site.gateway_url, "power")
     assert found["cpu"]["wattpush_device_watts"] > 0
     assert found["cpu"]["wattpush_device_up"] == 1
-    deleted = run("delete", "--config", site.config, environ=site.environ)
+    deleted = run("delete", "--simulate", "--config", site.config, environ=site.environ)
     assert deleted.returncode == 0, deleted.stderr
 
 

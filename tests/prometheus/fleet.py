@@ -27,8 +27,13 @@ DEPLOYED = PROJECT / "deploy" / "prometheus"
 
 VOLTS_AND_AMPERES = {"cpu": (5.0, 2.0), "disk": (12.0, 0.5), "battery": (12.0, -1.0)}
 WATTS = {device: volts * amperes for device, (volts, amperes) in VOLTS_AND_AMPERES.items()}
-JOBS = {"node-d": "power", "node-n": "power", "node-s": "wattpush", "node-x": "power"}
-ALIVE = ("node-d", "node-n", "node-s")
+JOBS = {
+    "node-d-simulated": "power",
+    "node-n-simulated": "power",
+    "node-s-simulated": "wattpush",
+    "node-x-simulated": "power",
+}
+ALIVE = ("node-d-simulated", "node-n-simulated", "node-s-simulated")
 
 STALE_SECONDS = 8
 READY_SECONDS = 300.0
@@ -83,14 +88,14 @@ def running_fleet(folder: Path, database_of: Callable[[Path], AbstractContextMan
     begun_seconds = time.time()
     with contextlib.ExitStack() as stack:
         gateway = stack.enter_context(running_pushgateway())
-        dead = _node(folder, "node-x", gateway, 'group_by = "device"\ntimeout = "1m"')
+        dead = _node(folder, "node-x-simulated", gateway, 'group_by = "device"\ntimeout = "1m"')
         once = run("--config", dead, "--once", *_traces(folder))
         assert once.returncode == 0, once.stderr
         listen = f"127.0.0.1:{free_port()}"
         agents = [
-            _node(folder, "node-d", gateway, 'group_by = "device"\ntimeout = "1m"'),
-            _node(folder, "node-n", gateway, 'group_by = "node"\ntimeout = "1m"'),
-            _node(folder, "node-s", None, more=f'[serve]\nlisten = "{listen}"\n'),
+            _node(folder, "node-d-simulated", gateway, 'group_by = "device"\ntimeout = "1m"'),
+            _node(folder, "node-n-simulated", gateway, 'group_by = "node"\ntimeout = "1m"'),
+            _node(folder, "node-s-simulated", None, more=f'[serve]\nlisten = "{listen}"\n'),
         ]
         running: list[Program] = [
             stack.enter_context(program("--config", config, *_traces(folder))) for config in agents
@@ -173,7 +178,7 @@ _COUNTS = {
     # Enough samples of everything for the shortest window.
     "count(rate(wattpush_device_measured_seconds_total[8s]) > 0)": 9,
     "count(rate(process_cpu_seconds_total{hostname!=''}[8s]))": 4,
-    "count(rate(process_cpu_seconds_total{hostname=~'node-[dns]'}[8s]) > 0)": 3,
+    "count(rate(process_cpu_seconds_total{hostname=~'node-[dns]-simulated'}[8s]) > 0)": 3,
     "count(wattpush_agent_push_seconds)": 2,
     "count(ALERTS{alertname='WattpushSimulated', alertstate='firing'})": 3,
     # Only samples after the first seconds, in which a rate may still start at its first sample.

@@ -157,7 +157,7 @@ EXPECTED: dict[tuple[str, str, str], Callable[[Chosen], Mapping[Any, Any]]] = {
     ("node", "Sweep and push duration", "A"): lambda of: of.all_hosts(lambda _: Between(1e-6, 10)),
     # A node that is only scraped pushes nothing.
     ("node", "Sweep and push duration", "B"): lambda of: of.all_hosts(
-        lambda _: Between(1e-6, 10), set(of.alive) - {"node-s"}
+        lambda _: Between(1e-6, 10), set(of.alive) - {"node-s-simulated"}
     ),
     ("node", "Agent CPU", "A"): lambda of: of.all_hosts(lambda _: Between(1e-6, 2)),
     ("node", "Agent memory", "A"): lambda of: of.all_hosts(lambda _: Between(5e6, 1e9)),
@@ -191,8 +191,11 @@ def choices(name: str, fleet: Fleet) -> list[Chosen]:
     every = tuple(WATTS)
     if name == "fleet":
         everything = Chosen(tuple(JOBS), every, {"job": ".+", "hostname": ".+", "device": ".+"}, fleet.lived_seconds)
-        some = {"job": "(power)", "hostname": "(node-d|node-n)", "device": "(cpu|disk)"}
-        return [everything, Chosen(("node-d", "node-n"), ("cpu", "disk"), some, fleet.lived_seconds)]
+        some = {"job": "(power)", "hostname": "(node-d-simulated|node-n-simulated)", "device": "(cpu|disk)"}
+        return [
+            everything,
+            Chosen(("node-d-simulated", "node-n-simulated"), ("cpu", "disk"), some, fleet.lived_seconds),
+        ]
     return [
         Chosen((host,), every, {"job": ".+", "hostname": host, "device": ".+"}, fleet.lived_seconds) for host in ALIVE
     ]
@@ -227,11 +230,11 @@ def test_a_panel_shows_the_right_values_in_every_grouping(
 
 
 def test_a_stopped_node_shows_only_its_age_and_energy(fleet: Fleet) -> None:
-    variables = {"job": ".+", "hostname": "node-x", "device": ".+"}
+    variables = {"job": ".+", "hostname": "node-x-simulated", "device": ".+"}
     shown = set()
     for name, panel, target in QUERIES:
         found = fleet.query(substituted(target["expr"], variables))
-        if any(("hostname", "node-x") in labels for labels in found):
+        if any(("hostname", "node-x-simulated") in labels for labels in found):
             shown.add(panel["title"])
             assert name == "node" or panel["title"] == "Devices"
     # Counters that stand still, and a table's columns about the node itself.
@@ -248,7 +251,7 @@ def test_the_variables_offer_the_existing_values(name: str, fleet: Fleet) -> Non
         if variable["type"] == "query":
             found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
             assert found is not None
-            series = substituted(found[1], {"job": ".+", "hostname": ".+" if name == "fleet" else "node-n"})
+            series = substituted(found[1], {"job": ".+", "hostname": ".+" if name == "fleet" else "node-n-simulated"})
             offered[variable["name"]] = fleet.label_values(series, found[2])
     assert offered == {"job": {"power", "wattpush"}, "hostname": set(JOBS), "device": set(WATTS)}
 

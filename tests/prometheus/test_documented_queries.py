@@ -69,7 +69,7 @@ def test_old_names_exist_for_every_ina260_in_every_grouping(fleet: Fleet) -> Non
         assert {dict(labels)["device"] for labels in found} == set(WATTS)
     for labels in fleet.query("ina260_power_watts"):
         # The page says so about the label instance.
-        assert ("instance" in dict(labels)) == (dict(labels)["hostname"] == "node-s")
+        assert ("instance" in dict(labels)) == (dict(labels)["hostname"] == "node-s-simulated")
 
 
 def test_repeating_the_set_up_updates_rules_and_keeps_edited_files(tmp_path: Path) -> None:

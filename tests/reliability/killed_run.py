@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
-from agent.energy.state import StateFile
 from agent.push.base import GatewayDestination
 from agent.push.delivery import PushResult
 from agent.run.agent import Agent, Parts
 from agent.run.publisher import Publisher
+from agent.run.saver import Saver
 from agent.simulate.rails import ConstantRail
 from tests.bench import ina260, mux, settings_of, sweep_of, world_for
+from tests.energy.disks import state_on_disk
 from tests.run.running import GATEWAY, INFO
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ class TellingDestination(GatewayDestination):
     def delete(self, grouping_keys: Sequence[Mapping[str, str]], budget_seconds: float) -> Sequence[PushResult]:
         raise AssertionError("this run deletes nothing")
 
+    def held(self, hostname: str, budget_seconds: float) -> Mapping[tuple[str, str], float]:
+        return {}
+
     def stop(self) -> None:
         pass
 
@@ -73,10 +77,11 @@ def run_until_killed(folder: Path, boot: str, received: Connection, *, disk_is_f
     settings = settings_of(CONFIG, 'sample_interval = "10ms"\n')
     rails = {"cpu": ConstantRail(VOLTS, AMPERES, clock.monotonic)}
     world = world_for(settings, clock, rails)
-    state_file = StateFile(folder, "counters", boot)
+    state_file = state_on_disk(folder, boot)
     publisher = InlinePublisher(clock, lambda: None)
     sweep, destination = sweep_of(settings, world, clock), TellingDestination(GATEWAY, received)
-    agent = Agent(Parts(settings, INFO, clock, sweep, destination, publisher, state_file), state_file.load())
+    saver = Saver(state_file, lambda: None)
+    agent = Agent(Parts(settings, INFO, clock, sweep, destination, publisher, saver), state_file.load())
     received.send((time.monotonic(), None))
     while True:
         for _ in range(SWEEPS_PER_PUSH):

@@ -14,6 +14,7 @@ from agent.errors import ExitCode
 from agent.run.loop import run_once
 from agent.settings import Averaging
 from tests.bench import world_for
+from tests.energy.disks import state_on_disk
 from tests.run.running import (
     CPU,
     HandWaiting,
@@ -77,7 +78,7 @@ def test_energy_between_runs_counts_up_to_max_gap_and_within_a_boot(
 
     def measured_seconds_after(pause_seconds: float, boot: str) -> float:
         clock.sleep(pause_seconds)
-        agent = agent_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", boot))
+        agent = agent_of(settings, world, clock, gateway, state_file=state_on_disk(tmp_path, boot))
         assert run_once(agent, clock, HandWaiting(clock)) is ExitCode.OK
         pushed = gateway.groups["device cpu"]
         seconds = pushed["wattpush_device_measured_seconds_total"]

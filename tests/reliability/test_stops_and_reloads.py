@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
 import signal
 import statistics
+import subprocess
+import sys
 import threading
 import time
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.run.running import groups_of, has_grown, program, until, write_config
+from tests.run.running import PROJECT, groups_of, has_grown, program, until, write_config
 from tests.servers import Server, hanging
 
 if TYPE_CHECKING:
@@ -75,6 +80,78 @@ def test_a_stop_is_clean_at_any_moment_and_waits_for_no_gateway(
         # A busy machine may delay some of them; a program that takes longer does so every time.
         assert statistics.median(hung_seconds) < 2
     measured(f"{stops} stops: exit 0 as soon as the handler is installed, even while a push hangs")
+
+
+BUS_TOML = """[[device]]
+name = "held{number}"
+chip = "ina260"
+bus = {number}
+address = 0x40
+"""
+
+EVERYTHING = pytest.mark.reliability(
+    15,
+    "SIGTERM with up to 16 buses held by others, a disk whose every call takes 3 s, a gateway that hangs, and a stderr "
+    "that is full, all at once",
+    "exit 0 within 2 s",
+)
+
+
+@EVERYTHING
+@pytest.mark.parametrize("held_buses", [0, 1, 4, 16])
+@pytest.mark.parametrize("moment", ["while it starts", "while it saves"])
+def test_a_stop_waits_for_nothing_that_hangs(
+    tmp_path: Path, held_buses: int, moment: str, measured: Callable[[str], None]
+) -> None:
+    if held_buses:
+        pytest.importorskip("agent.measure.bus_sweep", reason="the buses that are held share their wait there")
+    buses = tmp_path / "buses"
+    buses.mkdir()
+    numbers = range(2, 2 + held_buses)
+    with Server(hanging) as hung, ExitStack() as stack:
+        for number in numbers:
+            file = stack.enter_context((buses / str(number)).open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        config = write_config(
+            tmp_path,
+            hung.url,
+            top='interval = "100ms"\nsample_interval = "50ms"',
+            push='timeout = "1h"',
+            more="".join(BUS_TOML.format(number=number) for number in numbers),
+        )
+        read_end, write_end = os.pipe()
+        stack.callback(os.close, read_end)
+        os.set_blocking(write_end, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(write_end, b"x" * 4096)
+        os.set_blocking(write_end, True)
+        if not held_buses:
+            os.close(write_end)
+            write_end = os.open(os.devnull, os.O_WRONLY)
+        if moment == "while it starts":
+            (tmp_path / "stall").touch()
+        script = PROJECT / "tests" / "reliability" / "slow_node.py"
+        process = subprocess.Popen(
+            [sys.executable, script, tmp_path / "state", buses, "--config", config, "--simulate"],
+            cwd=PROJECT,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            stdin=subprocess.DEVNULL,
+            stderr=write_end,
+        )
+        os.close(write_end)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        if moment == "while it starts":
+            until((tmp_path / "stalling").exists, "a call of the disk")
+        else:
+            until(lambda: hung.connections, "a push")
+            (tmp_path / "stall").touch()
+        begun_seconds = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert time.monotonic() - begun_seconds < 2
+    measured("0, 1, 4 and 16 buses held: exit 0 in less than 2 s, while it starts and while it saves")
 
 
 @pytest.mark.reliability(

@@ -26,6 +26,7 @@ from agent.push.base import GatewayDestination
 from agent.push.delivery import PushResult
 from agent.run.agent import Agent, Parts
 from agent.run.publisher import Publisher
+from agent.run.saver import Saver
 from agent.run.systemd import Notifier
 from agent.settings import Device, PushgatewaySettings, Settings
 from tests import bench
@@ -65,7 +66,8 @@ INFO = AgentInfo("1.2.3", "3.11.2", "10.0.0", "0123456789ab", is_simulated=True,
 
 def settings_for(*devices: Device, **changes: Any) -> Settings:
     changes.setdefault("pushgateway", GATEWAY)
-    return Settings("node-17", devices or (CPU,), muxes=(M0,), **changes)
+    changes.setdefault("muxes", (M0,))
+    return Settings("node-17", devices or (CPU,), **changes)
 
 
 class HandWaiting:
@@ -76,6 +78,7 @@ class HandWaiting:
         self.stop_at_seconds = stop_at_seconds
         self.stop_requested = False
         self.reload_requested = False
+        self.stop_requested_at_seconds: float | None = None
         self.waits = 0
         self.on_wait: Callable[[], None] = lambda: None
 
@@ -111,6 +114,22 @@ class HandPublisher(Publisher):
         self._run(*held)
 
 
+class InlineSaver(Saver):
+    """Saves inside `save`, or, while `hangs`, when `release` is called."""
+
+    def __init__(self, file: StateFile) -> None:
+        super().__init__(file, lambda: None)
+        self.hangs = False
+
+    def _start(self) -> None:
+        if not self.hangs:
+            self._run()
+
+    def release(self) -> None:
+        self.hangs = False
+        self._run()
+
+
 class MemoryGateway(GatewayDestination):
     """Handles pushes and deletions as a Pushgateway does, and fails on demand."""
 
@@ -120,6 +139,7 @@ class MemoryGateway(GatewayDestination):
         self.history: list[dict[str, dict[str, float]]] = []
         self.fail: Callable[[Group], AgentError | None] = lambda _group: None
         self.delete_error: AgentError | None = None
+        self.held_error: AgentError | None = None
         self.deleted: list[str] = []
         self.deletions = 0
         self.stopped = 0
@@ -146,6 +166,16 @@ class MemoryGateway(GatewayDestination):
                 self.deleted.append(name)
         return [PushResult(key, 1, self.delete_error) for key in grouping_keys]
 
+    def held(self, hostname: str, budget_seconds: float) -> Mapping[tuple[str, str], float]:
+        assert budget_seconds > 0
+        if self.held_error is not None:
+            raise self.held_error
+        return {
+            (name.removeprefix("device ") if name != "node" else "", series): value
+            for name, values in self.groups.items()
+            for series, value in values.items()
+        }
+
     def stop(self) -> None:
         self.stopped += 1
 
@@ -168,7 +198,9 @@ def agent_of(
     state = State() if state_file is None else state_file.load()
     state = state.with_sources({device.name: device.source for device in settings.devices})
     sweep = sweep_of(settings, world, clock, state.devices_read_in_this_boot())
-    return Agent(Parts(settings, INFO, clock, sweep, destination, publisher or HandPublisher(clock), state_file), state)
+    saver = None if state_file is None else InlineSaver(state_file)
+    parts = Parts(settings, INFO, clock, sweep, destination, publisher or HandPublisher(clock), saver)
+    return Agent(parts, state)
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = LONG_SECONDS) -> Any:

@@ -194,7 +194,7 @@ def test_a_changed_group_by_is_explained_and_delete_removes_both_shapes(tmp_path
     refused = run("--config", by_node, "--simulate", "--once")
     assert refused.returncode == ExitCode.PROTOCOL
     assert "as after a change of group_by: `wattpush delete` removes" in refused.stderr
-    assert run("--config", by_node, "delete").returncode == 0
+    assert run("--config", by_node, "--simulate", "delete").returncode == 0
     until(lambda: groups_of(pushgateway_url, "shapes") == {}, "all groups to go")
     assert run("--config", by_node, "--simulate", "--once").returncode == 0
 

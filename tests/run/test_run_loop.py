@@ -14,6 +14,7 @@ from agent.push.dry_run import DryRun
 from agent.run.loop import Loop, Ticker, run_once
 from agent.settings import Averaging, PushgatewaySettings, ServeSettings
 from agent.simulate.rails import ConstantRail
+from tests.energy.disks import state_on_disk
 from tests.run.running import (
     CPU,
     DISK,
@@ -260,7 +261,7 @@ def test_a_stop_pushes_what_is_pending_and_saves(clock: HandClock, tmp_path: Pat
     run.until(1010.5)
     run.loop.finish()
     assert run.of("cpu", "readings_total") == 10
-    saved = StateFile(tmp_path, "counters", "after a reboot").load()
+    saved = state_on_disk(tmp_path, "after a reboot").load()
     assert saved.devices["cpu"].counters.readings == 10
     assert saved.agent.pushes == 2
 
@@ -303,6 +304,28 @@ def test_delete_on_exit_deletes_the_groups(clock: HandClock) -> None:
     run.loop.finish()
     assert run.gateway.groups == {}
     assert sorted(run.gateway.deleted) == ["device cpu", "node"]
+
+
+@pytest.mark.parametrize("fault", ["refused", "hangs", "hangs before"])
+def test_a_failed_deletion_at_the_stop_is_told_as_one(
+    clock: HandClock, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    gateway = PushgatewaySettings("http://gateway.invalid", delete_on_exit=True)
+    run = Run(settings_for(QUICK_CPU, pushgateway=gateway), clock)
+    run.until(1010.5)
+    run.publisher.hangs = fault != "refused"
+    if fault == "hangs before":
+        run.agent.begin_push()
+    run.gateway.delete_error = AWAY
+    failures = run.agent.counters.push_failures
+    caplog.clear()
+    run.waiting.stop_at_seconds = float("inf")
+    run.loop.finish()
+    (line,) = [record.message for record in caplog.records]
+    assert line.startswith("not deleted at the stop: ")
+    assert line.endswith("wattpush delete")
+    assert ("gateway.invalid: no answer (and 1 more groups)" in line) == (fault == "refused")
+    assert run.agent.counters.push_failures == failures
 
 
 def test_a_dry_run_with_delete_on_exit_prints_the_deletions(clock: HandClock) -> None:
@@ -531,6 +554,23 @@ def test_once_counts_the_energy_since_the_previous_run(clock: HandClock, tmp_pat
     assert joules() == pytest.approx(360, abs=0.1)
     clock.sleep(60)
     assert joules() == pytest.approx(720, abs=0.1)
+
+
+def test_once_says_that_max_gap_has_passed(clock: HandClock, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = settings_for(QUICK_CPU, QUICK_DISK)
+    world, gateway = world_for(settings, clock), MemoryGateway()
+    told: list[list[str]] = []
+    for pause_seconds in (60.0, 3600.0, 60.0, 0.0):
+        agent = agent_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
+        assert run_once(agent, clock, HandWaiting(clock)) is ExitCode.OK
+        told.append([record.message for record in caplog.records])
+        caplog.clear()
+        clock.sleep(pause_seconds)
+    (line,) = told[2]
+    assert line.startswith(
+        "cpu, disk: no energy was counted since the previous run, 3600 s ago; set max_gap, now 600 s"
+    )
+    assert told[0] == told[1] == told[3] == []
 
 
 def test_once_counts_nothing_across_a_gap_longer_than_max_gap(clock: HandClock, tmp_path: Path) -> None:

@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+from argparse import Namespace
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent import cli
+from agent.commands import load_settings
 from agent.energy.state import StateFile, boot_id
-from agent.errors import BusyError
+from agent.errors import BusyError, ConfigError
+from agent.i2c.place import Place
+from agent.run.assembly import RunOptions, Runtime, make_agent
 from agent.run.loop import Loop
+from agent.run.publisher import Publisher
+from agent.run.signals import Signals
 from agent.simulate import world as simulated_world
 from tests.energy.disks import disk
-from tests.run.running import LONG_SECONDS, PROJECT, ask, groups_of, program, run, samples_of, until, write_config
+from tests.run.running import (
+    CPU,
+    INFO,
+    LONG_SECONDS,
+    PROJECT,
+    agent_of,
+    ask,
+    groups_of,
+    program,
+    run,
+    samples_of,
+    settings_for,
+    until,
+    world_for,
+    write_config,
+)
 from tests.servers import Server, free_port, get, hanging, running_pushgateway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from agent.simulate.clock import HandClock
     from agent.simulate.world import World
 
 STOPS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -245,7 +270,7 @@ def test_a_second_loop_is_refused_but_a_dry_run_is_not(
         before = files()
         dry = run("--config", config, "--simulate", "--once", "--dry-run")
         assert dry.returncode == 0, dry.stderr
-        assert dry.stdout.startswith(f"# PUT /metrics/job/{job}/device/cpu/hostname/node-17\n")
+        assert dry.stdout.startswith(f"# PUT /metrics/job/{job}/device/cpu/hostname/node-17-simulated\n")
         with program("--config", config, "--simulate", "--dry-run") as loop:
             assert loop.process.stdout is not None
             assert loop.process.stdout.readline().startswith("# PUT")
@@ -275,7 +300,7 @@ def test_serve_answers_scrapes(tmp_path: Path) -> None:
         running.logs("serving")
         url = f"http://127.0.0.1:{port}"
         until(lambda: ask(f"{url}/metrics")[0] == 200, "a first sweep")
-        labels = (("device", "cpu"), ("hostname", "node-17"))
+        labels = (("device", "cpu"), ("hostname", "node-17-simulated"))
         # If the first sweep is delayed, the chip may still be converting.
         until(lambda: samples_of(get(f"{url}/metrics"))["wattpush_device_up"][labels] == 1, "a reading")
         assert running.end(signal.SIGTERM)[0] == 0
@@ -499,10 +524,10 @@ def test_delete_removes_all_groups_of_the_node_or_those_named(
 ) -> None:
     config = str(write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"]))
     assert cli.main(["--config", config, "--simulate", "--once"]) == 0
-    assert cli.main(["delete", "--config", config, "--device", "disk"]) == 0
+    assert cli.main(["delete", "--simulate", "--config", config, "--device", "disk"]) == 0
     # A Pushgateway answers a DELETE before it has processed it.
     until(lambda: set(gateway()) == {"cpu", ""}, "disk to go")
-    assert cli.main(["--config", config, "delete"]) == 0
+    assert cli.main(["--config", config, "--simulate", "delete"]) == 0
     until(lambda: gateway() == {}, "all groups to go")
     assert capsys.readouterr().out == "deleted: device disk\ndeleted: device cpu\ndeleted: device disk\ndeleted: node\n"
 
@@ -515,8 +540,59 @@ def test_delete_removes_groups_of_renamed_devices(
         write_config(tmp_path, pushgateway_url, job, devices=[device])
         assert cli.main(["--config", config, "--simulate", "--once"]) == 0
     assert set(gateway()) == {"cpu", "gpu", ""}
-    assert cli.main(["--config", config, "delete"]) == 0
+    assert cli.main(["--config", config, "--simulate", "delete"]) == 0
     until(lambda: gateway() == {}, "all groups to go")
+
+
+@pytest.mark.reliability(
+    17,
+    "`--simulate` and `--trace` beside the service's own file",
+    "they push, keep and delete `<hostname>-simulated` only",
+)
+@pytest.mark.usefixtures("logging_as_it_was")
+def test_simulated_runs_never_touch_the_groups_of_the_real_node(
+    tmp_path: Path, pushgateway_url: str, job: str, measured: Callable[[str], None]
+) -> None:
+    config = str(write_config(tmp_path, pushgateway_url, job))
+    recording = tmp_path / "rail.csv"
+    recording.write_text("seconds,volts,amperes\n0,12,0.5\n")
+    for device in ("/device/cpu", ""):
+        ask(
+            f"{pushgateway_url}/metrics/job/{job}{device}/hostname/node-17", "PUT", "wattpush_device_joules_total 606\n"
+        )
+    until(lambda: len(_groups_by_hostname(pushgateway_url, job)) == 2, "the real groups")
+    real = _groups_by_hostname(pushgateway_url, job)
+    for arguments in (["--simulate"], ["--trace", f"cpu={recording}"]):
+        assert cli.main(["--config", config, "--once", *arguments]) == 0
+        both = _groups_by_hostname(pushgateway_url, job)
+        assert {hostname for hostname, _ in both} == {"node-17", "node-17-simulated"}
+        assert {key: group for key, group in both.items() if key[0] == "node-17"} == real
+    with program("--config", config, "--simulate") as running:
+        until(lambda: _groups_by_hostname(pushgateway_url, job) != both, "a push of the loop")
+        assert running.end(signal.SIGTERM)[0] == 0
+    assert cli.main(["--config", config, "--simulate", "delete"]) == 0
+    until(lambda: _groups_by_hostname(pushgateway_url, job) == real, "only the real groups are left")
+    measured("four simulated commands: the node's own groups stay byte for byte")
+
+
+def _groups_by_hostname(url: str, job: str) -> dict[tuple[str, str], str]:
+    """The groups of a job, as the gateway shows them, by hostname and device."""
+    groups = [group for group in json.loads(get(f"{url}/api/v1/metrics"))["data"] if group["labels"]["job"] == job]
+    return {
+        (group["labels"]["hostname"], group["labels"].get("device", "")): json.dumps(group, sort_keys=True)
+        for group in groups
+    }
+
+
+@pytest.mark.parametrize("length", [5, 190, 200])
+def test_a_simulated_hostname_has_one_suffix_and_a_legal_length(tmp_path: Path, length: int) -> None:
+    config = write_config(tmp_path, None, more='[serve]\nlisten = "127.0.0.1:0"\n')
+    text, name = config.read_text(), "n" * length
+    for _ in range(2):
+        config.write_text(text.replace('"node-17"', f'"{name}"'))
+        name = load_settings(Namespace(config=str(config), simulate=True)).hostname
+        assert name == "n" * min(length, 190) + "-simulated"
+        assert len(name) <= 200
 
 
 def test_delete_of_a_device_explains_the_group_of_the_node(
@@ -534,6 +610,34 @@ def test_check_prints_ok(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
     assert checked.stdout == f"ok       {config}: 2 devices, 1 mux\n"
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("command", [["check"], ["--once"], ["--once", "--dry-run"], []])
+def test_a_state_dir_that_is_no_folder_is_named(tmp_path: Path, command: list[str]) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    config.write_text(config.read_text().replace(str(tmp_path / "state"), "/etc/passwd"))
+    ended = run(*command, "--config", config, "--simulate")
+    assert ended.returncode == 78
+    assert "state_dir: /etc/passwd is not a folder; name a folder" in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("command", [["check"], ["--once"], []])
+def test_a_fifo_in_place_of_the_counters_is_78_at_once(tmp_path: Path, command: list[str]) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    (tmp_path / "state").mkdir()
+    os.mkfifo(tmp_path / "state" / "simulated.json")
+    ended = run(*command, "--config", config, "--simulate")
+    assert ended.returncode == 78
+    assert "simulated.json is a FIFO, not a file" in ended.stdout + ended.stderr
+
+
+def test_a_reload_that_adds_the_boards_bus_asks_for_a_restart(clock: HandClock) -> None:
+    earlier = agent_of(settings_for(CPU), world_for(settings_for(CPU), clock), clock, None)
+    board = settings_for(replace(CPU, place=Place("board", None, None, 0x40)), muxes=())
+    with Signals() as signals, ExitStack() as stack:
+        runtime = Runtime(clock, signals, {}, Publisher(clock, signals.wake), INFO, signals.wake)
+        with pytest.raises(ConfigError, match="restart: sudo systemctl restart wattpush"):
+            make_agent(board, RunOptions(), runtime, stack, earlier)
 
 
 def test_help_fits_80_columns_and_lists_the_exit_codes() -> None:

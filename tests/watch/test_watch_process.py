@@ -171,7 +171,7 @@ def test_the_command_fills_the_terminal_and_restores_it(tmux: Terminal, config: 
     script = f'trap : INT; "$python" -m agent watch --simulate --config {config}; echo "ended with $?"; read -r _'
     tmux.start(script, 80, 24)
     screen = tmux.shows(" W ")
-    assert screen.splitlines()[0].startswith("node-17  every 50 ms  at ")
+    assert screen.splitlines()[0].startswith("node-17-simulated  every 50 ms  at ")
     assert "SIMULATED" in screen.splitlines()[0]
     tmux.press("C-c")
     assert tmux.shows("ended with 0") == "ended with 0\n"
