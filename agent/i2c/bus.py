@@ -495,10 +495,9 @@ class Bus:
         except BusError:
             raise
         except OSError as error:
-            if error.errno not in _NACK:
-                raise
-            if read.control_byte != CLOSED:
+            if error.errno in _NACK:
                 self._check_hops(read.mux.place.path)
+            if error.errno not in _NACK or read.control_byte != CLOSED:
                 raise _does_not_answer(read.mux, error) from error
             self._silent_muxes.add(read.mux.name)
             return False

@@ -302,6 +302,19 @@ def test_a_mux_that_lost_its_power_is_found() -> None:
         reader.bus.check_path(place)
 
 
+def test_a_time_out_while_the_muxes_are_closed_is_no_error() -> None:
+    reader = Reader(NESTED)
+    place = next(place for place in reader.places if "mux inner" in str(place))
+    with reader.bus.session():
+        reader.bus.select(place.path)
+        reader.bench.world.muxes["inner"].unplug()
+        reader.bench.wire.faults.fail_when(
+            lambda transaction: errno.ETIMEDOUT if transaction.messages[0].is_read else None
+        )
+    reader.bench.world.muxes["inner"].plug()
+    reader.heal()
+
+
 # Disturbances
 
 BIT_SECONDS = 1e-5
