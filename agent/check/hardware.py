@@ -19,7 +19,8 @@ from agent.i2c.bus import describe, is_time_out
 from agent.i2c.muxes import CLOSED, MUX_ADDRESSES, MUX_KINDS
 from agent.i2c.place import TRUNK, Hop, bus_path, describe_segment
 from agent.i2c.sysfs import usb_port
-from agent.measure.session import identify
+from agent.measure.identify import identify
+from agent.measure.power_check import refuse_contradiction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -149,6 +150,7 @@ def _check_chip(
             _refuse_shared_address(bus, place)
             chip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
             found = identify(bus, chip, name)
+            refuse_contradiction(bus, chip, name)
             results = chip.decode(bus.read(place.address, chip.results))
     except AgentError as error:
         return [failed(device.name, error) for device in devices]
