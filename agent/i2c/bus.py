@@ -523,9 +523,9 @@ class Bus:
         self.mux_conflicts += 1
         path = bus_path(self.name)
         self.last_mux_conflict = (
-            f"{read.mux} was switched by another program while a chip was read (its control byte is "
-            f"0x{control_byte:02x} instead of 0x{read.control_byte:02x}); stop that program, or let it lock the bus as "
-            f"in: flock {path} i2cget ... If there is none, check the supply of the mux"
+            f"{read.mux} was switched while a chip was read: its control byte is 0x{control_byte:02x} instead of "
+            f"0x{read.control_byte:02x}. Stop the program that does it, or let it lock the bus as in: flock {path} "
+            "i2cget ... If there is none, check the supply of the mux and the wiring"
         )
         return MuxSwitchedError(self.last_mux_conflict)
 

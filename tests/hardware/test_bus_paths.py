@@ -267,9 +267,9 @@ def test_a_conflict_names_the_mux_and_what_to_do() -> None:
             reader.bus.check_path(place)
     assert reader.bus.mux_conflicts == 1
     assert reader.bus.last_mux_conflict == (
-        "mux m0 (0x70 on /dev/i2c-1) was switched by another program while a chip was read (its control byte is 0x20 "
-        "instead of 0x01); stop that program, or let it lock the bus as in: flock /dev/i2c-1 i2cget ... "
-        "If there is none, check the supply of the mux"
+        "mux m0 (0x70 on /dev/i2c-1) was switched while a chip was read: its control byte is 0x20 instead of 0x01. "
+        "Stop the program that does it, or let it lock the bus as in: flock /dev/i2c-1 i2cget ... "
+        "If there is none, check the supply of the mux and the wiring"
     )
 
 
