@@ -521,7 +521,7 @@ class Bus:
         self._control_bytes.clear()
         self._silent_muxes.clear()  # they may be behind the mux that was switched
         self.mux_conflicts += 1
-        path = bus_path(self.name)
+        path = bus_path(self.name if self.number is None else self.number)
         self.last_mux_conflict = (
             f"{read.mux} was switched while a chip was read: its control byte is 0x{control_byte:02x} instead of "
             f"0x{read.control_byte:02x}. Stop the program that does it, or let it lock the bus as in: flock {path} "
