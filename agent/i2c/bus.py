@@ -348,7 +348,8 @@ class Bus:
         if self.adapter is None:
             self.adapter = found if usb_port(found) else None
             return
-        opened.close()
+        with suppress(Exception):
+            opened.close()
         present = bus_on(self.adapter, self._sysfs)
         raise BusError(
             f"{bus_path(self.name)} is another adapter now ({usb_port(found) or found} instead of "
