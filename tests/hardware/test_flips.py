@@ -154,6 +154,8 @@ def test_what_is_written_arrives_although_bits_flip(chip: str) -> None:
         sweeps = [bench.run_next() for _ in range(6)]
         assert power_losses(sweeps, "d0") == 0  # nothing was read before
         assert bench.all_read(sweeps[-1])
+        failures = [str(o.error) for outcomes in sweeps for o in outcomes.values() if isinstance(o, Failure)]
+        assert not [failure for failure in failures if "does another program use this chip" in failure]
         assert [configuration_of(bench, name) for name in ("d0", "d1", "d2")] == configurations
 
 
