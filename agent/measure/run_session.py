@@ -17,7 +17,8 @@ before the chip was configured, or from before its power failed, are never repor
 
 Two things show that a chip lost its power: its configuration is back at the power-on values, or the canary bit is
 gone. The canary bit is one that the run sets in the status register and that does nothing else. It is read together
-with the flag of a new result, so that checking it costs nothing; the configuration is read once a minute.
+with the flag of a new result, so that checking it costs nothing; the configuration is read once a minute. Both are
+believed when two readings agree on them, as a bit may flip on the way; what is written is read back.
 """
 
 from __future__ import annotations
