@@ -295,8 +295,8 @@ class Agent:
                     gaps[name] = seconds
         if gaps:
             log.warning(
-                "%s: no energy was counted since the previous run, %.0f s ago; "
-                "set max_gap, now %.0f s, to more than the time between two runs",
+                "%s: no energy was counted since the previous run, %d s ago; "
+                "set max_gap, now %d s, to more than the time between two runs",
                 ", ".join(gaps),
                 max(gaps.values()),
                 self.settings.max_gap_seconds,
