@@ -7,6 +7,12 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from agent import stderr, terminal
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 _GARBAGE_THRESHOLD = 100_000
 """New objects before a garbage collection. With Python's default of 700, start-up collects sixty times and frees
@@ -17,8 +23,10 @@ def main() -> int:
     """Run the command line; return the exit code."""
     # Until a run handles signals itself, Ctrl-C ends the imports without a traceback, and there is nothing to reload.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    is_in_terminal = terminal.is_there() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # nohup ignores it
+    signal.signal(signal.SIGHUP, _end_with_terminal if is_in_terminal else signal.SIG_IGN)
     gc.set_threshold(_GARBAGE_THRESHOLD)
+    stderr.install()
     from agent import cli
 
     code = cli.main()
@@ -33,6 +41,12 @@ def _divert_output() -> None:
     with suppress(OSError):
         sys.stdout.flush()
         os.dup2(2, 1)
+
+
+def _end_with_terminal(number: int, _frame: FrameType | None) -> None:
+    """Exit if the terminal is gone; SIGHUP may also be a request to reload that comes too early."""
+    if not terminal.is_there():
+        raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,28 @@ import socket
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent import __version__
 
+if TYPE_CHECKING:
+    from agent.clock import ClockSteps
+
 _HASH_CHARACTERS = 12
+
+_NO_MACHINE_ID = (b"", b"uninitialized")
+"""What images hold that get their machine id in their first boot: the same on all machines (machine-id(5))."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo:
-    """Facts that stay the same while the agent runs; `machine` is a short hash of the machine id."""
+    """Facts about this run of the agent.
+
+    Attributes:
+        machine: a short hash of the machine id.
+        start_time_seconds: Unix time, by the clock as it was then.
+        clock_steps: how far the clock was set since.
+    """
 
     version: str
     python_version: str
@@ -24,6 +37,11 @@ class AgentInfo:
     machine: str
     is_simulated: bool
     start_time_seconds: float
+    clock_steps: ClockSteps | None = None
+
+    def started_at_seconds(self) -> float:
+        """When the agent started, as Unix time by the clock as it is now: it may have been set since."""
+        return self.start_time_seconds + (0.0 if self.clock_steps is None else self.clock_steps.seconds())
 
 
 def hostname() -> str:
@@ -40,10 +58,12 @@ def machine_hash(machine_id: Path = Path("/etc/machine-id")) -> str:
         secret = machine_id.read_bytes().strip()
     except OSError:
         return ""
-    return hashlib.blake2s(secret, key=b"wattpush").hexdigest()[:_HASH_CHARACTERS] if secret else ""
+    if secret in _NO_MACHINE_ID:
+        return ""
+    return hashlib.blake2s(secret, key=b"wattpush").hexdigest()[:_HASH_CHARACTERS]
 
 
-def agent_info(*, is_simulated: bool, start_time_seconds: float) -> AgentInfo:
+def agent_info(*, is_simulated: bool, start_time_seconds: float, clock_steps: ClockSteps | None = None) -> AgentInfo:
     """Collect what `wattpush_agent_info` reports."""
     return AgentInfo(
         version=__version__,
@@ -52,6 +72,7 @@ def agent_info(*, is_simulated: bool, start_time_seconds: float) -> AgentInfo:
         machine=machine_hash(),
         is_simulated=is_simulated,
         start_time_seconds=start_time_seconds,
+        clock_steps=clock_steps,
     )
 
 

@@ -121,7 +121,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_command(arguments: Sequence[str] | None) -> int:
     _open_standard_streams()
     try:
-        options = build_parser().parse_args(arguments)
+        parser = build_parser()
+        if "--" in (sys.argv[1:] if arguments is None else arguments):
+            # No command has operands. Python 3.13.5 and later skip it, and ran the command after it.
+            parser.error("unrecognized arguments: --")
+        options = parser.parse_args(arguments)
         set_up(getattr(options, "log_level", "info"), getattr(options, "log_format", "auto"), sys.stderr, os.environ)
         command: Callable[[argparse.Namespace], int] = options.command
         given = run.given(options)

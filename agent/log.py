@@ -9,11 +9,19 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from agent.stderr import Stderr
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
 
 FORMATS = ("auto", "text", "logfmt", "json")
+
+_LONGEST_MESSAGE = 1800
+"""In characters. A line, with a time stamp and all quotes escaped, fits into a pipe at once (PIPE_BUF, 4096 bytes)."""
+
+_KEPT_START = 300
+
 LEVELS = ("debug", "info", "warning", "error")
 
 _JOURNAL_PRIORITIES = {logging.DEBUG: "<7>", logging.INFO: "<6>", logging.WARNING: "<4>", logging.ERROR: "<3>"}
@@ -29,11 +37,19 @@ def set_up(level: str, form: str, stream: TextIO, environ: Mapping[str, str]) ->
         form = "journal" if _is_journal(stream, environ) else "text" if stream.isatty() else "logfmt"
     handler = logging.StreamHandler(stream)
     handler.setFormatter({"journal": _Journal, "text": _Text, "logfmt": _Logfmt, "json": _Json}[form]())
+    if isinstance(stream, Stderr):
+        stream.notice = lambda missing: f"{handler.format(_missing_lines(missing))}\n"
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Below warnings only our own modules log: debug lines of a library may contain secrets.
     logging.getLogger("urllib3").setLevel(logging.WARNING)
+
+
+def _missing_lines(missing: int) -> logging.LogRecord:
+    lines = f"{missing} lines are" if missing > 1 else "1 line is"
+    message = f"{lines} missing before this one: nobody read this output"
+    return logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, None, None)
 
 
 def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
@@ -50,6 +66,8 @@ class _Formatter(logging.Formatter):
         message = record.getMessage()
         if record.exc_info:
             message = f"{message}\n{self.formatException(record.exc_info)}"
+        if len(message) > _LONGEST_MESSAGE:  # a traceback, whose end says most
+            message = f"{message[:_KEPT_START]} ... (cut) ... {message[_KEPT_START - _LONGEST_MESSAGE :]}"
         return self.render(record, message)
 
     def render(self, record: logging.LogRecord, message: str) -> str:

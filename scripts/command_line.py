@@ -61,7 +61,8 @@ ENVIRONMENT = {
 SIGNALS = {
     "SIGTERM, SIGINT": "Shut down cleanly, within 2 s: push or save what was read, and close every mux channel.",
     "SIGHUP": (
-        "Reload the configuration; if it is invalid, that is logged and the old one stays in force. Ends a watch."
+        "Reload the configuration; if it is invalid, that is logged and the old one stays in force. Ends a watch. "
+        "When the terminal of a run is closed: shut down."
     ),
 }
 

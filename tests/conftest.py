@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from agent.i2c import hints
 from agent.simulate.clock import HandClock
 from tests.servers import running_pushgateway
 
@@ -64,6 +65,12 @@ def no_proxies_or_state_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "STATE_DIRECTORY", "WATTPUSH_CONFIG"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture(autouse=True)
+def no_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests may run in a container, where other hints are right."""
+    monkeypatch.setattr(hints, "CONTAINER_MARKS", ())
 
 
 @pytest.fixture(scope="session")

@@ -73,6 +73,14 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerRegister:
+    """A register in which the chip itself multiplies its voltage and current; unsigned, whichever way power flows."""
+
+    register: Register
+    watts_per_lsb: float
+
+
+@dataclass(frozen=True, slots=True)
 class ExpectedBits:
     """Bits of a register that keep what we write for as long as the chip has power.
 
@@ -107,11 +115,14 @@ class I2CChip(ABC):
         place: where the chip sits; every error names it.
         results: the registers that a conversion fills; `decode` turns them into measurements.
         counter_registers: the hardware counters, read after the results; they also change during a conversion.
+        counter_lsbs_per_second: the most that any of them can change in a second.
         configuration: the words that we write to the chip, in this order; the last word starts a conversion.
         status: a register with the canary bit: a bit that we set, that has no other effect, and that a power loss
             clears. Its neighbours have a fixed value, so that a bus stuck high or low cannot pass for it. The same word
             shows whether a result is new. None if the chip has no such register.
         new_result: the bit of `status` that a finished conversion sets, and that reading the register clears.
+        power: the chip's own product of its voltage and current, by which its readings are checked; None if it has no
+            such register, or one that needs a calibration.
         conversion_seconds: how long one result takes, averaging included; a reading covers this much time.
         shunt_ohms: the shunt of a chip with one input; 0 for a chip that needs none.
     """
@@ -121,9 +132,11 @@ class I2CChip(ABC):
     place: Place
     results: tuple[Register, ...]
     counter_registers: tuple[Register, ...] = ()
+    counter_lsbs_per_second: float = 0.0
     configuration: tuple[ExpectedBits, ...]
     status: ExpectedBits | None = None
     new_result: int = 0
+    power: PowerRegister | None = None
     conversion_seconds: float
     shunt_ohms: float
 
@@ -206,6 +219,28 @@ class I2CChip(ABC):
         A chip without `status` overrides this.
         """
         return self.status is not None and bool(read(self.status.register) & self.new_result)
+
+    def adopt(self, found: Sequence[int]) -> None:
+        """Decode from now on what the chip measures with a configuration that was found in it.
+
+        This is that of INA226, INA260 and INA3221: AVG, two conversion times and MODE from bit 11 down. A chip with
+        another layout overrides it.
+
+        Raises:
+            SensorError: the chip does not measure voltage and current, over and over.
+        """
+        word = found[0]
+        self._require_continuous(word, word & 0b111 == 0b111)
+        self.conversion_seconds = averaging.conversion_seconds(
+            averaging.CHOICES, word >> 9 & 7, word >> 6 & 7, word >> 3 & 7
+        )
+
+    def _require_continuous(self, word: int, is_continuous: bool) -> None:  # noqa: FBT001
+        if not is_continuous:
+            raise SensorError(
+                f"{self}: does not measure voltage and current continuously (configuration 0x{word:04x}: powered down, "
+                "or switched by another program); a run of the service configures it"
+            )
 
     def read_word(self, register: int) -> int:
         """Read a register of two bytes of the chip just identified. Raises OSError."""

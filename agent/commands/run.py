@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from agent import __version__, config
 from agent.build_info import agent_info, hostname, machine_hash
-from agent.clock import SystemClock
+from agent.clock import ClockSteps, SystemClock
 from agent.commands import collect_garbage_as_usual, is_simulated, load_settings
 from agent.errors import AgentError, BusyError, ConfigError, ExitCode, UsageError
 from agent.run.signals import Signals
@@ -115,7 +115,9 @@ def _runtime(signals: Signals, run_options: RunOptions) -> Runtime:
         environ=os.environ,
         publisher=Publisher(clock, signals.wake),
         wake=signals.wake,
-        info=agent_info(is_simulated=run_options.is_simulated, start_time_seconds=clock.time()),
+        info=agent_info(
+            is_simulated=run_options.is_simulated, start_time_seconds=clock.time(), clock_steps=ClockSteps()
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from agent.clock import SystemClock
 from agent.commands import SIMULATED, cleanup_on_stop, is_simulated, load_settings
 from agent.errors import AgentError, BusError, exit_code
+from agent.i2c.place import BOARD
 from agent.log import print_error
 
 if TYPE_CHECKING:
@@ -69,17 +70,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_bus,
         action="append",
         default=[],
-        help="only /dev/i2c-N, or the board's default bus (N = board); may be repeated (default: every /dev/i2c-N)",
+        help="only /dev/i2c-N, a path to it, or the board's default bus (N = board); may be repeated "
+        "(default: every /dev/i2c-N)",
     )
     parser.add_argument("--toml", action="store_true", help="print a configuration of what is found, ready to edit")
 
 
 def _bus(text: str) -> BusName:
-    if text == "board":
-        return "board"
+    if text == BOARD or text.startswith("/"):
+        return text
     if text.isascii() and text.isdecimal():
         return int(text)
-    raise argparse.ArgumentTypeError(f'{text!r} is neither "board" nor the N of a /dev/i2c-N')
+    raise argparse.ArgumentTypeError(f'{text!r} is neither "board" nor the N of a /dev/i2c-N, nor a path')
 
 
 def run(options: argparse.Namespace) -> int:

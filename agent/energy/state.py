@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 from agent.energy.counters import Counters, LastReading, Saved
 from agent.energy.filesystems import forgetful_filesystem
 from agent.errors import BusyError, ConfigError, PermissionDeniedError
+from agent.locks import holder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,12 +71,14 @@ class State:
         run_start_seconds: the start time of the run that counted this, which it also publishes; None in files of early
             versions.
         is_unconfirmed: the counters were carried over a reboot, and nothing has confirmed yet that no later run pushed.
+        adapters: the `Bus.adapter` of each bus, by its number as text.
     """
 
     devices: Mapping[str, Saved] = field(default_factory=dict)
     agent: AgentCounters = AgentCounters()
     run_start_seconds: float | None = None
     is_unconfirmed: bool = False
+    adapters: Mapping[str, str] = field(default_factory=dict)
 
     def with_sources(self, sources: Mapping[str, str]) -> State:
         """Return a copy for a configuration that measures each of these devices at its source; see `Saved`."""
@@ -222,10 +225,11 @@ class StateFile:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            name = holder(file)
             os.close(file)
             raise BusyError(
-                f"{folder}: in use by another wattpush; stop it first (systemctl stop wattpush), "
-                "or give this one its own hostname and state_dir"
+                f"{folder}: in use by another wattpush{'' if name is None else f' ({name})'}; stop it first "
+                "(systemctl stop wattpush), or give this one its own hostname and state_dir"
             ) from error
         return file
 
@@ -267,7 +271,7 @@ class StateFile:
             return file.state
         if not file.ended_well:
             log.warning("%s: the machine went down before the last run ended; counters start from zero", self.path)
-            return State()
+            return State(adapters=file.state.adapters)
         if (filesystem := self._forgetful_filesystem(self.path.parent)) is not None:
             log.warning(
                 "%s: counters start from zero after a reboot, because %s may hold an old file again; "
@@ -275,7 +279,7 @@ class StateFile:
                 self.path,
                 filesystem,
             )
-            return State()
+            return State(adapters=file.state.adapters)
         # The monotonic clock restarted with the boot: the times of the last readings are meaningless now.
         devices = {name: saved._replace(last=None) for name, saved in file.state.devices.items()}
         return replace(file.state, devices=devices, is_unconfirmed=True)
@@ -327,13 +331,15 @@ class StateFile:
         return False
 
     def _write(self, state: State, *, ended_well: bool) -> None:
-        content = {
+        content: dict[str, Any] = {
             "boot": self._boot,
             "ended_well": ended_well,
             "devices": {name: _fields_of(saved) for name, saved in state.devices.items()},
             "node": asdict(state.agent),
             "run": {"start_seconds": state.run_start_seconds, "is_unconfirmed": state.is_unconfirmed},
         }
+        if state.adapters:
+            content["adapters"] = dict(state.adapters)
         text = json.dumps(content)
         must_reach_disk = ended_well or not self._is_unclean_on_disk
         checksum = zlib.crc32(text.encode())
@@ -413,9 +419,14 @@ def _read(data: bytes) -> _Content:
         if zlib.crc32(json.dumps(content).encode()) != document["checksum"]:
             raise ValueError("its checksum does not fit")
         devices = {name: _saved_from(**device) for name, device in content["devices"].items()}
+        adapters = dict(content.get("adapters", {}))  # not in files of earlier versions
         run = content.get("run", {})
         state = State(
-            devices, AgentCounters(**content["node"]), run.get("start_seconds"), run.get("is_unconfirmed", False)
+            devices,
+            AgentCounters(**content["node"]),
+            run.get("start_seconds"),
+            run.get("is_unconfirmed", False),
+            adapters,
         )
         return _Content(content["boot"], content["ended_well"], state)
     except (AttributeError, KeyError, TypeError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 from pathlib import Path
@@ -29,8 +30,24 @@ def of_header_bus(model_file: Path = _MODEL) -> str:
     return f"bus = {number} is /dev/i2c-{number}" + (f", the header of this {model}" if model else "")
 
 
-def of_denied_permission(path: str) -> str:
-    """How to let the user open a device file."""
+CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+"""Files that Docker and Podman put into their containers."""
+
+_OVERFLOW_GROUP = 65534
+"""Shown for every group that a user namespace does not map, such as with PrivateUsers=yes (user_namespaces(7))."""
+
+
+def of_denied_permission(path: str, code: int | None = None) -> str:
+    """How to let the user open a device file; `code` is the errno of the attempt.
+
+    Source: EACCES is a matter of the file's mode. EPERM means that the cgroup of a service or container has no such
+    device (kernel documentation, cgroup-v2, "Device controller").
+    """
+    if _is_container():
+        return f"start the container with --device {path} and --group-add $(stat -c %g {path})"
+    if code == errno.EPERM:
+        # DeviceAllow=char-i2c names nothing before the module is loaded, and systemd resolves it once.
+        return "the service was started before i2c-dev was loaded: sudo systemctl restart wattpush"
     group = _group_of(path)
     if group == "root":
         # The group does not exist yet: Debian's i2c-tools creates it, with the rule that gives it the buses.
@@ -41,13 +58,29 @@ def of_denied_permission(path: str) -> str:
     return f"add the user to the group that owns it: sudo usermod -aG {group} $USER, then log in again"
 
 
-def of_missing_bus(numbers: Sequence[int] = ()) -> str:
-    """How to get a /dev/i2c-N, on a machine that has the buses with these numbers."""
+def of_missing_bus(numbers: Sequence[int] = (), path: str = "/dev/i2c-1") -> str:
+    """How to get a device file, on a machine that has the buses with these numbers."""
+    if not numbers and _is_container():
+        return f"start the container with --device {path}, if the machine has it"
     listed = f"; this machine has {', '.join(f'/dev/i2c-{number}' for number in numbers)}" if numbers else ""
     return (
         "is I2C enabled? Raspberry Pi: sudo raspi-config nonint do_i2c 0; Jetson and others: "
         "echo i2c-dev | sudo tee /etc/modules-load.d/i2c-dev.conf, then sudo modprobe i2c-dev. "
         f"Is it the right one? {_HEADER_BUSES[0].upper()}{_HEADER_BUSES[1:]}{listed}"
+    )
+
+
+def of_missing_link() -> str:
+    """How to get a link to an adapter."""
+    return "is the adapter plugged in, and is there a udev rule for the link? See docs/boards.md, USB adapters"
+
+
+def of_another_adapter(number: int, present: int | None) -> str:
+    """What to do if /dev/i2c-`number` is another adapter than before; the earlier one is /dev/i2c-`present`, if any."""
+    where = "not plugged in" if present is None else f"/dev/i2c-{present} now"
+    return (
+        f"the one that was read before is {where}. Give each adapter a name of its own with a udev rule "
+        f'(wattpush check --hardware shows it), or take whatever has the number: bus = "/dev/i2c-{number}"'
     )
 
 
@@ -66,8 +99,13 @@ def of_held_channel() -> str:
 
 
 def _group_of(path: str) -> str:
-    """The group that owns a file; if it cannot be seen, the group that usually owns I2C buses."""
+    """The group that owns a file; if it cannot be seen, also from a sandbox, the group that usually owns I2C buses."""
     try:
-        return grp.getgrgid(os.stat(path).st_gid).gr_name  # noqa: PTH116 - Path.group() hides which of the two failed
+        number = os.stat(path).st_gid  # noqa: PTH116 - Path.group() hides which of the two failed
+        return "i2c" if number == _OVERFLOW_GROUP else grp.getgrgid(number).gr_name
     except (OSError, KeyError):
         return "i2c"
+
+
+def _is_container() -> bool:
+    return any(mark.exists() for mark in CONTAINER_MARKS)

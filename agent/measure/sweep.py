@@ -1,12 +1,15 @@
-"""The sweep: one reading of every device, in an order that switches each mux channel once."""
+"""The sweep: one reading of every device, from the buses that are free to those that are held or hang."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from agent.chips import hwmon
-from agent.errors import AgentError
-from agent.measure.session import KernelSession, ObserverSession, RunSession, Session
+from agent.errors import BusyError
+from agent.measure.bus_sweep import BusSweep
+from agent.measure.observer import ObserverSession
+from agent.measure.run_session import RunSession
+from agent.measure.session import KernelSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -14,15 +17,26 @@ if TYPE_CHECKING:
     from agent.chips import KernelChip
     from agent.clock import Clock
     from agent.i2c.bus import Bus
-    from agent.i2c.place import BusName, Place
+    from agent.i2c.place import BusName
     from agent.measure.readings import Outcome
     from agent.settings import Device, Settings
 
-_Session = TypeVar("_Session", bound=Session)
+PATIENCE_SECONDS = 0.3
+"""The longest that a sweep waits for all the buses that other processes hold: a stop has to wait for it too."""
+
+_PATIENCE_SHARE = 0.5
+"""Of the sample interval: then the devices on the other buses keep their pace."""
+
+_TURN_SECONDS = 0.02
+"""How long to wait for one held bus before the next one has its turn."""
 
 
 class Sweep:
-    """Reads every device once per call."""
+    """Reads every device once per call.
+
+    Attributes:
+        patience_seconds: how long a sweep waits for all the buses that other processes hold.
+    """
 
     def __init__(  # noqa: PLR0913 - its parts, and by keyword what is known about earlier and other runs
         self,
@@ -45,16 +59,20 @@ class Sweep:
             is_observer: read beside a run without disturbing it; see `ObserverSession`.
         """
         interval_seconds = settings.sample_interval_seconds
-        session_type = ObserverSession if is_observer else RunSession
-        self._buses = {bus.name: bus for bus in buses}
-        self._sessions: dict[BusName, list[RunSession]] = {bus.name: [] for bus in buses}
+        self._clock = clock
+        self.patience_seconds = min(PATIENCE_SECONDS, interval_seconds * _PATIENCE_SHARE)
+        by_name = {bus.name: bus for bus in buses}
+        sessions: dict[BusName, list[RunSession | ObserverSession]] = {bus.name: [] for bus in buses}
         for chip in settings.chips():
-            bus = self._buses[chip.place.bus]
-            was_read_before = any(device.name in read_before for device in chip.devices)
-            session = session_type(chip.devices, bus, clock, interval_seconds, was_read_before=was_read_before)
-            self._sessions[bus.name].append(session)
-        for sessions in self._sessions.values():
-            sessions.sort(key=lambda session: _visiting_order(session.place))
+            bus = by_name[chip.place.bus]
+            session: RunSession | ObserverSession
+            if is_observer:
+                session = ObserverSession(chip.devices, bus, clock, interval_seconds)
+            else:
+                was_read_before = any(device.name in read_before for device in chip.devices)
+                session = RunSession(chip.devices, bus, clock, interval_seconds, was_read_before=was_read_before)
+            sessions[bus.name].append(session)
+        self._buses = [BusSweep(bus, sessions[bus.name], clock, interval_seconds) for bus in buses]
         self._kernel_sessions = [
             KernelSession(device, open_kernel_chip(device), clock, interval_seconds)
             for device in settings.devices
@@ -66,50 +84,72 @@ class Sweep:
 
         No bus is held when it returns.
         """
-        outcomes: list[Outcome] = []
-        for name, sessions in self._sessions.items():
-            outcomes += self._sweep_bus(self._buses[name], _of(sessions, only))
-        for session in _of(self._kernel_sessions, only):
-            outcomes += session.backing_off() or session.step()
-        return outcomes
+        outcomes: dict[BusName, list[Outcome]] = {}
+        held: dict[BusSweep, BusyError] = {}
+        hung = [bus for bus in self._buses if bus.is_hung]
+        self._try_each([bus for bus in self._buses if not bus.is_hung], only, 0.0, outcomes, held)
+        of_the_kernel = [
+            outcome for session in self._kernel(only) for outcome in session.backing_off() or session.step()
+        ]
+        if held:
+            self._await(held, only, outcomes)
+        self._try_each(hung, only, 0.0, outcomes, held)  # last, because they may take seconds
+        for bus, error in held.items():
+            outcomes[bus.bus.name] = bus.held(error, only)
+            bus.bus.close()  # the holder may have an earlier device file of an adapter that was plugged in again
+        return [outcome for bus in self._buses for outcome in outcomes[bus.bus.name]] + of_the_kernel
+
+    def _await(
+        self,
+        held: dict[BusSweep, BusyError],
+        only: Container[str] | None,
+        outcomes: dict[BusName, list[Outcome]],
+    ) -> None:
+        """Wait for the held buses in turn; those that were read leave `held`."""
+        give_up_at = self._clock.monotonic() + self.patience_seconds
+        turn_seconds = min(_TURN_SECONDS, self.patience_seconds / len(held))
+        while held and (left_seconds := give_up_at - self._clock.monotonic()) > 0:
+            self._try_each(list(held)[:1], only, min(turn_seconds, left_seconds), outcomes, held)
+
+    @staticmethod
+    def _try_each(
+        buses: Sequence[BusSweep],
+        only: Container[str] | None,
+        wait_seconds: float,
+        outcomes: dict[BusName, list[Outcome]],
+        held: dict[BusSweep, BusyError],
+    ) -> None:
+        """Read these buses; those that another process holds are added to the end of `held`."""
+        for bus in buses:
+            earlier = held.pop(bus, None)
+            try:
+                outcomes[bus.bus.name] = bus.run(only, wait_seconds)
+            except BusyError as error:
+                held[bus] = earlier or error
+
+    def _kernel(self, only: Container[str] | None) -> list[KernelSession]:
+        if only is None:
+            return self._kernel_sessions
+        return [session for session in self._kernel_sessions if session.devices[0].name in only]
 
     @property
     def mux_conflicts(self) -> int:
         """How often a mux was found switched by somebody else since the sweep was made."""
-        return sum(bus.mux_conflicts for bus in self._buses.values())
+        return sum(bus.bus.mux_conflicts for bus in self._buses)
+
+    def last_mux_conflicts(self) -> dict[BusName, tuple[int, str]]:
+        """For each bus with any: how many there were, and which mux was switched last, with what to do about it."""
+        return {
+            bus.bus.name: (bus.bus.mux_conflicts, bus.bus.last_mux_conflict)
+            for bus in self._buses
+            if bus.bus.last_mux_conflict is not None
+        }
+
+    def adapters(self) -> dict[str, str]:
+        """The adapter of each numbered bus that is on USB, by its number as text; see `Bus.adapter`."""
+        return {str(bus.bus.name): bus.bus.adapter for bus in self._buses if bus.bus.adapter is not None}
 
     def close(self) -> None:
         """Close the device files."""
-        for bus in self._buses.values():
-            bus.close()
-
-    @staticmethod
-    def _sweep_bus(bus: Bus, sessions: list[RunSession]) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        backing_off = [session.backing_off() for session in sessions]
-        if None not in backing_off:  # not one chip is due, also because the bus itself could not be opened or locked
-            return [outcome for known in backing_off for outcome in known or ()]
-        try:
-            with bus.session():
-                for session, known in zip(sessions, backing_off, strict=True):
-                    outcomes += known or session.step()
-        except AgentError as error:  # the bus cannot be opened or locked
-            outcomes = []
-            for session, known in zip(sessions, backing_off, strict=True):
-                outcomes += known or session.fail(error)
-        return outcomes
-
-
-def _of(sessions: list[_Session], only: Container[str] | None) -> list[_Session]:
-    """The sessions with any of these devices; all of them for None."""
-    if only is None:
-        return sessions
-    return [session for session in sessions if any(device.name in only for device in session.devices)]
-
-
-def _visiting_order(place: Place) -> tuple[tuple[int, int], ...]:
-    """Sorts chips by the addresses and channels on their paths, so that a sweep opens each channel once.
-
-    0x80 is above every address: chips on a segment come after those behind its muxes, which are closed by then anyway.
-    """
-    return (*((hop.mux.address, hop.channel) for hop in place.path), (0x80, place.address))
+        for bus in self._buses:
+            bus.bus.close()

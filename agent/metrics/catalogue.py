@@ -145,7 +145,7 @@ AGENT_SERIES = (
     Series(
         "wattpush_agent_start_time_seconds",
         "Unix time at which the agent started.",
-        lambda snapshot: snapshot.agent.start_time_seconds,
+        lambda snapshot: snapshot.agent.started_at_seconds(),
     ),
     Series(
         "wattpush_agent_sweep_seconds",

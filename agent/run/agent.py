@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.energy.counters import Saved
 from agent.energy.meter import EnergyMeters
 from agent.energy.state import State
-from agent.log import FailureLog
-from agent.measure.readings import Failure, Reading, Settling
+from agent.measure.readings import Settling
 from agent.metrics.catalogue import Snapshot
 from agent.metrics.groups import grouping_keys, scrape_registry
 from agent.run.carried import Carried, Verdict
@@ -18,6 +17,7 @@ from agent.run.health import stall, status_line
 from agent.run.push_job import PushJob
 from agent.run.push_log import PushLog
 from agent.run.saver import Save
+from agent.run.sensor_log import SensorLog
 from agent.run.stale_groups import PushedGroups, StaleGroups
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Agent:
         self._carried = None if parts.destination is None else Carried.of(state)
         self._last_save: tuple[State, bool, Save] | None = None
         self._job: PushJob | None = None
-        self._sensor_log = FailureLog(log)
+        self._sensor_log = SensorLog(parts.clock.monotonic)
         self._push_log = PushLog()
         self._stale_groups = StaleGroups(parts.destination)
 
@@ -116,15 +116,9 @@ class Agent:
         self.swept_at_seconds = self.parts.clock.monotonic()
         self._sweep_seconds = self.swept_at_seconds - started_seconds
         self.meters.add(outcomes)
-        for outcome in outcomes:
-            match outcome:
-                case Reading(device=device):
-                    self._sensor_log.worked(device)
-                case Failure(device=device, error=error, tried=True):
-                    self._sensor_log.failed(device, f"{device}: {error}")
-                case Settling(device=device, power_lost=True):
-                    log.warning("%s: its chip lost its power and was configured again", device)
-                    self.save(ended_well=False)  # otherwise the next run would count energy across it
+        self._sensor_log.write(outcomes, sweep.last_mux_conflicts())
+        if any(isinstance(outcome, Settling) and outcome.power_lost for outcome in outcomes):
+            self.save(ended_well=False)  # otherwise the next run would count energy across it
         return outcomes
 
     def missed(self, samples: int) -> None:
@@ -328,8 +322,9 @@ class Agent:
         return State(
             {**self._other_devices, **self.meters.saved()},
             self.counters,
-            self.parts.info.start_time_seconds if carried is None else carried.run_start_seconds,
+            self.parts.info.started_at_seconds() if carried is None else carried.run_start_seconds,
             is_unconfirmed=carried is not None,
+            adapters=self.parts.sweep.adapters(),
         )
 
     def take_over_from(self, earlier: Agent) -> None:

@@ -38,7 +38,14 @@ _LEAST_SECONDS = 0.1
 CONVERSION_WAIT_SECONDS = 120.0
 """The longest conversion takes 51 s (INA3221: 1024 averages of 8.2 ms + 8.2 ms for three inputs)."""
 
+ONCE_PATIENCE_SECONDS = 1.0
+"""How long `--once` waits for all the buses that other processes hold: it has no other sweep."""
+
 _SHORTEST_WAIT_SECONDS = 0.01
+
+# How long every device must be denied, once the run has started, before it ends.
+_DENIED_SWEEPS = 3
+_DENIED_SECONDS = 5.0
 
 
 class Waiting(Protocol):
@@ -86,13 +93,15 @@ class Loop:
         self._push = Ticker(now + settings.interval_seconds, settings.interval_seconds)
         self._is_first_push_due = True
         self._publish_at_seconds = 0.0
+        self._denied_sweeps = 0
+        self._denied_since_seconds = now
         self._was_abandoned = False
 
     def run(self) -> None:
         """Sample and push until a stop or a reload is requested; may be called again when a reload failed.
 
         Raises:
-            PermissionDeniedError: this user may not read any device.
+            PermissionDeniedError: this user may not read any device, or not any longer; then the run has shut down.
         """
         agent, waiting, notifier = self._agent, self._waiting, self._notifier
         while not (waiting.stop_requested or waiting.reload_requested):
@@ -104,6 +113,7 @@ class Loop:
                 if is_first:
                     refuse_to_run_without_permission(outcomes)
                     notifier.ready()
+                self._leave_if_denied(outcomes)
                 if self._is_first_push_due and not _settling(outcomes):
                     # Every device that can be read has been read.
                     self._push = Ticker(self._clock.monotonic(), agent.settings.interval_seconds)
@@ -120,6 +130,25 @@ class Loop:
             if notifier.watchdog_seconds is not None:
                 wait_seconds = min(wait_seconds, notifier.watchdog_seconds / 2)
             waiting.wait(wait_seconds)
+
+    def _leave_if_denied(self, outcomes: Sequence[Outcome]) -> None:
+        """Shut down once every device has been denied for a while.
+
+        systemd resolves DeviceAllow= when it starts a service: one that was started before the module i2c-dev was
+        loaded may never open a bus, until it is restarted.
+        """
+        denial, now = permission_denial(outcomes), self._clock.monotonic()
+        if denial is None:
+            self._denied_sweeps = 0
+            return
+        if self._denied_sweeps == 0:
+            self._denied_since_seconds = now
+        self._denied_sweeps += 1
+        # Not at once: a device file that has just appeared gets its group a moment later, from udev.
+        is_lasting = self._denied_sweeps >= _DENIED_SWEEPS and now - self._denied_since_seconds >= _DENIED_SECONDS
+        if is_lasting and any(isinstance(outcome, Failure) and outcome.tried for outcome in outcomes):
+            self.finish()
+            raise denial
 
     def _push_or_publish(self) -> None:
         """Push; if the previous push takes longer than an interval, scrapes still get this interval."""
@@ -274,6 +303,7 @@ def _report_unless_stopped(agent: Agent, clock: Clock, waiting: Waiting) -> Push
 def _sweep_until_settled(agent: Agent, clock: Clock, waiting: Waiting) -> list[Outcome]:
     """Sweep, then read the chips that are still settling until none is; return the last outcome of each device."""
     give_up_at = clock.monotonic() + CONVERSION_WAIT_SECONDS
+    agent.parts.sweep.patience_seconds = ONCE_PATIENCE_SECONDS
     last = {outcome.device: outcome for outcome in agent.take_sweep()}
     while (settling := _settling(last.values())) and not waiting.stop_requested:
         if clock.monotonic() >= give_up_at:
@@ -295,6 +325,16 @@ def _settling(outcomes: Iterable[Outcome]) -> list[Settling]:
 
 def refuse_to_run_without_permission(outcomes: Sequence[Outcome]) -> None:
     """Raise the PermissionDeniedError of a first sweep if it is why every single device failed."""
-    errors = [outcome.error for outcome in outcomes if isinstance(outcome, Failure)]
-    if errors and len(errors) == len(outcomes) and all(isinstance(error, PermissionDeniedError) for error in errors):
-        raise errors[0]
+    denial = permission_denial(outcomes)
+    if denial is not None:
+        raise denial
+
+
+def permission_denial(outcomes: Sequence[Outcome]) -> PermissionDeniedError | None:
+    """The first error of a sweep in which every single device was denied."""
+    denials = [
+        outcome.error
+        for outcome in outcomes
+        if isinstance(outcome, Failure) and isinstance(outcome.error, PermissionDeniedError)
+    ]
+    return denials[0] if denials and len(denials) == len(outcomes) else None

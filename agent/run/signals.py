@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from agent import terminal
+
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
@@ -20,6 +22,8 @@ _ALL = (*_STOP, signal.SIGHUP)
 
 class Signals:
     """SIGTERM and SIGINT request a stop, SIGHUP a reload; each ends `wait`, and so does `wake`.
+
+    SIGHUP from a terminal that is closed requests a stop.
 
     The handler only sets a flag, so that an operation under way, such as an I2C transfer, finishes first. Waiting uses
     a pipe: the thread that the handler interrupts may hold the lock of a threading.Event.
@@ -33,6 +37,8 @@ class Signals:
     def __enter__(self) -> Self:
         self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._old_fd = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        # Whoever ignores SIGHUP, as nohup does, wants to outlive the terminal.
+        self._ends_with_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and terminal.is_there()
         self._old_handlers = {number: signal.signal(number, self._handle) for number in _ALL}
         return self
 
@@ -62,7 +68,8 @@ class Signals:
                     pass
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:
+        has_hung_up = number == signal.SIGHUP and self._ends_with_terminal and not terminal.is_there()
+        if number == signal.SIGHUP and not has_hung_up:
             self.reload_requested = True
         elif not self.stop_requested:
             self.stop_requested_at_seconds = time.monotonic()

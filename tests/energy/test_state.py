@@ -468,7 +468,7 @@ def test_the_error_for_other_users_names_the_service_user() -> None:
 def test_only_one_process_at_a_time_holds_the_lock(folder: Path) -> None:
     first, second = of_boot(folder / "new" / "folder", "a"), of_boot(folder / "new" / "folder", "a")
     first.lock()
-    with pytest.raises(BusyError, match="in use by another wattpush"):
+    with pytest.raises(BusyError, match=rf"in use by another wattpush \(.+, pid {os.getpid()}\); stop it first"):
         second.lock()
     first.unlock()
     second.lock()

@@ -186,13 +186,14 @@ def test_any_exception_from_opening_a_bus_is_a_failure_naming_it(refusal: Except
     bench.run_until_read(2)
 
 
-def test_a_bus_locked_elsewhere_in_this_process_fails_without_hanging() -> None:
+def test_a_bus_locked_elsewhere_in_this_process_is_opened_again() -> None:
     bench = set_up(NODE)
     held = bench.opened[-1]
     assert held.try_lock()
     bench.clock.sleep(1.0)
     outcomes = {outcome.device: outcome for outcome in bench.sweep.run()}
-    assert "held by something else" in failure(outcomes["cpu"])
+    assert bench.all_read(outcomes)
+    assert bench.opened[-1] is not held
     held.unlock()
     bench.run_next()
     bench.run_until_read(2)
@@ -354,12 +355,13 @@ def test_results_from_before_its_configuration_are_not_read_after_a_failure() ->
     rail = bench.rails["cpu"]
     assert isinstance(rail, ConstantRail)
     rail.amperes = 1.0
-    bench.wire.faults.fail_at(bench.wire.transactions, errno.EIO)
+    bench.wire.faults.fail_when(lambda _: errno.EIO)
     assert isinstance(bench.run_next()["cpu"], Failure)
+    bench.wire.faults.clear()
     bench.run_until_read(8)  # checks what is reported
 
 
-def test_zeros_are_not_read_after_an_observer_configured() -> None:
+def test_zeros_are_not_read_beside_an_observer() -> None:
     bench = set_up(ina260("cpu", "bus = 1", more='averaging = "auto"'))
     run = bench.sweep
     bench.run_next()
@@ -373,17 +375,17 @@ def test_zeros_are_not_read_after_an_observer_configured() -> None:
     assert isinstance(sweeps[-1]["cpu"], Reading)
 
 
-def test_an_observer_leaves_a_chip_without_canary_bit_to_the_run() -> None:
-    text = '[[device]]\nname = "cpu"\nchip = "ina219"\nbus = 1\naddress = 64\nshunt_ohms = 0.1\n'
-    bench = set_up(text)
-    run, bench.sweep = bench.sweep, bench.new_sweep(is_observer=True)
-    bench.run_until_read()
-    bench.chip("cpu").power_loss()
-    assert "left to the run" in failure(bench.run_next()["cpu"])
-    bench.sweep = run
-    sweeps = [bench.run_next() for _ in range(3)]
-    assert power_losses(sweeps, "cpu") == 1
-    assert isinstance(sweeps[-1]["cpu"], Reading)
+def test_an_observer_leaves_a_chip_that_lost_its_power_to_the_run() -> None:
+    for text in ON_ONE_BUS:
+        bench = set_up(text)
+        run = bench.sweep
+        bench.chip("cpu").power_loss()
+        bench.sweep = bench.new_sweep(is_observer=True)
+        bench.run_until_read()
+        bench.sweep = run
+        sweeps = [bench.run_next() for _ in range(3)]
+        assert power_losses(sweeps, "cpu") == 1
+        assert isinstance(sweeps[-1]["cpu"], Reading)
 
 
 def test_a_newly_enabled_input_settles_first() -> None:
@@ -397,7 +399,7 @@ def test_a_newly_enabled_input_settles_first() -> None:
     chip.write(b"\x00" + ours.to_bytes(2, "big"))
     bench.sweep = bench.new_sweep()
     assert bench.kinds(bench.run()) == {"in1": Settling, "in3": Settling}
-    bench.run_until_read(2)
+    bench.run_until_read(4)
 
 
 @pytest.mark.parametrize("interval", ["10ms", "1s", "10s"])
@@ -646,10 +648,10 @@ def test_a_chip_that_stops_converting_is_configured_again(text: str) -> None:
     bench = set_up(text)
     chip = bench.chip("cpu")
     chip._finished = 10**9
-    sweeps = [bench.run_next() for _ in range(4)]
+    sweeps = [bench.run_next() for _ in range(5)]
     kinds = [type(outcomes["cpu"]) for outcomes in sweeps]
-    assert kinds == [Failure, Settling, Reading, Reading]
-    assert "has stopped converting" in failure(sweeps[0]["cpu"])
+    assert kinds == [Reading, Failure, Settling, Reading, Reading]  # the flag of a new result may be flipped once
+    assert "has stopped converting" in failure(sweeps[1]["cpu"])
 
 
 def test_another_program_that_clears_the_flags_costs_no_reading() -> None:
@@ -748,10 +750,12 @@ def test_a_missing_canary_bit_alone_is_not_a_power_loss(text: str, monkeypatch: 
 
 
 @pytest.mark.parametrize("text", [ina260("cpu", "bus = 1"), ina3221("cpu", "bus = 1", 2, 0x40)])
-def test_a_run_sets_the_canary_bit_after_an_observer_configured(text: str) -> None:
+def test_a_run_sets_the_canary_bit_of_a_chip_configured_without_it(text: str) -> None:
     bench = Bench.of(text)
-    bench.sweep = bench.new_sweep(is_observer=True)
     bench.run_until_read()
+    configuration = configuration_of(bench.chip("cpu"))
+    bench.chip("cpu").power_loss()
+    bench.chip("cpu").write(bytes((CONFIG, *configuration.to_bytes(2, "big"))))
     bench.sweep = bench.new_sweep()
     bench.run_until_read()
     bench.run_next()

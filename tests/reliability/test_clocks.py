@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.clock import ClockSteps
+from agent.energy.state import AgentCounters
+from agent.metrics.catalogue import Snapshot
+from agent.metrics.groups import make_groups
 from agent.run.loop import Loop
 from agent.settings import Averaging
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
 from tests.bench import world_for
-from tests.run.running import CPU, NO_MANAGER, HandPublisher, HandWaiting, MemoryGateway, agent_of, settings_for
+from tests.run.running import CPU, INFO, NO_MANAGER, HandPublisher, HandWaiting, MemoryGateway, agent_of, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -115,3 +119,33 @@ def test_a_suspended_machine_counts_no_energy_for_that_time(asleep_seconds: floa
     assert {groups["device cpu"]["wattpush_device_max_watts"] for groups in gateway.history} == {WATTS}
     assert {groups["device cpu"]["wattpush_device_min_watts"] for groups in gateway.history} == {WATTS}
     assert agent.counters.missed_samples == 0
+
+
+@pytest.mark.reliability(
+    13,
+    "a machine that boots in 1970, and gets its time from the network later",
+    "`wattpush_agent_start_time_seconds` is the true start from then on, and stays the same",
+)
+def test_the_start_time_is_right_after_the_clock_was_set(measured: Callable[[str], None]) -> None:
+    boot, set_by = [100.0], [0.0]
+    drift = 1e-5
+    steps = ClockSteps(lambda: boot[0] * (1 + drift) + set_by[0], lambda: boot[0])
+    info = replace(INFO, start_time_seconds=100.0, clock_steps=steps)
+
+    def start_time() -> float:
+        settings = settings_for(QUICK_CPU)
+        snapshot = Snapshot((), info, AgentCounters(), None, None, has_counters=True)
+        registry = make_groups(snapshot, settings, "device")[-1].registry
+        value = registry.get_sample_value("wattpush_agent_start_time_seconds")
+        assert value is not None
+        return value
+
+    assert start_time() == 100.0
+    boot[0] += 30
+    set_by[0] = 1.7e9
+    true_start = start_time()
+    assert true_start == pytest.approx(1.7e9 + 100, abs=0.1)
+    for _ in range(1000):  # days in which the machine is suspended, and NTP slews the clock
+        boot[0] += 300
+        assert start_time() == true_start
+    measured("from the first push after the clock was set")

@@ -1,0 +1,154 @@
+"""Reading the chips on one bus, in which a failure of the bus is kept apart from those of its chips.
+
+A bus that another process holds is tried again in every sweep. One whose transfers time out (a stuck line, an adapter
+that hangs) backs off as a whole, since each of its time-outs takes seconds from the other buses: the next attempts read
+one chip, another one each time, and go on with the rest if that one answers.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from agent.errors import AgentError, BusError, BusyError
+from agent.measure.back_off import NO_BACK_OFF
+from agent.measure.readings import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
+    from agent.clock import Clock
+    from agent.i2c.bus import Bus
+    from agent.i2c.place import Place
+    from agent.measure.observer import ObserverSession
+    from agent.measure.readings import Outcome
+    from agent.measure.run_session import RunSession
+
+    ChipSession = RunSession | ObserverSession
+
+_SLOW_SECONDS = 0.5
+"""A failed reading that took longer waited for a time-out: a NACK takes less than a millisecond."""
+
+_AT_ONCE_SECONDS = 0.005
+"""The longest that a reading takes that fails because the bus has timed out before."""
+
+
+class BusSweep:
+    """The chips on one bus, in an order that switches each mux channel once."""
+
+    def __init__(self, bus: Bus, sessions: Sequence[ChipSession], clock: Clock, sample_interval_seconds: float) -> None:
+        self.bus = bus
+        self._sessions = sorted(sessions, key=lambda session: _visiting_order(session.place))
+        self._clock = clock
+        self._sample_interval_seconds = sample_interval_seconds
+        self._back_off = NO_BACK_OFF
+        self._probes = 0
+
+    @property
+    def is_hung(self) -> bool:
+        """Whether its transfers timed out when it was read last."""
+        return self._back_off.error is not None
+
+    def run(self, only: Container[str] | None, wait_seconds: float) -> list[Outcome]:
+        """One outcome for every device, or for those of the chips that `only` names. The bus is not held afterwards.
+
+        Raises:
+            BusyError: another process held the bus for longer than `wait_seconds`.
+        """
+        sessions = self._of(only)
+        reason = self._back_off.reason(self._clock.monotonic())
+        if reason is not None:
+            return [outcome for session in sessions for outcome in session.interrupted(reason, tried=False)]
+        backing_off = [session.backing_off() for session in sessions]
+        if None not in backing_off:  # not one chip is due, also because the bus itself could not be opened
+            return [outcome for known in backing_off for outcome in known or ()]
+        try:
+            with self.bus.session(wait_seconds):
+                if self._back_off.error is None:
+                    stepped = self._step(sessions, backing_off)
+                else:
+                    stepped = self._probe(self._back_off.error, sessions, backing_off)
+        except BusyError:
+            raise
+        except AgentError as error:  # the bus cannot be opened or locked
+            stepped = [known or session.fail(error) for session, known in zip(sessions, backing_off, strict=True)]
+        return [outcome for outcomes in stepped for outcome in outcomes]
+
+    def held(self, error: BusyError, only: Container[str] | None) -> list[Outcome]:
+        """The outcomes of a sweep in which another process holds the bus."""
+        sessions = self._of(only)
+        return [outcome for session in sessions for outcome in session.backing_off() or session.interrupted(error)]
+
+    def _of(self, only: Container[str] | None) -> list[ChipSession]:
+        if only is None:
+            return self._sessions
+        return [session for session in self._sessions if any(device.name in only for device in session.devices)]
+
+    def _step(self, sessions: list[ChipSession], backing_off: Sequence[list[Outcome] | None]) -> list[list[Outcome]]:
+        """Read the chips that are due, and find out whether the bus hangs."""
+        due = [number for number, known in enumerate(backing_off) if known is None]
+        # Chips that failed come last: if one of them holds the bus until a time-out, the others have been read.
+        due.sort(key=lambda number: sessions[number].is_failing)
+        stepped = [known or [] for known in backing_off]
+        error: BusError | None = None
+        is_answered = any(map(_is_answer, stepped))
+        for number in due:
+            was_failing, started_seconds = sessions[number].is_failing, self._clock.monotonic()
+            outcomes = stepped[number] = sessions[number].step()
+            if _is_answer(outcomes):
+                is_answered = True
+            elif (time_out := _time_out(outcomes)) is not None:
+                error = time_out
+                is_at_once = self._clock.monotonic() - started_seconds < _AT_ONCE_SECONDS
+                if is_at_once and not was_failing:  # the time-outs are another chip's
+                    stepped[number] = sessions[number].interrupted(time_out)
+        if error is not None and not is_answered:
+            return self._hangs(error, sessions, backing_off)
+        self._back_off = NO_BACK_OFF
+        return stepped
+
+    def _probe(
+        self, error: AgentError, sessions: list[ChipSession], backing_off: Sequence[list[Outcome] | None]
+    ) -> list[list[Outcome]]:
+        """Read one chip of a bus that hung, another one each time; if that one answers or is only absent, all."""
+        due = [number for number, known in enumerate(backing_off) if known is None]
+        first = due[self._probes % len(due)]
+        self._probes += 1
+        started_seconds = self._clock.monotonic()
+        outcomes = sessions[first].step()
+        if not _is_answer(outcomes):
+            took_seconds = self._clock.monotonic() - started_seconds
+            if _time_out(outcomes) is not None or took_seconds >= _SLOW_SECONDS:
+                return self._hangs(error, sessions, backing_off)
+        return self._step(sessions, [*backing_off[:first], outcomes, *backing_off[first + 1 :]])
+
+    def _hangs(
+        self, error: AgentError, sessions: list[ChipSession], backing_off: Sequence[list[Outcome] | None]
+    ) -> list[list[Outcome]]:
+        """Back off as a whole: the chips are not the cause."""
+        self._back_off = self._back_off.after(error, self._clock.monotonic(), self._sample_interval_seconds)
+        pairs = zip(sessions, backing_off, strict=True)
+        return [session.interrupted(error) if known is None else known for session, known in pairs]
+
+
+def _is_answer(outcomes: Sequence[Outcome]) -> bool:
+    """Whether a chip answered."""
+    return any(not isinstance(outcome, Failure) for outcome in outcomes)
+
+
+def _first_error(outcomes: Sequence[Outcome]) -> AgentError | None:
+    return next((outcome.error for outcome in outcomes if isinstance(outcome, Failure)), None)
+
+
+def _time_out(outcomes: Sequence[Outcome]) -> BusError | None:
+    """The error of a bus that timed out, if that is why a chip could not be read."""
+    error = _first_error(outcomes)
+    return error if isinstance(error, BusError) and error.errno == errno.ETIMEDOUT else None
+
+
+def _visiting_order(place: Place) -> tuple[tuple[int, int], ...]:
+    """Sorts chips by the addresses and channels on their paths, so that a sweep opens each channel once.
+
+    0x80 is above every address: chips on a segment come after those behind its muxes, which are closed by then anyway.
+    """
+    return (*((hop.mux.address, hop.channel) for hop in place.path), (0x80, place.address))

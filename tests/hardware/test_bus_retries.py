@@ -1,0 +1,241 @@
+"""Transfers that fail: a NACK is repeated at once, what takes long is a time-out, and failures are bounded."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import random
+import subprocess
+import sys
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.errors import BusyError
+from agent.i2c.bus import Bus
+from agent.locks import holder
+from agent.measure.readings import Failure, Reading
+from agent.scan import scan_bus
+from tests.bench import HOLD_THE_BUS, Bench, LinuxBench, failure, ina260, ina3221, mux
+from tests.noise import random_nacks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from agent.simulate.wire import Transaction
+
+EIGHT = mux("m0", 0x70) + "".join(ina260(f"c{n}", f'mux = "m0", channel = {n}') for n in range(8))
+EIGHT_INA3221 = mux("m0", 0x70) + "".join(ina3221(f"c{n}", f'mux = "m0", channel = {n}', 1) for n in range(8))
+TWO_MUXES = (
+    mux("m0", 0x70)
+    + mux("m1", 0x71)
+    + "".join(ina260(f"c{m}{n}", f'mux = "m{m}", channel = {n}') for m in range(2) for n in range(4))
+)
+NODES = {"8 INA260": EIGHT, "8 INA3221": EIGHT_INA3221, "2 x 4 INA260": TWO_MUXES}
+
+
+@pytest.mark.reliability(
+    1.1,
+    "a NACK at any transfer, also four in a row, before or after it took effect",
+    "the transfer is repeated at once: every device is read in the same sweep, and `retries` counts",
+)
+@pytest.mark.parametrize("after_effect", [False, True], ids=["before effect", "after effect"])
+@pytest.mark.parametrize("node", NODES)
+def test_nacks_in_a_row_cost_no_reading(node: str, measured: Callable[[str], None], *, after_effect: bool) -> None:
+    bench = Bench.of(NODES[node])
+    bench.run_until_read()
+    before = bench.wire.transactions
+    bench.run_next()
+    positions = bench.wire.transactions - before
+    for position in range(positions):
+        for length in (1, 4):
+            first = bench.wire.transactions + position
+            retries = bench.buses[1].retries
+            for index in range(first, first + length):
+                bench.wire.faults.fail_at(index, after_effect=after_effect)
+            assert bench.all_read(bench.run_next()), position
+            assert bench.buses[1].retries - retries == length
+            bench.wire.faults.clear()
+            bench.run_next()  # a repeated read of the status found the flag of a new result cleared
+    measured(f"{node}: all {positions} positions of a sweep")
+
+
+@pytest.mark.reliability(
+    1.2,
+    "NACKs at random, a third of them after they took effect",
+    "each transfer is tried up to five times: hardly a reading is lost",
+)
+@pytest.mark.parametrize(("share", "least"), [(0.02, 0.999), (0.05, 0.995), (0.1, 0.99), (0.2, 0.95)])
+@pytest.mark.parametrize("node", NODES)
+def test_random_nacks_hardly_cost_a_reading(
+    node: str, share: float, least: float, measured: Callable[[str], None]
+) -> None:
+    bench = Bench.of(NODES[node])
+    bench.run_until_read()
+    random_nacks(bench.wire, share, random.Random(f"{node} {share}"))
+    outcomes = [outcome for _ in range(120) for outcome in bench.run_next().values()]
+    good = sum(isinstance(outcome, Reading) for outcome in outcomes)
+    measured(f"{node}, {share:.0%}: {good} of {len(outcomes)} readings")
+    assert good >= least * len(outcomes)
+
+
+def test_a_chip_that_is_absent_costs_few_transfers() -> None:
+    bench = Bench.of(EIGHT)
+    bench.run_until_read()
+    bench.chip("c3").unplug()
+    before, retries = bench.wire.bits, bench.buses[1].retries
+    bench.run_next()
+    assert bench.buses[1].retries - retries == 4
+    in_full = bench.wire.bits - before
+    assert in_full < 2400
+
+
+HUNG = "".join(mux(f"m{n}", 0x70 + n) for n in range(2)) + "".join(
+    ina260(f"d{m}{channel}{n}", f'mux = "m{m}", channel = {channel}', 0x40 + n)
+    for m in range(2)
+    for channel in range(8)
+    for n in range(4)
+)
+
+
+@pytest.mark.reliability(
+    1.3,
+    "an adapter that hangs: each transfer takes 0.6 to 3 s, then fails as a NACK or a time-out",
+    "what takes over 0.5 s is a time-out and is not repeated; a sweep of 64 chips ends after one to three of them",
+)
+@pytest.mark.parametrize("code", [errno.EIO, errno.EREMOTEIO, errno.ETIMEDOUT, errno.EAGAIN], ids=errno.errorcode.get)
+@pytest.mark.parametrize("seconds", [0.6, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("started", [False, True], ids=["from the start", "while it runs"])
+def test_an_adapter_that_hangs_ends_the_sweep(
+    seconds: float, code: int, measured: Callable[[str], None], *, started: bool
+) -> None:
+    bench = Bench.of(HUNG, 'sample_interval = "5s"\n')
+    if started:
+        bench.run_until_read()
+
+    def hangs(_: Transaction) -> int:
+        bench.clock.sleep(seconds)
+        return code
+
+    bench.wire.faults.fail_when(hangs)
+    outcomes = {}
+    for _ in range(3):
+        bench.clock.sleep(10.0)
+        began, transactions = bench.clock.seconds, bench.wire.transactions
+        outcomes = bench.run()
+        assert bench.clock.seconds - began <= max(2.0, seconds)
+        assert bench.wire.transactions - transactions <= 3
+        assert all(isinstance(outcome, Failure) for outcome in outcomes.values())
+    for device in ("d000", "d173"):
+        assert "stuck, transactions time out" in failure(outcomes[device])
+    measured("never longer than 2 s, or one transfer")
+    bench.wire.faults.clear()
+    bench.clock.sleep(10.0)
+    bench.run_until_read()
+
+
+def test_slow_failures_between_answers_are_bounded_too() -> None:
+    bench = Bench.of(HUNG, 'sample_interval = "5s"\n')
+    bench.run_until_read()
+
+    def chips_hang(transaction: Transaction) -> int | None:
+        if transaction.messages[0].address >= 0x70:
+            return None
+        bench.clock.sleep(1.0)
+        return errno.EIO
+
+    bench.wire.faults.fail_when(chips_hang)
+    for _ in range(3):
+        bench.clock.sleep(10.0)
+        began = bench.clock.seconds
+        bench.run()
+        assert bench.clock.seconds - began <= 2.0
+
+
+@pytest.mark.reliability(
+    1.7,
+    "`scan` while one transfer in fifty ends with a NACK",
+    "everything is found",
+)
+def test_a_scan_on_a_disturbed_bus_finds_everything(measured: Callable[[str], None]) -> None:
+    expected: list[object] = []
+    for seed in range(30):
+        bench = Bench.of(TWO_MUXES)
+        if seed:
+            random_nacks(bench.wire, 0.02, random.Random(seed))
+        found = scan_bus(Bus(1, [], bench._open, bench.clock), (f"m{number}" for number in count()))
+        assert found.errors == ()
+        expected = expected or [*(mux.place for mux in found.muxes), *(chip.place for chip in found.chips)]
+        assert [*(mux.place for mux in found.muxes), *(chip.place for chip in found.chips)] == expected
+    assert len(expected) == 2 + 8
+    measured("30 scans of 8 chips behind two muxes")
+
+
+def test_other_failures_than_a_nack_are_not_repeated() -> None:
+    bench = Bench.of(EIGHT)
+    bench.run_until_read()
+    for code in (errno.ETIMEDOUT, errno.EAGAIN, errno.ENODEV, errno.EBUSY, errno.EOPNOTSUPP):
+        bench.wire.faults.fail_at(bench.wire.transactions + 1, code)
+        assert isinstance(bench.run_next()["c0"], Failure)
+        bench.run_until_read()
+    assert bench.buses[1].retries == 0
+
+
+# A bus that another process holds
+
+
+@pytest.mark.reliability(
+    5.1,
+    "another process holds the bus, and a sweep may wait for it as long as it likes, or not at all",
+    "the wait ends in time; the message names the program and its process",
+)
+def test_the_wait_for_a_held_bus_is_bounded_as_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    linux = LinuxBench(EIGHT, monkeypatch, tmp_path)
+    bench, bus = linux.bench, linux.bench.buses[1]
+    linux.dev.stand_in("/dev/i2c-1")
+    command = [sys.executable, "-c", HOLD_THE_BUS, str(tmp_path / "i2c-1")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        for wait_seconds in (0.0, 0.25, None):
+            before = bench.clock.seconds
+            with (
+                pytest.raises(BusyError, match=r"another process (holds|has held) the bus") as caught,
+                bus.session(wait_seconds),
+            ):
+                pass
+            waited = bench.clock.seconds - before
+            assert waited == pytest.approx(1.0 if wait_seconds is None else wait_seconds, abs=0.001)
+            file = os.open(tmp_path / "i2c-1", os.O_RDONLY)
+            shown = holder(file)
+            os.close(file)
+            assert shown is None or f"pid {process.pid}" in shown
+            assert shown is None or f": {shown}; is a second agent running?" in str(caught.value)
+        process.kill()
+    bench.run_until_read()
+    bench.sweep.close()
+
+
+def test_the_holder_of_a_lock_is_found_among_waiters(tmp_path: Path) -> None:
+    file = os.open(tmp_path / "i2c-1", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    status, locks = os.fstat(file), tmp_path / "locks"
+    name = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    locks.write_text(
+        f"1: POSIX  ADVISORY  WRITE 77 {name} 0 EOF\n"
+        f"2: -> FLOCK  ADVISORY  WRITE 78 {name} 0 EOF\n"
+        f"3: FLOCK  ADVISORY  WRITE {os.getpid()} {name} 0 EOF\n"
+    )
+    shown = holder(file, locks)
+    assert shown is not None
+    assert shown.endswith(f", pid {os.getpid()}")
+    # The process of another container has no number here; without its name the number is still of use.
+    locks.write_text(f"3: FLOCK  ADVISORY  WRITE 0 {name} 0 EOF\n")
+    assert holder(file, locks) is None
+    locks.write_text(f"3: FLOCK  ADVISORY  WRITE 999999999 {name} 0 EOF\n")
+    assert holder(file, locks) == "pid 999999999"
+    assert holder(file, tmp_path / "nothing") is None
+    os.close(file)

@@ -1,0 +1,287 @@
+"""One sweep over several buses: those that another process holds, or that hang, leave the others their pace."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.energy.state import State
+from agent.errors import BusyError
+from agent.i2c.adapters import open_bus
+from agent.measure.readings import Failure, Reading
+from agent.measure.sweep import PATIENCE_SECONDS
+from agent.run.agent import Agent, Parts
+from agent.run.loop import ONCE_PATIENCE_SECONDS, Loop
+from tests.bench import HOLD_THE_BUS, Bench, ina260, mux
+from tests.emulated_i2c_dev import EmulatedI2CDev
+from tests.run.running import INFO, HandPublisher, HandWaiting, MemoryGateway
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from agent.measure.readings import Outcome
+    from agent.simulate.wire import Transaction
+
+
+class Machine:
+    """A bench over emulated device files, some of which other processes hold."""
+
+    def __init__(self, text: str, top: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.bench = Bench.of(text, top)
+        EmulatedI2CDev(self.bench.world.wires, folder).install(monkeypatch)
+        self.bench.sweep = self.bench.new_sweep(open_bus)
+        self._interval_seconds = self.bench.settings.sample_interval_seconds
+        self._due_seconds = self.bench.clock.seconds
+
+    @contextlib.contextmanager
+    def held(self, *numbers: int) -> Iterator[list[int]]:
+        """Let a process hold each of these buses; yields their pids."""
+        with contextlib.ExitStack() as stack:
+            pids = []
+            for number in numbers:
+                file = self.folder / f"i2c-{number}"
+                file.touch()
+                command = [sys.executable, "-c", HOLD_THE_BUS, str(file)]
+                process = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+                assert process.stdout is not None
+                assert process.stdout.readline() == b"held\n"
+                pids.append(process.pid)
+            yield pids
+
+    def sweeps(self, seconds: float) -> list[dict[str, Outcome]]:
+        """Sweep whenever it is due, as the loop does: a sweep that takes too long misses the next."""
+        clock, found = self.bench.clock, []
+        ends_seconds = self._due_seconds + seconds
+        while self._due_seconds < ends_seconds:
+            clock.seconds = max(clock.seconds, self._due_seconds)
+            found.append(self.bench.run())
+            self._due_seconds += self._interval_seconds
+            while self._due_seconds < clock.seconds:
+                self._due_seconds += self._interval_seconds
+        return found
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Machine]]:
+    with contextlib.ExitStack() as stack:
+
+        def build(text: str, top: str) -> Machine:
+            built = Machine(text, top, tmp_path, monkeypatch)
+            stack.callback(built.bench.sweep.close)
+            return built
+
+        yield build
+
+
+def a_bus_each(count: int) -> str:
+    return "".join(ina260(f"d{number}", f"bus = {number}") for number in range(1, count + 1))
+
+
+@pytest.mark.reliability(
+    5,
+    "two of three buses held by other processes for 30 s, at 500 ms",
+    "buses that are free are read first; the held ones share half a sample interval, at most 0.3 s",
+)
+def test_held_buses_leave_the_others_every_sample(
+    machine: Callable[..., Machine], measured: Callable[[str], None]
+) -> None:
+    node = machine(a_bus_each(3), 'sample_interval = "500ms"\n')
+    node.sweeps(1.0)
+    with node.held(1, 2) as pids:
+        sweeps = node.sweeps(30.0)
+    assert [isinstance(outcomes["d3"], Reading) for outcomes in sweeps] == [True] * 60
+    for device, pid in (("d1", pids[0]), ("d2", pids[1])):
+        for outcomes in sweeps:
+            outcome = outcomes[device]
+            assert isinstance(outcome, Failure)
+            assert isinstance(outcome.error, BusyError)
+            assert outcome.tried
+            assert f"pid {pid}" in str(outcome.error)
+            assert "python" in str(outcome.error)
+    first, second = node.sweeps(1.0)
+    assert node.bench.all_read(first)
+    assert node.bench.all_read(second)
+    measured("60 of 60 samples of the third; the first sweep after they are free reads all")
+
+
+def test_sixteen_held_buses_share_one_patience(machine: Callable[..., Machine]) -> None:
+    node = machine(a_bus_each(17), 'sample_interval = "1s"\n')
+    node.sweeps(1.0)
+    with node.held(*range(1, 17)):
+        begun_seconds = node.bench.clock.seconds
+        outcomes = node.bench.run_next()
+        took_seconds = node.bench.clock.seconds - begun_seconds - 1.0
+        assert [name for name, outcome in outcomes.items() if isinstance(outcome, Reading)] == ["d17"]
+        assert took_seconds == pytest.approx(PATIENCE_SECONDS, abs=0.01)
+
+
+def test_a_bus_that_becomes_free_within_the_patience_is_read(
+    machine: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = machine(a_bus_each(3), 'sample_interval = "1s"\n')
+    node.sweeps(1.0)
+    clock = node.bench.clock
+    with node.held(2), contextlib.ExitStack() as first:
+        first.enter_context(node.held(1))
+        frees_at = clock.seconds + 1.2
+        sleep = clock.sleep
+
+        def free_then(seconds: float) -> None:
+            sleep(seconds)
+            if clock.seconds >= frees_at:
+                first.close()
+
+        monkeypatch.setattr(clock, "sleep", free_then)
+        (outcomes,) = node.sweeps(1.0)
+    assert isinstance(outcomes["d1"], Reading)
+    assert isinstance(outcomes["d2"], Failure)
+
+
+MANY = "".join(mux(f"m{n}", 0x70 + n) for n in range(2)) + "".join(
+    ina260(f"d{m}{n}{a}", f'mux = "m{m}", channel = {n}', 0x40 + a)
+    for m in range(2)
+    for n in range(8)
+    for a in range(4)
+)
+
+
+def hang(machine: Machine, seconds: float, code: int) -> None:
+    """Let every transfer on bus 1 take this long and fail."""
+
+    def times_out(_: Transaction) -> int:
+        machine.bench.clock.sleep(seconds)
+        return code
+
+    machine.bench.wire.faults.fail_when(times_out)
+
+
+def test_a_hung_bus_is_tried_with_one_chip_until_one_answers(machine: Callable[..., Machine]) -> None:
+    node = machine(MANY + ina260("other", "bus = 2"), 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    hang(node, 1.0, errno.ETIMEDOUT)
+    began = node.bench.clock.seconds
+    costs = []
+    while node.bench.clock.seconds < began + 60:
+        before = node.bench.wire.transactions
+        (outcomes,) = node.sweeps(1.0)
+        assert isinstance(outcomes["other"], Reading)
+        costs.append(node.bench.wire.transactions - before)
+    assert max(costs) <= 2
+    assert sum(map(bool, costs)) <= 9  # at once, and after 1, 1, 2, 4, 8, 10, 10 ... seconds
+    node.bench.wire.faults.clear()
+    sweeps = node.sweeps(12.0)
+    # All 64 return in the same sweep, though not one has been tried on its own.
+    assert len({next(n for n, found in enumerate(sweeps) if isinstance(found[d], Reading)) for d in sweeps[0]}) == 2
+    assert node.bench.all_read(sweeps[-1])
+
+
+def test_a_chip_that_hangs_alone_keeps_no_other_from_being_read(machine: Callable[..., Machine]) -> None:
+    node = machine(MANY + ina260("odd", 'mux = "m0", channel = 0', 0x4F), 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    is_all = True
+
+    def times_out(transaction: Transaction) -> int | None:
+        if not is_all and transaction.messages[0].address != 0x4F:
+            return None
+        node.bench.clock.sleep(1.0)
+        return errno.ETIMEDOUT
+
+    node.bench.wire.faults.fail_when(times_out)
+    node.sweeps(5.0)
+    is_all = False
+    found = node.sweeps(30.0)[-1]
+    assert [name for name, outcome in found.items() if not isinstance(outcome, Reading)] == ["odd"]
+
+
+def test_chips_that_hang_cost_the_others_no_back_off(machine: Callable[..., Machine]) -> None:
+    odd = "".join(ina260(f"odd{n}", f'mux = "m0", channel = {n}', 0x4F) for n in range(4))
+    node = machine(MANY + odd, 'sample_interval = "5s"\n')
+    node.sweeps(10.0)
+
+    def times_out(transaction: Transaction) -> int | None:
+        if transaction.messages[0].address != 0x4F:
+            return None
+        node.bench.clock.sleep(1.0)
+        return errno.ETIMEDOUT
+
+    node.bench.wire.faults.fail_when(times_out)
+    # Two of them spend the time that a sweep has for time-outs; the first sweeps find out which they are.
+    for found in node.sweeps(60.0)[2:]:
+        assert node.bench.all_read({name: outcome for name, outcome in found.items() if "odd" not in name})
+
+
+class Watchdog:
+    """The service manager: notes the longest time between two pings."""
+
+    watchdog_seconds = 60.0
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._last_seconds = now()
+        self.longest_seconds = 0.0
+
+    def ping_watchdog(self) -> None:
+        now = self._now()
+        self.longest_seconds = max(self.longest_seconds, now - self._last_seconds)
+        self._last_seconds = now
+
+    def ready(self) -> None:
+        """Nothing to note."""
+
+    stopping = ready
+
+    def status(self, line: str) -> None:
+        """Nothing to note."""
+
+
+@pytest.mark.reliability(
+    1,
+    "an adapter that hangs: 3 s for each transfer, 64 chips behind two muxes",
+    "the bus backs off as a whole; the next attempts read one chip",
+)
+def test_a_hung_adapter_is_pushed_as_down_in_time(
+    machine: Callable[..., Machine], measured: Callable[[str], None]
+) -> None:
+    node = machine(MANY, 'interval = "15s"\nsample_interval = "1s"\n')
+    clock, gateway = node.bench.clock, MemoryGateway()
+    settings = node.bench.settings
+    agent = Agent(Parts(settings, INFO, clock, node.bench.sweep, gateway, HandPublisher(clock), None), State())
+    waiting, watchdog = HandWaiting(clock, clock.seconds + 20), Watchdog(clock.monotonic)
+    Loop(agent, clock, waiting, watchdog).run()  # type: ignore[arg-type] # a manager without a socket
+    assert {values["wattpush_device_up"] for values in devices_in(gateway.groups)} == {1.0}
+    hang(node, 3.0, errno.EIO)  # as the kernel's i2c-tiny-usb reports it
+    waiting.stop_requested, waiting.stop_at_seconds = False, clock.seconds + 600
+    pushes, began_seconds = len(gateway.history), clock.seconds
+    down_after: list[float] = []
+
+    def note() -> None:
+        if not down_after and {values["wattpush_device_up"] for values in devices_in(gateway.groups)} == {0.0}:
+            down_after.append(clock.seconds - began_seconds)
+
+    waiting.on_wait = note
+    Loop(agent, clock, waiting, watchdog).run()  # type: ignore[arg-type]
+    assert down_after[0] <= 2 * 15
+    assert len(gateway.history) - pushes >= 600 / 15 - 2
+    assert watchdog.longest_seconds < 60 / 4
+    measured("up 0 within two push intervals, no push missed, 15 s between two pings of the watchdog at most")
+
+
+def devices_in(groups: dict[str, dict[str, float]]) -> Iterator[dict[str, float]]:
+    return (values for values in groups.values() if "wattpush_device_up" in values)
+
+
+def test_once_waits_for_a_held_bus_up_to_a_second(machine: Callable[..., Machine]) -> None:
+    node = machine(a_bus_each(2), 'sample_interval = "1s"\n')
+    with node.held(1, 2):
+        begun_seconds = node.bench.clock.seconds
+        node.bench.sweep.patience_seconds = ONCE_PATIENCE_SECONDS
+        outcomes = node.bench.sweep.run()
+        assert node.bench.clock.seconds - begun_seconds == pytest.approx(1.0, abs=0.01)
+    assert all(isinstance(outcome, Failure) for outcome in outcomes)

@@ -1,0 +1,102 @@
+"""A run in the foreground of a terminal, on a real pseudo-terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.run.running import LONG_SECONDS, PROJECT, until, write_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Window:
+    """A terminal window with the program in its foreground."""
+
+    def __init__(self, *command: str) -> None:
+        self._master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", *command], cwd=PROJECT, stdin=slave, stdout=slave, stderr=slave
+        )
+        os.close(slave)
+        os.set_blocking(self._master, False)
+        self._is_open = True
+        self.text = ""
+
+    def close(self) -> None:
+        """Close the window."""
+        if self._is_open:
+            self._is_open = False
+            os.close(self._master)
+
+    def shows(self, text: str) -> None:
+        def is_shown() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                self.text += os.read(self._master, 4096).decode()
+            return text in self.text
+
+        with contextlib.suppress(pytest.fail.Exception):
+            until(is_shown, text, 60)
+        assert text in self.text
+
+
+@contextlib.contextmanager
+def window(*command: str) -> Iterator[Window]:
+    opened = Window(*command)
+    try:
+        yield opened
+    finally:
+        opened.process.kill()
+        opened.process.wait(LONG_SECONDS)
+        opened.close()
+
+
+def run_of(folder: Path) -> tuple[str, ...]:
+    config = write_config(folder, "http://127.0.0.1:9")
+    return (sys.executable, "-m", "agent", "--config", str(config), "--simulate")
+
+
+@pytest.mark.reliability(
+    15, "the terminal of a run in its foreground is closed", "the run ends as after SIGTERM; `kill -HUP` still reloads"
+)
+def test_a_run_ends_with_its_terminal(tmp_path: Path, measured: Callable[[str], None]) -> None:
+    with window(*run_of(tmp_path)) as opened:
+        opened.shows("devices read every")
+        opened.process.send_signal(signal.SIGHUP)
+        opened.shows("configuration reloaded")
+        opened.close()
+        assert opened.process.wait(20) == 0
+    assert '"ended_well": true' in (tmp_path / "state" / "simulated.json").read_text()
+    measured("exit 0, state saved")
+
+
+def test_a_run_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
+    with window("sh", "-c", 'trap "" HUP; exec "$@"', "sh", *run_of(tmp_path)) as opened:
+        opened.shows("devices read every")
+        opened.close()
+        with pytest.raises(subprocess.TimeoutExpired):
+            opened.process.wait(1)
+        opened.process.send_signal(signal.SIGTERM)
+        assert opened.process.wait(20) == 0
+
+
+def test_a_start_ends_with_its_terminal(tmp_path: Path) -> None:
+    with window(*run_of(tmp_path), "--splay", "1000h") as opened:
+        until(lambda: handles_hang_ups(opened.process.pid), "the program's first lines")
+        opened.close()
+        assert opened.process.wait(20) in (0, 128 + signal.SIGHUP)
+
+
+def handles_hang_ups(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(mask, 16) >> (signal.SIGHUP - 1) & 1)
