@@ -103,8 +103,6 @@ EVERYTHING = pytest.mark.reliability(
 def test_a_stop_waits_for_nothing_that_hangs(
     tmp_path: Path, held_buses: int, moment: str, measured: Callable[[str], None]
 ) -> None:
-    if held_buses:
-        pytest.importorskip("agent.measure.bus_sweep", reason="the buses that are held share their wait there")
     buses = tmp_path / "buses"
     buses.mkdir()
     numbers = range(2, 2 + held_buses)
