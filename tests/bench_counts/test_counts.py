@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COUNTS_OF_A_RUN = """
-import gc, json, sys
+import gc, json, os, sys
 from agent.__main__ import main
 gc.callbacks.append(lambda phase, info: phase == "start" and collections.append(1))
 collections = []
 code = main()
-print("counts:", json.dumps([code, sorted(sys.modules), len(collections)]))
+os.write(2, b"counts:" + json.dumps([code, sorted(sys.modules), len(collections)]).encode())
 """
 
 
@@ -60,7 +60,7 @@ def dry_run(tmp_path_factory: pytest.TempPathFactory) -> Counts:
         check=True,
         text=True,
     )
-    code, modules, collections = json.loads(run.stdout.rpartition("counts:")[2])
+    code, modules, collections = json.loads(run.stderr.rpartition("counts:")[2])
     assert code == 0, run.stderr
     assert "# PUT /metrics/job/power/device/rail-7/hostname/node-0\n" in run.stdout
     return Counts(set(modules), collections)
