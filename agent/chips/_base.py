@@ -107,6 +107,7 @@ class I2CChip(ABC):
         place: where the chip sits; every error names it.
         results: the registers that a conversion fills; `decode` turns them into measurements.
         counter_registers: the hardware counters, read after the results; they also change during a conversion.
+        counter_lsbs_per_second: the most that any of them can change in a second.
         configuration: the words that we write to the chip, in this order; the last word starts a conversion.
         status: a register with the canary bit: a bit that we set, that has no other effect, and that a power loss
             clears. Its neighbours have a fixed value, so that a bus stuck high or low cannot pass for it. The same word
@@ -121,6 +122,7 @@ class I2CChip(ABC):
     place: Place
     results: tuple[Register, ...]
     counter_registers: tuple[Register, ...] = ()
+    counter_lsbs_per_second: float = 0.0
     configuration: tuple[ExpectedBits, ...]
     status: ExpectedBits | None = None
     new_result: int = 0

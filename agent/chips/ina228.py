@@ -31,6 +31,9 @@ class Chip(_ina23x.INA23xChip):
     # +------------------------------------------------------------+
     counter_registers = (Register(0x09, HARDWARE_COUNTER_BITS // 8), Register(0x0A, HARDWARE_COUNTER_BITS // 8))
 
+    # Energy at 85 V and the full scale of the shunt, whose resistance cancels out; charge changes more slowly.
+    counter_lsbs_per_second = _ina23x.HIGHEST_VOLTS * _ina23x.FULL_SCALE_SHUNT_VOLTS / (16 * 3.2 * shunt_volts_per_lsb)
+
     def decode(self, words: Sequence[int]) -> tuple[Measurement, ...]:
         """See `I2CChip.decode`."""
         (measurement,) = super().decode(words[:2])

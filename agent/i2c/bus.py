@@ -3,28 +3,34 @@
 Blinka's lock is one plain flag on each bus object, and Adafruit's mux channel takes it before a write that may fail, so
 one error at a mux hangs every later access. Nothing here waits for that flag: a `session` takes it once, holds it for a
 whole sweep together with a lock on the device file that other processes respect, and always releases both. During a
-session, `select` opens exactly the channels on one path and keeps every other channel closed.
+session, `select` opens exactly the channels on one path and keeps every other channel closed, and `check_path` shows
+after a chip was read that they were.
+
+A NACK may be a disturbance, so a transfer that fails with one is repeated at once: every transfer may happen twice, as
+a register or a control byte then only holds the same value again. What fails slowly is a time-out and is not repeated.
+The failures of one session may take `_FAILING_SECONDS` together; after that everything fails at once.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.errors import AgentError, BusError, BusyError, MuxSwitchedError
 from agent.i2c import hints
 from agent.i2c.channels import driver_channel
+from agent.i2c.lock import exclusive_lock
 from agent.i2c.muxes import CLOSED
 from agent.i2c.place import bus_path
 from agent.i2c.sysfs import kernel_channels, kernel_driver
-from agent.i2c.transfers import OpenBus, RegisterReads, byte_write
+from agent.i2c.transfers import OpenBus, RegisterReads, byte_read, byte_write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from agent.clock import Clock
     from agent.i2c.place import BusName, Hop, Hops, Mux, Place
@@ -37,24 +43,45 @@ if TYPE_CHECKING:
 LOCK_WAIT_SECONDS = 1.0
 """How long to wait for a bus that another process holds; SIGTERM must end the process within 2 s."""
 
-# Short compared with a sweep, so that a waiting process gets its turn even if another one sweeps without a pause.
-_LOCK_POLL_SECONDS = 0.0005
-
 # How adapters report a NACK: Raspberry Pi 121, others 5 or 6, USB adapters an OSError without a number.
 _NACK = frozenset({errno.EREMOTEIO, errno.ENXIO, errno.EIO, None})
 _TIME_OUT = frozenset({errno.ETIMEDOUT, errno.EAGAIN})
 # The device file has lost its adapter: the USB adapter was unplugged, or its module unloaded.
 _GONE = frozenset({errno.ENODEV, errno.EBADF, errno.ESHUTDOWN})
 
+# Where one transfer in five fails, one in 3,000 still fails this often in a row.
+_ATTEMPTS = 5
+
+# After another failure than a NACK, which is repeated anyway.
 _CLOSE_ATTEMPTS = 3
+
+# The kernel waits a second or more for a bus; with some USB adapters the failure is then EIO, that of a NACK.
+_LONGEST_NACK_SECONDS = 0.5
+
 # Consecutive ones: each may block for a second, and there may be 64 chips.
 _TIME_OUTS_OF_A_STUCK_BUS = 2
+# Also spent by one time-out of 2 s, or by two of 1 s with answers between them.
+_FAILING_SECONDS = 1.5
+
+# Probes of an address that must be silent, each followed by one of a mux that must answer.
+_SILENT_PROBES = 3
+_PROBE_ATTEMPTS = 10
+
+
+class _ControlRead(NamedTuple):
+    """Reads back one mux, and holds the control byte that it must have."""
+
+    mux: Mux
+    control_byte: int
+    transfers: tuple[Transfer]
+    buffer: bytearray
 
 
 class _SessionPort:
     """The bus as drivers see it during a session. The session holds the lock, so a driver always gets it at once."""
 
     def __init__(self, i2c: I2C, transfer: Callable[..., None]) -> None:
+        self.i2c = i2c
         self.writeto = partial(transfer, i2c.writeto)
         self.readfrom_into = partial(transfer, i2c.readfrom_into)
         self.writeto_then_readfrom = partial(transfer, i2c.writeto_then_readfrom)
@@ -72,6 +99,7 @@ class Bus:
     Attributes:
         retries: how many transfers were repeated at once; only rises.
         mux_conflicts: how often a mux was found switched by somebody else; only rises.
+        last_mux_conflict: the mux that was found switched last, and what to do; None if none was.
     """
 
     def __init__(
@@ -85,6 +113,7 @@ class Bus:
         self.name = name
         self.retries = 0
         self.mux_conflicts = 0
+        self.last_mux_conflict: str | None = None
         self._opener = opener
         self._clock = clock
         self._sysfs = sysfs
@@ -94,11 +123,14 @@ class Bus:
         # Prepared for the device file that is open now; discarded when it is closed.
         self._mux_writes: dict[tuple[int, int], Transfer] = {}
         self._chip_reads: dict[tuple[int, Registers], RegisterReads] = {}
+        self._control_reads: dict[Segment, tuple[_ControlRead, ...]] = {}
         # The state of one session.
         self._port: _SessionPort | None = None
         self._control_bytes: dict[str, int] = {}  # of each mux by name, as far as it is known
         self._opened_muxes: set[str] = set()
+        self._silent_muxes: set[str] = set()  # they did not answer, so a channel of theirs may be open
         self._time_outs_in_a_row = 0
+        self._failing_seconds = 0.0
         self._must_reopen = False
         for mux in muxes:
             self.add_mux(mux)
@@ -109,13 +141,17 @@ class Bus:
         self._muxes_on.setdefault(_segment_behind(path[-1]) if path else None, []).append(mux)
         self._innermost_first.append(mux)
         self._innermost_first.sort(key=lambda known: len(known.place.path), reverse=True)
+        self._control_reads.clear()
 
     @contextmanager
-    def session(self) -> Iterator[None]:
+    def session(self, wait_seconds: float | None = None) -> Iterator[None]:
         """Hold the bus, also against other processes; on leaving, close every mux and release everything.
 
+        Args:
+            wait_seconds: how long to wait for another process; 0 tries once, None is LOCK_WAIT_SECONDS.
+
         Raises:
-            BusyError: another process held the bus for longer than LOCK_WAIT_SECONDS.
+            BusyError: another process held the bus for longer.
             PermissionDeniedError: the device file may not be opened.
             BusError: there is no such bus.
         """
@@ -123,12 +159,16 @@ class Bus:
         # Until a chip answers: an adapter that was plugged in again needs a new device file, and few report that.
         self._must_reopen = True
         try:
-            with self._other_processes_locked_out(opened.file_descriptor):
+            with self._other_processes_locked_out(
+                opened.file_descriptor, LOCK_WAIT_SECONDS if wait_seconds is None else wait_seconds
+            ):
                 if not opened.i2c.try_lock():
                     raise BusyError(f"{bus_path(self.name)}: held by something else in this process")
                 self._control_bytes.clear()  # the previous user of the bus may have left any channel open
                 self._opened_muxes.clear()
+                self._silent_muxes.clear()
                 self._time_outs_in_a_row = 0
+                self._failing_seconds = 0.0
                 self._port = _SessionPort(opened.i2c, self._driver_transfer)
                 try:
                     yield
@@ -147,6 +187,7 @@ class Bus:
         opened, self._opened = self._opened, None
         self._mux_writes.clear()
         self._chip_reads.clear()
+        self._control_reads.clear()
         if opened is not None:
             with suppress(Exception):  # an adapter that is gone may raise anything
                 opened.close()
@@ -181,18 +222,28 @@ class Bus:
     def check_path(self, place: Place) -> None:
         """Make sure that every mux on a chip's path and trunk is as `select` left it; call it after reading the chip.
 
+        Every mux on every segment of the path is read back. One that does not answer may have a channel open all the
+        same: then the chip is shown to be the only one at its address, see `_exclude_silent_muxes`.
+
         Raises:
             MuxSwitchedError: one is not, so what was read since `select` may be another chip's.
-            BusError: the bus is stuck.
+            BusError: a mux on the path does not answer, or the bus is stuck.
             OSError: as the adapter reports it.
         """
-        if not self.confirms(place.path):
-            self._control_bytes.clear()
-            self.mux_conflicts += 1
-            raise MuxSwitchedError(f"{place}: a mux on its path was switched while it was read")
+        segment: Segment = None if place.mux is None or place.channel is None else (place.mux.name, place.channel)
+        reads = self._control_reads.get(segment)
+        if reads is None:
+            reads = self._control_reads[segment] = tuple(self._read_backs(place.path))
+        silent = [read.mux for read in reads if not self._is_as_selected(read)]
+        if silent:
+            self._exclude_silent_muxes(silent, place)
 
-    def byte_at(self, address: int) -> int | None:
+    def byte_at(self, address: int, attempts: int = _ATTEMPTS) -> int | None:
         """Read one byte, without writing anything, from the selected segment; None if the address does not answer.
+
+        Args:
+            address: any.
+            attempts: how often to try; one NACK may be a disturbance.
 
         Raises:
             BusError: the bus is stuck.
@@ -200,7 +251,7 @@ class Bus:
         """
         control_bytes, buffer = dict(self._control_bytes), bytearray(1)
         try:
-            self._session_port.readfrom_into(address, buffer)
+            self._transfer((partial(self._session_port.i2c.readfrom_into, address, buffer),), attempts)
         except BusError:
             raise
         except OSError as error:
@@ -266,31 +317,53 @@ class Bus:
             raise RuntimeError("the bus is used outside a session")
         return self._port
 
-    def _transfer(self, transfers: Iterable[Transfer]) -> None:
-        """Do transfers and record the outcome: after a failure, the state of every channel is unknown.
+    def _transfer(self, transfers: Iterable[Transfer], attempts: int = _ATTEMPTS) -> None:
+        """Do transfers, repeat what a NACK ends, and record the outcome: after a failure, no channel's state is known.
 
         Raises:
             BusError: the bus is stuck.
-            OSError: what the back end raised; without a number if it raised something else.
+            OSError: what the back end raised; without a number if it raised something else, as a time-out if it took
+                as long as one.
         """
-        if self._time_outs_in_a_row >= _TIME_OUTS_OF_A_STUCK_BUS:
+        if self._is_stuck():
             raise BusError(
                 f"{bus_path(self.name)}: stuck, transactions time out; is a chip holding SDA or SCL low?",
                 errno.ETIMEDOUT,
             )
-        try:
-            for transfer in transfers:
-                transfer()
-                self._time_outs_in_a_row = 0
-        except OSError as error:
-            self._control_bytes.clear()
-            self._must_reopen |= is_gone(error)
-            self._time_outs_in_a_row = self._time_outs_in_a_row + 1 if is_time_out(error) else 0
-            raise
-        except Exception as error:  # USB back ends raise anything
-            self._control_bytes.clear()
-            raise OSError(f"{type(error).__name__}: {error}") from error
+        for transfer in transfers:
+            self._try(transfer, attempts)
         self._must_reopen = False
+
+    def _try(self, transfer: Transfer, attempts: int) -> None:
+        """Do one transfer, and repeat it while it ends with a NACK."""
+        while True:
+            began = self._clock.monotonic()
+            try:
+                transfer()
+            except Exception as error:  # USB back ends raise anything
+                failure = self._failure(error, self._clock.monotonic() - began)
+                attempts -= 1
+                if not attempts or failure.errno not in _NACK or self._is_stuck():
+                    self._control_bytes.clear()
+                    raise failure from error
+                self.retries += 1
+            else:
+                self._time_outs_in_a_row = 0
+                return
+
+    def _failure(self, error: Exception, seconds: float) -> OSError:
+        """The failure of a transfer as an OSError; a slow one is a time-out, whatever the adapter calls it."""
+        failure = OSError(*error.args if isinstance(error, OSError) else (f"{type(error).__name__}: {error}",))
+        if is_gone(failure):
+            self._must_reopen = True
+        elif seconds > _LONGEST_NACK_SECONDS:
+            failure = OSError(errno.ETIMEDOUT, f"time-out, {seconds:.1f} s")
+        self._failing_seconds += seconds
+        self._time_outs_in_a_row = self._time_outs_in_a_row + 1 if is_time_out(failure) else 0
+        return failure
+
+    def _is_stuck(self) -> bool:
+        return self._time_outs_in_a_row >= _TIME_OUTS_OF_A_STUCK_BUS or self._failing_seconds >= _FAILING_SECONDS
 
     def _driver_transfer(self, transfer: Callable[..., None], *arguments: Any, **options: Any) -> None:
         """Do one transfer for a driver."""
@@ -304,10 +377,9 @@ class Bus:
         except BusError:
             raise
         except OSError as error:
-            raise BusError(
-                f"{mux} does not answer: {describe(error)}; {_silent_mux_hint(mux, error)}", error.errno
-            ) from error
+            raise _does_not_answer(mux, error) from error
         self._control_bytes[mux.name] = control_byte
+        self._silent_muxes.discard(mux.name)
 
     def _write_control_byte(self, mux: Mux, control_byte: int) -> None:
         write = self._mux_writes.get((mux.address, control_byte))
@@ -325,24 +397,108 @@ class Bus:
     def _close_muxes_on(self, segment: Segment, but: Mux | None = None) -> None:
         """Close the muxes on a segment, except the one that is next on the path."""
         for mux in self._muxes_on.get(segment, ()):
-            if mux is not but and self._control_bytes.get(mux.name) != CLOSED:
+            if mux is not but and self._control_bytes.get(mux.name) != CLOSED and mux.name not in self._silent_muxes:
                 self._close(mux)
 
     def _close(self, mux: Mux) -> None:
         """Close a mux that is not on the path, so that nothing behind it can answer in place of the chip that is read.
 
-        A mux that does not answer at all is absent or without power and connects nothing. After any other failure a
-        channel may still be open, which is an error.
+        One that does not answer may be absent, or have a channel open: `check_path` decides. Any other failure is an
+        error if it lasts.
         """
         for attempts_left in reversed(range(_CLOSE_ATTEMPTS)):
             try:
                 self._switch(mux, CLOSED)
             except BusError as error:
-                if attempts_left == 0 and error.errno not in _NACK:
+                if error.errno in _NACK:
+                    self._silent_muxes.add(mux.name)
+                    return
+                if attempts_left == 0 or self._is_stuck():
                     raise
             else:
                 return
-        self._control_bytes[mux.name] = CLOSED
+
+    def _read_backs(self, path: Hops) -> Iterator[_ControlRead]:
+        """Reads of every mux on every segment of a path."""
+        control_bytes = {hop.mux.name: hop.control_byte for hop in path}
+        for segment in (None, *map(_segment_behind, path)):
+            for mux in self._muxes_on.get(segment, ()):
+                buffer = bytearray(1)
+                read = byte_read(self._open(), mux.address, buffer)
+                yield _ControlRead(mux, control_bytes.get(mux.name, CLOSED), (read,), buffer)
+
+    def _is_as_selected(self, read: _ControlRead) -> bool:
+        """Read back a mux; False if it does not answer. Raises as `check_path`."""
+        if read.mux.name in self._silent_muxes:
+            return False
+        try:
+            control_byte = self._read_back(read)
+        except BusError:
+            raise
+        except OSError as error:
+            if error.errno not in _NACK:
+                raise
+            if read.control_byte != CLOSED:
+                raise _does_not_answer(read.mux, error) from error
+            self._silent_muxes.add(read.mux.name)
+            return False
+        if control_byte != read.control_byte:
+            raise self._conflict(read, control_byte)
+        return True
+
+    def _read_back(self, read: _ControlRead) -> int:
+        """The control byte of a mux. One that is not as it must be is read until two bytes in a row agree."""
+        last = None
+        for _ in range(_ATTEMPTS):
+            self._transfer(read.transfers)
+            control_byte = read.mux.kind.control_byte_in(read.buffer[0])
+            if control_byte == last or (last is None and control_byte == read.control_byte):
+                return control_byte
+            last = control_byte
+        raise MuxSwitchedError(f"{read.mux}: reads differently each time; check the wiring and the pull-ups of the bus")
+
+    def _conflict(self, read: _ControlRead, control_byte: int) -> MuxSwitchedError:
+        """Count a mux that is not as `select` left it; every mux is switched again before the next read."""
+        self._control_bytes.clear()
+        self.mux_conflicts += 1
+        path = bus_path(self.name)
+        self.last_mux_conflict = (
+            f"{read.mux} was switched by another program while a chip was read (its control byte is "
+            f"0x{control_byte:02x} instead of 0x{read.control_byte:02x}); stop that program, or let it lock the bus as "
+            f"in: flock {path} i2cget ... If there is none, check the supply of the mux"
+        )
+        return MuxSwitchedError(self.last_mux_conflict)
+
+    def _exclude_silent_muxes(self, silent: Sequence[Mux], place: Place) -> None:
+        """Make sure that no chip behind a silent mux has answered in place of the one at `place`.
+
+        The mux directly before that chip is closed, then its address is probed: whatever answers is behind another
+        mux. Silence counts only if that mux answers right after it, which shows that the wire is not disturbed. A chip
+        that is on the same segment as the silent mux has an address of its own: the configuration refuses others.
+        """
+        path = place.path
+        if not path:
+            return
+        kind, address = path[-1].mux.kind, path[-1].mux.address
+        self._switch(path[-1].mux, CLOSED)
+        confirmed = 0
+        for _ in range(_PROBE_ATTEMPTS):
+            if self.byte_at(place.address, attempts=1) is not None:
+                # They may be closed when the chip is read again.
+                self._silent_muxes.difference_update(mux.name for mux in silent)
+                raise MuxSwitchedError(
+                    f"{place}: another chip answers at this address while its channel is closed, perhaps behind "
+                    f"{silent[0]}, which does not answer; {hints.of_silent_mux(silent[0].address)}"
+                )
+            read = self.byte_at(address, attempts=1)
+            confirmed += read is not None and kind.control_byte_in(read) == CLOSED
+            if confirmed == _SILENT_PROBES:
+                self.select(path)
+                return
+        raise MuxSwitchedError(
+            f"{place}: the bus is too disturbed to show that nothing behind {silent[0]}, which does not answer, has "
+            f"the same address; {hints.of_silent_mux(silent[0].address)}"
+        )
 
     def _close_muxes(self) -> None:
         """Close all muxes on the trunk, and those behind other muxes that this session opened."""
@@ -353,33 +509,17 @@ class Bus:
                     continue
                 path = mux.place.path
                 if not path:
-                    self._close(mux)
+                    if mux.name in self._opened_muxes or mux.name not in self._silent_muxes:
+                        self._close(mux)
                 elif mux.name in self._opened_muxes:
                     self.select(path)
 
-    @contextmanager
-    def _other_processes_locked_out(self, file_descriptor: int | None) -> Iterator[None]:
+    def _other_processes_locked_out(
+        self, file_descriptor: int | None, wait_seconds: float
+    ) -> AbstractContextManager[None]:
         if file_descriptor is None:
-            yield
-            return
-        give_up_at = self._clock.monotonic() + LOCK_WAIT_SECONDS
-        while True:
-            try:
-                fcntl.flock(file_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if self._clock.monotonic() >= give_up_at:
-                    raise BusyError(
-                        f"{bus_path(self.name)}: another process has held the bus for {LOCK_WAIT_SECONDS:g} s; "
-                        "is a second agent running?"
-                    ) from error
-                self._clock.sleep(_LOCK_POLL_SECONDS)
-            except OSError as error:
-                raise BusError(f"{bus_path(self.name)}: cannot be locked: {error.strerror}", error.errno) from error
-        try:
-            yield
-        finally:
-            fcntl.flock(file_descriptor, fcntl.LOCK_UN)
+            return nullcontext()
+        return exclusive_lock(file_descriptor, bus_path(self.name), self._clock, wait_seconds)
 
 
 def describe(error: OSError) -> str:
@@ -405,6 +545,10 @@ def is_time_out(error: OSError) -> bool:
 def is_gone(error: OSError) -> bool:
     """Whether the adapter itself is gone."""
     return error.errno in _GONE
+
+
+def _does_not_answer(mux: Mux, error: OSError) -> BusError:
+    return BusError(f"{mux} does not answer: {describe(error)}; {_silent_mux_hint(mux, error)}", error.errno)
 
 
 def _silent_mux_hint(mux: Mux, error: OSError) -> str:

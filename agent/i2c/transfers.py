@@ -114,6 +114,14 @@ def byte_write(opened: OpenBus, address: int, value: int) -> Transfer:
     return _transfer_on_file(device_file, [(address, False, data, 0, 1)])
 
 
+def byte_read(opened: OpenBus, address: int, buffer: bytearray) -> Transfer:
+    """A transfer that reads one byte into the buffer, without writing: the control byte of a mux."""
+    device_file = opened.device_file()
+    if device_file is None:
+        return partial(opened.i2c.readfrom_into, address, buffer)
+    return _transfer_on_file(device_file, [(address, True, buffer, 0, 1)])
+
+
 def _register_read(opened: OpenBus, address: int, number: int, results: bytearray, target: slice) -> Transfer:
     """A transfer that writes a register's number and reads the register into a slice of `results`."""
     pointer = bytearray((number,))

@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agent import chips
 from agent.chips import ExpectedBits
-from agent.errors import AgentError, BusError, SensorError
+from agent.errors import AgentError, BusError, MuxSwitchedError, SensorError
 from agent.i2c.bus import describe
+from agent.measure.agreement import DoubleReader, until_agreed
 from agent.measure.back_off import NO_BACK_OFF
-from agent.measure.readings import Failure, Outcome, Reading, Settling
+from agent.measure.readings import Disturbance, Failure, Outcome, Reading, Settling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,6 +48,11 @@ _T = TypeVar("_T")
 # The datasheets allow a conversion 10 % more than its typical time.
 _CONVERSION_TOLERANCE = 1.1
 _CONVERSION_GRACE_SECONDS = 0.5
+
+# How often a chip is read in a sweep before a mux that somebody else keeps switching makes it a failure.
+_PATH_ATTEMPTS = 3
+_WRITE_ATTEMPTS = 3
+_IDENTIFY_ATTEMPTS = 4
 
 # A chip without a new result for this many conversions has stopped, unless another program clears its flag.
 _MISSED_CONVERSIONS = 10
@@ -72,28 +78,54 @@ def identify(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
         OSError: any other failed transaction.
     """
     place = chip.place
+    registers = tuple(expected.register for expected in chip.configuration)
     bus.select(place.path)
     try:
         # Before the driver, which hides why there is no answer, and may wait for a second time-out.
-        bus.read(place.address, tuple(expected.register for expected in chip.configuration))
+        before = bus.read(place.address, registers)
     except BusError:
         raise
     except OSError as error:
         raise SensorError(f"no {name}: {describe(error)}; is it powered?") from error
-    return _through_driver(bus, chip, name, chip.identify)
+    found = _identify_believing_twice(bus, chip, name)
+    if found != before:
+        return agreed_configuration(bus, chip, name)
+    return found
+
+
+def agreed_configuration(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
+    """What the configuration registers hold, by two readings that agree. Raises SensorError, and as `Bus.read`."""
+    registers = tuple(expected.register for expected in chip.configuration)
+    found = until_agreed(lambda: bus.read(chip.place.address, registers))
+    if found is None:
+        raise SensorError(f"{name}: its configuration reads differently each time; is the bus disturbed?")
+    return found
+
+
+def _identify_believing_twice(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
+    """Identify the chip. A wrong ID is believed when it is read twice in a row: a bit of it may have flipped."""
+    refusal = ""
+    for attempts_left in reversed(range(_IDENTIFY_ATTEMPTS)):
+        try:
+            return _through_driver(bus, chip, name, chip.identify)
+        except SensorError as error:
+            if str(error) == refusal or attempts_left == 0:
+                raise
+            refusal = str(error)
+    raise AssertionError
 
 
 def _through_driver(bus: Bus, chip: I2CChip, name: str, act: Callable[[I2C], _T]) -> _T:
     """Let the chip's driver act, which selects and deselects the channel itself; select the path again afterwards."""
     place = chip.place
     try:
-        result = act(bus.driver_port(place.path))
+        return act(bus.driver_port(place.path))
     except (AgentError, OSError):
         raise
     except Exception as error:  # a driver is foreign code: it may fail to import, or to parse what it reads
         raise SensorError(f"{name}: its driver failed ({type(error).__name__}: {error})") from error
-    bus.select(place.path)
-    return result
+    finally:
+        bus.select(place.path)
 
 
 class _Canary(Enum):
@@ -148,12 +180,14 @@ class _Measuring(NamedTuple):
         check_at_seconds: when to read the configuration again.
         last_results: the results read last; empty before the first.
         new_at_seconds: when they were new.
+        seems_stopped: whether a new result was already overdue at the last reading.
     """
 
     canary: _Canary
     check_at_seconds: float
     last_results: tuple[int, ...]
     new_at_seconds: float
+    seems_stopped: bool = False
 
 
 _State = _Closed | _Settling | _Measuring
@@ -246,30 +280,85 @@ class RunSession(Session):
         self._path = self.place.path
         self._name = f"{devices[0].chip.upper()} at {self.place}"
         self._configuration = tuple(expected.register for expected in self._chip.configuration)
-        self._measured = (*self._chip.results, *self._chip.counter_registers)
+        self._reader = DoubleReader(bus, self._chip, clock, with_status=self._uses_canary)
         self._result_count = len(self._chip.results)
         status = self._chip.status
         self._canary_at_start = _Canary.UNKNOWN if status is not None and self._uses_canary else _Canary.UNUSED
-        self._measured_and_status = self._measured if status is None else (*self._measured, status.register)
         self._state: _State = _Closed()
+        # Where to go on if it turns out that a mux was switched during a step; after a write, not where the step began.
+        self._state_if_in_doubt: _State = self._state
+        self._implausible = 0  # readings discarded in this step
         # Since boot. A chip that was read once has been configured, and stays so while it has power.
         self._has_been_read = was_read_before
 
     def step(self) -> list[Outcome]:
         """See `Session.step`."""
+        retries_before, self._implausible = self._bus.retries, 0
         try:
-            self._bus.select(self._path)
-            match self._state:
-                case _Closed() as closed:
-                    return self._open(closed)
-                case _Settling() as settling:
-                    return self._await_first_result(settling)
-                case measuring:
-                    return self._measure(measuring, self._clock.monotonic())
+            outcomes = self._accept(self._advance())
         except AgentError as error:
-            return self.fail(error)
+            outcomes = self.fail(error)
         except OSError as error:
-            return self.fail(SensorError(f"{self._name} does not answer: {describe(error)}; is it powered?"))
+            outcomes = self.fail(SensorError(f"{self._name} does not answer: {describe(error)}; is it powered?"))
+        retries = self._bus.retries - retries_before
+        if retries or self._implausible:
+            disturbance = Disturbance(retries, self._implausible)
+            return [outcome._replace(disturbance=disturbance) for outcome in outcomes]
+        return outcomes
+
+    def _advance(self) -> list[Outcome]:
+        """Do what the state asks for, and do it again if somebody else switched a mux on the path in the meantime.
+
+        Raises:
+            MuxSwitchedError: it happened every time.
+        """
+        for attempts_left in reversed(range(_PATH_ATTEMPTS)):
+            self._state_if_in_doubt = self._state
+            try:
+                return self._act_on_path()
+            except MuxSwitchedError:
+                self._implausible += 1
+                if attempts_left == 0:
+                    raise
+        raise AssertionError
+
+    def _act_on_path(self) -> list[Outcome]:
+        self._bus.select(self._path)
+        try:
+            outcomes = self._act()
+        except BusError:
+            raise
+        except (SensorError, OSError):
+            self._confirm_path()  # it may be the answer of another chip, or the silence of none
+            raise
+        self._confirm_path()
+        return outcomes
+
+    def _confirm_path(self) -> None:
+        """Make sure that every mux is as selected; otherwise nothing that was read since counts."""
+        try:
+            self._bus.check_path(self.place)
+        except OSError:
+            self._state = self._state_if_in_doubt
+            raise
+
+    def _act(self) -> list[Outcome]:
+        match self._state:
+            case _Closed() as closed:
+                return self._open(closed)
+            case _Settling() as settling:
+                return self._await_first_result(settling)
+            case measuring:
+                return self._measure(measuring, self._clock.monotonic())
+
+    def _accept(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Take note of outcomes that no switched mux puts in doubt."""
+        if any(isinstance(outcome, Reading) for outcome in outcomes):
+            self._back_off = NO_BACK_OFF
+            self._has_been_read = True
+        elif isinstance(outcomes[0], Failure):
+            self.fail(outcomes[0].error)
+        return outcomes
 
     def fail(self, error: AgentError) -> list[Outcome]:
         """Close the session: identify the chip and read its configuration before trusting it again."""
@@ -290,18 +379,17 @@ class RunSession(Session):
         is_configured, is_power_on = self._is_configured(found), self._is_power_on(found)
         if is_configured and is_power_on and chip.status is not None:
             # The configuration equals that of power-on: only the canary bit shows that it was written.
-            is_configured = chip.status.is_written(self._read_register(chip.status.register))
+            is_configured = self._has_canary(chip.status, self._read_register(chip.status.register))
         power_lost = closed.power_lost
         if self._has_been_read and is_power_on and not is_configured:
             power_lost = True  # perhaps while it did not answer
-            self._has_been_read = False
         if closed.must_configure or not is_configured:
             return self._configure(power_lost=power_lost)
         now = self._clock.monotonic()
         return self._await_first_result(
             _Settling(
                 ready_at_seconds=now,
-                overdue_at_seconds=now + _longest_seconds(chip.conversion_seconds),
+                overdue_at_seconds=now + _longest_seconds(2 * chip.conversion_seconds),
                 may_be_there=self._may_be_there(closed),
                 canary=self._canary_at_start,
                 check_at_seconds=now + CONFIGURATION_CHECK_SECONDS,
@@ -317,23 +405,47 @@ class RunSession(Session):
 
     def _configure(self, *, power_lost: bool) -> list[Outcome]:
         """Configure the chip just identified, which starts a conversion."""
-        # Recorded first: a write that fails may have reached the chip.
-        self._state = _Closed(power_lost=power_lost, must_configure=True)
+        self._will_write(_Closed(power_lost=power_lost, must_configure=True))
+        if power_lost:
+            self._has_been_read = False
         canary = self._canary_at_start
-        if canary is not _Canary.UNUSED:
-            self._through_driver(lambda _: self._chip.set_canary())
-            canary = _Canary.SET
-        self._through_driver(lambda _: self._chip.configure())
+        for _ in range(_WRITE_ATTEMPTS):
+            if canary is not _Canary.UNUSED:
+                self._through_driver(lambda _: self._chip.set_canary())
+                canary = _Canary.SET
+            self._through_driver(lambda _: self._chip.configure())
+            if self._holds_what_was_written():
+                break
         now = self._clock.monotonic()
         settling = _Settling(
             ready_at_seconds=now + self._chip.conversion_seconds,
-            overdue_at_seconds=now + _longest_seconds(self._chip.conversion_seconds),
+            overdue_at_seconds=now + _longest_seconds(2 * self._chip.conversion_seconds),
             may_be_there=False,
             canary=canary,
             # A chip may keep the canary bit but not its configuration: read that with the first result.
             check_at_seconds=now,
         )
         return self._settle(settling, power_lost=power_lost)
+
+    def _will_write(self, state: _State) -> None:
+        """Make sure that the path leads to this chip, and record the state first: a failed write may have arrived."""
+        self._bus.check_path(self.place)
+        self._state = self._state_if_in_doubt = state
+
+    def _holds_what_was_written(self) -> bool:
+        """Whether the chip holds what was written to it; if it never does, the check with the first result says so."""
+        expected = self._chip.configuration
+        if self._uses_canary and self._chip.status is not None:
+            expected = (*expected, self._chip.status)
+        registers = tuple(bits.register for bits in expected)
+        # A flag of the status may change between two readings.
+        found = until_agreed(
+            lambda: tuple(
+                word & bits.bits
+                for bits, word in zip(expected, self._bus.read(self.place.address, registers), strict=True)
+            )
+        )
+        return found is not None and all(map(ExpectedBits.is_written, expected, found))
 
     # Settling
 
@@ -367,51 +479,56 @@ class RunSession(Session):
     def _measure(self, measuring: _Measuring, now: float) -> list[Outcome]:
         self._state = measuring
         status = self._chip.status
+        taken = self._reader.take()
+        self._implausible += taken.implausible
+        words, status_word = taken.words, taken.status_word
         if status is None or measuring.canary is _Canary.UNUSED:
-            results = self._bus.read(self.place.address, self._measured)
             found = self._read_configuration()
-            return self._report(results) if self._is_configured(found) else self._reopen(found)
-        words = self._bus.read(self.place.address, self._measured_and_status)
-        results, status_word = words[:-1], words[-1]
-        has_canary = status.is_written(status_word)
+            return self._report(words) if self._is_configured(found) else self._reopen(found)
+        has_canary = self._has_canary(status, status_word)
         if has_canary and now < measuring.check_at_seconds:
-            return self._report_conversion(measuring, results, status_word, now)
+            return self._report_conversion(measuring, words, status_word, now)
         found = self._read_configuration()
         is_configured = self._is_configured(found)
         if is_configured and has_canary:
             check_at_seconds = self._clock.monotonic() + CONFIGURATION_CHECK_SECONDS
             checked = measuring._replace(check_at_seconds=check_at_seconds)
-            return self._report_conversion(checked, results, status_word, now)
+            return self._report_conversion(checked, words, status_word, now)
         if is_configured and not self._is_power_on(found):
-            return self._replace_canary(measuring, results, status)
+            return self._replace_canary(measuring, words, status)
         return self._reopen(found)
 
+    def _has_canary(self, status: ExpectedBits, word: int) -> bool:
+        """Whether the canary bit and its neighbours are as written; a power loss is believed when it is seen twice."""
+        if status.is_written(word):
+            return True
+        if not status.is_written(self._read_register(status.register)):
+            return False
+        self._implausible += 1
+        return True
+
     def _report_conversion(
-        self, measuring: _Measuring, results: tuple[int, ...], status_word: int, read_at_seconds: float
+        self, measuring: _Measuring, words: tuple[int, ...], status_word: int, read_at_seconds: float
     ) -> list[Outcome]:
         """Report results that were read together with the canary bit and the flag of a new result.
 
-        The flag shows that they are new, unless another program cleared it; results that differ are new in any case.
+        The flag shows that they are new, unless another program cleared it, or a reading of it was repeated; results
+        that differ are new in any case.
         """
-        last_results, new_at_seconds = results[: self._result_count], read_at_seconds
+        last_results, new_at_seconds, seems_stopped = words[: self._result_count], read_at_seconds, False
         is_new = bool(status_word & self._chip.new_result) or last_results != measuring.last_results
         if not is_new:
             # Use the read time, not now: the process may have been descheduled since.
             longest_seconds = self._chip.conversion_seconds * _MISSED_CONVERSIONS + _CONVERSION_GRACE_SECONDS
-            if read_at_seconds - measuring.new_at_seconds > longest_seconds:
-                raise self._stopped()
+            seems_stopped = read_at_seconds - measuring.new_at_seconds > longest_seconds
+            if seems_stopped:
+                self._refuse_if_stopped(measuring)
             last_results, new_at_seconds = measuring.last_results, measuring.new_at_seconds
-        self._state = _Measuring(_Canary.SEEN, measuring.check_at_seconds, last_results, new_at_seconds)
-        return self._report(results, is_new=is_new)
+        self._state = _Measuring(_Canary.SEEN, measuring.check_at_seconds, last_results, new_at_seconds, seems_stopped)
+        return self._report(words, is_new=is_new)
 
-    def _report(self, results: tuple[int, ...], *, is_new: bool = True) -> list[Outcome]:
-        measurements = self._chip.decode(results)
-        errors = [measured for measured in measurements if isinstance(measured, SensorError)]
-        if len(errors) == len(measurements):
-            self.fail(errors[0])
-        else:
-            self._back_off = NO_BACK_OFF
-            self._has_been_read = True
+    def _report(self, words: tuple[int, ...], *, is_new: bool = True) -> list[Outcome]:
+        measurements = self._chip.decode(words)
         return self._readings(measurements, window_seconds=self._chip.conversion_seconds, is_new=is_new)
 
     def _replace_canary(self, measuring: _Measuring, results: tuple[int, ...], status: ExpectedBits) -> list[Outcome]:
@@ -424,13 +541,13 @@ class RunSession(Session):
             self._state = measuring._replace(canary=_Canary.UNUSED)
             return self._report(results)
         power_lost = measuring.canary is _Canary.SEEN
-        if power_lost:  # recorded first: a write that fails may have reached the chip
-            self._state = _Closed(power_lost=True, must_configure=True)
+        if power_lost:
+            self._will_write(_Closed(power_lost=True, must_configure=True))
         self._through_driver(self._chip.identify)  # a driver is valid for one bus session only
         self._through_driver(lambda _: self._chip.set_canary())
         # An earlier run that read the chip set the bit too, if the chip is one that keeps it.
         if not power_lost and self._has_been_read:
-            power_lost = status.is_written(self._read_register(status.register))
+            power_lost = self._has_canary(status, self._read_register(status.register))
         if not power_lost:
             self._state = measuring._replace(canary=_Canary.SET)
             return self._report(results)
@@ -456,13 +573,18 @@ class RunSession(Session):
             raise self._foreign_configuration(found)
         return self._open(_Closed())
 
-    def _stopped(self) -> SensorError:
-        """The failure of a chip that stopped converting, or of another program that wrote to it, if that is why."""
+    def _refuse_if_stopped(self, measuring: _Measuring) -> None:
+        """Raise if the chip stopped converting, or if another program wrote to it, if that is why.
+
+        It is believed when two readings in a row show it: the flag of a new result may have been flipped, or cleared by
+        a reading that failed.
+        """
         found = self._read_configuration()
         if not self._is_configured(found):
-            return self._foreign_configuration(found)
-        self._state = _Closed(must_configure=True)
-        return SensorError(f"{self._name}: has stopped converting; it will be configured again")
+            raise self._foreign_configuration(found)
+        if measuring.seems_stopped:
+            self._state = _Closed(must_configure=True)
+            raise SensorError(f"{self._name}: has stopped converting; it will be configured again")
 
     def _foreign_configuration(self, found: Sequence[int]) -> SensorError:
         pairs = list(zip(self._chip.configuration, found, strict=True))
@@ -481,7 +603,9 @@ class RunSession(Session):
         return all(map(ExpectedBits.is_power_on, self._chip.configuration, found))
 
     def _read_configuration(self) -> tuple[int, ...]:
-        return self._bus.read(self.place.address, self._configuration)
+        """What the configuration registers hold; anything but what we wrote is believed when it is read twice."""
+        found = self._bus.read(self.place.address, self._configuration)
+        return found if self._is_configured(found) else agreed_configuration(self._bus, self._chip, self._name)
 
     def _read_register(self, register: Register) -> int:
         (word,) = self._bus.read(self.place.address, (register,))

@@ -216,9 +216,10 @@ class _Scan:
                 attempt.unknown.append(UnknownChip(place, "a kernel driver owns it"))
 
     def _answers(self, address: int) -> bool:
-        # A single disturbance must not hide a chip or mux that wattpush can use.
-        probes = 2 if address in signatures.ADDRESSES or address in MUX_ADDRESSES else 1
-        return any(self._bus.byte_at(address) is not None for _ in range(probes))
+        # Most addresses are empty, so their attempts are most of what a scan costs; least may be missed where wattpush
+        # can use what is there.
+        is_usable = address in signatures.ADDRESSES or address in MUX_ADDRESSES
+        return self._bus.byte_at(address, attempts=3 if is_usable else 2) is not None
 
     def _find(self, place: Place, attempt: _Attempt) -> None:
         if place.address in MUX_ADDRESSES:

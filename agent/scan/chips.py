@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from agent.i2c.bus import Bus
     from agent.i2c.place import Place
 
-_ATTEMPTS = 2
 # Only the averaging depends on it, and the scan configures none.
 _ANY_INTERVAL_SECONDS = 1.0
 
@@ -51,15 +50,14 @@ class ChipReader:
         return FoundChip(self._place, signature, inputs, options.external_shunt)
 
     def _word(self, register: int) -> int | None:
-        for _ in range(_ATTEMPTS):
-            try:
-                self._bus.select(self._path)
-                return self._bus.read(self._place.address, (Register(register),))[0]
-            except BusError:
+        try:
+            self._bus.select(self._path)
+            return self._bus.read(self._place.address, (Register(register),))[0]
+        except BusError:
+            raise
+        except OSError as error:
+            if describe(error) != "NACK":
                 raise
-            except OSError as error:
-                if describe(error) != "NACK":
-                    raise
         return None
 
     def _input(self, signature: Signature, position: int, number: int | None, shunt_ohms: float | None) -> FoundInput:

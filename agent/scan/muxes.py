@@ -66,7 +66,7 @@ def recognise(bus: Bus, place: Place) -> MuxKind | None:
         BusError: the bus is stuck.
         OSError: anything but a NACK, as the adapter reports it.
     """
-    kinds = _answering(CLOSED, _read(bus, place.address), MUX_KINDS.values())
+    kinds = _answering(CLOSED, bus.byte_at(place.address), MUX_KINDS.values())
     if not kinds:
         return None
     try:
@@ -104,7 +104,7 @@ def _answering(written: int, read: int | None, kinds: Collection[MuxKind]) -> li
 def _read_back(bus: Bus, place: Place, bit: int) -> int | None:
     """Write a byte with this bit alone and read it back; None if it was not acknowledged."""
     try:
-        return _read(bus, place.address) if _write(bus, place.address, 1 << bit) else None
+        return bus.byte_at(place.address) if _write(bus, place.address, 1 << bit) else None
     except OSError as error:
         if not is_time_out(error):
             raise
@@ -115,28 +115,17 @@ def _read_back(bus: Bus, place: Place, bit: int) -> int | None:
         ) from error
 
 
-def _read(bus: Bus, address: int) -> int | None:
-    """A byte; None only after several NACKs, as a single one may be a disturbance."""
-    for _ in range(_ATTEMPTS):
-        byte = bus.byte_at(address)
-        if byte is not None:
-            return byte
-    return None
-
-
 def _write(bus: Bus, address: int, byte: int) -> bool:
     """Write a byte; return whether it was acknowledged."""
-    for _ in range(_ATTEMPTS):
-        try:
-            bus.write_byte(address, byte)
-        except BusError:
+    try:
+        bus.write_byte(address, byte)
+    except BusError:
+        raise
+    except OSError as error:
+        if describe(error) != "NACK":
             raise
-        except OSError as error:
-            if describe(error) != "NACK":
-                raise
-        else:
-            return True
-    return False
+        return False
+    return True
 
 
 def _close(bus: Bus, address: int, kinds: Collection[MuxKind]) -> bool:

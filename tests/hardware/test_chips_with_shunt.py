@@ -234,6 +234,7 @@ def test_a_chip_that_stops_converting_is_configured_again(name: str) -> None:
     bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
     bench.run_until_read()
     bench.chip("cpu")._finished = 10**9
+    bench.run_next()
     assert "has stopped converting" in failure(bench.run_next()["cpu"])
     bench.run_until_read()
 

@@ -232,8 +232,8 @@ def test_a_stuck_bus_costs_a_sweep_two_time_outs() -> None:
     before = bench.clock.seconds
     outcomes = bench.run()
     assert bench.clock.seconds - before == 2.0
-    for device in ("d00", "d77"):
-        assert failure(outcomes[device]).startswith("/dev/i2c-1: stuck, transactions time out")
+    assert failure(outcomes["d00"]).startswith("mux m1 (0x71 on /dev/i2c-1) does not answer: time-out")
+    assert failure(outcomes["d77"]).startswith("/dev/i2c-1: stuck, transactions time out")
     bench.wire.faults.clear()
     assert bench.all_read(bench.run_next())
 

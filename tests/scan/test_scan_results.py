@@ -106,8 +106,8 @@ def test_64_chips_behind_eight_muxes_are_found() -> None:
     node = ScannedNode(text)
     result = node.scan()
     assert len(result.muxes) == 8
-    # An empty address costs one NACK, and the channel is not selected again.
-    assert node.wire.transactions < 65 * 150
+    # An empty address costs two NACKs, three where a chip could be used, and the channel is not selected again.
+    assert node.wire.transactions < 65 * 280
     assert len(result.chips) == node.assert_right(result.chips) == 64
 
 
