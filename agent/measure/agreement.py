@@ -7,10 +7,10 @@ readings differ, a bit flipped or a conversion ended between them. A third readi
       A       A              A
       A       B        A     A: the second was flipped, unless conversions are faster than the reading
       A       B        B     B: a new result, or the first was flipped
-      A       B        C     the middle one: conversions are faster than the reading, or one of the three was flipped
+      A       B        C     the middle one of five readings: conversions are faster, or two of three were flipped
 
-So healthy silicon never fails this check, whatever its load does, and one flip shows in the result only if it is
-smaller than the change of the load between the readings.
+So healthy silicon never fails this check, whatever its load does, and a flip shows in the result only if it is smaller
+than the change of the load between the readings.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ATTEMPTS = 5
 _OF_A_CONVERSION = 0.8
 
 # Hardware counters rise with every single conversion, which takes less than this.
-_COUNTING_SECONDS = 0.05
+_COUNTING_SECONDS = 0.01
 
 
 class Taken(NamedTuple):
@@ -77,14 +77,16 @@ class DoubleReader:
         result_count, implausible = len(self._chip.results), 0
         results, counters = first[:result_count], first[result_count:]
         if results != second[:result_count]:
-            readings = (results, second[:result_count], self._read(self._chip.results))
-            results = _middle_of(self._chip.results, readings)
+            readings = [results, second[:result_count], self._read(self._chip.results)]
             took_seconds = self._clock.monotonic() - began_seconds
             if took_seconds < self._chip.conversion_seconds * _OF_A_CONVERSION:
                 implausible += any(b not in (a, c) for a, b, c in zip(*readings, strict=True))
+            if any(len({*words}) == len(readings) for words in zip(*readings, strict=True)):
+                readings += [self._read(self._chip.results) for _ in range(2)]
+            results = _middle_of(self._chip.results, readings)
         if counters != second[result_count:]:
             registers = self._chip.counter_registers
-            readings = (counters, second[result_count:], self._read(registers))
+            readings = [counters, second[result_count:], self._read(registers)]
             counters = _middle_of(registers, readings)
             took_seconds = self._clock.monotonic() - began_seconds + _COUNTING_SECONDS
             most_lsbs = self._chip.counter_lsbs_per_second * took_seconds
@@ -109,7 +111,7 @@ def until_agreed(read: Callable[[], _T]) -> _T | None:
 
 
 def _middle_of(registers: Sequence[Register], readings: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """For each register, the one of three words that is closest to the other two."""
+    """For each register, the one of its words that is closest to the others."""
     return tuple(
         min(words, key=lambda word: sum(_distance(register, word, other) for other in words))
         for register, *words in zip(registers, *readings, strict=True)
