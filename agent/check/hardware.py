@@ -19,6 +19,7 @@ from agent.i2c import hints
 from agent.i2c.bus import describe, is_time_out
 from agent.i2c.muxes import CLOSED, MUX_ADDRESSES, MUX_KINDS
 from agent.i2c.place import TRUNK, Hop, bus_path, describe_segment
+from agent.measure.power_check import refuse_contradiction
 from agent.measure.session import identify
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def _check_chip(
             _refuse_shared_address(bus, place)
             chip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
             found = identify(bus, chip, name)
+            refuse_contradiction(bus, chip, name)
             results = chip.decode(bus.read(place.address, chip.results))
     except AgentError as error:
         return [failed(device.name, error, _holder(bus.name, error)) for device in devices]

@@ -17,6 +17,7 @@ from agent.chips._base import (
     I2CChip,
     KernelChip,
     Measurement,
+    PowerRegister,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "I2CChip",
     "KernelChip",
     "Measurement",
+    "PowerRegister",
     "i2c_chip",
     "names",
     "options",

@@ -73,6 +73,14 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerRegister:
+    """A register in which the chip itself multiplies its voltage and current; unsigned, whichever way power flows."""
+
+    register: Register
+    watts_per_lsb: float
+
+
+@dataclass(frozen=True, slots=True)
 class ExpectedBits:
     """Bits of a register that keep what we write for as long as the chip has power.
 
@@ -113,6 +121,8 @@ class I2CChip(ABC):
             clears. Its neighbours have a fixed value, so that a bus stuck high or low cannot pass for it. The same word
             shows whether a result is new. None if the chip has no such register.
         new_result: the bit of `status` that a finished conversion sets, and that reading the register clears.
+        power: the chip's own product of its voltage and current, by which its readings are checked; None if it has no
+            such register, or one that needs a calibration.
         conversion_seconds: how long one result takes, averaging included; a reading covers this much time.
         shunt_ohms: the shunt of a chip with one input; 0 for a chip that needs none.
     """
@@ -126,6 +136,7 @@ class I2CChip(ABC):
     configuration: tuple[ExpectedBits, ...]
     status: ExpectedBits | None = None
     new_result: int = 0
+    power: PowerRegister | None = None
     conversion_seconds: float
     shunt_ohms: float
 

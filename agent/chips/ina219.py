@@ -88,9 +88,9 @@ class Chip(I2CChip):
         # +----+-------------------------------------------------+
         voltage_word, shunt_word = words
         volts = (voltage_word >> 3) * 4e-3
-        if volts >= 32.0:
+        if volts > 26.0:
             raise SensorError(
-                f"{self}: bus voltage register reads 0x{voltage_word:04x}, 32 V or more; is the bus disturbed?"
+                f"{self}: bus voltage register reads 0x{voltage_word:04x}, more than 26 V; is the bus disturbed?"
             )
         lsbs = signed(shunt_word)
         if abs(lsbs) >= 32000:

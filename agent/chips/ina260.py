@@ -1,7 +1,7 @@
 """TI INA260: one input with its shunt inside, 0-36 V and up to 15 A. Datasheet: SBOS656.
 
 Power is computed from bus voltage and current: the power register (0x03) has lost the sign of the current and counts in
-steps of 10 mW.
+steps of 10 mW. It serves as a check: two chips at one address contradict it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.chips import _averaging as averaging
-from agent.chips._base import ExpectedBits, I2CChip, Measurement, signed
+from agent.chips._base import ExpectedBits, I2CChip, Measurement, PowerRegister, signed
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
 from agent.settings import ChipOptions
@@ -35,6 +35,7 @@ class Chip(I2CChip):
     # Canary bit: LEN, which latches the alert pin; no function is selected for that pin. CVRF: a result is complete.
     status = ExpectedBits(Register(0x06), written=1 << 0, power_on=0, bits=0xFFE3)
     new_result = 1 << 3
+    power = PowerRegister(Register(0x03), watts_per_lsb=10e-3)
 
     def open_device(self, port: I2C) -> Any:
         """See `I2CChip.open_device`."""
@@ -70,11 +71,16 @@ class Chip(I2CChip):
         # | +- |                CURRENT                   |
         # +----+------------------------------------------+
         voltage_word, current_word = words
-        volts = voltage_word * 1.25e-3
+        volts, amperes = voltage_word * 1.25e-3, signed(current_word) * 1.25e-3
         if volts > 36.0:
             raise SensorError(
                 f"{self}: bus voltage register reads 0x{voltage_word:04x}, more than 36 V; is the bus disturbed?"
             )
         if current_word in (0x7FFF, 0x8000):
             raise SensorError(f"{self}: current register reads 0x{current_word:04x}, the end of its range; overload?")
-        return (Measurement(volts, signed(current_word) * 1.25e-3),)
+        if abs(amperes) > 15.0:
+            raise SensorError(
+                f"{self}: current register reads 0x{current_word:04x}, {amperes:.2f} A, beyond 15 A; overload, "
+                "or is the bus disturbed?"
+            )
+        return (Measurement(volts, amperes),)

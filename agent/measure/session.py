@@ -32,6 +32,7 @@ from agent.errors import AgentError, BusError, MuxSwitchedError, SensorError
 from agent.i2c.bus import describe
 from agent.measure.agreement import DoubleReader, until_agreed
 from agent.measure.back_off import NO_BACK_OFF
+from agent.measure.power_check import PowerCheck
 from agent.measure.readings import Disturbance, Failure, Outcome, Reading, Settling
 
 if TYPE_CHECKING:
@@ -280,6 +281,7 @@ class RunSession(Session):
         self._path = self.place.path
         self._name = f"{devices[0].chip.upper()} at {self.place}"
         self._configuration = tuple(expected.register for expected in self._chip.configuration)
+        self._power_check = PowerCheck(bus, self._chip, self._name)
         self._reader = DoubleReader(bus, self._chip, clock, with_status=self._uses_canary)
         self._result_count = len(self._chip.results)
         status = self._chip.status
@@ -392,7 +394,7 @@ class RunSession(Session):
                 overdue_at_seconds=now + _longest_seconds(2 * chip.conversion_seconds),
                 may_be_there=self._may_be_there(closed),
                 canary=self._canary_at_start,
-                check_at_seconds=now + CONFIGURATION_CHECK_SECONDS,
+                check_at_seconds=now,
             )
         )
 
@@ -491,6 +493,7 @@ class RunSession(Session):
         found = self._read_configuration()
         is_configured = self._is_configured(found)
         if is_configured and has_canary:
+            self._power_check.run()
             check_at_seconds = self._clock.monotonic() + CONFIGURATION_CHECK_SECONDS
             checked = measuring._replace(check_at_seconds=check_at_seconds)
             return self._report_conversion(checked, words, status_word, now)
@@ -499,12 +502,12 @@ class RunSession(Session):
         return self._reopen(found)
 
     def _has_canary(self, status: ExpectedBits, word: int) -> bool:
-        """Whether the canary bit and its neighbours are as written; a power loss is believed when it is seen twice."""
-        if status.is_written(word):
-            return True
-        if not status.is_written(self._read_register(status.register)):
-            return False
-        self._implausible += 1
+        """Whether the canary bit and its neighbours are as written; that they are not is believed when read twice."""
+        while not status.is_written(word):
+            word, previous = self._read_register(status.register), word
+            if word & status.bits == previous & status.bits:
+                return False
+            self._implausible += 1
         return True
 
     def _report_conversion(

@@ -84,6 +84,9 @@ def test_every_ina260_current_word_decodes_or_is_refused() -> None:
     for word in range(0x10000):
         if word in (0x7FFF, 0x8000):
             assert f"0x{word:04x}, the end of its range" in refusal_of(chip, (4000, word))
+        elif abs(of_two_complement(word, 16)) > 12_000:
+            assert f"0x{word:04x}, " in refusal_of(chip, (4000, word))
+            assert "beyond 15 A" in refusal_of(chip, (4000, word))
         else:
             measured = measured_of(chip, (4000, word))
             assert math.isclose(measured.amperes, of_two_complement(word, 16) * 1250 / 1e6, rel_tol=1e-12)
