@@ -191,7 +191,7 @@ class Bench:
             raise self.refusal
         i2c = self.world.open(name)
         self.opened.append(i2c)
-        return OpenBus(i2c, None, i2c.deinit, None if name == "board" else name)
+        return OpenBus(i2c, None, i2c.deinit, name if isinstance(name, int) else None)
 
     @property
     def wire(self) -> Wire:

@@ -65,6 +65,26 @@ class EmulatedI2CDev:
     def plug(self) -> None:
         self.is_gone = False
 
+    def plug_in_order(self, ports: Sequence[str], at: Mapping[str, Transfers], sysfs: Path) -> None:
+        """Plug USB adapters in again: the kernel numbers them from 0 in this order, which their folders in sysfs show.
+
+        Args:
+            ports: such as "1-1.2:1.0".
+            at: the wire at each port.
+            sysfs: the folder that stands in for /sys.
+        """
+        self.unplug()
+        devices = sysfs / "bus/i2c/devices"
+        devices.mkdir(parents=True, exist_ok=True)
+        for link in devices.iterdir():
+            link.unlink()
+        for number, port in enumerate(ports):
+            adapter = sysfs / "devices/pci0000:00/usb1" / port.partition(":")[0] / port / f"i2c-{number}"
+            adapter.mkdir(parents=True, exist_ok=True)
+            (devices / f"i2c-{number}").symlink_to(adapter)
+        self.wires = {number: at[port] for number, port in enumerate(ports)}
+        self.plug()
+
     def install(self, monkeypatch: pytest.MonkeyPatch | None = None) -> None:
         """Take over the system calls: for a test, or without `monkeypatch` for the rest of the process."""
         really_open = os.open

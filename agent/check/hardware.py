@@ -7,18 +7,18 @@ after each chip, so that a running service keeps its turn.
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import chips
-from agent.check import Finding, failed, ok, warning
+from agent.check import Finding, Status, failed, ok, warning
 from agent.chips import ExpectedBits
-from agent.errors import AgentError, BusError, BusyError, ConfigError, SensorError
+from agent.errors import AgentError, BusError, ConfigError, SensorError
 from agent.i2c import hints
 from agent.i2c.bus import describe, is_time_out
 from agent.i2c.muxes import CLOSED, MUX_ADDRESSES, MUX_KINDS
 from agent.i2c.place import TRUNK, Hop, bus_path, describe_segment
+from agent.i2c.sysfs import usb_port
 from agent.measure.power_check import refuse_contradiction
 from agent.measure.session import identify
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from agent.chips import I2CChip, KernelChip, Measurement
     from agent.i2c.bus import Bus
-    from agent.i2c.place import BusName, Mux, Place
+    from agent.i2c.place import Mux, Place
     from agent.i2c.transfers import I2C
     from agent.settings import ConfiguredChip, Device, Settings
 
@@ -50,7 +50,7 @@ def check_hardware(
         muxes = [mux for mux in settings.muxes if mux.bus == bus.name]
         chips = [chip for chip in settings.chips() if chip.place.bus == bus.name]
         try:
-            yield from _check_bus(bus, muxes, chips, settings.sample_interval_seconds, _adapter(bus.name, sysfs))
+            yield from _check_bus(bus, muxes, chips, settings.sample_interval_seconds, sysfs)
         finally:
             bus.close()
     names = [bus.name for bus in buses]
@@ -68,17 +68,18 @@ def _check_bus(
     muxes: Sequence[Mux],
     chips: Sequence[ConfiguredChip],
     sample_interval_seconds: float,
-    adapter: str,
+    sysfs: Path,
 ) -> Iterator[Finding]:
     try:
         with bus.session():
-            pass
+            number = bus.number
     except AgentError as error:
         count = sum(len(chip.devices) for chip in chips)
         unseen = f"its {count} device{'' if count == 1 else 's'} could not be checked"
-        yield failed("bus", error, f"{_holder(bus.name, error)}{unseen}")
+        yield failed("bus", error, unseen)
         return
-    yield ok("bus", f"{bus_path(bus.name)} opened and locked{adapter}")
+    yield ok("bus", f"{bus_path(bus.name)} opened and locked{_adapter(number, sysfs)}")
+    yield from _numbered_usb_adapter(bus)
     failed_muxes: set[str] = set()
     for mux in muxes:
         finding = _check_mux(bus, mux, _channels_in_use(mux, muxes, chips), failed_muxes)
@@ -152,7 +153,7 @@ def _check_chip(
             refuse_contradiction(bus, chip, name)
             results = chip.decode(bus.read(place.address, chip.results))
     except AgentError as error:
-        return [failed(device.name, error, _holder(bus.name, error)) for device in devices]
+        return [failed(device.name, error) for device in devices]
     except OSError as error:
         silent = SensorError(f"{name} does not answer: {describe(error)}; is it powered?")
         return [failed(device.name, silent) for device in devices]
@@ -260,7 +261,7 @@ def _behind(what: str, mux: Mux) -> Finding:
 
 def _kernel_hint(place: Place) -> str:
     """How to read the chip through the kernel, or to take it from the kernel."""
-    if place.bus == "board":
+    if not isinstance(place.bus, int):
         return ""
     chip = f"/sys/bus/i2c/devices/{place.bus}-{place.address:04x}"
     return (
@@ -270,35 +271,23 @@ def _kernel_hint(place: Place) -> str:
     )
 
 
-def _adapter(bus: BusName, sysfs: Path) -> str:
+def _adapter(number: int | None, sysfs: Path) -> str:
     """The kernel's name of the adapter, if it can be read."""
     try:
-        return f", {(sysfs / 'bus/i2c/devices' / f'i2c-{bus}' / 'name').read_text(encoding='utf-8').strip()}"
+        return f", {(sysfs / 'bus/i2c/devices' / f'i2c-{number}' / 'name').read_text(encoding='utf-8').strip()}"
     except (OSError, UnicodeDecodeError):
         return ""
 
 
-def _holder(bus: BusName, error: AgentError) -> str:
-    """The process that holds the bus, if another one does and /proc/locks names it.
-
-    Source: proc(5). A line is `1: FLOCK ADVISORY WRITE 1234 00:05:678 0 EOF`: the process, then the file as
-    major:minor:inode, the first two in hexadecimal.
-    """
-    if not isinstance(error, BusyError):
-        return ""
-    try:
-        file = os.open(f"/dev/i2c-{bus}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            status = os.fstat(file)
-        finally:
-            os.close(file)
-        wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
-            fields = line.split()
-            if "FLOCK" in fields and wanted in fields:
-                process = fields[fields.index(wanted) - 1]
-                name = Path("/proc", process, "comm").read_text(encoding="utf-8", errors="replace").strip()
-                return f"held by {name}, process {process}; "
-    except (OSError, ValueError):
-        pass  # the error itself is reported anyway
-    return ""
+def _numbered_usb_adapter(bus: Bus) -> Iterator[Finding]:
+    """A note for a USB adapter that the configuration names by a number."""
+    port = usb_port(bus.adapter or "")
+    if port is not None:
+        yield Finding(
+            Status.NOTE,
+            "bus",
+            f"{bus_path(bus.name)} is a USB adapter, whose number depends on the order of plugging in",
+            "to name it by its port, write this line into /etc/udev/rules.d/61-wattpush-i2c.rules: "
+            f'SUBSYSTEM=="i2c-dev", KERNELS=="{port}", SYMLINK+="i2c-rack" and plug it in again; '
+            'then set bus = "/dev/i2c-rack"',
+        )

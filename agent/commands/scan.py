@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from agent.clock import SystemClock
 from agent.commands import SIMULATED, cleanup_on_stop, is_simulated, load_settings
 from agent.errors import AgentError, BusError, exit_code
+from agent.i2c.place import BOARD
 from agent.log import print_error
 
 if TYPE_CHECKING:
@@ -75,11 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _bus(text: str) -> BusName:
-    if text == "board":
-        return "board"
+    if text == BOARD or text.startswith("/"):
+        return text
     if text.isascii() and text.isdecimal():
         return int(text)
-    raise argparse.ArgumentTypeError(f'{text!r} is neither "board" nor the N of a /dev/i2c-N')
+    raise argparse.ArgumentTypeError(f'{text!r} is neither "board", nor the N of a /dev/i2c-N, nor a path')
 
 
 def run(options: argparse.Namespace) -> int:

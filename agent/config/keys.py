@@ -94,7 +94,7 @@ _TEXT = Kind("string", values.text)
 _GROUPING_VALUE = Kind("string of at most 200 characters, not `.` or `..`", values.grouping_value)
 _FILE = Kind("path", values.optional_text)
 _SWITCH = Kind("`true` or `false`", values.switch)
-_BUS = Kind('whole number or `"board"`', values.bus)
+_BUS = Kind('whole number, path, or `"board"`', values.bus)
 _CHANNEL = values.whole_number(0, max(kind.channels for kind in MUX_KINDS.values()) - 1)
 _AVERAGING = Kind(
     '`"auto"` or a table of `count`, `voltage`, `current`',
@@ -268,7 +268,8 @@ MUX = KeyTable(
         Key(
             "bus",
             _BUS,
-            'N of /dev/i2c-N, or "board": the board\'s default bus through Blinka, also that of a USB adapter.',
+            'N of /dev/i2c-N; or the path of a link to one, such as "/dev/i2c-rack"; or "board": the board\'s default '
+            "bus through Blinka, also that of a USB adapter.",
             example="1",
             in_force=True,
             default_text="that of the mux before it",

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from agent.i2c.place import BOARD
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -241,10 +243,10 @@ def address_in(allowed: range) -> Kind:
 
 
 def bus(value: object) -> BusName:
-    """N of /dev/i2c-N, or "board"."""
-    if value == "board":
-        return "board"
-    number = _integer(value, 'a bus number or "board"')
+    """N of /dev/i2c-N, a path that leads to one, or "board"."""
+    if isinstance(value, str) and (value == BOARD or value.startswith("/")):
+        return value
+    number = _integer(value, 'a bus number, a path such as "/dev/i2c-rack", or "board"')
     if not 0 <= number <= _MAX_BUS:
         raise InvalidError(f"{describe(number)} is not in 0..{_MAX_BUS}")
     return number

@@ -49,10 +49,15 @@ class AgentCounters:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that one run hands to the next."""
+    """Everything that one run hands to the next.
+
+    Attributes:
+        adapters: the `Bus.adapter` of each bus, by its number as text.
+    """
 
     devices: Mapping[str, Saved] = field(default_factory=dict)
     agent: AgentCounters = AgentCounters()
+    adapters: Mapping[str, str] = field(default_factory=dict)
 
     def with_sources(self, sources: Mapping[str, str]) -> State:
         """Return a copy for a configuration that measures each of these devices at its source; see `Saved`."""
@@ -189,7 +194,7 @@ class StateFile:
             return file.state
         if not file.ended_well:
             log.warning("%s: the machine went down before the last run ended; counters start from zero", self.path)
-            return State()
+            return State(adapters=file.state.adapters)
         # The monotonic clock restarted with the boot: the times of the last readings are meaningless now.
         devices = {name: saved._replace(last=None) for name, saved in file.state.devices.items()}
         return replace(file.state, devices=devices)
@@ -221,12 +226,14 @@ class StateFile:
         return True
 
     def _write(self, state: State, *, ended_well: bool) -> None:
-        content = {
+        content: dict[str, Any] = {
             "boot": self._boot,
             "ended_well": ended_well,
             "devices": {name: _fields_of(saved) for name, saved in state.devices.items()},
             "node": asdict(state.agent),
         }
+        if state.adapters:
+            content["adapters"] = dict(state.adapters)
         text = json.dumps(content)
         must_reach_disk = ended_well or not self._is_unclean_on_disk
         checksum = zlib.crc32(text.encode())
@@ -288,7 +295,9 @@ def _read(data: bytes) -> _Content:
         if zlib.crc32(json.dumps(content).encode()) != document["checksum"]:
             raise ValueError("its checksum does not fit")
         devices = {name: _saved_from(**device) for name, device in content["devices"].items()}
-        return _Content(content["boot"], content["ended_well"], State(devices, AgentCounters(**content["node"])))
+        adapters = dict(content.get("adapters", {}))  # not in files of earlier versions
+        state = State(devices, AgentCounters(**content["node"]), adapters=adapters)
+        return _Content(content["boot"], content["ended_well"], state)
     except (AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"not a state file: {type(error).__name__}") from error
 

@@ -1,12 +1,14 @@
-"""Opens a bus through Blinka: by its number, or as the board's default."""
+"""Opens a bus through Blinka: by its number, by the path of a link to it, or as the board's default."""
 
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import BusError, PermissionDeniedError
 from agent.i2c import hints, sysfs
+from agent.i2c.place import BOARD, bus_path
 from agent.i2c.transfers import OpenBus
 
 if TYPE_CHECKING:
@@ -19,13 +21,16 @@ def open_bus(bus: BusName) -> OpenBus:
     """Open a bus through Blinka.
 
     A numbered bus uses Blinka's generic Linux I2C, which needs no GPIO library and knows no boards, so it works on any
-    Linux machine. The board's default bus works only if Blinka recognises the board.
+    Linux machine. A path is resolved each time: a link that udev makes follows the adapter to another number. The
+    board's default bus works only if Blinka recognises the board.
 
     Raises:
         PermissionDeniedError: the device file may not be opened.
         BusError: there is no such bus, or Blinka does not know the board.
     """
-    return _open_board() if bus == "board" else _open_numbered(bus)
+    if bus == BOARD:
+        return _open_board()
+    return _open_numbered(bus if isinstance(bus, int) else _number_behind(bus), bus_path(bus))
 
 
 def prepare_blinka(buses: Sequence[BusName]) -> None:
@@ -35,20 +40,30 @@ def prepare_blinka(buses: Sequence[BusName]) -> None:
     offers on the terminal to install it, and a forgotten BLINKA_MCP2221=1 breaks every other bus.
     """
     os.environ.setdefault("BLINKA_SKIP_DEPENDENCY_CHECK", "1")
-    if "board" not in buses:
+    if BOARD not in buses:
         os.environ["BLINKA_FORCEBOARD"] = "GENERIC_LINUX_PC"
         os.environ["BLINKA_FORCECHIP"] = "GENERIC_X86"
 
 
-def _open_numbered(number: int) -> OpenBus:
+def _number_behind(path: str) -> int:
+    """N of the /dev/i2c-N that a path leads to."""
+    device_file = os.path.realpath(path)
+    found = re.fullmatch(r"/dev/i2c-(\d+)", device_file)
+    if found is None:
+        reason = "no such link" if device_file == path else f"leads to {device_file}, which is no /dev/i2c-N"
+        raise BusError(f"{path}: {reason}; {hints.of_missing_link()}")
+    return int(found[1])
+
+
+def _open_numbered(number: int, name: str) -> OpenBus:
     path = f"/dev/i2c-{number}"
     try:
         # Opened here first, because Blinka turns every kind of failure into the same RuntimeError.
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except PermissionError as error:
-        raise PermissionDeniedError(f"{path}: permission denied; {hints.of_denied_permission(path)}") from error
+        raise PermissionDeniedError(f"{name}: permission denied; {hints.of_denied_permission(path)}") from error
     except OSError as error:
-        raise BusError(f"{path}: {error.strerror}; {hints.of_missing_bus(sysfs.bus_numbers())}") from error
+        raise BusError(f"{name}: {error.strerror}; {hints.of_missing_bus(sysfs.bus_numbers())}") from error
     from adafruit_blinka import Lockable
     from adafruit_blinka.microcontroller.generic_linux.i2c import I2C as LinuxI2C  # noqa: N811 - its name in Blinka is that of a class
 

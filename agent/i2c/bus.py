@@ -25,7 +25,7 @@ from agent.i2c.channels import driver_channel
 from agent.i2c.lock import exclusive_lock
 from agent.i2c.muxes import CLOSED
 from agent.i2c.place import bus_path
-from agent.i2c.sysfs import kernel_channels, kernel_driver
+from agent.i2c.sysfs import adapter_folder, bus_on, kernel_channels, kernel_driver, usb_port
 from agent.i2c.transfers import OpenBus, RegisterReads, byte_read, byte_write
 
 if TYPE_CHECKING:
@@ -100,17 +100,32 @@ class Bus:
         retries: how many transfers were repeated at once; only rises.
         mux_conflicts: how often a mux was found switched by somebody else; only rises.
         last_mux_conflict: the mux that was found switched last, and what to do; None if none was.
+        adapter: the USB port that the bus was found on, as its folder in sysfs; None if it has a path for a name, is
+            not on USB, or was not opened yet.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, and by keyword what an earlier run remembers
         self,
         name: BusName,
         muxes: Iterable[Mux],
         opener: Callable[[BusName], OpenBus],
         clock: Clock,
         sysfs: Path = Path("/sys"),
+        *,
+        expected_adapter: str | None = None,
     ) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            name: which bus.
+            muxes: those on it.
+            opener: opens it.
+            clock: for waits and time-outs.
+            sysfs: the kernel's view of the adapters.
+            expected_adapter: the `adapter` of an earlier run; another one under the same number is an error.
+        """
         self.name = name
+        self.adapter = expected_adapter
         self.retries = 0
         self.mux_conflicts = 0
         self.last_mux_conflict: str | None = None
@@ -196,6 +211,7 @@ class Bus:
         """Open exactly the channels on a path, so that the segment at its end can be read.
 
         Raises:
+            MuxSwitchedError: a mux on the path cannot be reached because the one before it was switched.
             BusError: a mux on the path does not answer, or another one may have a channel open and cannot be closed.
         """
         segment: Segment = None
@@ -233,7 +249,7 @@ class Bus:
         segment: Segment = None if place.mux is None or place.channel is None else (place.mux.name, place.channel)
         reads = self._control_reads.get(segment)
         if reads is None:
-            reads = self._control_reads[segment] = tuple(self._read_backs(place.path))
+            reads = self._prepare_control_reads(segment, place.path)
         silent = [read.mux for read in reads if not self._is_as_selected(read)]
         if silent:
             self._exclude_silent_muxes(silent, place)
@@ -280,14 +296,19 @@ class Bus:
         self._control_bytes.clear()
         return port
 
+    @property
+    def number(self) -> int | None:
+        """N of its /dev/i2c-N; None if it has none. Only during a session."""
+        return None if self._opened is None else self._opened.number
+
     def kernel_driver(self, address: int) -> str | None:
         """The kernel driver that owns an address of this bus, or None. Only during a session."""
-        number = self._opened.number if self._opened is not None else None
+        number = self.number
         return None if number is None else kernel_driver(number, address, self._sysfs)
 
     def kernel_channels(self, address: int) -> tuple[tuple[int, int], ...]:
         """The result of `sysfs.kernel_channels` for an address of this bus. Only during a session."""
-        number = self._opened.number if self._opened is not None else None
+        number = self.number
         return () if number is None else kernel_channels(number, address, self._sysfs)
 
     def refuse_kernel_owned(self, address: int) -> None:
@@ -302,14 +323,37 @@ class Bus:
     def _open(self) -> OpenBus:
         if self._opened is None:
             try:
-                self._opened = self._opener(self.name)
+                opened = self._opener(self.name)
             except AgentError:
                 raise
             except Exception as error:  # back ends raise anything
                 raise BusError(
                     f"{bus_path(self.name)}: cannot be opened ({type(error).__name__}: {error}); is the adapter there?"
                 ) from error
+            self._check_adapter(opened)
+            self._opened = opened
         return self._opened
+
+    def _check_adapter(self, opened: OpenBus) -> None:
+        """Make sure that the number is still that of the same USB adapter; close it otherwise.
+
+        The kernel numbers USB adapters in the order in which they are plugged in. A path is left to whoever made the
+        link, and other adapters keep their numbers.
+        """
+        if opened.number is None or not isinstance(self.name, int):
+            return
+        found = adapter_folder(opened.number, self._sysfs)
+        if found is None or found == self.adapter:
+            return
+        if self.adapter is None:
+            self.adapter = found if usb_port(found) else None
+            return
+        opened.close()
+        present = bus_on(self.adapter, self._sysfs)
+        raise BusError(
+            f"{bus_path(self.name)} is another adapter now ({usb_port(found) or found} instead of "
+            f"{usb_port(self.adapter)}); {hints.of_another_adapter(self.name, present)}"
+        )
 
     @property
     def _session_port(self) -> _SessionPort:
@@ -377,6 +421,8 @@ class Bus:
         except BusError:
             raise
         except OSError as error:
+            if error.errno in _NACK:
+                self._check_hops(mux.place.path)
             raise _does_not_answer(mux, error) from error
         self._control_bytes[mux.name] = control_byte
         self._silent_muxes.discard(mux.name)
@@ -409,6 +455,8 @@ class Bus:
         for attempts_left in reversed(range(_CLOSE_ATTEMPTS)):
             try:
                 self._switch(mux, CLOSED)
+            except MuxSwitchedError:
+                raise
             except BusError as error:
                 if error.errno in _NACK:
                     self._silent_muxes.add(mux.name)
@@ -418,14 +466,25 @@ class Bus:
             else:
                 return
 
-    def _read_backs(self, path: Hops) -> Iterator[_ControlRead]:
-        """Reads of every mux on every segment of a path."""
+    def _prepare_control_reads(self, segment: Segment, path: Hops) -> tuple[_ControlRead, ...]:
+        """Reads of every mux on every segment of the path that ends at this segment, the outermost first."""
         control_bytes = {hop.mux.name: hop.control_byte for hop in path}
-        for segment in (None, *map(_segment_behind, path)):
-            for mux in self._muxes_on.get(segment, ()):
+        reads = []
+        for on_path in (None, *map(_segment_behind, path)):
+            for mux in self._muxes_on.get(on_path, ()):
                 buffer = bytearray(1)
-                read = byte_read(self._open(), mux.address, buffer)
-                yield _ControlRead(mux, control_bytes.get(mux.name, CLOSED), (read,), buffer)
+                transfer = byte_read(self._open(), mux.address, buffer)
+                reads.append(_ControlRead(mux, control_bytes.get(mux.name, CLOSED), (transfer,), buffer))
+        self._control_reads[segment] = tuple(reads)
+        return self._control_reads[segment]
+
+    def _check_hops(self, path: Hops) -> None:
+        """Make sure that the muxes before one that does not answer are as selected. Raises as `check_path`."""
+        if path:
+            segment = _segment_behind(path[-1])
+            for read in self._control_reads.get(segment) or self._prepare_control_reads(segment, path):
+                if read.control_byte != CLOSED:
+                    self._is_as_selected(read)
 
     def _is_as_selected(self, read: _ControlRead) -> bool:
         """Read back a mux; False if it does not answer. Raises as `check_path`."""
@@ -439,6 +498,7 @@ class Bus:
             if error.errno not in _NACK:
                 raise
             if read.control_byte != CLOSED:
+                self._check_hops(read.mux.place.path)
                 raise _does_not_answer(read.mux, error) from error
             self._silent_muxes.add(read.mux.name)
             return False
@@ -460,6 +520,7 @@ class Bus:
     def _conflict(self, read: _ControlRead, control_byte: int) -> MuxSwitchedError:
         """Count a mux that is not as `select` left it; every mux is switched again before the next read."""
         self._control_bytes.clear()
+        self._silent_muxes.clear()  # they may be behind the mux that was switched
         self.mux_conflicts += 1
         path = bus_path(self.name)
         self.last_mux_conflict = (

@@ -37,6 +37,20 @@ def of_missing_bus(numbers: Sequence[int] = ()) -> str:
     )
 
 
+def of_missing_link() -> str:
+    """How to get a link to an adapter."""
+    return "is the adapter plugged in, and is there a udev rule for the link? See docs/boards.md, USB adapters"
+
+
+def of_another_adapter(number: int, present: int | None) -> str:
+    """What to do if /dev/i2c-`number` is another adapter than before; the earlier one is /dev/i2c-`present`, if any."""
+    where = "not plugged in" if present is None else f"/dev/i2c-{present} now"
+    return (
+        f"the one that was read before is {where}. Give each adapter a name of its own with a udev rule "
+        f'(wattpush check --hardware shows it), or take whatever has the number: bus = "/dev/i2c-{number}"'
+    )
+
+
 def of_silent_mux(address: int) -> str:
     """Likely causes for a mux that does not answer.
 

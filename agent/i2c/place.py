@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from agent.i2c.muxes import MuxKind
 
-BusName = int | Literal["board"]
-"""N of /dev/i2c-N, or "board": the board's own default bus through Blinka."""
+BOARD = "board"
+
+BusName = int | str
+"""N of /dev/i2c-N, the path of a link to one, or "board": the board's own default bus through Blinka."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,10 @@ TRUNK: Hops = ()
 
 
 def bus_path(bus: BusName) -> str:
-    """The bus as a person names it: `/dev/i2c-1`, or `the board's default bus`."""
-    return "the board's default bus" if bus == "board" else f"/dev/i2c-{bus}"
+    """The bus as a person names it: `/dev/i2c-1`, `/dev/i2c-rack`, or `the board's default bus`."""
+    if isinstance(bus, int):
+        return f"/dev/i2c-{bus}"
+    return "the board's default bus" if bus == BOARD else bus
 
 
 def describe_segment(bus: BusName, path: Hops) -> str:

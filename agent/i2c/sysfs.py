@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+# The interface of a USB device: its port, then its configuration and number. See the kernel's usb_set_device_name().
+_USB_INTERFACE = re.compile(r"\d+-\d+(\.\d+)*:\d+\.\d+")
 
 
 def kernel_driver(number: int, address: int, sysfs: Path = Path("/sys")) -> str | None:
@@ -33,6 +37,36 @@ def kernel_parent(number: int, sysfs: Path = Path("/sys")) -> int | None:
         return None
     kind, _, parent = folder.parent.name.partition("-")
     return int(parent) if kind == "i2c" and parent.isdecimal() else None
+
+
+def adapter_folder(number: int, sysfs: Path = Path("/sys")) -> str | None:
+    """Where the adapter of /dev/i2c-`number` is connected, below `sysfs`; None if that cannot be seen.
+
+    For a USB adapter it ends with the port and the interface, such as `devices/.../usb1/1-1/1-1.2/1-1.2:1.0`. What
+    follows may change at each plug-in, also the numbers that are in the adapter's own name.
+    """
+    try:
+        folder = (sysfs / "bus/i2c/devices" / f"i2c-{number}").resolve(strict=True).parent
+        parts = folder.relative_to(sysfs.resolve()).parts
+    except (OSError, ValueError):
+        return None
+    ends = [depth for depth, part in enumerate(parts, 1) if _USB_INTERFACE.fullmatch(part)]
+    return "/".join(parts[: ends[0]] if ends else parts)
+
+
+def usb_port(adapter: str) -> str | None:
+    """The port and interface in an `adapter_folder`, such as `1-1.2:1.0`; None if it is not on USB."""
+    last = adapter.rpartition("/")[2]
+    return last if _USB_INTERFACE.fullmatch(last) else None
+
+
+def bus_on(adapter: str, sysfs: Path = Path("/sys")) -> int | None:
+    """N of the /dev/i2c-N whose adapter has this `adapter_folder`; None if there is none."""
+    numbers = (link.name.partition("-")[2] for link in (sysfs / "bus/i2c/devices").glob("i2c-*"))
+    return next(
+        (int(number) for number in numbers if number.isdecimal() and adapter_folder(int(number), sysfs) == adapter),
+        None,
+    )
 
 
 def kernel_channels(number: int, address: int, sysfs: Path = Path("/sys")) -> tuple[tuple[int, int], ...]:

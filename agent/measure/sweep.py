@@ -78,6 +78,10 @@ class Sweep:
         """How often a mux was found switched by somebody else since the sweep was made."""
         return sum(bus.mux_conflicts for bus in self._buses.values())
 
+    def adapters(self) -> dict[str, str]:
+        """The adapter of each numbered bus that is on USB, by its number as text; see `Bus.adapter`."""
+        return {str(bus.name): bus.adapter for bus in self._buses.values() if bus.adapter is not None}
+
     def close(self) -> None:
         """Close the device files."""
         for bus in self._buses.values():

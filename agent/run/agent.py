@@ -207,7 +207,8 @@ class Agent:
         """Save the counters, also of devices of other configurations; return whether they may be published."""
         if self.parts.state_file is None:
             return True
-        state = State({**self._other_devices, **self.meters.saved()}, self.counters)
+        devices = {**self._other_devices, **self.meters.saved()}
+        state = State(devices, self.counters, adapters=self.parts.sweep.adapters())
         return self.parts.state_file.save(state, ended_well=ended_well)
 
     def take_over_from(self, earlier: Agent) -> None:

@@ -117,10 +117,20 @@ class _Refreshed:
         return self._chip.where()
 
 
-def make_buses(settings: Settings, hardware: Hardware, clock: Clock) -> list[Bus]:
-    """The buses that the devices are on, with their muxes; nothing is opened yet."""
+def make_buses(
+    settings: Settings, hardware: Hardware, clock: Clock, adapters: Mapping[str, str] | None = None
+) -> list[Bus]:
+    """The buses that the devices are on, with their muxes; nothing is opened yet. `adapters`: see `State`."""
+    adapters = adapters or {}
     return [
-        Bus(name, [mux for mux in settings.muxes if mux.bus == name], hardware.open_bus, clock, hardware.sysfs)
+        Bus(
+            name,
+            [mux for mux in settings.muxes if mux.bus == name],
+            hardware.open_bus,
+            clock,
+            hardware.sysfs,
+            expected_adapter=adapters.get(str(name)),
+        )
         for name in hardware.bus_names
     ]
 
@@ -128,7 +138,7 @@ def make_buses(settings: Settings, hardware: Hardware, clock: Clock) -> list[Bus
 def make_sweep(settings: Settings, options: RunOptions, clock: Clock, stack: ExitStack, state: State) -> Sweep:
     """The sweep of a configuration; closing `stack` closes its device files. That of a dry run is an observer."""
     hardware = Hardware(settings, options, clock, stack)
-    buses = make_buses(settings, hardware, clock)
+    buses = make_buses(settings, hardware, clock, None if options.is_simulated else state.adapters)
     # A chip that was read before and is no longer configured has lost power; a simulated one is new each time.
     read_before = frozenset[str]() if options.is_simulated else state.devices_read_in_this_boot()
     sweep = Sweep(

@@ -429,8 +429,11 @@ DEVICES: dict[str, tuple[str, ...]] = {
         'device[1] "cpu": shunt_ohms: a huge number is not in 0.000001..1000000 (ohms)',
     ),
     "string for a bus": (
-        f"{GATEWAY}{ina260('cpu', bus='/dev/i2c-1')}",
-        'device[1] "cpu": bus: expected a bus number or "board", not "/dev/i2c-1"; write 1 without quotes',
+        f"{GATEWAY}{ina260('cpu', bus='i2c-1')}",
+        (
+            'device[1] "cpu": bus: expected a bus number, a path such as "/dev/i2c-rack", or "board", not "i2c-1"; '
+            "write 1 without quotes"
+        ),
     ),
     "negative bus": (f"{GATEWAY}{ina260('cpu', bus=-1)}", 'device[1] "cpu": bus: -1 is not in 0..1048575'),
     "unknown mux": (

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import random
+import subprocess
+import sys
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.errors import BusyError
+from agent.i2c.bus import Bus
+from agent.i2c.lock import holder
 from agent.measure.readings import Failure, Reading
-from tests.bench import Bench, failure, ina260, ina3221, mux
+from agent.scan import scan_bus
+from tests.bench import HOLD_THE_BUS, Bench, LinuxBench, failure, ina260, ina3221, mux
 from tests.noise import random_nacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from agent.simulate.wire import Transaction
 
@@ -144,3 +154,89 @@ def test_slow_failures_between_answers_are_bounded_too() -> None:
         began = bench.clock.seconds
         bench.run()
         assert bench.clock.seconds - began <= 2.0
+
+
+@pytest.mark.reliability(
+    1.7,
+    "`scan` while one transfer in fifty ends with a NACK",
+    "everything is found",
+)
+def test_a_scan_on_a_disturbed_bus_finds_everything(measured: Callable[[str], None]) -> None:
+    expected: list[object] = []
+    for seed in range(30):
+        bench = Bench.of(TWO_MUXES)
+        if seed:
+            random_nacks(bench.wire, 0.02, random.Random(seed))
+        found = scan_bus(Bus(1, [], bench._open, bench.clock), (f"m{number}" for number in count()))
+        assert found.errors == ()
+        expected = expected or [*(mux.place for mux in found.muxes), *(chip.place for chip in found.chips)]
+        assert [*(mux.place for mux in found.muxes), *(chip.place for chip in found.chips)] == expected
+    assert len(expected) == 2 + 8
+    measured("30 scans of 8 chips behind two muxes")
+
+
+def test_other_failures_than_a_nack_are_not_repeated() -> None:
+    bench = Bench.of(EIGHT)
+    bench.run_until_read()
+    for code in (errno.ETIMEDOUT, errno.EAGAIN, errno.ENODEV, errno.EBUSY, errno.EOPNOTSUPP):
+        bench.wire.faults.fail_at(bench.wire.transactions + 1, code)
+        assert isinstance(bench.run_next()["c0"], Failure)
+        bench.run_until_read()
+    assert bench.buses[1].retries == 0
+
+
+# A bus that another process holds
+
+
+@pytest.mark.reliability(
+    5.1,
+    "another process holds the bus, and a sweep may wait for it as long as it likes, or not at all",
+    "the wait ends in time; the message names the program and its process",
+)
+def test_the_wait_for_a_held_bus_is_bounded_as_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    linux = LinuxBench(EIGHT, monkeypatch, tmp_path)
+    bench, bus = linux.bench, linux.bench.buses[1]
+    linux.dev.stand_in("/dev/i2c-1")
+    command = [sys.executable, "-c", HOLD_THE_BUS, str(tmp_path / "i2c-1")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        for wait_seconds in (0.0, 0.25, None):
+            before = bench.clock.seconds
+            with (
+                pytest.raises(BusyError, match=r"another process (holds|has held) the bus") as caught,
+                bus.session(wait_seconds),
+            ):
+                pass
+            waited = bench.clock.seconds - before
+            assert waited == pytest.approx(1.0 if wait_seconds is None else wait_seconds, abs=0.001)
+            file = os.open(tmp_path / "i2c-1", os.O_RDONLY)
+            shown = holder(file)
+            os.close(file)
+            assert shown is None or f"pid {process.pid}" in shown
+            assert shown is None or f": {shown}; is a second agent running?" in str(caught.value)
+        process.kill()
+    bench.run_until_read()
+    bench.sweep.close()
+
+
+def test_the_holder_of_a_lock_is_found_among_waiters(tmp_path: Path) -> None:
+    file = os.open(tmp_path / "i2c-1", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    status, locks = os.fstat(file), tmp_path / "locks"
+    name = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    locks.write_text(
+        f"1: POSIX  ADVISORY  WRITE 77 {name} 0 EOF\n"
+        f"2: -> FLOCK  ADVISORY  WRITE 78 {name} 0 EOF\n"
+        f"3: FLOCK  ADVISORY  WRITE {os.getpid()} {name} 0 EOF\n"
+    )
+    shown = holder(file, locks)
+    assert shown is not None
+    assert shown.endswith(f", pid {os.getpid()}")
+    # The process of another container has no number here; without its name the number is still of use.
+    locks.write_text(f"3: FLOCK  ADVISORY  WRITE 0 {name} 0 EOF\n")
+    assert holder(file, locks) is None
+    locks.write_text(f"3: FLOCK  ADVISORY  WRITE 999999999 {name} 0 EOF\n")
+    assert holder(file, locks) == "pid 999999999"
+    assert holder(file, tmp_path / "nothing") is None
+    os.close(file)

@@ -1,0 +1,371 @@
+"""Never another rail's number: NACKs in a row, silent muxes and programs that switch a mux between any two transfers.
+
+The readings here are those of the bus alone: select, read the results twice, check the path, and take the reading again
+if a mux was switched.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.errors import BusError, MuxSwitchedError
+from agent.i2c.transfers import Register
+from tests.bench import Bench, ina260, mux
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from agent.i2c.place import Place
+    from agent.simulate.mux import SimulatedMux
+    from agent.simulate.wire import Transaction, Wire
+
+TWO = (
+    mux("m0", 0x70)
+    + mux("m1", 0x71)
+    + ina260("a0", 'mux = "m0", channel = 0')
+    + ina260("a1", 'mux = "m0", channel = 1')
+    + ina260("b0", 'mux = "m1", channel = 0')
+    + ina260("b5", 'mux = "m1", channel = 5')
+)
+THREE = TWO + mux("m2", 0x77) + ina260("c1", 'mux = "m2", channel = 1') + ina260("trunk", "bus = 1", 0x4F)
+NESTED = (
+    mux("m0", 0x70)
+    + mux("m1", 0x73)
+    + mux("inner", 0x71, 'mux = "m0", channel = 2')
+    + mux("twin", 0x72, 'mux = "m0", channel = 2')
+    + ina260("behind", 'mux = "inner", channel = 3')
+    + ina260("other", 'mux = "inner", channel = 4')
+    + ina260("twin", 'mux = "twin", channel = 3')
+    + ina260("beside", 'mux = "m0", channel = 2', 0x41)
+    + ina260("apart", 'mux = "m0", channel = 5')
+    + ina260("outside", 'mux = "m1", channel = 2')
+)
+WIRINGS = {"two muxes": TWO, "three muxes": THREE, "nested": NESTED}
+
+RESULTS = (Register(0x02), Register(0x01))
+Words = tuple[int, ...]
+
+
+class Reader:
+    """Reads every chip of a node through its bus, as a sweep does, and counts what is wrong."""
+
+    def __init__(self, text: str) -> None:
+        self.bench = Bench.of(text)
+        self.bench.run_until_read()
+        self.bus = self.bench.buses[1]
+        self.places = [session.place for session in self.bench.sweep._sessions[1]]
+        self.truth: dict[str, Words] = {}
+        self.count = 0
+        for place, words in self.session().items():
+            assert words is not None
+            self.truth[place] = words
+        assert len(set(self.truth.values())) == len(self.places)
+
+    def session(self) -> dict[str, Words | None]:
+        """The results of every chip; None where they were discarded. No number may be wrong."""
+        found: dict[str, Words | None] = {}
+        with self.bus.session():
+            for place in self.places:
+                found[str(place)] = None
+                with suppress(OSError):
+                    found[str(place)] = self._take(place)
+        for name, words in found.items():
+            self.count += words is not None
+            assert words is None or not self.truth or words == self.truth[name], name
+        return found
+
+    def _take(self, place: Place) -> Words | None:
+        for _ in range(3):
+            with suppress(MuxSwitchedError):
+                self.bus.select(place.path)
+                try:
+                    first = self.bus.read(place.address, RESULTS)
+                    second = self.bus.read(place.address, RESULTS)
+                finally:
+                    self.bus.check_path(place)  # a channel without this chip is silent
+                if first == second:
+                    return first
+        return None
+
+    def heal(self) -> None:
+        """Without a fault everything is read, and closed afterwards, within two sessions."""
+        self.bench.wire.faults.clear()
+        self.session()
+        assert self.session() == self.truth
+        assert self.bench.all_muxes_are_closed()
+
+    def transactions(self) -> int:
+        before = self.bench.wire.transactions
+        self.session()
+        return self.bench.wire.transactions - before
+
+
+@pytest.mark.reliability(
+    1.4,
+    "1 to 8 NACKs in a row at any transfer, equal addresses behind two, three and nested muxes",
+    "no number is another chip's; the next sweep reads everything",
+)
+@pytest.mark.parametrize("after_effect", [False, True], ids=["before effect", "after effect"])
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_nacks_in_a_row_never_show_another_rail(
+    wiring: str, measured: Callable[[str], None], *, after_effect: bool
+) -> None:
+    reader = Reader(WIRINGS[wiring])
+    faults = reader.bench.wire.faults
+    positions = reader.transactions()
+    for position in range(positions):
+        for length in range(1, 9):
+            first = reader.bench.wire.transactions + position
+            for index in range(first, first + length):
+                faults.fail_at(index, after_effect=after_effect)
+            found = reader.session()
+            assert length >= 5 or found == reader.truth
+            faults.clear()
+            assert reader.session() == reader.truth, (position, length)
+            assert reader.bench.all_muxes_are_closed()
+    measured(f"{wiring}: all {positions} positions of a sweep, 0 wrong")
+
+
+def silence(addresses: Sequence[int], first: int = 0) -> Callable[[Transaction], int | None]:
+    """A NACK of every transfer to these addresses, from this index on."""
+    return lambda transaction: (
+        errno.EREMOTEIO if transaction.index >= first and transaction.messages[0].address in addresses else None
+    )
+
+
+@pytest.mark.reliability(
+    1.5,
+    "a mux, or everything, that answers nothing from any transfer on, with a channel open or not",
+    "what cannot be told from a chip behind it is discarded, and everything else is read",
+)
+@pytest.mark.parametrize("after_effect", [False, True], ids=["before effect", "after effect"])
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_a_mux_silent_from_any_transfer_shows_no_other_rail(
+    wiring: str, measured: Callable[[str], None], *, after_effect: bool
+) -> None:
+    reader = Reader(WIRINGS[wiring])
+    faults = reader.bench.wire.faults
+    positions = reader.transactions()
+    addresses = sorted({simulated.address for simulated in reader.bench.world.muxes.values()})
+    for position in range(positions):
+        for silent in [[address] for address in addresses] + [addresses, list(range(0x80))]:
+            first = reader.bench.wire.transactions + position
+            faults.fail_when(silence(silent, first), after_effect=after_effect)
+            reader.session()
+            reader.session()
+            reader.heal()
+    measured(f"{wiring}: all {positions} positions of a sweep, 0 wrong")
+
+
+@pytest.mark.parametrize("name", ["m0", "m1", "m2"])
+def test_an_absent_mux_costs_only_its_own_chips(name: str) -> None:
+    reader = Reader(THREE)
+    reader.bench.world.muxes[name].unplug()
+    for _ in range(2):
+        lost = [place for place, words in reader.session().items() if words is None]
+        assert lost == [str(place) for place in reader.places if f"behind mux {name}" in str(place)]
+    reader.bench.world.muxes[name].plug()
+    reader.heal()
+
+
+def test_a_silent_mux_with_an_open_channel_is_named() -> None:
+    reader = Reader(TWO)
+    reader.bench.world.muxes["m1"].write(b"\x01")
+    reader.bench.world.muxes["m1"].stop()
+    reader.bench.wire.faults.fail_when(silence([0x71]))
+    place = reader.places[0]
+    with reader.bus.session():
+        reader.bus.select(place.path)
+        with pytest.raises(
+            MuxSwitchedError, match=r"^0x40 behind mux m0 .* another chip answers .* mux m1 \(0x71 on /dev/i2c-1\)"
+        ):
+            reader.bus.check_path(place)
+    assert all(words is None for words in reader.session().values())
+    reader.heal()
+
+
+def test_a_chip_that_stays_on_a_silent_mux_with_equal_addresses_is_read() -> None:
+    """The silent mux is closed, so its chips are the only ones that are lost."""
+    reader = Reader(NESTED)
+    reader.bench.wire.faults.fail_when(silence([0x72]))
+    lost = [place for place, words in reader.session().items() if words is None]
+    assert lost == [str(place) for place in reader.places if "mux twin" in str(place)]
+
+
+# A stranger
+
+
+def act_before(wire: Wire, actions: Mapping[int, Callable[[], None]]) -> None:
+    """Let another program act before the transfers at these positions, counted from the next one."""
+    first = wire.transactions
+
+    def acted(transaction: Transaction) -> None:
+        action = actions.get(transaction.index - first)
+        if action is not None:
+            action()
+
+    wire.faults.fail_when(acted)
+
+
+def stranger(
+    simulated: SimulatedMux, control_byte: int, position: int, back_after: int | None
+) -> dict[int, Callable[[], None]]:
+    """Switches a mux before the transfer at a position, and back some transfers later."""
+    before: list[int] = []
+
+    def switch() -> None:
+        before.append(simulated.control)
+        simulated.write(bytes([control_byte]))
+        simulated.stop()
+
+    def back() -> None:
+        simulated.write(bytes(before))
+        simulated.stop()
+
+    return {position: switch} if back_after is None else {position: switch, position + back_after: back}
+
+
+@pytest.mark.reliability(
+    3.1,
+    "another program switches a mux between any two transfers, to any channel, also back before it was read twice",
+    "the reading is taken again; the switch is counted and named",
+)
+@pytest.mark.parametrize("back_after", [None, 1, 2], ids=lambda back: f"back after {back}")
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_a_switched_mux_never_shows_another_rail(
+    wiring: str, back_after: int | None, measured: Callable[[str], None]
+) -> None:
+    reader = Reader(WIRINGS[wiring])
+    wire = reader.bench.wire
+    positions = reader.transactions()
+    used = {hop.control_byte for place in reader.places for hop in place.path}
+    for position in range(positions):
+        for simulated in reader.bench.world.muxes.values():
+            for control_byte in (*used, 0x00, 0xFF):
+                act_before(wire, stranger(simulated, control_byte, position, back_after))
+                found = reader.session()
+                assert found == reader.truth, (position, simulated.address, control_byte)
+                wire.faults.clear()
+    assert reader.bus.mux_conflicts > (positions if back_after is None else 0)
+    assert reader.session() == reader.truth
+    measured(f"{wiring}: all {positions} positions of a sweep, 0 wrong")
+
+
+def test_a_conflict_names_the_mux_and_what_to_do() -> None:
+    reader = Reader(TWO)
+    assert reader.bus.last_mux_conflict is None
+    with reader.bus.session():
+        place = reader.places[0]
+        reader.bus.select(place.path)
+        reader.bench.world.muxes["m0"].write(b"\x20")
+        with pytest.raises(MuxSwitchedError):
+            reader.bus.check_path(place)
+    assert reader.bus.mux_conflicts == 1
+    assert reader.bus.last_mux_conflict == (
+        "mux m0 (0x70 on /dev/i2c-1) was switched by another program while a chip was read (its control byte is 0x20 "
+        "instead of 0x01); stop that program, or let it lock the bus as in: flock /dev/i2c-1 i2cget ... "
+        "If there is none, check the supply of the mux"
+    )
+
+
+def flip_one_byte(wire: Wire, number: int) -> None:
+    flips = iter([*[0x00] * number, 0x10, *[0x00] * 100])
+    wire.faults.flip = lambda byte: byte ^ next(flips)
+
+
+def test_a_flipped_read_back_is_no_conflict() -> None:
+    reader = Reader(NESTED)
+    place = reader.places[0]
+    with reader.bus.session():
+        for number in range(16):
+            reader.bus.select(place.path)
+            flip_one_byte(reader.bench.wire, number)
+            reader.bus.check_path(place)
+            reader.bench.wire.faults.clear()
+    assert reader.bus.mux_conflicts == 0
+
+
+def test_a_mux_that_lost_its_power_is_found() -> None:
+    reader = Reader(TWO)
+    with reader.bus.session():
+        place = reader.places[0]
+        reader.bus.select(place.path)
+        reader.bench.world.muxes["m0"].power_loss()
+        with pytest.raises(MuxSwitchedError):
+            reader.bus.check_path(place)
+        reader.bus.select(place.path)
+        reader.bus.check_path(place)
+
+
+# Disturbances
+
+BIT_SECONDS = 1e-5
+
+
+def disturb(reader: Reader, draws: random.Random, gap_seconds: float) -> None:
+    """NACK everything for 0.1 to 5 ms at random moments of the wire's own time, a third of it after its effect."""
+    wire = reader.bench.wire
+    burst = [0.0, 0.0]
+
+    def is_disturbed(_: Transaction) -> bool:
+        now = wire.bits * BIT_SECONDS
+        while now >= burst[1]:
+            burst[0] = burst[1] + draws.expovariate(1 / gap_seconds)
+            burst[1] = burst[0] + draws.uniform(1e-4, 5e-3)
+        return now >= burst[0]
+
+    wire.faults.fail_when(lambda t: errno.EREMOTEIO if is_disturbed(t) and draws.random() < 2 / 3 else None)
+    wire.faults.fail_when(lambda t: errno.EREMOTEIO if is_disturbed(t) else None, after_effect=True)
+
+
+@pytest.mark.reliability(
+    1.6,
+    "disturbances of 0.1 to 5 ms at random moments, equal addresses behind several muxes",
+    "no number is another chip's",
+)
+@pytest.mark.parametrize("readings", [3_000, pytest.param(35_000, marks=pytest.mark.long)], ids=["few", "many"])
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_random_disturbances_never_show_another_rail(
+    wiring: str, readings: int, measured: Callable[[str], None]
+) -> None:
+    reader = Reader(WIRINGS[wiring])
+    draws = random.Random(wiring)
+    reader.count = taken = 0
+    while reader.count < readings:
+        reader.bench.wire.faults.clear()
+        disturb(reader, draws, draws.choice((0.003, 0.01, 0.03)))
+        for _ in range(50):
+            reader.session()
+            taken += len(reader.places)
+    measured(f"{wiring}: 0 of {readings:,} readings wrong")
+    assert reader.count > taken / 4
+
+
+def test_a_node_without_muxes_is_checked_at_no_cost() -> None:
+    reader = Reader(ina260("cpu", "bus = 1"))
+    before = reader.bench.wire.transactions
+    with reader.bus.session():
+        reader.bus.check_path(reader.places[0])
+    assert reader.bench.wire.transactions == before
+
+
+def test_a_read_back_costs_20_bits() -> None:
+    reader = Reader(mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 3'))
+    with reader.bus.session():
+        reader.bus.select(reader.places[0].path)
+        before = reader.bench.wire.bits
+        reader.bus.check_path(reader.places[0])
+        assert reader.bench.wire.bits - before == 20
+
+
+def test_a_bus_without_its_path_is_an_error() -> None:
+    reader = Reader(TWO)
+    with reader.bus.session():
+        reader.bench.world.muxes["m0"].unplug()
+        with pytest.raises(BusError, match=r"^mux m0 \(0x70 on /dev/i2c-1\) does not answer: NACK; check its power"):
+            reader.bus.check_path(reader.places[0])
