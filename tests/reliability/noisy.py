@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from agent.simulate.wire import Wire
     from agent.simulate.world import World
 
+EQUAL_FLIPS = 5e-7
+"""How many readings have a bit that flips in both readings of a register, with one byte in a thousand flipped:
+2 registers x 16 bits x (1 / 8,000) squared."""
+
 LSB_OF = {"ina260": (1.25e-3, 1.25e-3), "ina3221": (8e-3, 0.4e-3)}
 """Volts and amperes, with a shunt of 0.1 ohm."""
 
@@ -95,7 +99,9 @@ class Tally:
     Attributes:
         due: one for each device and sweep, but not while another program held the bus.
         read: those of them that gave a reading.
-        wrong: readings that are not the truth.
+        wrong: numbers that are not the truth.
+        equal_flips: numbers of a chip on a wire that flips bits, off by one bit of its register: two readings of a
+            register agree if the same bit flips in both.
         held: readings that were not due, because another program held the bus.
         power_losses: those that were reported, true or not.
         retries, implausible: what the outcomes say that their chips met on the bus.
@@ -108,6 +114,13 @@ class Tally:
     retries: int = 0
     implausible: int = 0
     wrong: list[str] = field(default_factory=list)
+    equal_flips: list[str] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        """Add the readings of another node."""
+        self.due += other.due
+        self.read += other.read
+        self.equal_flips += other.equal_flips
 
     @property
     def share(self) -> float:
@@ -115,6 +128,14 @@ class Tally:
 
     def percent(self, digits: int = 1) -> str:
         return f"{100 * self.share:.{digits}f}"
+
+    def numbers(self) -> str:
+        """What is wrong with the numbers, in words; fails if it is more than chance allows."""
+        assert self.wrong == []
+        off, expected = len(self.equal_flips), EQUAL_FLIPS * self.read
+        assert off <= 1 + 4 * expected, self.equal_flips
+        twice = f", {off} off by a bit that flipped in both readings" if off else ""
+        return f"0 wrong of {self.read:,} readings{twice}"
 
 
 class NoisyNode:
@@ -193,7 +214,11 @@ class NoisyNode:
             is_stepping = len(values) > 1
             slack = lsb if is_stepping else lsb / 100
             if not min(values) - slack <= value <= max(values) + slack:
-                self.tally.wrong.append(f"{reading} at {reading.at_seconds - self.begun_seconds:.4f} s, not {segments}")
+                wrong = f"{reading} at {reading.at_seconds - self.begun_seconds:.4f} s, not {segments}"
+                flipped = round(value / lsb) ^ round(values[-1] / lsb)
+                is_one_bit = not is_stepping and flipped.bit_count() == 1
+                kept = self.tally.equal_flips if is_one_bit and self.wire.faults.flip else self.tally.wrong
+                kept.append(wrong)
         last_seconds = self._last_read.get(reading.device)
         if last_seconds is not None and isinstance(rail, _AsItIs):
             gap = at_seconds - last_seconds

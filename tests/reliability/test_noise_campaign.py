@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.i2c.adapters import open_bus
+from agent.measure.readings import Reading
 from tests.emulated_i2c_dev import EmulatedI2CDev
 from tests.noise import (
     Stranger,
@@ -18,8 +19,9 @@ from tests.noise import (
     random_nacks,
     random_power_losses,
     random_wrong_addresses,
+    slow_adapter,
 )
-from tests.reliability.noisy import EIGHT_AND_EIGHT, FOUR_AND_FOUR, NoisyNode, stepping_rails
+from tests.reliability.noisy import EIGHT_AND_EIGHT, FOUR_AND_FOUR, THREE_MUXES, NoisyNode, Tally, stepping_rails
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,12 +56,12 @@ def test_flipped_bits_make_no_wrong_number_and_no_reset(sweeps: int, measured: C
     random_flips(node.wire, FLIPS, draws)
     node.sweep(3, is_due=False)
     node.sweep(sweeps)
-    assert node.tally.wrong == []
+    numbers = node.tally.numbers()
     assert node.tally.power_losses == 0
     assert node.tally.implausible > 0
     assert node.tally.share > 0.999, node.tally
     if sweeps > 1000:
-        measured(f"{node.tally.read:,} readings: 0 wrong, 0 resets")
+        measured(f"{numbers}; 0 resets")
 
 
 @pytest.mark.reliability(
@@ -81,6 +83,30 @@ def test_a_wrong_address_makes_no_wrong_number(sweeps: int, measured: Callable[[
         measured(f"{node.tally.read:,} readings: 0 wrong, 0 resets")
 
 
+def test_an_adapter_that_hangs_costs_a_sweep_one_transfer() -> None:
+    draws = random.Random(7)
+    node = NoisyNode(THREE_MUXES)
+    hangs = [False]
+    slow_adapter(node.wire, node.clock, draws, is_hung=lambda: hangs[0])
+    random_nacks(node.wire, 0.02, draws)
+    node.sweep(10)
+    hangs[0], hung_seconds = True, []
+    for _ in range(20):
+        node.clock.sleep(1.0)
+        began_seconds = node.clock.seconds
+        outcomes = node.bench.sweep.run()
+        hung_seconds.append(node.clock.seconds - began_seconds)
+        assert not any(isinstance(outcome, Reading) for outcome in outcomes)
+    assert 2.0 < max(hung_seconds) < 3.1
+    hangs[0] = False
+    node.clock.sleep(20.0)
+    node.sweep(3, is_due=False)
+    node.tally = Tally()
+    node.sweep(50)
+    assert node.tally.share == 1.0
+    assert node.tally.wrong == []
+
+
 @pytest.mark.reliability(
     16.1,
     "random campaigns over 8 chips at one address behind two muxes: 2 % NACKs, bursts, flips, programs that switch the "
@@ -91,7 +117,7 @@ def test_a_wrong_address_makes_no_wrong_number(sweeps: int, measured: Callable[[
 def test_random_campaigns_publish_nothing_wrong(
     seeds: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: Callable[[str], None]
 ) -> None:
-    read = due = 0
+    total = Tally()
     for seed in seeds:
         draws = random.Random(seed)
         node = noisy_node(FOUR_AND_FOUR, draws)
@@ -131,9 +157,9 @@ def test_random_campaigns_publish_nothing_wrong(
         assert node.bench.sweep.mux_conflicts > 0
         for name, error in node.energy_errors().items():
             assert abs(error) <= 0.005, (seed, name, error)
-        read, due = read + tally.read, due + tally.due
+        total.add(tally)
+    numbers = total.numbers()
     if len(seeds) > 3:
         measured(
-            f"{len(seeds)} seeds of ten minutes: 0 wrong of {read:,} readings, {100 * read / due:.2f} % of those due, "
-            "energy within 0.5 %"
+            f"{len(seeds)} seeds of ten minutes: {numbers}; {total.percent(2)} % of those due; energy within 0.5 %"
         )
