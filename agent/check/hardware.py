@@ -19,8 +19,8 @@ from agent.i2c.bus import describe, is_time_out
 from agent.i2c.muxes import CLOSED, MUX_ADDRESSES, MUX_KINDS
 from agent.i2c.place import TRUNK, Hop, bus_path, describe_segment
 from agent.i2c.sysfs import usb_port
+from agent.measure.identify import identify
 from agent.measure.power_check import refuse_contradiction
-from agent.measure.session import identify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

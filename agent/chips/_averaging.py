@@ -62,3 +62,8 @@ def codes(
 def _codes(choices: AveragingChoices, count: int, voltage: int, current: int, inputs: int) -> Codes:
     one_pass_seconds = choices.conversion_seconds[voltage] + choices.conversion_seconds[current]
     return Codes(count, voltage, current, choices.counts[count] * one_pass_seconds * inputs)
+
+
+def conversion_seconds(choices: AveragingChoices, count: int, voltage: int, current: int, inputs: int = 1) -> float:
+    """How long one result takes with these register codes."""
+    return _codes(choices, count, voltage, current, inputs).conversion_seconds

@@ -220,6 +220,28 @@ class I2CChip(ABC):
         """
         return self.status is not None and bool(read(self.status.register) & self.new_result)
 
+    def adopt(self, found: Sequence[int]) -> None:
+        """Decode from now on what the chip measures with a configuration that was found in it.
+
+        This is that of INA226, INA260 and INA3221: AVG, two conversion times and MODE from bit 11 down. A chip with
+        another layout overrides it.
+
+        Raises:
+            SensorError: the chip does not measure voltage and current, over and over.
+        """
+        word = found[0]
+        self._require_continuous(word, word & 0b111 == 0b111)
+        self.conversion_seconds = averaging.conversion_seconds(
+            averaging.CHOICES, word >> 9 & 7, word >> 6 & 7, word >> 3 & 7
+        )
+
+    def _require_continuous(self, word: int, is_continuous: bool) -> None:  # noqa: FBT001
+        if not is_continuous:
+            raise SensorError(
+                f"{self}: does not measure voltage and current continuously (configuration 0x{word:04x}: powered down, "
+                "or switched by another program); a run of the service configures it"
+            )
+
     def read_word(self, register: int) -> int:
         """Read a register of two bytes of the chip just identified. Raises OSError."""
         word = bytearray(2)

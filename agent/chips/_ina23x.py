@@ -47,7 +47,7 @@ class INA23xChip(I2CChip):
 
     value_bits: ClassVar[int] = 16
     padding_bits: ClassVar[int] = 0
-    shunt_volts_per_lsb: ClassVar[float] = 5e-6
+    shunt_volts_per_lsb: float = 5e-6
     bus_volts_per_lsb: ClassVar[float] = 3.125e-3
 
     results = (Register(0x05), Register(0x04))
@@ -87,6 +87,21 @@ class INA23xChip(I2CChip):
         word = 0xB000 | codes.voltage << 9 | codes.current << 6 | 0b101 << 3 | codes.count
         return (range_and_delay, calibration, ExpectedBits(Register(0x01), word, power_on=0xFB68))
 
+    def adopt(self, found: Sequence[int]) -> None:
+        """See `I2CChip.adopt`."""
+        configuration, _, adc_configuration = found
+        # MODE 1nnn: continuously; bit 1: shunt, bit 0: bus voltage, bit 2: temperature, which takes its share.
+        self._require_continuous(adc_configuration, adc_configuration >> 12 & 0b1011 == 0b1011)
+        # In the range of +-40.96 mV, an LSB is a quarter.
+        is_narrow, own = configuration >> 4 & 1, type(self).shunt_volts_per_lsb
+        self.shunt_volts_per_lsb = own / 4 if is_narrow else own
+        self.conversion_seconds = averaging.conversion_seconds(
+            _CHOICES, adc_configuration & 7, adc_configuration >> 9 & 7, adc_configuration >> 6 & 7
+        )
+        if adc_configuration >> 14 & 1:
+            temperature_seconds = _CONVERSION_SECONDS[adc_configuration >> 3 & 7]
+            self.conversion_seconds += averaging.COUNTS[adc_configuration & 7] * temperature_seconds
+
     def decode(self, words: Sequence[int]) -> tuple[Measurement, ...]:
         """See `I2CChip.decode`."""
         # Bus voltage register 0x05 (section 7.6.1.6), never negative, and shunt voltage register 0x04 (section
@@ -111,7 +126,8 @@ class INA23xChip(I2CChip):
         full_scale_lsbs = 1 << (self.value_bits - 1)
         if lsbs in (full_scale_lsbs - 1, -full_scale_lsbs):
             raise SensorError(
-                f"{self}: shunt voltage register reads 0x{shunt_word:0{digits}x}, the end of its range (163.84 mV); "
+                f"{self}: shunt voltage register reads 0x{shunt_word:0{digits}x}, the end of its range "
+                f"({full_scale_lsbs * self.shunt_volts_per_lsb * 1e3:.2f} mV); "
                 "overload, or a shunt too large?"
             )
         return (Measurement(volts, lsbs * self.shunt_volts_per_lsb / self.shunt_ohms),)

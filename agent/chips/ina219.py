@@ -19,15 +19,21 @@ if TYPE_CHECKING:
     from agent.chips import _averaging as averaging
     from agent.chips._base import ReadRegister
     from agent.i2c.transfers import I2C
+    from agent.settings import Device
 
 _BUS_VOLTAGE = Register(0x02)
 _SHUNT_VOLTAGE = Register(0x01)
+
+_HIGHEST_VOLTS = 26.0
+_SAMPLE_SECONDS = 532e-6
+_SHORTER_SAMPLES_SECONDS = (84e-6, 148e-6, 276e-6, _SAMPLE_SECONDS)
+"""Samples of 9, 10, 11 and 12 bits."""
 
 OPTIONS = ChipOptions(
     chip="ina219",
     addresses=range(0x40, 0x50),
     external_shunt=True,
-    averaging=AveragingChoices((1, 2, 4, 8, 16, 32, 64, 128), conversion_seconds=(532e-6,)),
+    averaging=AveragingChoices((1, 2, 4, 8, 16, 32, 64, 128), conversion_seconds=(_SAMPLE_SECONDS,)),
 )
 
 
@@ -48,6 +54,19 @@ class Chip(I2CChip):
         # the mean of 2^n samples of 532 us. Power-on is 0011, a single sample: we never write the power-on value.
         samples = 0b1000 | codes.count
         return (ExpectedBits(Register(0x00), 0x3807 | samples << 7 | samples << 3, power_on=0x399F),)
+
+    def __init__(self, devices: Sequence[Device], sample_interval_seconds: float) -> None:
+        super().__init__(devices, sample_interval_seconds)
+        self._end_of_shunt_lsbs = 32000  # 320 mV, as configured by us and at power-on
+        self._highest_volts = _HIGHEST_VOLTS
+
+    def adopt(self, found: Sequence[int]) -> None:
+        """See `I2CChip.adopt`. The LSBs are the same in all ranges."""
+        (word,) = found
+        self._require_continuous(word, word & 0b111 == 0b111)
+        self._end_of_shunt_lsbs = 4000 << (word >> 11 & 3)
+        self._highest_volts = _HIGHEST_VOLTS if word >> 13 & 1 else 15.996  # one LSB below the end of the range
+        self.conversion_seconds = sum(map(_sampling_seconds, (word >> 7 & 0xF, word >> 3 & 0xF)))
 
     def identify(self, port: I2C) -> tuple[int, ...]:
         """See `I2CChip.identify`.
@@ -88,14 +107,20 @@ class Chip(I2CChip):
         # +----+-------------------------------------------------+
         voltage_word, shunt_word = words
         volts = (voltage_word >> 3) * 4e-3
-        if volts > 26.0:
+        if volts > self._highest_volts:
             raise SensorError(
-                f"{self}: bus voltage register reads 0x{voltage_word:04x}, more than 26 V; is the bus disturbed?"
+                f"{self}: bus voltage register reads 0x{voltage_word:04x}, more than "
+                f"{self._highest_volts:g} V; is the bus disturbed?"
             )
         lsbs = signed(shunt_word)
-        if abs(lsbs) >= 32000:
+        if abs(lsbs) >= self._end_of_shunt_lsbs:
             raise SensorError(
-                f"{self}: shunt voltage register reads 0x{shunt_word:04x}, the end of its range (320 mV); overload, or "
-                "a shunt too large?"
+                f"{self}: shunt voltage register reads 0x{shunt_word:04x}, the end of its range "
+                f"({self._end_of_shunt_lsbs // 100} mV); overload, or a shunt too large?"
             )
         return (Measurement(volts, lsbs * 10e-6 / self.shunt_ohms),)
+
+
+def _sampling_seconds(code: int) -> float:
+    """The time of one quantity for this code of BADC or SADC (section 8.6.2.1, table 5)."""
+    return _SAMPLE_SECONDS * (1 << (code & 7)) if code & 8 else _SHORTER_SAMPLES_SECONDS[code & 3]

@@ -47,6 +47,7 @@ class Chip(I2CChip):
         # Shunt voltage of inputs 1-3: 0x01, 0x03, 0x05; bus voltage: 0x02, 0x04, 0x06.
         self.results = tuple(Register(register) for i, _ in self._inputs for register in (2 * i, 2 * i - 1))
         super().__init__(devices, sample_interval_seconds)
+        self._enabled = frozenset(number for number, _ in self._inputs)
 
     def configuration_words(self, codes: averaging.Codes) -> tuple[ExpectedBits, ...]:
         """See `I2CChip.configuration_words`."""
@@ -60,6 +61,12 @@ class Chip(I2CChip):
         word = enabled | codes.count << 9 | codes.voltage << 6 | codes.current << 3 | 0b111
         return (ExpectedBits(Register(0x00), word, power_on=0x7127),)
 
+    def adopt(self, found: Sequence[int]) -> None:
+        """See `I2CChip.adopt`. An input that is off is an error of its device alone."""
+        super().adopt(found)
+        self._enabled = frozenset(number for number in (1, 2, 3) if found[0] >> (15 - number) & 1)
+        self.conversion_seconds *= len(self._enabled)
+
     def decode(self, words: Sequence[int]) -> tuple[Measurement | SensorError, ...]:
         """See `I2CChip.decode`."""
         return tuple(
@@ -70,6 +77,8 @@ class Chip(I2CChip):
     def _measurement(
         self, number: int, voltage_word: int, shunt_word: int, shunt_ohms: float
     ) -> Measurement | SensorError:
+        if number not in self._enabled:
+            return SensorError(f"input {number} of {self}: is switched off; a run of the service configures it")
         # Bus voltage registers 0x02, 0x04, 0x06 (section 8.6.2.3): 8 mV; shunt voltage registers 0x01, 0x03, 0x05
         # (section 8.6.2.2): 40 uV; both two's complement, left-aligned
         #   15   14                            3   2  1  0

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agent.chips import hwmon
 from agent.errors import AgentError
-from agent.measure.session import KernelSession, ObserverSession, RunSession, Session
+from agent.measure.observer import ObserverSession
+from agent.measure.run_session import RunSession
+from agent.measure.session import KernelSession, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from agent.settings import Device, Settings
 
 _Session = TypeVar("_Session", bound=Session)
+_OnBus = RunSession | ObserverSession
 
 
 class Sweep:
@@ -45,13 +48,16 @@ class Sweep:
             is_observer: read beside a run without disturbing it; see `ObserverSession`.
         """
         interval_seconds = settings.sample_interval_seconds
-        session_type = ObserverSession if is_observer else RunSession
         self._buses = {bus.name: bus for bus in buses}
-        self._sessions: dict[BusName, list[RunSession]] = {bus.name: [] for bus in buses}
+        self._sessions: dict[BusName, list[_OnBus]] = {bus.name: [] for bus in buses}
         for chip in settings.chips():
             bus = self._buses[chip.place.bus]
-            was_read_before = any(device.name in read_before for device in chip.devices)
-            session = session_type(chip.devices, bus, clock, interval_seconds, was_read_before=was_read_before)
+            session: _OnBus
+            if is_observer:
+                session = ObserverSession(chip.devices, bus, clock, interval_seconds)
+            else:
+                was_read_before = any(device.name in read_before for device in chip.devices)
+                session = RunSession(chip.devices, bus, clock, interval_seconds, was_read_before=was_read_before)
             self._sessions[bus.name].append(session)
         for sessions in self._sessions.values():
             sessions.sort(key=lambda session: _visiting_order(session.place))
@@ -88,7 +94,7 @@ class Sweep:
             bus.close()
 
     @staticmethod
-    def _sweep_bus(bus: Bus, sessions: list[RunSession]) -> list[Outcome]:
+    def _sweep_bus(bus: Bus, sessions: Sequence[_OnBus]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         backing_off = [session.backing_off() for session in sessions]
         if None not in backing_off:  # not one chip is due, also because the bus itself could not be opened or locked

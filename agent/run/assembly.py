@@ -142,7 +142,13 @@ def make_sweep(settings: Settings, options: RunOptions, clock: Clock, stack: Exi
     # A chip that was read before and is no longer configured has lost power; a simulated one is new each time.
     read_before = frozenset[str]() if options.is_simulated else state.devices_read_in_this_boot()
     sweep = Sweep(
-        settings, buses, clock, hardware.open_kernel_chip, read_before=read_before, is_observer=options.is_dry_run
+        settings,
+        buses,
+        clock,
+        hardware.open_kernel_chip,
+        read_before=read_before,
+        # No run stands beside a simulated chip, which is this process's own.
+        is_observer=options.is_dry_run and not options.is_simulated,
     )
     stack.callback(sweep.close)
     return sweep

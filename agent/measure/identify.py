@@ -1,0 +1,87 @@
+"""Who sits at a place, and how it is configured. Nothing is written to a chip; what is surprising is read twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from agent.errors import AgentError, BusError, SensorError
+from agent.i2c.bus import describe
+from agent.measure.agreement import until_agreed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.chips import I2CChip
+    from agent.i2c.bus import Bus
+    from agent.i2c.transfers import I2C
+
+_T = TypeVar("_T")
+
+_ATTEMPTS = 4
+
+
+def identify(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
+    """Make sure that the chip at a place is the configured one; return what its configuration registers hold.
+
+    Nothing is written to the chip, and its status is not read: that would clear the flag of a new result, which
+    another process may be waiting for. The path to the chip is selected afterwards.
+
+    Args:
+        bus: in a session.
+        chip: the one that is expected.
+        name: its name in errors, such as "INA260 at 0x40 on /dev/i2c-1".
+
+    Raises:
+        SensorError: no chip answers, or another one does.
+        BusError: the bus or a mux fails.
+        OSError: any other failed transaction.
+    """
+    place = chip.place
+    registers = tuple(expected.register for expected in chip.configuration)
+    bus.select(place.path)
+    try:
+        # Before the driver, which hides why there is no answer, and may wait for a second time-out.
+        before = bus.read(place.address, registers)
+    except BusError:
+        raise
+    except OSError as error:
+        raise SensorError(f"no {name}: {describe(error)}; is it powered?") from error
+    found = _identify_believing_twice(bus, chip, name)
+    if found != before:
+        return agreed_configuration(bus, chip, name)
+    return found
+
+
+def agreed_configuration(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
+    """What the configuration registers hold, by two readings that agree. Raises SensorError, and as `Bus.read`."""
+    registers = tuple(expected.register for expected in chip.configuration)
+    found = until_agreed(lambda: bus.read(chip.place.address, registers))
+    if found is None:
+        raise SensorError(f"{name}: its configuration reads differently each time; is the bus disturbed?")
+    return found
+
+
+def _identify_believing_twice(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
+    """Identify the chip. A wrong ID is believed when it is read twice in a row: a bit of it may have flipped."""
+    refusal = ""
+    for attempts_left in reversed(range(_ATTEMPTS)):
+        try:
+            return through_driver(bus, chip, name, chip.identify)
+        except SensorError as error:
+            if str(error) == refusal or attempts_left == 0:
+                raise
+            refusal = str(error)
+    raise AssertionError
+
+
+def through_driver(bus: Bus, chip: I2CChip, name: str, act: Callable[[I2C], _T]) -> _T:
+    """Let the chip's driver act, which selects and deselects the channel itself; select the path again afterwards."""
+    place = chip.place
+    try:
+        return act(bus.driver_port(place.path))
+    except (AgentError, OSError):
+        raise
+    except Exception as error:  # a driver is foreign code: it may fail to import, or to parse what it reads
+        raise SensorError(f"{name}: its driver failed ({type(error).__name__}: {error})") from error
+    finally:
+        bus.select(place.path)

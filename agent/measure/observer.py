@@ -1,0 +1,85 @@
+"""The session of an observer, which stands beside a run: it writes nothing to a chip, and reads what is there.
+
+Every chip measures from power-on on, and its results are decoded by the configuration that is found. The status is not
+read: that would clear the flag by which the run knows a new result. After a power loss the results are zero until the
+first conversion ends, so zeros count when they are still there a conversion later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.measure.agreement import DoubleReader
+from agent.measure.identify import agreed_configuration, identify
+from agent.measure.power_check import refuse_contradiction
+from agent.measure.readings import Outcome, Settling
+from agent.measure.session import ChipSession
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.clock import Clock
+    from agent.errors import AgentError
+    from agent.i2c.bus import Bus
+    from agent.settings import Device
+
+_CONVERSION_TOLERANCE = 1.1
+
+
+class _Watched(NamedTuple):
+    """An identified chip.
+
+    Attributes:
+        found: what its configuration registers hold.
+        blank_until_seconds: when zeros are believed; None if there were other results.
+    """
+
+    found: tuple[int, ...]
+    blank_until_seconds: float | None = None
+
+
+class ObserverSession(ChipSession["_Watched | None"]):
+    """A session with a chip that a run may be reading."""
+
+    def __init__(self, devices: Sequence[Device], bus: Bus, clock: Clock, sample_interval_seconds: float) -> None:
+        """Prepare; nothing is read yet."""
+        super().__init__(devices, bus, clock, sample_interval_seconds, None)
+        self._reader = DoubleReader(bus, self._chip, clock, with_status=False)
+
+    def fail(self, error: AgentError) -> list[Outcome]:
+        """Identify the chip before trusting it again."""
+        self._state = None
+        return super().fail(error)
+
+    def _act(self) -> list[Outcome]:
+        """See `ChipSession._act`."""
+        watched = self._state or self._identify()
+        taken = self._reader.take()
+        self._implausible += taken.implausible
+        found = self._bus.read(self.place.address, self._configuration)
+        if found != watched.found:
+            found = agreed_configuration(self._bus, self._chip, self._name)
+        if found != watched.found:
+            self._chip.adopt(found)
+            watched = _Watched(found)
+        results = taken.words[: self._result_count]
+        # Results come in pairs, of an input each; without a conversion both are zero.
+        blank_until_seconds = None
+        if any(not voltage and not current for voltage, current in zip(results[::2], results[1::2], strict=True)):
+            now, blank_until_seconds = self._clock.monotonic(), watched.blank_until_seconds
+            if blank_until_seconds is None:
+                blank_until_seconds = now + self._chip.conversion_seconds * _CONVERSION_TOLERANCE
+            if now < blank_until_seconds:
+                self._state = watched._replace(blank_until_seconds=blank_until_seconds)
+                return [Settling(device.name, blank_until_seconds) for device in self.devices]
+        self._state = watched._replace(blank_until_seconds=blank_until_seconds)
+        # The LSBs of the hardware counters are those of our configuration.
+        measurements = self._chip.decode(taken.words if self._is_configured(found) else results)
+        return self._readings(measurements, window_seconds=self._chip.conversion_seconds, is_new=True)
+
+    def _identify(self) -> _Watched:
+        self._bus.refuse_kernel_owned(self.place.address)
+        found = identify(self._bus, self._chip, self._name)
+        self._chip.adopt(found)
+        refuse_contradiction(self._bus, self._chip, self._name)
+        return _Watched(found)

@@ -1,0 +1,379 @@
+"""The session with one chip: identify it, configure it, await its first result, then read it in every sweep.
+
+     +--------+                    +----------+                +-----------+  a reading
+---->| Closed |  configured, or    | Settling |  first result  | Measuring |  in every sweep
+     |        |------------------->|          |--------------->|           |--+
+     +--------+  found configured  +----------+                +-----------+<-+
+       ^    ^                        |      ^                    |       |
+       |    |      any failure,      |      |     power lost:    |       |
+       |    +------ no result -------+      +- configured again -+       |
+       |            in time                                              |
+       |                                                                 |
+       +--- any failure, stopped converting, or another program wrote ---+
+
+Each step returns the outcome of its devices: `Settling` in the first two states, readings in the third, a failure on
+each arrow back to `Closed`. A failure closes the session, so that another chip in its place is noticed. Results from
+before the chip was configured, or from before its power failed, are never reported.
+
+Two things show that a chip lost its power: its configuration is back at the power-on values, or the canary bit is
+gone. The canary bit is one that the run sets in the status register and that does nothing else. It is read together
+with the flag of a new result, so that checking it costs nothing; the configuration is read once a minute.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.chips import ExpectedBits
+from agent.errors import SensorError
+from agent.measure.agreement import DoubleReader, until_agreed
+from agent.measure.identify import identify, through_driver
+from agent.measure.power_check import PowerCheck
+from agent.measure.readings import Outcome, Reading, Settling
+from agent.measure.session import ChipSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.clock import Clock
+    from agent.errors import AgentError
+    from agent.i2c.bus import Bus
+    from agent.i2c.transfers import I2C, Register
+    from agent.settings import Device
+
+# The datasheets allow a conversion 10 % more than its typical time.
+_CONVERSION_TOLERANCE = 1.1
+_CONVERSION_GRACE_SECONDS = 0.5
+
+# A chip without a new result for this many conversions has stopped, unless another program clears its flag.
+_MISSED_CONVERSIONS = 10
+
+# A bit may flip on the way to the chip, too.
+_WRITE_ATTEMPTS = 3
+
+CONFIGURATION_CHECK_SECONDS = 60.0
+"""How often to check whether another program wrote to a chip. A power loss shows in every sweep."""
+
+
+class _Canary(Enum):
+    """The state of the canary bit, as far as it is known."""
+
+    UNKNOWN = "an earlier run may have set it"
+    SET = "set, and not seen since: some clones do not keep it"
+    SEEN = "read together with the last results"
+    UNUSED = "the chip has none or does not keep it, or it is the run's: the configuration is read in every sweep"
+
+
+class _Closed(NamedTuple):
+    """Not opened yet, or closed by a failure.
+
+    Attributes:
+        power_lost: the chip lost its power, which no outcome has reported yet; then `must_configure` is set too.
+        must_configure: configure the chip even if its registers look configured: it stopped converting, or a failure
+            interrupted its configuration.
+        results_are_old: the chip may still hold results from before its configuration, so that only the flag shows
+            that there is a new one.
+    """
+
+    power_lost: bool = False
+    must_configure: bool = False
+    results_are_old: bool = False
+
+
+class _Settling(NamedTuple):
+    """Configured, or found configured, and waiting for the first result.
+
+    Attributes:
+        ready_at_seconds: when to check for the result.
+        overdue_at_seconds: without a result after this, the chip does not convert.
+        may_be_there: the result may be there without its flag, because another process may have read it, which clears
+            the flag; then any results other than zero count.
+        canary: what is known of the canary bit.
+        check_at_seconds: when to read the configuration again.
+    """
+
+    ready_at_seconds: float
+    overdue_at_seconds: float
+    may_be_there: bool
+    canary: _Canary
+    check_at_seconds: float
+
+
+class _Measuring(NamedTuple):
+    """Read in every sweep.
+
+    Attributes:
+        canary: what is known of the canary bit.
+        check_at_seconds: when to read the configuration again.
+        last_results: the results read last; empty before the first.
+        new_at_seconds: when they were new.
+        seems_stopped: whether a new result was already overdue at the last reading.
+    """
+
+    canary: _Canary
+    check_at_seconds: float
+    last_results: tuple[int, ...]
+    new_at_seconds: float
+    seems_stopped: bool = False
+
+
+_State = _Closed | _Settling | _Measuring
+
+
+class RunSession(ChipSession[_State]):
+    """A session with a chip on a bus: it configures the chip, and counts its power losses."""
+
+    def __init__(
+        self,
+        devices: Sequence[Device],
+        bus: Bus,
+        clock: Clock,
+        sample_interval_seconds: float,
+        *,
+        was_read_before: bool,
+    ) -> None:
+        """Prepare; nothing is read yet. `was_read_before`: an earlier run has read the chip since boot."""
+        super().__init__(devices, bus, clock, sample_interval_seconds, _Closed())
+        self._power_check = PowerCheck(bus, self._chip, self._name)
+        self._reader = DoubleReader(bus, self._chip, clock, with_status=True)
+        self._canary_at_start = _Canary.UNUSED if self._chip.status is None else _Canary.UNKNOWN
+        # Since boot. A chip that was read once has been configured, and stays so while it has power.
+        self._has_been_read = was_read_before
+
+    def _act(self) -> list[Outcome]:
+        match self._state:
+            case _Closed() as closed:
+                return self._open(closed)
+            case _Settling() as settling:
+                return self._await_first_result(settling)
+            case measuring:
+                return self._measure(measuring, self._clock.monotonic())
+
+    def _accept(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """See `ChipSession._accept`."""
+        self._has_been_read |= any(isinstance(outcome, Reading) for outcome in outcomes)
+        return super()._accept(outcomes)
+
+    def fail(self, error: AgentError) -> list[Outcome]:
+        """Close the session: identify the chip and read its configuration before trusting it again."""
+        match self._state:
+            case _Settling(may_be_there=may_be_there):
+                self._state = _Closed(results_are_old=not may_be_there)
+            case _Measuring():
+                self._state = _Closed()
+        return super().fail(error)
+
+    # Closed
+
+    def _open(self, closed: _Closed) -> list[Outcome]:
+        """Identify the chip, and configure it if it needs to be."""
+        chip = self._chip
+        self._bus.refuse_kernel_owned(self.place.address)
+        found = identify(self._bus, chip, self._name)
+        is_configured, is_power_on = self._is_configured(found), self._is_power_on(found)
+        if is_configured and is_power_on and chip.status is not None:
+            # The configuration equals that of power-on: only the canary bit shows that it was written.
+            is_configured = self._has_canary(chip.status, self._read_register(chip.status.register))
+        power_lost = closed.power_lost
+        if self._has_been_read and is_power_on and not is_configured:
+            power_lost = True  # perhaps while it did not answer
+        if closed.must_configure or not is_configured:
+            return self._configure(power_lost=power_lost)
+        now = self._clock.monotonic()
+        return self._await_first_result(
+            _Settling(
+                ready_at_seconds=now,
+                overdue_at_seconds=now + _longest_seconds(2 * chip.conversion_seconds),
+                # Not if it has not been read yet: whoever configured it may have been killed before there was a result.
+                may_be_there=self._has_been_read and not closed.results_are_old,
+                canary=self._canary_at_start,
+                check_at_seconds=now,
+            )
+        )
+
+    def _configure(self, *, power_lost: bool) -> list[Outcome]:
+        """Configure the chip just identified, which starts a conversion."""
+        self._will_write(_Closed(power_lost=power_lost, must_configure=True))
+        if power_lost:
+            self._has_been_read = False
+        canary = self._canary_at_start
+        for _ in range(_WRITE_ATTEMPTS):
+            if canary is not _Canary.UNUSED:
+                self._through_driver(lambda _: self._chip.set_canary())
+                canary = _Canary.SET
+            self._through_driver(lambda _: self._chip.configure())
+            if self._holds_what_was_written():
+                break
+        now = self._clock.monotonic()
+        settling = _Settling(
+            ready_at_seconds=now + self._chip.conversion_seconds,
+            overdue_at_seconds=now + _longest_seconds(2 * self._chip.conversion_seconds),
+            may_be_there=False,
+            canary=canary,
+            # A chip may keep the canary bit but not its configuration: read that with the first result.
+            check_at_seconds=now,
+        )
+        return self._settle(settling, power_lost=power_lost)
+
+    def _will_write(self, state: _State) -> None:
+        """Make sure that the path leads to this chip, and record the state first: a failed write may have arrived."""
+        self._bus.check_path(self.place)
+        self._state = self._state_if_in_doubt = state
+
+    def _holds_what_was_written(self) -> bool:
+        """Whether the chip holds what was written to it; if it never does, the check with the first result says so."""
+        expected = self._chip.configuration
+        if self._chip.status is not None:
+            expected = (*expected, self._chip.status)
+        registers = tuple(bits.register for bits in expected)
+        # A flag of the status may change between two readings.
+        found = until_agreed(
+            lambda: tuple(
+                word & bits.bits
+                for bits, word in zip(expected, self._bus.read(self.place.address, registers), strict=True)
+            )
+        )
+        return found is not None and all(map(ExpectedBits.is_written, expected, found))
+
+    # Settling
+
+    def _settle(self, settling: _Settling, *, power_lost: bool = False) -> list[Outcome]:
+        self._state = settling
+        return [Settling(device.name, settling.ready_at_seconds, power_lost) for device in self.devices]
+
+    def _await_first_result(self, settling: _Settling) -> list[Outcome]:
+        """Measure once the first conversion since opening is over."""
+        self._state = settling
+        now = self._clock.monotonic()
+        if now < settling.ready_at_seconds:
+            return self._settle(settling)
+        if self._chip.is_converted(self._read_register) or (settling.may_be_there and self._has_results()):
+            # No last results: what is read next is new.
+            return self._measure(_Measuring(settling.canary, settling.check_at_seconds, (), now), now)
+        if now > settling.overdue_at_seconds:
+            self._state = _Closed(must_configure=True)
+            raise SensorError(
+                f"{self._name}: no conversion finished in time ({self._chip.conversion_seconds:.3g} s); "
+                "is the chip faulty, or does its power keep failing?"
+            )
+        return self._settle(settling._replace(ready_at_seconds=now + min(self._chip.conversion_seconds / 16, 0.05)))
+
+    def _has_results(self) -> bool:
+        """Whether no result is zero, as all are before the first conversion ends; true zeros wait for the flag."""
+        return all(self._bus.read(self.place.address, self._chip.results))
+
+    # Measuring
+
+    def _measure(self, measuring: _Measuring, now: float) -> list[Outcome]:
+        self._state = measuring
+        status = self._chip.status
+        taken = self._reader.take()
+        self._implausible += taken.implausible
+        words, status_word = taken.words, taken.status_word
+        if status is None or measuring.canary is _Canary.UNUSED:
+            found = self._read_configuration()
+            return self._report(words) if self._is_configured(found) else self._reopen(found)
+        has_canary = self._has_canary(status, status_word)
+        if has_canary and now < measuring.check_at_seconds:
+            return self._report_conversion(measuring, words, status_word, now)
+        found = self._read_configuration()
+        is_configured = self._is_configured(found)
+        if is_configured and has_canary:
+            self._power_check.run()
+            check_at_seconds = self._clock.monotonic() + CONFIGURATION_CHECK_SECONDS
+            checked = measuring._replace(check_at_seconds=check_at_seconds)
+            return self._report_conversion(checked, words, status_word, now)
+        if is_configured and not self._is_power_on(found):
+            return self._without_canary(measuring, words)
+        return self._reopen(found)
+
+    def _has_canary(self, status: ExpectedBits, word: int) -> bool:
+        """Whether the canary bit and its neighbours are as written; that they are not is believed when read twice."""
+        while not status.is_written(word):
+            word, previous = self._read_register(status.register), word
+            if word & status.bits == previous & status.bits:
+                return False
+            self._implausible += 1
+        return True
+
+    def _report_conversion(
+        self, measuring: _Measuring, words: tuple[int, ...], status_word: int, read_at_seconds: float
+    ) -> list[Outcome]:
+        """Report results that were read together with the canary bit and the flag of a new result.
+
+        The flag shows that they are new, unless another program cleared it, or a reading of it was repeated; results
+        that differ are new in any case.
+        """
+        last_results, new_at_seconds, seems_stopped = words[: self._result_count], read_at_seconds, False
+        is_new = bool(status_word & self._chip.new_result) or last_results != measuring.last_results
+        if not is_new:
+            # Use the read time, not now: the process may have been descheduled since.
+            longest_seconds = self._chip.conversion_seconds * _MISSED_CONVERSIONS + _CONVERSION_GRACE_SECONDS
+            seems_stopped = read_at_seconds - measuring.new_at_seconds > longest_seconds
+            if seems_stopped:
+                self._refuse_if_stopped(measuring)
+            last_results, new_at_seconds = measuring.last_results, measuring.new_at_seconds
+        self._state = _Measuring(_Canary.SEEN, measuring.check_at_seconds, last_results, new_at_seconds, seems_stopped)
+        return self._report(words, is_new=is_new)
+
+    def _report(self, words: tuple[int, ...], *, is_new: bool = True) -> list[Outcome]:
+        measurements = self._chip.decode(words)
+        return self._readings(measurements, window_seconds=self._chip.conversion_seconds, is_new=is_new)
+
+    def _without_canary(self, measuring: _Measuring, words: tuple[int, ...]) -> list[Outcome]:
+        """Go on with a chip that is configured but lacks the canary bit: it does not keep it, or is not ours."""
+        if measuring.canary is _Canary.SET:
+            self._canary_at_start = _Canary.UNUSED
+            self._state = measuring._replace(canary=_Canary.UNUSED)
+            return self._report(words)
+        return self._open(_Closed(power_lost=measuring.canary is _Canary.SEEN, must_configure=True))
+
+    def _reopen(self, found: Sequence[int]) -> list[Outcome]:
+        """A chip in its power-on state lost its power; any other value means that another program wrote it.
+
+        Raises:
+            SensorError: another program wrote it. Or it lost its power before its first reading: otherwise the
+                session would wait forever for a chip that never keeps its configuration.
+        """
+        if not self._is_power_on(found) or not self._has_been_read:
+            raise self._foreign_configuration(found)
+        return self._open(_Closed())
+
+    def _refuse_if_stopped(self, measuring: _Measuring) -> None:
+        """Raise if the chip stopped converting, or if another program wrote to it, if that is why.
+
+        It is believed when two readings in a row show it: the flag of a new result may have been flipped, or cleared by
+        a reading that failed.
+        """
+        found = self._read_configuration()
+        if not self._is_configured(found):
+            raise self._foreign_configuration(found)
+        if measuring.seems_stopped:
+            self._state = _Closed(must_configure=True)
+            raise SensorError(f"{self._name}: has stopped converting; it will be configured again")
+
+    def _foreign_configuration(self, found: Sequence[int]) -> SensorError:
+        pairs = list(zip(self._chip.configuration, found, strict=True))
+        expected, word = next((pair for pair in pairs if not pair[0].is_written(pair[1])), pairs[0])
+        return SensorError(
+            f"{self._name}: configuration register reads 0x{word:04x} instead of "
+            f"0x{expected.written:04x}; does another program use this chip, or is the bus disturbed?"
+        )
+
+    # Registers
+
+    def _is_power_on(self, found: Sequence[int]) -> bool:
+        return all(map(ExpectedBits.is_power_on, self._chip.configuration, found))
+
+    def _read_register(self, register: Register) -> int:
+        (word,) = self._bus.read(self.place.address, (register,))
+        return word
+
+    def _through_driver(self, act: Callable[[I2C], object]) -> None:
+        through_driver(self._bus, self._chip, self._name, act)
+
+
+def _longest_seconds(typical_seconds: float) -> float:
+    """The longest that a result with this typical duration may take."""
+    return typical_seconds * _CONVERSION_TOLERANCE + _CONVERSION_GRACE_SECONDS
