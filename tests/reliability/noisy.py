@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from agent.simulate.wire import Wire
     from agent.simulate.world import World
 
+MOST_UNSEEN = 1 / 2_000
+"""Of the readings beside a stock script: it may open a channel and close it between two checks."""
+
 EQUAL_FLIPS = 5e-7
 """How many readings have a bit that flips in both readings of a register, with one byte in a thousand flipped:
 2 registers x 16 bits x (1 / 8,000) squared."""
@@ -102,6 +105,7 @@ class Tally:
         wrong: numbers that are not the truth.
         equal_flips: numbers of a chip on a wire that flips bits, off by one bit of its register: two readings of a
             register agree if the same bit flips in both.
+        unseen: readings beside a stock script that are wrong although every mux was as it should be at each check.
         held: readings that were not due, because another program held the bus.
         power_losses: those that were reported, true or not.
         retries, implausible: what the outcomes say that their chips met on the bus.
@@ -115,12 +119,14 @@ class Tally:
     implausible: int = 0
     wrong: list[str] = field(default_factory=list)
     equal_flips: list[str] = field(default_factory=list)
+    unseen: set[str] = field(default_factory=set)
 
     def add(self, other: Tally) -> None:
         """Add the readings of another node."""
         self.due += other.due
         self.read += other.read
         self.equal_flips += other.equal_flips
+        self.unseen |= other.unseen
 
     @property
     def share(self) -> float:
@@ -134,14 +140,16 @@ class Tally:
         assert self.wrong == []
         off, expected = len(self.equal_flips), EQUAL_FLIPS * self.read
         assert off <= 1 + 4 * expected, self.equal_flips
+        assert len(self.unseen) <= 1 + MOST_UNSEEN * self.read, self.unseen
         twice = f", {off} off by a bit that flipped in both readings" if off else ""
-        return f"0 wrong of {self.read:,} readings{twice}"
+        return f"{len(self.unseen)} wrong of {self.read:,} readings{twice}"
 
 
 class NoisyNode:
     """A simulated node on a wire that a test disturbs, with its sweep and its energy meters.
 
     Attributes:
+        has_stock_script: whether one runs beside it; see `Tally.unseen`.
         joules: the energy of each device that really flowed while it was measured: between good readings, and across
             no power loss.
     """
@@ -170,6 +178,7 @@ class NoisyNode:
             self.settings.sample_interval_seconds,
         )
         self.tally = Tally()
+        self.has_stock_script = False
         self.joules = {device.name: 0.0 for device in self.settings.devices}
         self._chips = {device.name: device for device in self.settings.devices}
         self._last_read: dict[str, float] = {}
@@ -217,8 +226,12 @@ class NoisyNode:
                 wrong = f"{reading} at {reading.at_seconds - self.begun_seconds:.4f} s, not {segments}"
                 flipped = round(value / lsb) ^ round(values[-1] / lsb)
                 is_one_bit = not is_stepping and flipped.bit_count() == 1
-                kept = self.tally.equal_flips if is_one_bit and self.wire.faults.flip else self.tally.wrong
-                kept.append(wrong)
+                if self.has_stock_script:
+                    self.tally.unseen.add(wrong)
+                elif is_one_bit and self.wire.faults.flip:
+                    self.tally.equal_flips.append(wrong)
+                else:
+                    self.tally.wrong.append(wrong)
         last_seconds = self._last_read.get(reading.device)
         if last_seconds is not None and isinstance(rail, _AsItIs):
             gap = at_seconds - last_seconds
