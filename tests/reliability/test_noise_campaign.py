@@ -112,8 +112,8 @@ def test_an_adapter_that_hangs_costs_a_sweep_one_transfer() -> None:
     16.1,
     "random campaigns over 8 chips at one address behind two muxes: 2 % NACKs, bursts, flips, programs that switch the "
     "muxes, power losses, held buses",
-    "hardly a reading is lost; none is wrong unless a script opens a channel and closes it between two checks; the energy "
-    "of the measured time is right",
+    "hardly a reading is lost; none is wrong unless a script opens a channel and closes it between two checks; the "
+    "energy of the measured time is right",
 )
 @pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 40), marks=pytest.mark.long)], ids=["few", "many"])
 def test_random_campaigns_publish_nothing_wrong(
