@@ -65,10 +65,6 @@ class MuxSwitchedError(BusError):
     """A mux was not as selected after a chip was read: what was read may be another chip's, and is discarded."""
 
 
-class InDoubtError(MuxSwitchedError):
-    """What was read surprises, and the path to the chip was not checked after every transfer: read it again."""
-
-
 class BusyError(AgentError):
     """Another process holds the bus or the state."""
 

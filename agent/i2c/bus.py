@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.errors import AgentError, BusError, BusyError, InDoubtError, MuxSwitchedError
+from agent.errors import AgentError, BusError, BusyError, MuxSwitchedError
 from agent.i2c import hints
 from agent.i2c.channels import driver_channel
 from agent.i2c.lock import exclusive_lock
@@ -147,8 +147,6 @@ class Bus:
         self._time_outs_in_a_row = 0
         self._failing_seconds = 0.0
         self._must_reopen = False
-        self._guarded: Place | None = None
-        self._conflicts_before = 0  # this session
         for mux in muxes:
             self.add_mux(mux)
 
@@ -186,7 +184,6 @@ class Bus:
                 self._silent_muxes.clear()
                 self._time_outs_in_a_row = 0
                 self._failing_seconds = 0.0
-                self._conflicts_before = self.mux_conflicts
                 self._port = _SessionPort(opened.i2c, self._driver_transfer)
                 try:
                     yield
@@ -235,40 +232,8 @@ class Bus:
         reads = self._chip_reads.get((address, registers))
         if reads is None:
             reads = self._chip_reads[address, registers] = RegisterReads(self._open(), address, registers)
-        if self._guarded is None:
-            self._transfer(reads.transfers)
-        else:
-            for transfer in reads.transfers:
-                self._transfer((transfer,))
-                self.check_path(self._guarded)
+        self._transfer(reads.transfers)
         return reads.words()
-
-    @contextmanager
-    def guarding(self, place: Place | None) -> Iterator[None]:
-        """Let `read` check the path to a place after every transfer; None for a sweep that nothing disturbs.
-
-        One check after several transfers does not see a mux that another program has switched and switched back.
-        """
-        self._guarded = place
-        try:
-            yield
-        finally:
-            self._guarded = None
-
-    @property
-    def was_switched(self) -> bool:
-        """Whether a mux was found switched in this session: the program that did it may not have finished."""
-        return self.mux_conflicts != self._conflicts_before
-
-    @property
-    def is_guarding(self) -> bool:
-        """Whether `read` checks the path after every transfer, or has none to check."""
-        return self._guarded is not None or not self._muxes_on
-
-    def refuse_unguarded(self) -> None:
-        """Raise InDoubtError unless `read` checks the path after every transfer: what was read surprises."""
-        if not self.is_guarding:
-            raise InDoubtError(f"{bus_path(self.name)}: another chip may have answered")
 
     def check_path(self, place: Place) -> None:
         """Make sure that every mux on a chip's path and trunk is as `select` left it; call it after reading the chip.

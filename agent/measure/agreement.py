@@ -43,13 +43,11 @@ class Taken(NamedTuple):
         words: those of the results, and of the hardware counters unless they contradict each other.
         status_word: read after them; 0 if it was not read.
         implausible: how many readings were discarded, counting only those that no conversion explains.
-        is_disputed: the two readings differ, and the path was not checked between them: the chip must be read again.
     """
 
     words: tuple[int, ...]
     status_word: int
     implausible: int = 0
-    is_disputed: bool = False
 
 
 class DoubleReader:
@@ -73,8 +71,6 @@ class DoubleReader:
         status_word = words[-1] if self._has_status else 0
         if first == second:
             return Taken(first, status_word)
-        if not self._bus.is_guarding and first[: len(self._chip.results)] != second[: len(self._chip.results)]:
-            return Taken(first, status_word, is_disputed=True)
         return self._decide(first, second, status_word, began_seconds)
 
     def _decide(self, first: tuple[int, ...], second: tuple[int, ...], status_word: int, began_seconds: float) -> Taken:

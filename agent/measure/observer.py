@@ -56,11 +56,8 @@ class ObserverSession(ChipSession["_Watched | None"]):
         watched = self._state or self._identify()
         taken = self._reader.take()
         self._implausible += taken.implausible
-        if taken.is_disputed:
-            self._bus.refuse_unguarded()
         found = self._bus.read(self.place.address, self._configuration)
         if found != watched.found:
-            self._bus.refuse_unguarded()
             found = agreed_configuration(self._bus, self._chip, self._name)
         if found != watched.found:
             self._chip.adopt(found)

@@ -138,8 +138,6 @@ class RunSession(ChipSession[_State]):
         self._power_check = PowerCheck(bus, self._chip, self._name)
         self._reader = DoubleReader(bus, self._chip, clock, with_status=True)
         self._canary_at_start = _Canary.UNUSED if self._chip.status is None else _Canary.UNKNOWN
-        # Of the bus, at the last check of the configuration: what was written since may have reached this chip, too.
-        self._checked_conflicts = bus.mux_conflicts
         # Since boot. A chip that was read once has been configured, and stays so while it has power.
         self._has_been_read = was_read_before
 
@@ -196,8 +194,6 @@ class RunSession(ChipSession[_State]):
 
     def _configure(self, *, power_lost: bool) -> list[Outcome]:
         """Configure the chip just identified, which starts a conversion."""
-        if self._has_been_read:
-            self._bus.refuse_unguarded()
         self._will_write(_Closed(power_lost=power_lost, must_configure=True))
         if power_lost:
             self._has_been_read = False
@@ -274,28 +270,17 @@ class RunSession(ChipSession[_State]):
         status = self._chip.status
         taken = self._reader.take()
         self._implausible += taken.implausible
-        # Reading the status clears its flag, and a step that is in doubt reads it again.
-        words, status_word = taken.words, taken.status_word | self._new_result_seen
-        self._new_result_seen = status_word & self._chip.new_result
-        if taken.is_disputed:
-            self._disputed_results = words[: self._result_count]
-            self._bus.refuse_unguarded()
-        if words[: self._result_count] in (self._disputed_results, measuring.last_results) and self._disputed_results:
-            self._implausible += 1  # no conversion explains the other reading
+        words, status_word = taken.words, taken.status_word
         if status is None or measuring.canary is _Canary.UNUSED:
             found = self._read_configuration()
             return self._report(words) if self._is_configured(found) else self._reopen(found)
-        if _has_vanished(words, measuring.last_results):
-            self._bus.refuse_unguarded()
         has_canary = self._has_canary(status, status_word)
-        conflicts = self._bus.mux_conflicts
-        if has_canary and now < measuring.check_at_seconds and conflicts == self._checked_conflicts:
+        if has_canary and now < measuring.check_at_seconds:
             return self._report_conversion(measuring, words, status_word, now)
         found = self._read_configuration()
         is_configured = self._is_configured(found)
         if is_configured and has_canary:
             self._power_check.run()
-            self._checked_conflicts = conflicts
             check_at_seconds = self._clock.monotonic() + CONFIGURATION_CHECK_SECONDS
             checked = measuring._replace(check_at_seconds=check_at_seconds)
             return self._report_conversion(checked, words, status_word, now)
@@ -306,7 +291,6 @@ class RunSession(ChipSession[_State]):
     def _has_canary(self, status: ExpectedBits, word: int) -> bool:
         """Whether the canary bit and its neighbours are as written; that they are not is believed when read twice."""
         while not status.is_written(word):
-            self._bus.refuse_unguarded()
             word, previous = self._read_register(status.register), word
             if word & status.bits == previous & status.bits:
                 return False
@@ -388,11 +372,6 @@ class RunSession(ChipSession[_State]):
 
     def _through_driver(self, act: Callable[[I2C], object]) -> None:
         through_driver(self._bus, self._chip, self._name, act)
-
-
-def _has_vanished(words: Sequence[int], last_results: Sequence[int]) -> bool:
-    """Whether a result reads as a register that does not exist, or as chips that answer together: zero, or all ones."""
-    return any(word in (0x0000, 0xFFFF) and word != last for word, last in zip(words, last_results, strict=False))
 
 
 def _longest_seconds(typical_seconds: float) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from agent import chips
 from agent.chips import ExpectedBits
-from agent.errors import AgentError, BusError, InDoubtError, MuxSwitchedError, SensorError
+from agent.errors import AgentError, BusError, MuxSwitchedError, SensorError
 from agent.i2c.bus import describe, is_time_out
 from agent.measure.back_off import NO_BACK_OFF
 from agent.measure.identify import agreed_configuration
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _State = TypeVar("_State")
 
 # How often a chip is read in a sweep before a mux that somebody else keeps switching makes it a failure.
-_GUARDED_ATTEMPTS = 12
+_PATH_ATTEMPTS = 3
 
 
 class Session(ABC):
@@ -111,8 +111,6 @@ class ChipSession(Session, Generic[_State]):
         # Where to go on if it turns out that a mux was switched during a step; after a write, not where the step began.
         self._state_if_in_doubt = state
         self._implausible = 0  # readings discarded in this step
-        self._new_result_seen = 0  # the flag of a new result, once it was read in this step
-        self._disputed_results: tuple[int, ...] = ()  # the first of two readings in this step that differed
 
     @abstractmethod
     def _act(self) -> list[Outcome]:
@@ -121,7 +119,6 @@ class ChipSession(Session, Generic[_State]):
     def step(self) -> list[Outcome]:
         """See `Session.step`."""
         retries_before, self._implausible = self._bus.retries, 0
-        self._new_result_seen, self._disputed_results = 0, ()
         try:
             outcomes = self._accept(self._advance())
         except AgentError as error:
@@ -135,25 +132,15 @@ class ChipSession(Session, Generic[_State]):
         return outcomes
 
     def _advance(self) -> list[Outcome]:
-        """Do what the state asks for, and do it again if somebody else may have switched a mux on the path meanwhile.
-
-        If anything surprises, such as two readings that differ, the path is checked after every transfer of the next
-        attempt. On an undisturbed bus one check at the end is enough.
+        """Do what the state asks for, and do it again if somebody else switched a mux on the path in the meantime.
 
         Raises:
-            MuxSwitchedError: somebody switched one every time.
+            MuxSwitchedError: it happened every time.
         """
-        try:
-            if not self._bus.was_switched:
-                return self._act_on_path()
-        except InDoubtError:
-            pass
-        except MuxSwitchedError:
-            self._implausible += 1
-        for attempts_left in reversed(range(_GUARDED_ATTEMPTS)):
+        for attempts_left in reversed(range(_PATH_ATTEMPTS)):
+            self._state_if_in_doubt = self._state
             try:
-                with self._bus.guarding(self.place):
-                    return self._act_on_path()
+                return self._act_on_path()
             except MuxSwitchedError:
                 self._implausible += 1
                 if attempts_left == 0:
@@ -161,13 +148,9 @@ class ChipSession(Session, Generic[_State]):
         raise AssertionError
 
     def _act_on_path(self) -> list[Outcome]:
-        self._state_if_in_doubt = self._state
         self._bus.select(self._path)
         try:
             outcomes = self._act()
-        except InDoubtError:
-            self._state = self._state_if_in_doubt
-            raise
         except BusError:
             raise
         except (SensorError, OSError) as error:
@@ -200,7 +183,4 @@ class ChipSession(Session, Generic[_State]):
     def _read_configuration(self) -> tuple[int, ...]:
         """What the configuration registers hold; anything but what we wrote is believed when it is read twice."""
         found = self._bus.read(self.place.address, self._configuration)
-        if self._is_configured(found):
-            return found
-        self._bus.refuse_unguarded()
-        return agreed_configuration(self._bus, self._chip, self._name)
+        return found if self._is_configured(found) else agreed_configuration(self._bus, self._chip, self._name)
