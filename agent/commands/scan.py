@@ -70,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_bus,
         action="append",
         default=[],
-        help="only /dev/i2c-N, or the board's default bus (N = board); may be repeated (default: every /dev/i2c-N)",
+        help="only /dev/i2c-N, a path to it, or the board's default bus (N = board); may be repeated "
+        "(default: every /dev/i2c-N)",
     )
     parser.add_argument("--toml", action="store_true", help="print a configuration of what is found, ready to edit")
 
@@ -80,7 +81,7 @@ def _bus(text: str) -> BusName:
         return text
     if text.isascii() and text.isdecimal():
         return int(text)
-    raise argparse.ArgumentTypeError(f'{text!r} is neither "board", nor the N of a /dev/i2c-N, nor a path')
+    raise argparse.ArgumentTypeError(f'{text!r} is neither "board" nor the N of a /dev/i2c-N, nor a path')
 
 
 def run(options: argparse.Namespace) -> int:

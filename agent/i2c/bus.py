@@ -348,7 +348,8 @@ class Bus:
         if self.adapter is None:
             self.adapter = found if usb_port(found) else None
             return
-        opened.close()
+        with suppress(Exception):
+            opened.close()
         present = bus_on(self.adapter, self._sysfs)
         raise BusError(
             f"{bus_path(self.name)} is another adapter now ({usb_port(found) or found} instead of "
@@ -495,10 +496,9 @@ class Bus:
         except BusError:
             raise
         except OSError as error:
-            if error.errno not in _NACK:
-                raise
-            if read.control_byte != CLOSED:
+            if error.errno in _NACK:
                 self._check_hops(read.mux.place.path)
+            if error.errno not in _NACK or read.control_byte != CLOSED:
                 raise _does_not_answer(read.mux, error) from error
             self._silent_muxes.add(read.mux.name)
             return False
@@ -522,11 +522,11 @@ class Bus:
         self._control_bytes.clear()
         self._silent_muxes.clear()  # they may be behind the mux that was switched
         self.mux_conflicts += 1
-        path = bus_path(self.name)
+        path = bus_path(self.name if self.number is None else self.number)
         self.last_mux_conflict = (
-            f"{read.mux} was switched by another program while a chip was read (its control byte is "
-            f"0x{control_byte:02x} instead of 0x{read.control_byte:02x}); stop that program, or let it lock the bus as "
-            f"in: flock {path} i2cget ... If there is none, check the supply of the mux"
+            f"{read.mux} was switched while a chip was read: its control byte is 0x{control_byte:02x} instead of "
+            f"0x{read.control_byte:02x}. Stop the program that does it, or let it lock the bus as in: flock {path} "
+            "i2cget ... If there is none, check the supply of the mux and the wiring"
         )
         return MuxSwitchedError(self.last_mux_conflict)
 

@@ -1,21 +1,24 @@
 """Double reading: what a chip measured is read twice in one go, so that a flipped bit is never a measurement.
 
-No chip of these families has a checksum: a bit that flips on the way arrives acknowledged, like any other. If the two
-readings differ, a bit flipped or a conversion ended between them. A third reading decides, register by register::
+No chip of these families has a checksum: a bit that flips on the way arrives acknowledged, like any other, and so does
+the answer of another chip while somebody else switches a mux. If the two readings are equal, no transfer had to be
+repeated, and the bits that we wrote are there, that is the result. Otherwise the reading is in doubt: the chip is read
+again, with every mux on its path read back in between, until two readings in a row are equal::
 
-    first   second   third   result
-      A       A              A
-      A       B        A     A: the second was flipped, unless conversions are faster than the reading
-      A       B        B     B: a new result, or the first was flipped
-      A       B        C     the middle one of five readings: conversions are faster, or two of three were flipped
+    V I V I status                                         undisturbed
+    V I V I status  path  V I status  path  V I status  path   in doubt: a conversion ended in between, or a disturbance
 
-So healthy silicon never fails this check, whatever its load does, and a flip shows in the result only if it is smaller
-than the change of the load between the readings.
+A chip whose conversions are faster than this may never read equal: the middle one of five readings counts then. So
+healthy silicon never fails this check, whatever its load does.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from agent.chips import ExpectedBits
+from agent.errors import SensorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_ATTEMPTS = 5
+_ATTEMPTS = 6
+_READINGS_OF_A_FAST_CHIP = 3
 
 # Less than the time of a conversion, which may be shorter than typical: at most one can end in between.
 _OF_A_CONVERSION = 0.8
@@ -41,63 +45,119 @@ class Taken(NamedTuple):
 
     Attributes:
         words: those of the results, and of the hardware counters unless they contradict each other.
-        status_word: read after them; 0 if it was not read.
+        expected_words: those of the registers with bits that we wrote.
         implausible: how many readings were discarded, counting only those that no conversion explains.
     """
 
     words: tuple[int, ...]
-    status_word: int
+    expected_words: tuple[int, ...]
     implausible: int = 0
 
 
 class DoubleReader:
-    """Reads the results and hardware counters of a chip, and then its status."""
+    """Reads the results and hardware counters of a chip, and then the registers with bits that we wrote."""
 
-    def __init__(self, bus: Bus, chip: I2CChip, clock: Clock, *, with_status: bool) -> None:
+    def __init__(self, bus: Bus, chip: I2CChip, clock: Clock) -> None:
         self._bus = bus
         self._chip = chip
         self._clock = clock
-        measured = (*chip.results, *chip.counter_registers)
-        self._count = len(measured)
-        self._has_status = with_status and chip.status is not None
-        status = (chip.status.register,) if with_status and chip.status is not None else ()
-        self._registers = (*measured, *measured, *status)
+        self._address = chip.place.address
+        self._measured = (*chip.results, *chip.counter_registers)
 
-    def take(self) -> Taken:
-        """Read the chip. Raises as `Bus.read`."""
-        began_seconds, count = self._clock.monotonic(), self._count
-        words = self._bus.read(self._chip.place.address, self._registers)
-        first, second = words[:count], words[count : 2 * count]
-        status_word = words[-1] if self._has_status else 0
-        if first == second:
-            return Taken(first, status_word)
-        return self._decide(first, second, status_word, began_seconds)
+    def take(self, expected: Sequence[ExpectedBits], last_results: tuple[int, ...]) -> Taken:
+        """Read the chip.
 
-    def _decide(self, first: tuple[int, ...], second: tuple[int, ...], status_word: int, began_seconds: float) -> Taken:
-        result_count, implausible = len(self._chip.results), 0
+        Args:
+            expected: bits that should be there; that they are not is believed when it is read twice.
+            last_results: the results of the last reading; empty before the first.
+
+        Raises:
+            SensorError: its readings keep contradicting each other.
+            MuxSwitchedError: a mux on the path was switched; otherwise as `Bus.read`.
+        """
+        began_seconds, retries_before = self._clock.monotonic(), self._bus.retries
+        count, result_count = len(self._measured), len(self._chip.results)
+        registers = tuple([bits.register for bits in expected])
+        words = self._bus.read(self._address, (*self._measured, *self._measured, *registers))
+        first, second, expected_words = words[:count], words[count : 2 * count], words[2 * count :]
         results, counters = first[:result_count], first[result_count:]
-        if results != second[:result_count]:
-            readings = [results, second[:result_count], self._read(self._chip.results)]
-            took_seconds = self._clock.monotonic() - began_seconds
-            if took_seconds < self._chip.conversion_seconds * _OF_A_CONVERSION:
-                implausible += any(b not in (a, c) for a, b, c in zip(*readings, strict=True))
-            if any(len({*words}) == len(readings) for words in zip(*readings, strict=True)):
-                readings += [self._read(self._chip.results) for _ in range(2)]
-            results = _middle_of(self._chip.results, readings)
+        implausible = 0
+        if (
+            results != second[:result_count]
+            or self._bus.retries != retries_before
+            or not all(map(ExpectedBits.is_written, expected, expected_words))
+            or (results != last_results and self._may_be_of_no_register(results))
+        ):
+            readings = [results, second[:result_count]]
+            settled, settled_words = self._settle(readings, expected, began_seconds)
+            implausible += not all(map(ExpectedBits.is_written, expected, expected_words)) and all(
+                map(ExpectedBits.is_written, expected, settled_words)
+            )
+            implausible += self._is_unexplained(readings, began_seconds)
+            results = settled
+            # A flag of the first reading is cleared by it.
+            expected_words = tuple(
+                word | (earlier & ~bits.bits)
+                for bits, word, earlier in zip(expected, settled_words, expected_words, strict=True)
+            )
         if counters != second[result_count:]:
-            registers = self._chip.counter_registers
-            readings = [counters, second[result_count:], self._read(registers)]
-            counters = _middle_of(registers, readings)
-            took_seconds = self._clock.monotonic() - began_seconds + _COUNTING_SECONDS
-            most_lsbs = self._chip.counter_lsbs_per_second * took_seconds
-            apart = [_apart(registers, counters, reading) for reading in readings]
-            implausible += max(apart) > most_lsbs
-            if sorted(apart)[1] > most_lsbs:  # the nearest of them is the middle one itself
-                counters = ()
-        return Taken((*results, *counters), status_word, implausible)
+            counters, is_flipped = self._settle_counters([counters, second[result_count:]], began_seconds)
+            implausible += is_flipped
+        return Taken((*results, *counters), expected_words, implausible)
 
-    def _read(self, registers: tuple[Register, ...]) -> tuple[int, ...]:
-        return self._bus.read(self._chip.place.address, registers)
+    def _may_be_of_no_register(self, results: tuple[int, ...]) -> bool:
+        """Whether a chip may have answered so for a register that it does not have: its number was flipped."""
+        return any(
+            word in (0, (1 << 8 * register.length_bytes) - 1)
+            for register, word in zip(self._chip.results, results, strict=True)
+        )
+
+    def _settle(
+        self, readings: list[tuple[int, ...]], expected: Sequence[ExpectedBits], began_seconds: float
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Read until two readings in a row are equal, each between two looks at the path; add them to `readings`."""
+        count, place = len(self._chip.results), self._chip.place
+        registers = (*self._chip.results, *[bits.register for bits in expected])
+        last: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+        flags = [0] * len(expected)
+        self._bus.check_path(place)
+        for attempt in range(1, _ATTEMPTS + 1):
+            words = self._bus.read(self._address, registers)
+            self._bus.check_path(place)
+            results, expected_words = words[:count], words[count:]
+            readings.append(results)
+            flags = [flag | word & ~bits.bits for flag, word, bits in zip(flags, expected_words, expected, strict=True)]
+            ours = tuple([word & bits.bits for word, bits in zip(expected_words, expected, strict=True)])
+            if last == (results, ours):
+                return results, tuple([word | flag for word, flag in zip(ours, flags, strict=True)])
+            last = results, ours
+            is_written = all(map(ExpectedBits.is_written, expected, expected_words))
+            if attempt >= _READINGS_OF_A_FAST_CHIP and is_written and self._is_fast(len(readings), began_seconds):
+                return _middle_of(self._chip.results, readings), expected_words
+        raise SensorError(f"{self._chip}: its readings contradict each other; is the bus disturbed?")
+
+    def _is_fast(self, readings: int, began_seconds: float) -> bool:
+        """Whether a conversion is likely to end between any two readings."""
+        return self._chip.conversion_seconds < 3 * (self._clock.monotonic() - began_seconds) / readings
+
+    def _is_unexplained(self, readings: Sequence[tuple[int, ...]], began_seconds: float) -> bool:
+        """Whether a register changed more than once in less than a conversion."""
+        if self._clock.monotonic() - began_seconds >= self._chip.conversion_seconds * _OF_A_CONVERSION:
+            return False
+        return any(
+            sum(before != after for before, after in pairwise(words)) > 1 for words in zip(*readings, strict=True)
+        )
+
+    def _settle_counters(self, readings: list[tuple[int, ...]], began_seconds: float) -> tuple[tuple[int, ...], bool]:
+        """The middle one of three readings, or nothing if they contradict each other; whether one did."""
+        registers = self._chip.counter_registers
+        readings.append(self._bus.read(self._address, registers))
+        counters = _middle_of(registers, readings)
+        took_seconds = self._clock.monotonic() - began_seconds + _COUNTING_SECONDS
+        most_lsbs = self._chip.counter_lsbs_per_second * took_seconds
+        apart = sorted(_apart(registers, counters, reading) for reading in readings)
+        # The nearest is the middle one itself.
+        return () if apart[1] > most_lsbs else counters, apart[-1] > most_lsbs
 
 
 def until_agreed(read: Callable[[], _T]) -> _T | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import and_
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.errors import AgentError, BusError, SensorError
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
     from agent.chips import I2CChip
     from agent.i2c.bus import Bus
-    from agent.i2c.transfers import I2C
+    from agent.i2c.place import Place
+    from agent.i2c.transfers import I2C, Register
 
 _T = TypeVar("_T")
 
@@ -55,10 +57,28 @@ def identify(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
 def agreed_configuration(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
     """What the configuration registers hold, by two readings that agree. Raises SensorError, and as `Bus.read`."""
     registers = tuple(expected.register for expected in chip.configuration)
-    found = until_agreed(lambda: bus.read(chip.place.address, registers))
+    found = agreed(bus, chip.place, registers)
     if found is None:
         raise SensorError(f"{name}: its configuration reads differently each time; is the bus disturbed?")
     return found
+
+
+def agreed(
+    bus: Bus, place: Place, registers: tuple[Register, ...], bits: tuple[int, ...] | None = None
+) -> tuple[int, ...] | None:
+    """What two readings in a row agree on, with every mux on the path read back in between; None if none do.
+
+    Only these bits of each register count, as flags may change. Raises MuxSwitchedError, and as `Bus.read`.
+    """
+    masks = bits or (-1,) * len(registers)
+
+    def read() -> tuple[int, ...]:
+        words = bus.read(place.address, registers)
+        bus.check_path(place)
+        return tuple(map(and_, words, masks))
+
+    bus.check_path(place)
+    return until_agreed(read)
 
 
 def _identify_believing_twice(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:

@@ -31,10 +31,12 @@ class _Watched(NamedTuple):
 
     Attributes:
         found: what its configuration registers hold.
+        last_results: the results read last; empty before the first.
         blank_until_seconds: when zeros are believed; None if there were other results.
     """
 
     found: tuple[int, ...]
+    last_results: tuple[int, ...] = ()
     blank_until_seconds: float | None = None
 
 
@@ -44,7 +46,7 @@ class ObserverSession(ChipSession["_Watched | None"]):
     def __init__(self, devices: Sequence[Device], bus: Bus, clock: Clock, sample_interval_seconds: float) -> None:
         """Prepare; nothing is read yet."""
         super().__init__(devices, bus, clock, sample_interval_seconds, None)
-        self._reader = DoubleReader(bus, self._chip, clock, with_status=False)
+        self._reader = DoubleReader(bus, self._chip, clock)
 
     def fail(self, error: AgentError) -> list[Outcome]:
         """Identify the chip before trusting it again."""
@@ -54,7 +56,7 @@ class ObserverSession(ChipSession["_Watched | None"]):
     def _act(self) -> list[Outcome]:
         """See `ChipSession._act`."""
         watched = self._state or self._identify()
-        taken = self._reader.take()
+        taken = self._reader.take((), watched.last_results)
         self._implausible += taken.implausible
         found = self._bus.read(self.place.address, self._configuration)
         if found != watched.found:
@@ -70,9 +72,9 @@ class ObserverSession(ChipSession["_Watched | None"]):
             if blank_until_seconds is None:
                 blank_until_seconds = now + self._chip.conversion_seconds * _CONVERSION_TOLERANCE
             if now < blank_until_seconds:
-                self._state = watched._replace(blank_until_seconds=blank_until_seconds)
+                self._state = watched._replace(last_results=results, blank_until_seconds=blank_until_seconds)
                 return [Settling(device.name, blank_until_seconds) for device in self.devices]
-        self._state = watched._replace(blank_until_seconds=blank_until_seconds)
+        self._state = watched._replace(last_results=results, blank_until_seconds=blank_until_seconds)
         # The LSBs of the hardware counters are those of our configuration.
         measurements = self._chip.decode(taken.words if self._is_configured(found) else results)
         return self._readings(measurements, window_seconds=self._chip.conversion_seconds, is_new=True)

@@ -17,7 +17,8 @@ before the chip was configured, or from before its power failed, are never repor
 
 Two things show that a chip lost its power: its configuration is back at the power-on values, or the canary bit is
 gone. The canary bit is one that the run sets in the status register and that does nothing else. It is read together
-with the flag of a new result, so that checking it costs nothing; the configuration is read once a minute.
+with the flag of a new result, so that checking it costs nothing; the configuration is read once a minute. Both are
+believed when two readings agree on them, as a bit may flip on the way; what is written is read back.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.chips import ExpectedBits
 from agent.errors import SensorError
-from agent.measure.agreement import DoubleReader, until_agreed
-from agent.measure.identify import identify, through_driver
+from agent.measure.agreement import DoubleReader, Taken
+from agent.measure.identify import agreed, agreed_configuration, identify, through_driver
 from agent.measure.power_check import PowerCheck
 from agent.measure.readings import Outcome, Reading, Settling
 from agent.measure.session import ChipSession
@@ -136,7 +137,7 @@ class RunSession(ChipSession[_State]):
         """Prepare; nothing is read yet. `was_read_before`: an earlier run has read the chip since boot."""
         super().__init__(devices, bus, clock, sample_interval_seconds, _Closed())
         self._power_check = PowerCheck(bus, self._chip, self._name)
-        self._reader = DoubleReader(bus, self._chip, clock, with_status=True)
+        self._reader = DoubleReader(bus, self._chip, clock)
         self._canary_at_start = _Canary.UNUSED if self._chip.status is None else _Canary.UNKNOWN
         # Since boot. A chip that was read once has been configured, and stays so while it has power.
         self._has_been_read = was_read_before
@@ -171,10 +172,12 @@ class RunSession(ChipSession[_State]):
         chip = self._chip
         self._bus.refuse_kernel_owned(self.place.address)
         found = identify(self._bus, chip, self._name)
+        if not self._is_configured(found):
+            found = agreed_configuration(self._bus, chip, self._name)
         is_configured, is_power_on = self._is_configured(found), self._is_power_on(found)
         if is_configured and is_power_on and chip.status is not None:
             # The configuration equals that of power-on: only the canary bit shows that it was written.
-            is_configured = self._has_canary(chip.status, self._read_register(chip.status.register))
+            is_configured = self._has_canary(chip.status)
         power_lost = closed.power_lost
         if self._has_been_read and is_power_on and not is_configured:
             power_lost = True  # perhaps while it did not answer
@@ -227,13 +230,7 @@ class RunSession(ChipSession[_State]):
         if self._chip.status is not None:
             expected = (*expected, self._chip.status)
         registers = tuple(bits.register for bits in expected)
-        # A flag of the status may change between two readings.
-        found = until_agreed(
-            lambda: tuple(
-                word & bits.bits
-                for bits, word in zip(expected, self._bus.read(self.place.address, registers), strict=True)
-            )
-        )
+        found = agreed(self._bus, self.place, registers, tuple(bits.bits for bits in expected))
         return found is not None and all(map(ExpectedBits.is_written, expected, found))
 
     # Settling
@@ -268,13 +265,16 @@ class RunSession(ChipSession[_State]):
     def _measure(self, measuring: _Measuring, now: float) -> list[Outcome]:
         self._state = measuring
         status = self._chip.status
-        taken = self._reader.take()
-        self._implausible += taken.implausible
-        words, status_word = taken.words, taken.status_word
         if status is None or measuring.canary is _Canary.UNUSED:
-            found = self._read_configuration()
-            return self._report(words) if self._is_configured(found) else self._reopen(found)
-        has_canary = self._has_canary(status, status_word)
+            taken = self._take(self._chip.configuration, measuring)
+            found = taken.expected_words
+            if not self._is_configured(found):
+                return self._reopen(found)
+            self._state = measuring._replace(last_results=taken.words[: self._result_count])
+            return self._report(taken.words)
+        taken = self._take((status,), measuring)
+        words, (status_word,) = taken.words, taken.expected_words
+        has_canary = status.is_written(status_word)
         if has_canary and now < measuring.check_at_seconds:
             return self._report_conversion(measuring, words, status_word, now)
         found = self._read_configuration()
@@ -288,14 +288,15 @@ class RunSession(ChipSession[_State]):
             return self._without_canary(measuring, words)
         return self._reopen(found)
 
-    def _has_canary(self, status: ExpectedBits, word: int) -> bool:
+    def _take(self, expected: tuple[ExpectedBits, ...], measuring: _Measuring) -> Taken:
+        taken = self._reader.take(expected, measuring.last_results)
+        self._implausible += taken.implausible
+        return taken
+
+    def _has_canary(self, status: ExpectedBits) -> bool:
         """Whether the canary bit and its neighbours are as written; that they are not is believed when read twice."""
-        while not status.is_written(word):
-            word, previous = self._read_register(status.register), word
-            if word & status.bits == previous & status.bits:
-                return False
-            self._implausible += 1
-        return True
+        words = agreed(self._bus, self.place, (status.register,), (status.bits,))
+        return words is not None and status.is_written(words[0])
 
     def _report_conversion(
         self, measuring: _Measuring, words: tuple[int, ...], status_word: int, read_at_seconds: float

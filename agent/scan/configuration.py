@@ -149,7 +149,8 @@ def _name(place: Place) -> str:
     """Such as m0-ch3-0x40; on the trunk i2c1-0x40."""
     if place.mux is not None:
         return f"{place.mux.name}-ch{place.channel}-0x{place.address:02x}"
-    return f"{place.bus if isinstance(place.bus, str) else f'i2c{place.bus}'}-0x{place.address:02x}"
+    bus = place.bus.rpartition("/")[2] if isinstance(place.bus, str) else f"i2c{place.bus}"
+    return f"{bus}-0x{place.address:02x}"
 
 
 def _quoted(text: str) -> str:

@@ -23,7 +23,7 @@ from tests.bench import Bench, failure, ina260, settings_of
 from tests.emulated_i2c_dev import EmulatedI2CDev
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from agent.measure.readings import Outcome
@@ -34,7 +34,7 @@ LEFT, RIGHT, OTHER = "1-1.1:1.0", "1-1.2:1.0", "1-1.3:1.0"
 class TwoAdapters:
     """Two USB adapters, each with an INA260 at 0x40: 5 V behind the left one, 25 V behind the right one."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, names: tuple[str, str] = ("0", "1")) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, names: tuple[str, str]) -> None:
         text = ina260("left", f"bus = {names[0]}") + ina260("right", f"bus = {names[1]}")
         self.bench = Bench(settings_of(text, 'sample_interval = "1s"\n'))
         self.bench.rails = {
@@ -70,6 +70,20 @@ class TwoAdapters:
         self.bench.sweep = Sweep(settings, self.buses, clock)
 
 
+@pytest.fixture
+def start_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., TwoAdapters]]:
+    """Starts a node whose buses have these names; its device files are closed afterwards."""
+    started: list[TwoAdapters] = []
+
+    def start(left: str = "0", right: str = "1") -> TwoAdapters:
+        started.append(TwoAdapters(monkeypatch, tmp_path, (left, right)))
+        return started[-1]
+
+    yield start
+    for node in started:
+        node.bench.sweep.close()
+
+
 @pytest.mark.reliability(
     8.1,
     "two USB adapters plugged in again in the other order: while the agent runs, between two runs, at a power cut",
@@ -77,9 +91,9 @@ class TwoAdapters:
 )
 @pytest.mark.parametrize("started_in", [None, "first boot", "second boot"], ids=lambda boot: f"started in {boot}")
 def test_swapped_usb_adapters_are_never_read(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, measured: Callable[[str], None], started_in: str | None
+    start_node: Callable[..., TwoAdapters], measured: Callable[[str], None], started_in: str | None
 ) -> None:
-    node = TwoAdapters(monkeypatch, tmp_path)
+    node = start_node()
     node.bench.run_until_read()
     node.plug(RIGHT, LEFT)
     if started_in is not None:
@@ -101,8 +115,8 @@ def test_swapped_usb_adapters_are_never_read(
     node.bench.run_until_read()
 
 
-def test_an_adapter_that_is_not_plugged_in_is_said_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    node = TwoAdapters(monkeypatch, tmp_path)
+def test_an_adapter_that_is_not_plugged_in_is_said_so(start_node: Callable[..., TwoAdapters]) -> None:
+    node = start_node()
     node.bench.run_until_read()
     node.plug(OTHER, RIGHT)
     node.bench.run_next()
@@ -115,11 +129,11 @@ def test_an_adapter_that_is_not_plugged_in_is_said_so(monkeypatch: pytest.Monkey
     'the same with `bus = "/dev/i2c-rack"`, a link that udev makes for a USB port',
     "the link is resolved at each open, so that each adapter is read under its new number",
 )
-def test_a_link_follows_its_adapter_to_another_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_link_follows_its_adapter_to_another_number(start_node: Callable[..., TwoAdapters], tmp_path: Path) -> None:
     left, right = tmp_path / "i2c-left", tmp_path / "i2c-right"
     left.symlink_to("/dev/i2c-0")
     right.symlink_to("/dev/i2c-1")
-    node = TwoAdapters(monkeypatch, tmp_path, (f'"{left}"', f'"{right}"'))
+    node = start_node(f'"{left}"', f'"{right}"')
     node.bench.run_until_read()
     node.plug(RIGHT, LEFT)
     left.unlink()
@@ -181,10 +195,11 @@ def test_an_adapter_on_the_board_is_not_remembered(monkeypatch: pytest.MonkeyPat
     with bus.session():
         pass
     assert bus.adapter is None
+    bus.close()
 
 
-def test_the_check_shows_the_udev_rule_of_a_usb_adapter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    node = TwoAdapters(monkeypatch, tmp_path)
+def test_the_check_shows_the_udev_rule_of_a_usb_adapter(start_node: Callable[..., TwoAdapters]) -> None:
+    node = start_node()
     found = [str(f) for f in check_hardware(node.bench.settings, node.buses, hwmon.Chip, node.sysfs)]
     assert (
         "bus: /dev/i2c-1 is a USB adapter, whose number depends on the order of plugging in; to name it by its port, "
@@ -193,8 +208,8 @@ def test_the_check_shows_the_udev_rule_of_a_usb_adapter(monkeypatch: pytest.Monk
     ) in found
 
 
-def test_a_bus_that_is_another_adapter_fails_all_its_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    node = TwoAdapters(monkeypatch, tmp_path)
+def test_a_bus_that_is_another_adapter_fails_all_its_devices(start_node: Callable[..., TwoAdapters]) -> None:
+    node = start_node()
     node.bench.run_until_read()
     node.plug(RIGHT, LEFT)
     assert all(isinstance(outcome, Failure) for outcome in node.bench.run_next().values())

@@ -44,9 +44,10 @@ def test_eight_ina260_behind_a_mux_take_2260_bits() -> None:
     assert bench.wire.bits - before == 4224
 
 
-def test_64_ina260_behind_eight_muxes_take_at_most_27200_bits() -> None:
+def test_64_ina260_behind_eight_muxes_take_at_most_28000_bits() -> None:
+    """Of them, 10,240 read back all eight muxes after each chip, as any of them may have been switched."""
     text = "".join(mux(f"m{n}", 0x70 + n) + eight_behind(f"m{n}") for n in range(8))
-    assert steady_bits(Bench.of(text)) <= 27_200
+    assert steady_bits(Bench.of(text)) <= 28_000
 
 
 def test_three_ina3221_inputs_behind_a_mux_take_at_most_700_bits() -> None:

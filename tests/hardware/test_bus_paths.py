@@ -267,9 +267,9 @@ def test_a_conflict_names_the_mux_and_what_to_do() -> None:
             reader.bus.check_path(place)
     assert reader.bus.mux_conflicts == 1
     assert reader.bus.last_mux_conflict == (
-        "mux m0 (0x70 on /dev/i2c-1) was switched by another program while a chip was read (its control byte is 0x20 "
-        "instead of 0x01); stop that program, or let it lock the bus as in: flock /dev/i2c-1 i2cget ... "
-        "If there is none, check the supply of the mux"
+        "mux m0 (0x70 on /dev/i2c-1) was switched while a chip was read: its control byte is 0x20 instead of 0x01. "
+        "Stop the program that does it, or let it lock the bus as in: flock /dev/i2c-1 i2cget ... "
+        "If there is none, check the supply of the mux and the wiring"
     )
 
 
@@ -300,6 +300,19 @@ def test_a_mux_that_lost_its_power_is_found() -> None:
             reader.bus.check_path(place)
         reader.bus.select(place.path)
         reader.bus.check_path(place)
+
+
+def test_a_time_out_while_the_muxes_are_closed_is_no_error() -> None:
+    reader = Reader(NESTED)
+    place = next(place for place in reader.places if "mux inner" in str(place))
+    with reader.bus.session():
+        reader.bus.select(place.path)
+        reader.bench.world.muxes["inner"].unplug()
+        reader.bench.wire.faults.fail_when(
+            lambda transaction: errno.ETIMEDOUT if transaction.messages[0].is_read else None
+        )
+    reader.bench.world.muxes["inner"].plug()
+    reader.heal()
 
 
 # Disturbances

@@ -123,7 +123,9 @@ def test_the_narrow_range_is_decoded_as_it_is_found(chip: str) -> None:
     bench = observed(CHIPS[chip])
     rail = constant(bench.rails["d"])
     rail.amperes = 0.3
-    write(bench.chip("d"), CONFIG, ina23x.ADC_RANGE)
+    bench.clock.sleep(1.0)
+    assert isinstance(bench.run_next()["d"], Reading)
+    write(bench.chip("d"), CONFIG, ina23x.ADC_RANGE)  # while it is observed
     bench.clock.sleep(1.0)
     assert isinstance(bench.run_next()["d"], Reading)  # compared with the rail
     rail.amperes = 0.5  # 50 mV

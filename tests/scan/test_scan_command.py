@@ -16,11 +16,14 @@ from agent.commands import scan
 from agent.config import parse
 from agent.errors import ExitCode
 from agent.i2c import hints, sysfs
+from agent.i2c.adapters import open_bus
+from agent.i2c.bus import Bus
 from agent.i2c.place import Place
+from agent.scan import scan_bus
 from agent.scan.configuration import as_toml
 from agent.simulate.clock import HandClock
 from agent.simulate.wire import Wire
-from tests.bench import ina260, ina3221
+from tests.bench import Bench, ina260, ina3221
 from tests.emulated_i2c_dev import EmulatedI2CDev
 from tests.hardware.test_hwmon import write
 from tests.scan import parts
@@ -265,6 +268,16 @@ def test_kernel_inputs_with_shared_labels_become_distinct_devices(
         *((volts, milliamperes / 1000) for volts in (3.0, 4.0) for milliamperes in (10, 20, 30)),
         (5.0, 0.01),
     ]
+
+
+def test_a_bus_named_by_a_link_gives_a_valid_configuration(linux: Linux, tmp_path: Path) -> None:
+    link = tmp_path / "i2c-rack"
+    link.symlink_to("/dev/i2c-1")
+    bench = Bench.of(ina260("cpu", "bus = 1", 0x4F))
+    linux.wires[1] = bench.wire
+    scanned = scan_bus(Bus(str(link), [], open_bus, linux.clock), iter(()))
+    (device,) = settings_of(as_toml([scanned], [])).devices
+    assert (device.name, device.place) == ("i2c-rack-0x4f", Place(str(link), None, None, 0x4F))
 
 
 def test_any_label_gives_a_valid_configuration(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def main(scene: str) -> None:
         glyphs = glyphs_for(sys.stdout.encoding, os.environ)
         watch(
             sample_interval_seconds=1.0,
-            sweeper=HandSweeper(bench.new_sweep(is_observer=True), staging.wake),
+            sweeper=HandSweeper(bench.new_sweep(), staging.wake),
             history=history,
             display=LiveTable(output, console, history, glyphs, bench.clock),
             clock=bench.clock,
