@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from agent.simulate.wire import Wire
     from agent.simulate.world import World
 
-MOST_UNSEEN = 1 / 2_000
+MOST_UNSEEN = 1 / 100
 """Of the readings beside a stock script: it may open a channel and close it between two checks."""
 
 EQUAL_FLIPS = 5e-7
