@@ -60,12 +60,15 @@ class Row:
     Attributes:
         stock: the stock variant, or the floor.
         goals: empty for a row that only explains another.
+        before: the figure of the first version, which read everything once and checked nothing; with an "x", its ratio
+            to the stock variant, as its machine was another one.
     """
 
     what: str
     stock: Samples | None
     ours: Samples
     goals: tuple[Goal, ...] = ()
+    before: str = ""
 
     @property
     def ratio(self) -> float | None:

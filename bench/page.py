@@ -24,12 +24,15 @@ _END = "<!-- to here -->"
 
 def table(rows: Sequence[Row]) -> str:
     """All rows as a Markdown table."""
-    lines = ["| what | stock | wattpush | ratio | goal | reached |", "|---|---:|---:|---:|---:|---|"]
+    lines = [
+        "| what | stock | first version | wattpush | ratio | goal | reached |",
+        "|---|---:|---:|---:|---:|---:|---|",
+    ]
     for row in rows:
         ratio = "" if row.ratio is None else number(row.ratio)
         goals = ", ".join(str(goal) for goal in row.goals)
         reached = ("yes" if row.is_reached else "**no**") if row.goals else ""
-        lines.append(f"| {row.what} | {row.stock or ''} | {row.ours} | {ratio} | {goals} | {reached} |")
+        lines.append(f"| {row.what} | {row.stock or ''} | {row.before} | {row.ours} | {ratio} | {goals} | {reached} |")
     return "\n".join(lines)
 
 

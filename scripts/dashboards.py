@@ -395,7 +395,16 @@ def node_curves() -> list[timeseries.Panel]:
         query(f"increase(wattpush_agent_missed_samples_total{{{NODE}}}{WINDOW})", "missed samples", "C"),
         query(f"increase(wattpush_agent_push_failures_total{{{NODE}}}{WINDOW})", "push failures", "D"),
     )
-    return [current, bars, errors, *agent_curves()]
+    bus = curves(
+        "Bus errors",
+        "Transfers repeated at once, readings discarded because a check contradicted them, and muxes that somebody "
+        "else switched: the number within a short window before each point. A healthy bus has none.",
+        "none",
+        query(f"increase(wattpush_device_retries_total{{{DEVICE}}}{WINDOW})", "{{device}} retries", "A"),
+        query(f"increase(wattpush_device_implausible_total{{{DEVICE}}}{WINDOW})", "{{device}} discarded", "B"),
+        query(f"increase(wattpush_agent_mux_conflicts_total{{{NODE}}}{WINDOW})", "mux conflicts", "C"),
+    )
+    return [current, bars, errors, bus, *(panel.span(8) for panel in agent_curves())]
 
 
 def agent_curves() -> list[timeseries.Panel]:

@@ -1,8 +1,9 @@
 """Writes docs/reliability.md: the fault that each test marked `reliability` injects, and what the test measured.
 
 A marker `reliability(order, fault, does)` is a row; the cases of a parametrised test, and tests with the same marker,
-share it. It takes a whole run of the fast tests and one of the long tests: .cache/reliability.json keeps the results,
-and the run in which the last case of all rows passes writes the page.
+share it. Below the rows are the sections that such tests have `tabulated`. It takes a whole run of the fast tests and
+one of the long tests: .cache/reliability.json keeps the results, and the run in which the last case of all rows passes
+writes the page.
 """
 
 from __future__ import annotations
@@ -33,8 +34,12 @@ stalled, real signals, real processes. `make test` and `make test-long` together
 Row = tuple[float, str, str]
 """Order, fault, and what the agent does."""
 
+SECTION = " (section)"
+"""After the name of a case: the section of the page that it has made."""
+
 _rows = pytest.StashKey[dict[str, Row]]()
 _measured = pytest.StashKey[str]()
+_tabulated = pytest.StashKey[str]()
 _results = pytest.StashKey[dict[str, str | None]]()
 
 
@@ -56,6 +61,16 @@ def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
     return note
 
 
+@pytest.fixture
+def tabulated(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Lets a test write a section of the page, in Markdown that does not change from run to run."""
+
+    def note(text: str) -> None:
+        request.node.stash[_tabulated] = text
+
+    return note
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Keep the result of a case: what it measured, or None if it failed.
@@ -67,9 +82,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if item.nodeid in item.config.stash.get(_rows, {}):
         results = item.config.stash.setdefault(_results, {})
         if not report.passed:
-            results[item.nodeid] = None
+            results[item.nodeid] = results[item.nodeid + SECTION] = None
         elif report.when == "call":
             results[item.nodeid] = item.stash.get(_measured, "")
+            results[item.nodeid + SECTION] = item.stash.get(_tabulated, None)
     return report
 
 
@@ -87,7 +103,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def page(rows: Mapping[str, Row], passed: Mapping[str, str]) -> str:
-    """The page, from the row of each case and what it measured ("" if nothing)."""
+    """The page, from the row of each case, what it measured ("" if nothing) and its section, if it has one."""
     cases: dict[Row, list[str]] = {}
     for case, row in sorted(rows.items()):
         cases.setdefault(row, []).append(passed[case])
@@ -97,7 +113,8 @@ def page(rows: Mapping[str, Row], passed: Mapping[str, str]) -> str:
         output = [text for text in dict.fromkeys(texts) if text]
         number = "1 case passes" if len(texts) == 1 else f"{len(texts)} cases pass"
         lines.append(f"| {fault} | {does} | {'; '.join(output) or number} |\n")
-    return HEAD + "".join(lines)
+    sections = [passed[case + SECTION] for case in sorted(rows, key=rows.__getitem__) if case + SECTION in passed]
+    return HEAD + "".join([*lines, *(f"\n{section}\n" for section in sections)])
 
 
 def _known() -> dict[str, str | None]:

@@ -139,6 +139,8 @@ class RunSession(ChipSession[_State]):
         self._power_check = PowerCheck(bus, self._chip, self._name)
         self._reader = DoubleReader(bus, self._chip, clock)
         self._canary_at_start = _Canary.UNUSED if self._chip.status is None else _Canary.UNKNOWN
+        # Of the bus, at the last check of the configuration: what was written since may have reached this chip, too.
+        self._checked_conflicts = bus.mux_conflicts
         # Since boot. A chip that was read once has been configured, and stays so while it has power.
         self._has_been_read = was_read_before
 
@@ -285,13 +287,14 @@ class RunSession(ChipSession[_State]):
             return self._report(taken.words)
         taken = self._take((status,), measuring)
         words, (status_word,) = taken.words, taken.expected_words
-        has_canary = status.is_written(status_word)
-        if has_canary and now < measuring.check_at_seconds:
+        has_canary, conflicts = status.is_written(status_word), self._bus.mux_conflicts
+        if has_canary and now < measuring.check_at_seconds and conflicts == self._checked_conflicts:
             return self._report_conversion(measuring, words, status_word, now)
         found = self._read_configuration()
         is_configured = self._is_configured(found)
         if is_configured and has_canary:
             self._power_check.run()
+            self._checked_conflicts = conflicts
             check_at_seconds = self._clock.monotonic() + CONFIGURATION_CHECK_SECONDS
             checked = measuring._replace(check_at_seconds=check_at_seconds)
             return self._report_conversion(checked, words, status_word, now)

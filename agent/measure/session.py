@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _State = TypeVar("_State")
 
 # How often a chip is read in a sweep before a mux that somebody else keeps switching makes it a failure.
-_PATH_ATTEMPTS = 3
+_PATH_ATTEMPTS = 12
 
 
 class Session(ABC):

@@ -154,6 +154,9 @@ EXPECTED: dict[tuple[str, str, str], Callable[[Chosen], Mapping[Any, Any]]] = {
     # A busy machine may miss a few.
     ("node", "Errors", "C"): lambda of: of.all_hosts(lambda _: Between(0, 1e3)),
     ("node", "Errors", "D"): lambda of: of.all_hosts(lambda _: Between(0, 1e3)),
+    ("node", "Bus errors", "A"): lambda of: of.all_devices(lambda *_: 0),
+    ("node", "Bus errors", "B"): lambda of: of.all_devices(lambda *_: 0),
+    ("node", "Bus errors", "C"): lambda of: of.all_hosts(lambda _: 0),
     ("node", "Sweep and push duration", "A"): lambda of: of.all_hosts(lambda _: Between(1e-6, 10)),
     # A node that is only scraped pushes nothing.
     ("node", "Sweep and push duration", "B"): lambda of: of.all_hosts(
@@ -239,7 +242,7 @@ def test_a_stopped_node_shows_only_its_age_and_energy(fleet: Fleet) -> None:
             assert name == "node" or panel["title"] == "Devices"
     # Counters that stand still, and a table's columns about the node itself.
     assert shown == {
-        "Devices", "Energy", "Coverage", "Energy per hour", "Errors", "Agent CPU",
+        "Devices", "Energy", "Coverage", "Energy per hour", "Errors", "Bus errors", "Agent CPU",
         "Device wiring", "Agent",
     }  # fmt: skip
 
