@@ -31,8 +31,8 @@ SCRAPE_SECONDS = 2.0
 TASKS_MAX = int(
     re.findall(r"^TasksMax=(\d+)$", (PROJECT / "deploy/systemd/wattpush.service").read_text(), re.MULTILINE)[0]
 )
-USER = 64321
-"""Nobody else's: the kernel counts the tasks of a user, and does not limit root."""
+USER = 20_000 + os.getpid() % 40_000
+"""Nobody else's, not even another test run's: the kernel counts the tasks of a user, and does not limit root."""
 
 
 class Crowd:
