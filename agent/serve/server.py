@@ -28,8 +28,8 @@ _BACKLOG = 1024
 """Connections that wait to be accepted. One that finds no place there is tried again by its kernel after 1 and 3 s."""
 
 _SILENT_SECONDS = 1
-"""How long the kernel keeps a connection that has sent nothing. On a busy node a scraper may be preempted before it sends
-its request; a flood of connections would push it out meanwhile.
+"""How long the kernel keeps a connection that has sent nothing. On a busy node a scraper may be preempted before it has
+sent its request; a flood of connections would push it out meanwhile.
 """
 
 _DESCRIPTOR_SHARE = 4
