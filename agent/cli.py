@@ -12,7 +12,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, NoReturn
 
-from agent import __version__, chips
+from agent import __version__, chips, terminal
 from agent.commands import check, delete, run, scan, watch
 from agent.errors import AgentError, ConfigError, ExitCode, UsageError
 from agent.log import FORMATS, LEVELS, print_error, set_up
@@ -109,6 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_error(f"the output cannot be written: {error.strerror}")
             _discard(sys.stdout)
             return ExitCode.IOERR
+        if isinstance(error, OSError) and error.errno == errno.EIO and not terminal.is_there():
+            _discard(sys.stdout)  # the output was for a terminal that has been closed
+            return ExitCode.OK
         log.exception("internal error; please report it with the traceback below")
         return ExitCode.SOFTWARE
     finally:
