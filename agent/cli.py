@@ -94,14 +94,11 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     try:
-        return _run_command(arguments)
+        return _run_until_output_ends(arguments)
     except AgentError as error:
         for problem in error.problems if isinstance(error, ConfigError) else (str(error),):
             print_error(problem)
         return error.exit_code
-    except BrokenPipeError:  # the reader of our output has closed it
-        _discard(sys.stdout)
-        return ExitCode.OK
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
@@ -109,9 +106,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_error(f"the output cannot be written: {error.strerror}")
             _discard(sys.stdout)
             return ExitCode.IOERR
-        if isinstance(error, OSError) and error.errno == errno.EIO and not terminal.is_there():
-            _discard(sys.stdout)  # the output was for a terminal that has been closed
-            return ExitCode.OK
         log.exception("internal error; please report it with the traceback below")
         return ExitCode.SOFTWARE
     finally:
@@ -119,6 +113,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.flush()
         except OSError:
             _discard(sys.stderr)
+
+
+def _run_until_output_ends(arguments: Sequence[str] | None) -> int:
+    try:
+        return _run_command(arguments)
+    except OSError as error:
+        is_terminal_gone = error.errno == errno.EIO and not terminal.is_there()
+        if not is_terminal_gone and not isinstance(error, BrokenPipeError):
+            raise
+        _discard(sys.stdout)  # the reader of our output has closed it
+        return ExitCode.OK
 
 
 def _run_command(arguments: Sequence[str] | None) -> int:
