@@ -98,7 +98,7 @@ def test_any_error_in_a_sweep_costs_one_reading_of_one_chip(
 
 
 @pytest.mark.reliability(
-    1,
+    1.01,
     "the same while chips are identified and configured",
     "no other chip is affected, and two sweeps later all are read",
 )
@@ -125,7 +125,7 @@ def test_any_error_while_opening_chips_affects_only_one_chip(
 
 
 @pytest.mark.reliability(
-    1,
+    1.02,
     "exceptions of USB adapters other than OSError, at any transaction",
     "one chip fails, as after any other error",
 )
@@ -177,7 +177,7 @@ def happen(bench: Bench, what: str, number: int) -> None:
 
 
 @pytest.mark.reliability(
-    1,
+    1.03,
     "random sequences of errors, power losses and pulled plugs over several sweeps",
     "no reading is wrong, no lock stays taken, everything heals",
 )
@@ -208,7 +208,7 @@ def test_no_sequence_of_errors_makes_a_wrong_reading(
 
 
 @pytest.mark.reliability(
-    1,
+    1.3,
     "a bus held low, so that every transaction times out",
     "a sweep ends after two time-outs, and the next one is right",
 )

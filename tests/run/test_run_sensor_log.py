@@ -65,22 +65,23 @@ def test_a_fault_is_logged_when_it_begins_and_when_it_ends(writer: Writer) -> No
 
 
 @pytest.mark.reliability(
-    2,
+    2.21,
     "a device that fails for another reason than before, such as another chip in its place",
-    "the new cause is a new line; numbers that change are not a new cause",
+    "the new cause is a new line; a number that changes is not a new cause",
 )
-def test_a_new_cause_is_a_new_line(writer: Writer) -> None:
+def test_a_new_cause_is_a_new_line(writer: Writer, measured: Callable[[str], None]) -> None:
     nack, other = "no INA260 at 0x40: NACK; is it powered?", "0x40 is not an INA260: its id is 0x2270"
     assert writer.sweep(bad("cpu", nack), times=5) == [f"cpu: {nack}"]
     assert writer.sweep(bad("cpu", other)) == [f"cpu: {other}"]
     assert writer.sweep(bad("cpu", other.replace("2270", "2271")), times=5) == []
     assert writer.sweep(good("cpu")) == ["cpu: works again after 11 failures"]
+    measured("two lines for two causes in 11 failures")
 
 
 @pytest.mark.reliability(
-    2, "one cause behind many devices: a bus, a mux", "one line that names them, and one when they work again"
+    2.22, "one cause behind many devices: a bus, a mux", "one line that names the devices, and one when they work again"
 )
-def test_one_cause_of_many_devices_is_one_line(writer: Writer) -> None:
+def test_one_cause_of_many_devices_is_one_line(writer: Writer, measured: Callable[[str], None]) -> None:
     names = [f"d{number}" for number in range(10)]
     writer.sweep(*map(good, names))
     (line,) = writer.sweep(*(bad(name, STUCK) for name in names[:9]), good("d9"))
@@ -89,6 +90,7 @@ def test_one_cause_of_many_devices_is_one_line(writer: Writer) -> None:
     assert writer.sweep(*map(good, names)) == [
         "10 devices work again after 19 failures: d0, d1, d2, d3, d4, d5, d6, d7, ..."
     ]
+    measured("one line for 10 devices behind a stuck bus")
 
 
 def test_chips_that_lose_power_together_are_one_line(writer: Writer) -> None:
@@ -123,7 +125,7 @@ def test_a_fault_that_lasts_is_told_after_a_minute(writer: Writer) -> None:
 
 
 @pytest.mark.reliability(
-    2,
+    2.23,
     "a device that flaps: it fails and works again every few seconds",
     "three lines an hour, then a summary with its count twice an hour",
 )
@@ -169,7 +171,7 @@ DEVICES = (
             marks=[
                 pytest.mark.long,
                 pytest.mark.reliability(
-                    2, "2 % random NACKs, 24 devices, an hour at 1 s", "at most 20 log lines an hour"
+                    2.24, "2 % random NACKs, 24 devices, an hour at 1 s", "at most 20 log lines an hour"
                 ),
             ],
         ),

@@ -94,9 +94,9 @@ UNREAD = pytest.mark.parametrize(
 
 
 @pytest.mark.reliability(
-    15,
+    15.03,
     "a stderr that nobody reads (full pipe, Ctrl-S, a hung or closed terminal, a closed pipe), and no gateway",
-    "sampling and SIGTERM go on; lines without room are dropped and counted",
+    "sampling and SIGTERM go on; lines that find no room are dropped and counted",
 )
 @UNREAD
 def test_a_stderr_that_nobody_reads_stops_nothing(
