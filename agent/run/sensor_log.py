@@ -36,6 +36,13 @@ _LINES_OF_A_NAME = 3
 _SUMMARY_SECONDS = 1800.0
 _LISTED_NAMES = 8
 
+_LEAST_AMPERES = 0.5
+"""More than the offset of any chip with a usual shunt."""
+_MOST_VOLTS = 0.1
+"""Of a rail that is off; such a current cannot flow through it."""
+_READINGS_WITHOUT_VOLTS = 10
+"""In a row: a rail that is switched on may look the same for a moment."""
+
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
 
 
@@ -71,6 +78,7 @@ class SensorLog:
         self._lasting_told_at = -_SECONDS_BETWEEN_LASTING
         self._times_of: dict[str, deque[float]] = {}
         self._conflicts: dict[BusName, int] = {}
+        self._without_volts: Counter[str] = Counter()
         # Since the last summary.
         self._unlogged: Counter[str] = Counter()
         self._last_error = ""
@@ -90,8 +98,12 @@ class SensorLog:
         without_power: list[str] = []
         for outcome in outcomes:
             match outcome:
-                case Reading(device=device):
+                case Reading(device=device, volts=volts, amperes=amperes):
                     self._have_worked.add(device)
+                    if abs(amperes) >= _LEAST_AMPERES and abs(volts) <= _MOST_VOLTS:
+                        self._lacks_volts(device, volts, amperes)
+                    elif self._without_volts.get(device, _READINGS_WITHOUT_VOLTS) < _READINGS_WITHOUT_VOLTS:
+                        del self._without_volts[device]
                     if device in self._faults:
                         self._works(device, recovered, now)
                 case Failure(device=device, error=error, tried=True):
@@ -218,6 +230,18 @@ class SensorLog:
                 self._lines -= 1
             elif count > earlier:
                 self._count(self._more, text, count - earlier, now)
+
+    def _lacks_volts(self, device: str, volts: float, amperes: float) -> None:
+        """Warn once of a current without a voltage: the watts and joules of the device are zero, or nearly so."""
+        self._without_volts[device] += 1
+        if self._without_volts[device] == _READINGS_WITHOUT_VOLTS:
+            log.warning(
+                "%s: %.3g A at %.3g V; is the shunt in the ground line of the load? Put it in the supply line, and "
+                "connect the pin that measures the voltage there",
+                device,
+                amperes,
+                volts,
+            )
 
     # Limits
 

@@ -153,6 +153,25 @@ def test_conflicts_are_named_once_and_then_counted(writer: Writer) -> None:
     assert lines == ["also in the last 30 min: 1801 x mux m0 was switched; lock the bus"]
 
 
+@pytest.mark.reliability(
+    7.4,
+    "a shunt in the ground line of its load: 25 A at 0 V",
+    "one warning; a rail that is switched on, or off, gets none",
+)
+def test_a_current_without_volts_is_warned_about_once(writer: Writer, measured: Callable[[str], None]) -> None:
+    grounded = good("radio")._replace(volts=0.0, amperes=25.0, power_watts=0.0)
+    assert writer.sweep(good("radio"), times=5) == []
+    (line,) = writer.sweep(grounded, good("cpu"), times=3600)
+    assert line.startswith("radio: 25 A at 0 V; is the shunt in the ground line of the load?")
+    off = good("disk")._replace(volts=0.02, amperes=0.1, power_watts=0.0)
+    inrush = good("fan")._replace(volts=0.05, amperes=3.0, power_watts=0.15)
+    for _ in range(3):
+        assert writer.sweep(off, inrush, times=9) == []
+        assert writer.sweep(off, good("fan"), times=9) == []
+    assert writer.sweep(good("radio")) == writer.sweep(grounded, times=20) == []
+    measured("one line in an hour")
+
+
 DEVICES = (
     mux("m0", 0x70)
     + "".join(ina260(f"a{n}", f'mux = "m0", channel = {n}') for n in range(8))
