@@ -2,8 +2,8 @@
 
 A fault gets one line when it begins and one when it ends. Another cause for the same device is another line; one cause
 that many devices share (a bus, a mux) is one line. Faults that come and go would fill the log, so lines are limited: at
-first a few at once, then one every some minutes. What has no line of its own is summed up twice an hour. A fault that
-lasts a minute has its line in any case, unless that device had several within the hour.
+first a few at once, then one every few minutes. Events without a line of their own are summed up twice an hour. A fault
+that lasts a minute has its line in any case, unless that device had several within the hour.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _SECONDS_PER_LINE = 450.0
 _LASTING_SECONDS = 60.0
 _SECONDS_BETWEEN_LASTING = 600.0
 _LARGEST_DEBT = 3
-"""Ends of faults that are told although no line is left."""
+"""Lines for ends of faults that are written although none is left."""
 _HOUR_SECONDS = 3600.0
 _LINES_OF_A_NAME = 3
-"""Within an hour; a device that has had so many flaps."""
+"""Within an hour: a device with this many lines is flapping."""
 _SUMMARY_SECONDS = 1800.0
 _LISTED_NAMES = 8
 
@@ -66,7 +66,7 @@ class _Fault:
 
 
 class SensorLog:
-    """Logs what the sweeps met."""
+    """Logs the faults, recoveries and mux conflicts of each sweep."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         """Prepare. `now` is a monotonic clock, in seconds."""

@@ -119,7 +119,7 @@ def test_in_a_sandbox_the_hint_names_the_usual_group(
     file.touch()
     os.chown(file, -1, 65534)  # as PrivateUsers= shows every group that it does not map
     assert "usermod -aG i2c $USER" in hints.of_denied_permission(str(file), errno.EACCES)
-    measured("usermod -aG i2c")
+    measured("`usermod -aG i2c`")
 
 
 @pytest.mark.reliability(
@@ -140,7 +140,7 @@ def test_in_a_container_the_hint_is_an_option_of_docker(
     message = hints.of_missing_bus((), "/dev/i2c-1")
     assert message == "start the container with --device /dev/i2c-1, if the machine has it"
     assert "sudo modprobe i2c-dev" in hints.of_missing_bus((7,), "/dev/i2c-1")
-    measured("--device /dev/i2c-1")
+    measured("`--device /dev/i2c-1`")
 
 
 @pytest.mark.reliability(

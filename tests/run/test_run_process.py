@@ -669,7 +669,7 @@ def test_a_reload_that_adds_the_boards_bus_asks_for_a_restart(
         runtime = Runtime(clock, signals, {}, Publisher(clock, signals.wake), INFO, signals.wake)
         with pytest.raises(ConfigError, match="restart: sudo systemctl restart wattpush"):
             make_agent(board, RunOptions(), runtime, stack, earlier)
-    measured("the old configuration stays in force")
+    measured("the error names `sudo systemctl restart wattpush`")
 
 
 def test_help_fits_80_columns_and_lists_the_exit_codes() -> None:
