@@ -134,7 +134,7 @@ class ChipSession(Session, Generic[_State]):
         except AgentError as error:
             outcomes = self.fail(error)
         except OSError as error:
-            outcomes = self.fail(SensorError(f"{self._name} does not answer: {describe(error)}; is it powered?"))
+            outcomes = self.fail(SensorError(f"no {self._name}: {describe(error)}; is it powered?"))
         retries = self._bus.retries - retries_before
         if retries or self._implausible:
             disturbance = Disturbance(retries, self._implausible)

@@ -261,9 +261,7 @@ def test_time_outs_with_answers_between_them_are_not_a_stuck_bus() -> None:
         bench.chip(device).read = time_out
     outcomes = bench.run_next()
     assert {device for device, outcome in outcomes.items() if isinstance(outcome, Failure)} == {"a0", "b0", "b1"}
-    assert "INA260 at 0x40 behind mux m1 (0x71 on /dev/i2c-1) channel 5 does not answer: time-out" in failure(
-        outcomes["b1"]
-    )
+    assert "no INA260 at 0x40 behind mux m1 (0x71 on /dev/i2c-1) channel 5: time-out" in failure(outcomes["b1"])
 
 
 def test_two_time_outs_around_a_nack_are_not_a_stuck_bus() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import re
 from typing import TYPE_CHECKING
@@ -76,6 +77,33 @@ def test_a_new_cause_is_a_new_line(writer: Writer, measured: Callable[[str], Non
     assert writer.sweep(bad("cpu", other.replace("2270", "2271")), times=5) == []
     assert writer.sweep(good("cpu")) == ["cpu: works again after 11 failures"]
     measured("two lines for two causes in 11 failures")
+
+
+@pytest.mark.reliability(
+    2.21,
+    "a device that fails for another reason than before, such as another chip in its place",
+    "the new cause is a new line; a number that changes is not a new cause",
+)
+def test_a_chip_replaced_in_operation_is_named(
+    caplog: pytest.LogCaptureFixture, measured: Callable[[str], None]
+) -> None:
+    bench, other = Bench.of(ina260("cpu", "bus = 1")), Bench.of(ina3221("cpu", "bus = 1", 1, 0x40))
+    log = SensorLog(bench.clock.monotonic)
+    log.write(bench.run_until_read().values(), {})
+
+    def sweep_for(seconds: int) -> list[str]:
+        caplog.clear()
+        for _ in range(seconds):
+            log.write(bench.run_next().values(), {})
+        return [record.getMessage() for record in caplog.records]
+
+    bench.wire.faults.fail_when(lambda _: errno.EREMOTEIO)
+    (unplugged,) = sweep_for(60)
+    bench.world.wires[1] = other.world.wires[1]
+    (replaced,) = sweep_for(60)
+    assert "no INA260 at 0x40 on /dev/i2c-1: NACK" in unplugged
+    assert "not an INA260 at 0x40 on /dev/i2c-1" in replaced
+    measured("an INA3221 in place of an INA260: named within 10 s")
 
 
 @pytest.mark.reliability(
