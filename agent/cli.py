@@ -12,7 +12,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, NoReturn
 
-from agent import __version__, chips
+from agent import __version__, chips, terminal
 from agent.commands import check, delete, run, scan, watch
 from agent.errors import AgentError, ConfigError, ExitCode, UsageError
 from agent.log import FORMATS, LEVELS, print_error, set_up
@@ -94,14 +94,11 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     try:
-        return _run_command(arguments)
+        return _run_until_output_ends(arguments)
     except AgentError as error:
         for problem in error.problems if isinstance(error, ConfigError) else (str(error),):
             print_error(problem)
         return error.exit_code
-    except BrokenPipeError:  # the reader of our output has closed it
-        _discard(sys.stdout)
-        return ExitCode.OK
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
@@ -116,6 +113,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.flush()
         except OSError:
             _discard(sys.stderr)
+
+
+def _run_until_output_ends(arguments: Sequence[str] | None) -> int:
+    try:
+        return _run_command(arguments)
+    except OSError as error:
+        is_terminal_gone = error.errno == errno.EIO and not terminal.is_there()
+        if not is_terminal_gone and not isinstance(error, BrokenPipeError):
+            raise
+        _discard(sys.stdout)  # the reader of our output has closed it
+        return ExitCode.OK
 
 
 def _run_command(arguments: Sequence[str] | None) -> int:

@@ -37,7 +37,7 @@ _UNIT_RATIOS = {"us": (1, 1_000_000), "ms": (1, 1_000), "s": (1, 1), "m": (60, 1
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 _LISTEN = re.compile(r"(?:\[(?P<bracketed>[^\]]*)\]|(?P<plain>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 
-_PUSH_PATH = re.compile(r"(?<!/)/metrics(?:/job(?:@base64)?(?:/.*)?)?/*$")
+_PUSH_PATH = re.compile(r"/+metrics(?:/+job(?:@base64)?(?:/.*)?)?/*$")
 
 
 class InvalidError(ValueError):
@@ -330,9 +330,9 @@ def url(value: object) -> str:
 def gateway_url(value: object) -> str:
     """The URL of a Pushgateway, up to the path that every request adds (a gateway answers 400 to a doubled one)."""
     given = url(value)
-    found = _PUSH_PATH.search(given)
+    found = _PUSH_PATH.search(urlsplit(given).path)
     if found:
-        without = quoted(given[: found.start()])
+        without = quoted(given.removesuffix(found[0]))
         raise InvalidError(f"{quoted(given)}: leave out {found[0]}, which every push adds: url = {without}")
     return given
 

@@ -52,7 +52,12 @@ def _number_behind(path: str) -> int:
     device_file = os.path.realpath(path)
     found = re.fullmatch(r"/dev/i2c-(\d+)", device_file)
     if found is None:
-        reason = "no such link" if device_file == path else f"leads to {device_file}, which is no /dev/i2c-N"
+        if not os.path.lexists(path):
+            reason = "no such link"
+        elif device_file == path:
+            reason = "is no link to a /dev/i2c-N"
+        else:
+            reason = f"leads to {device_file}, which is no /dev/i2c-N"
         raise BusError(f"{path}: {reason}; {hints.of_missing_link()}")
     return int(found[1])
 

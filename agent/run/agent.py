@@ -69,6 +69,15 @@ class _Published(NamedTuple):
     may_have_counters: bool
 
 
+def _with_counters_of(earlier: Snapshot | None, snapshot: Snapshot) -> Snapshot:
+    """An interval whose own counters are not saved yet, with those that an earlier snapshot publishes, if it does."""
+    if earlier is None or not earlier.has_counters:
+        return snapshot
+    counters = {device.device: device.counters for device in earlier.devices}
+    devices = tuple(device._replace(counters=counters[device.device]) for device in snapshot.devices)
+    return replace(snapshot, devices=devices, counters=earlier.counters, has_counters=True)
+
+
 class Agent:
     """Takes readings, closes intervals, pushes them and saves the counters."""
 
@@ -184,7 +193,10 @@ class Agent:
             has_counters=False,
         )
         if self._newest is not None:
-            self._earlier = self.published if self._newest.save.has_ended else self._newest.snapshot
+            published = self.published
+            self._earlier = (
+                published if self._newest.save.has_ended else _with_counters_of(published, self._newest.snapshot)
+            )
         self._newest = _Published(
             replace(snapshot, devices=tuple(interval.last_interval for interval in closed)),
             save,
@@ -196,7 +208,8 @@ class Agent:
     def published(self) -> Snapshot | None:
         """What scrapes get: the last interval, once its counters are saved; until then the one before it.
 
-        An interval whose save takes until the next one is published without counters.
+        An interval whose save takes until the next one is published with the counters that were saved last: on a disk
+        that always takes longer, scrapes would never see any otherwise.
         """
         newest, earlier = self._newest, self._earlier
         if newest is None or not newest.save.has_ended:

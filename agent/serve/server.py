@@ -27,6 +27,11 @@ log = logging.getLogger(__name__)
 _BACKLOG = 1024
 """Connections that wait to be accepted. One that finds no place there is tried again by its kernel after 1 and 3 s."""
 
+_SILENT_SECONDS = 1
+"""How long the kernel keeps a connection that has sent nothing. On a busy node a scraper may be preempted before it has
+sent its request; a flood of connections would push it out meanwhile.
+"""
+
 _DESCRIPTOR_SHARE = 4
 """One in this many file descriptors of the process may be a connection: buses, pushes and the state need the others."""
 
@@ -105,6 +110,8 @@ def _listen(settings: ServeSettings) -> socket.socket:
         try:
             # Take a port that the last run left in TIME_WAIT. A port on which another program listens still fails.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_DEFER_ACCEPT"):  # Linux
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _SILENT_SECONDS)
             listener.bind(address)
             listener.listen(_BACKLOG)
         except BaseException:

@@ -202,6 +202,13 @@ PUSHGATEWAY: dict[str, tuple[str, ...]] = {
             'push adds: url = "http://gateway/prefix"'
         ),
     ),
+    "the path of a push with empty parts": (
+        url("http://metrics//metrics//job/"),
+        (
+            'pushgateway: url: "http://metrics//metrics//job/": leave out //metrics//job/, which every push adds: '
+            'url = "http://metrics"'
+        ),
+    ),
     "the path of a scrape": (
         url("http://gateway:9091/metrics"),
         (

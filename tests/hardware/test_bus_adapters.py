@@ -162,6 +162,11 @@ def test_a_link_to_something_else_is_refused(tmp_path: Path) -> None:
         open_bus(str(link))
 
 
+def test_a_path_that_is_no_link_is_not_called_missing(tmp_path: Path) -> None:
+    with pytest.raises(BusError, match=r": is no link to a /dev/i2c-N; is the adapter"):
+        open_bus(str(tmp_path))
+
+
 def adapter(sysfs: Path, number: int, folder: str) -> None:
     target = sysfs / "devices" / folder / f"i2c-{number}"
     target.mkdir(parents=True)

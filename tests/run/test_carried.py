@@ -30,7 +30,7 @@ from tests.run.running import (
     sweep_of,
     world_for,
 )
-from tests.servers import Server, answering, free_port, hanging, raw
+from tests.servers import Server, answering, free_port, hanging, in_turn, raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -247,14 +247,32 @@ def test_a_file_of_another_boot_is_marked_before_the_first_reading(tmp_path: Pat
         answering("405 Method Not Allowed"),
         answering("200 OK", b'wattpush_agent_start_time_seconds{hostname="node-17",job="power" 1\n\xff\xfe'),
         answering("200 OK", b"x" * (5 * 2**20)),
-        hanging,
+        in_turn(hanging, answering("200 OK")),
         raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
     ],
-    ids=["403", "404", "405", "garbage", "endless", "hangs", "empty"],
+    ids=["403", "404", "405", "garbage", "endless", "only its metrics hang", "empty"],
 )
 def test_a_gateway_that_may_not_be_read_holds_nothing(behave: Callable[[Client], None]) -> None:
     with Server(behave) as server:
         assert held(server.url) == {}
+
+
+@pytest.mark.reliability(
+    13,
+    "an older state file is restored, and the gateway hangs at the start, or its proxy answers 502, 503 or 504",
+    "nothing is pushed until it answers, and has shown what it holds",
+)
+@pytest.mark.parametrize(
+    "behave",
+    [hanging, *(answering(status) for status in ("429 Slow", "502 Bad", "503 Wait", "504 Late"))],
+    ids=["hangs", "429", "502", "503", "504"],
+)
+def test_a_gateway_that_may_answer_soon_is_asked_again(
+    behave: Callable[[Client], None], measured: Callable[[str], None]
+) -> None:
+    with Server(behave) as server, pytest.raises(UnreachableError, match="not pushed"):
+        held(server.url)
+    measured("not pushed; asked again at the next push")
 
 
 def test_a_gateway_that_is_away_cannot_be_asked() -> None:

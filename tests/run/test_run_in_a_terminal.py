@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,3 +102,15 @@ def handles_hang_ups(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
     return bool(int(mask, 16) >> (signal.SIGHUP - 1) & 1)
+
+
+def test_a_dry_run_ends_with_its_terminal_without_a_traceback(tmp_path: Path) -> None:
+    errors = tmp_path / "errors"
+    config = write_config(tmp_path, "http://127.0.0.1:9", top='interval = "1h"\nsample_interval = "50ms"')
+    command = shlex.join((sys.executable, "-m", "agent", "--config", str(config), "--simulate", "--dry-run"))
+    with window("sh", "-c", f"exec {command} 2>{shlex.quote(str(errors))}") as opened:
+        opened.shows("# PUT")
+        threading.Event().wait(0.5)  # so that there are readings to print at the end
+        opened.close()
+        assert opened.process.wait(LONG_SECONDS) == 0, errors.read_text()
+        assert "Traceback" not in errors.read_text()

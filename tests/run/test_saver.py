@@ -161,9 +161,15 @@ def test_a_push_without_saved_counters_has_none(agent: Agent, clock: HandClock, 
 
 
 def test_a_scrape_shows_only_saved_counters(agent: Agent, clock: HandClock) -> None:
-    def scraped() -> tuple[int, bool] | None:
+    def scraped() -> tuple[int | None, float] | None:
+        """The number of readings, if it is shown, and how long ago the device was last read."""
         snapshot = agent.published
-        return None if snapshot is None else (snapshot.devices[0].counters.readings, snapshot.has_counters)
+        if snapshot is None:
+            return None
+        (device,) = snapshot.devices
+        assert device.last_read_unix_seconds is not None
+        age_seconds = clock.time() - device.last_read_unix_seconds
+        return device.counters.readings if snapshot.has_counters else None, age_seconds
 
     def interval() -> None:
         agent.take_sweep()
@@ -173,14 +179,16 @@ def test_a_scrape_shows_only_saved_counters(agent: Agent, clock: HandClock) -> N
     agent.take_sweep()
     clock.sleep(1.0)
     interval()
-    assert scraped() == (1, True)
+    assert scraped() == (1, 1.0)
     saver_of(agent).hangs = True
     interval()
-    assert scraped() == (1, True), "not saved yet"
+    assert scraped() == (1, 2.0), "not saved yet"
     interval()
-    assert scraped() == (2, False), "an interval whose save takes until the next one"
+    assert scraped() == (1, 2.0), "an interval whose save takes until the next one, with the counters saved last"
+    interval()
+    assert scraped() == (1, 2.0)
     saver_of(agent).release()
-    assert scraped() == (3, True)
+    assert scraped() == (4, 1.0)
 
 
 @pytest.mark.reliability(

@@ -13,6 +13,8 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +24,6 @@ from tests.servers import Server, answering, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -31,8 +32,8 @@ SCRAPE_SECONDS = 2.0
 TASKS_MAX = int(
     re.findall(r"^TasksMax=(\d+)$", (PROJECT / "deploy/systemd/wattpush.service").read_text(), re.MULTILINE)[0]
 )
-USER = 64321
-"""Nobody else's: the kernel counts the tasks of a user, and does not limit root."""
+USER = 20_000 + os.getpid() % 40_000
+"""Nobody else's, not even another test run's: the kernel counts the tasks of a user, and does not limit root."""
 
 
 class Crowd:
@@ -79,8 +80,12 @@ class Crowd:
 
 
 @contextmanager
-def running_as_user(folder: Path, *limits: str) -> Iterator[tuple[Program, int, Server]]:
-    """The program under these limits of prlimit, its port, and its gateway."""
+def running_as_user(*limits: str) -> Iterator[tuple[Program, int, Server]]:
+    """The program under these limits of prlimit, its port, and its gateway.
+
+    Its files are not in `tmp_path`: every other run of pytest that starts closes the parent of that to other users, and
+    the program could not save its counters any longer.
+    """
     setpriv, prlimit = shutil.which("setpriv"), shutil.which("prlimit")
     if os.geteuid() != 0 or setpriv is None or prlimit is None:
         pytest.skip("needs root, setpriv and prlimit, to become another user")
@@ -89,6 +94,8 @@ def running_as_user(folder: Path, *limits: str) -> Iterator[tuple[Program, int, 
         pytest.skip(f"only root may run {sys.executable}: put the interpreter where everybody may")
     port = free_port()
     with Server(answering("200 OK")) as gateway, ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        folder.chmod(0o755)
         config = write_config(
             folder,
             gateway.url,
@@ -97,8 +104,6 @@ def running_as_user(folder: Path, *limits: str) -> Iterator[tuple[Program, int, 
         )
         (folder / "state").mkdir()
         os.chown(folder / "state", USER, USER)
-        for parent in (folder, *folder.parents[:2]):
-            parent.chmod(0o755)
         running = Program("--config", config, "--simulate", before=become)
         stack.callback(running.close)
         until(lambda: gateway.requests, "the first push")
@@ -144,10 +149,8 @@ def readings(port: int) -> float:
     "request; the oldest connection without a request makes room",
 )
 @pytest.mark.parametrize("limits", [[f"--nproc={TASKS_MAX}"], ["--nofile=64"]], ids=["TasksMax", "few descriptors"])
-def test_five_hundred_silent_clients_delay_nothing(
-    tmp_path: Path, limits: list[str], measured: Callable[[str], None]
-) -> None:
-    with running_as_user(tmp_path, *limits) as (running, port, gateway), Crowd(port):
+def test_five_hundred_silent_clients_delay_nothing(limits: list[str], measured: Callable[[str], None]) -> None:
+    with running_as_user(*limits) as (running, port, gateway), Crowd(port):
         until(lambda: readings(port), "a scrape")
 
         def keeps_pace() -> bool:
@@ -174,8 +177,8 @@ def test_five_hundred_silent_clients_delay_nothing(
     "no thread is left for a push (TasksMax, ulimit -u)",
     "sampling goes on, the push counts as failed and says what to raise; the next one covers its interval",
 )
-def test_a_push_without_a_thread_fails_and_the_run_goes_on(tmp_path: Path, measured: Callable[[str], None]) -> None:
-    with running_as_user(tmp_path, f"--nproc={TASKS_MAX}") as (running, port, gateway):
+def test_a_push_without_a_thread_fails_and_the_run_goes_on(measured: Callable[[str], None]) -> None:
+    with running_as_user(f"--nproc={TASKS_MAX}") as (running, port, gateway):
         until(lambda: readings(port), "a scrape")
         with all_tasks_taken():
             running.logs("not pushed: can't start new thread; raise TasksMax= or ulimit -u; the next push covers")

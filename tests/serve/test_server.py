@@ -129,10 +129,10 @@ def connected(server: ScrapeServer, sent: bytes = b"", source: str = "127.0.0.1"
 
 def test_a_silent_client_makes_room_for_a_new_one(quick: Callable[..., ScrapeServer]) -> None:
     server = quick(connections=2, request_seconds=LONG_SECONDS)
-    with connected(server, b"GET /met") as oldest, connected(server) as newer:
+    with connected(server, b"GET /met") as oldest, connected(server, b"GET") as newer:
         assert ask(f"http://127.0.0.1:{server.address[1]}/")[0] == 200
         assert oldest.recv(1) == b""
-        newer.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        newer.sendall(b" / HTTP/1.1\r\n\r\n")
         assert newer.recv(12) == b"HTTP/1.0 200"
 
 
@@ -140,10 +140,21 @@ def test_a_flood_from_one_address_leaves_another_its_place(quick: Callable[..., 
     server = quick(connections=4, request_seconds=LONG_SECONDS)
     with ExitStack() as stack:
         slow = stack.enter_context(connected(server, b"GET / HT", source="127.0.0.2"))
-        flood = [stack.enter_context(connected(server)) for _ in range(10)]
+        flood = [stack.enter_context(connected(server, b"G")) for _ in range(10)]
         assert [client.recv(1) for client in flood[:7]] == [b""] * 7
         slow.sendall(b"TP/1.1\r\n\r\n")
         assert slow.recv(12) == b"HTTP/1.0 200"
+
+
+@pytest.mark.parametrize("sent", [b"", b"G"], ids=["silent", "trickling"])
+def test_a_flood_leaves_a_client_time_to_send_its_request(quick: Callable[..., ScrapeServer], sent: bytes) -> None:
+    """On a busy node, a client of the same address may be preempted between its connection and its request."""
+    server = quick(connections=2, request_seconds=LONG_SECONDS)
+    with connected(server) as scraper, ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(connected(server, sent))
+        scraper.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert scraper.recv(12) == b"HTTP/1.0 200"
 
 
 def test_a_request_in_pieces_is_answered(quick: Callable[..., ScrapeServer]) -> None:
