@@ -6,7 +6,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from agent.check import failed
-from agent.energy.state import refuse_unusable
+from agent.energy.state_folder import refuse_unusable
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:

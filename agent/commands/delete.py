@@ -34,11 +34,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def _devices_of_earlier_runs(settings: Settings, *, simulated: bool) -> list[str]:
     """The devices in the saved counters: one that has since been renamed or removed still has its group."""
-    from agent.energy.state import COUNTERS, SIMULATED_COUNTERS, StateFile, boot_id
+    from agent.energy.state_file import StateFile, boot_id, file_name
 
     if settings.state_dir is None:
         return []
-    name = SIMULATED_COUNTERS if simulated else COUNTERS
+    name = file_name(is_simulated=simulated)
     with suppress(AgentError):  # a user who may not read them deletes only the configured groups
         return list(StateFile(settings.state_dir, name, boot_id()).load(is_read_only=True).devices)
     return []

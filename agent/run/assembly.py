@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.chips import hwmon
-from agent.energy.state import COUNTERS, SIMULATED_COUNTERS, State, StateFile, boot_id
+from agent.energy.state import State
+from agent.energy.state_file import StateFile, boot_id, file_name
 from agent.errors import BusyError, ConfigError, UsageError
 from agent.http.threads import NoThreadError, start_thread
 from agent.i2c.adapters import open_bus, prepare_blinka
@@ -250,7 +251,7 @@ def _open_state(
 ) -> tuple[Saver | None, State]:
     if settings.state_dir is None:
         return None, State()
-    state_file = StateFile(settings.state_dir, SIMULATED_COUNTERS if options.is_simulated else COUNTERS, boot_id())
+    state_file = StateFile(settings.state_dir, file_name(is_simulated=options.is_simulated), boot_id())
     if options.is_dry_run:
         return None, state_file.load(is_read_only=True)
     saver = None if earlier is None else earlier.parts.saver

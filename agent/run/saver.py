@@ -14,7 +14,8 @@ from agent.http.threads import NoThreadError, start_thread
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.energy.state import State, StateFile
+    from agent.energy.state import State
+    from agent.energy.state_file import StateFile
 
 
 class Save:

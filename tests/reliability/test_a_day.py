@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.energy.state import StateFile
+from agent.energy.state_file import StateFile
 from agent.errors import RejectedError, UnreachableError
 from agent.measure.readings import Reading, Settling
 from agent.run.loop import Loop

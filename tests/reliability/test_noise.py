@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.energy.state import StateFile
+from agent.energy.state_file import StateFile
 from agent.errors import ExitCode
 from agent.i2c.bus import Bus
 from agent.run.loop import run_once

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.energy.state import StateFile
+from agent.energy.state_file import StateFile
 from agent.errors import ExitCode
 from agent.run.loop import run_once
 from agent.settings import Averaging

@@ -35,7 +35,7 @@ from tests.servers import get
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from agent.energy.state import StateFile
+    from agent.energy.state_file import StateFile
     from agent.errors import AgentError
     from agent.metrics.groups import Group
     from agent.run.destination import GroupResult

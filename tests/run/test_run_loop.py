@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.energy.state import StateFile
+from agent.energy.state_file import StateFile
 from agent.errors import ExitCode, PermissionDeniedError, RejectedError, UnreachableError
 from agent.measure.readings import Failure
 from agent.push.dry_run import DryRun

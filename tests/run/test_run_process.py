@@ -19,7 +19,7 @@ import pytest
 
 from agent import cli
 from agent.commands import load_settings
-from agent.energy.state import StateFile, boot_id
+from agent.energy.state_file import StateFile, boot_id
 from agent.errors import BusyError, ConfigError
 from agent.i2c.place import Place
 from agent.run.assembly import RunOptions, Runtime, make_agent
