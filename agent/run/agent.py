@@ -146,7 +146,7 @@ class Agent:
         if destination is None:
             self._acknowledge_all(pushed=True)
             if self._stale_groups:
-                self.parts.publisher.start(lambda: self._delete_stale_groups(budget))
+                self.parts.publisher.send(lambda: self._delete_stale_groups(budget))
             return
         confirmed = self.state(is_confirmed=True)
         self._job = PushJob(
@@ -161,7 +161,7 @@ class Agent:
             self._carried,
             lambda: self._save(confirmed, ended_well=is_last),
         )
-        self.parts.publisher.start(self._job)
+        self.parts.publisher.send(self._job)
 
     def _delete_stale_groups(self, budget_seconds: float) -> Sequence[GroupResult]:
         self._stale_groups.delete(budget_seconds)
@@ -215,7 +215,7 @@ class Agent:
             self._stale_groups.delete(budget_seconds / 2)
             return destination.delete(self.grouping_keys(), budget_seconds)
 
-        self.parts.publisher.start(delete)
+        self.parts.publisher.send(delete)
 
     def stop_push(self) -> None:
         """Abort the push or deletion under way."""
@@ -226,8 +226,6 @@ class Agent:
 
     def end_push(self, report: PushReport) -> list[AgentError]:
         """Acknowledge the groups that arrived, count and log failures; return the errors."""
-        if report.crash is not None:
-            raise report.crash
         errors = [result.error for result in report.results if result.error is not None]
         if report.error is not None:
             errors.append(report.error)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import threading
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,13 +12,13 @@ from agent.chips import hwmon
 from agent.energy.state import State
 from agent.energy.state_file import StateFile, boot_id, file_name
 from agent.errors import BusyError, ConfigError, UsageError
-from agent.http.threads import NoThreadError, start_thread
 from agent.i2c.adapters import open_bus, prepare_blinka
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
 from agent.measure.sweep import Sweep
 from agent.run.agent import Agent, Parts
 from agent.run.saver import Saver
+from agent.threads import Background, NoThreadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -273,24 +271,18 @@ def _in_thread(job: Callable[[], _Result], state_file: StateFile, runtime: Runti
         BusyError: a stop was requested before the disk answered.
         Exception: as raised by `job`.
     """
-    future: Future[_Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(job())
-        except BaseException as error:  # noqa: BLE001 - raised again by `result`
-            future.set_exception(error)
-        runtime.wake()
-
-    try:
-        start_thread(threading.Thread(target=run, name="state", daemon=True))
-    except NoThreadError:
-        return job()
-    while not future.done():
+    results: list[_Result] = []
+    background = Background[None]("state", runtime.wake)
+    background.start(lambda: results.append(job()))
+    while not background.has_ended:
         if runtime.waiting.stop_requested:
             raise BusyError(f"{state_file.path}: stopped before the disk answered")
         runtime.waiting.wait(60.0)
-    return future.result()
+    try:
+        background.take_result()
+    except NoThreadError:
+        return job()
+    return results[0]
 
 
 def _lock(state_file: StateFile, wait_seconds: float, runtime: Runtime) -> None:

@@ -74,9 +74,9 @@ class PatientPublisher(Publisher):
         self._ended = threading.Event()
         super().__init__(clock, self._ended.set)
 
-    def start(self, job: Callable[[], Sequence[GroupResult]]) -> None:
+    def send(self, push: Callable[[], Sequence[GroupResult]]) -> None:
         self._ended.clear()
-        super().start(job)
+        super().send(push)
         assert self._ended.wait(60)
 
 

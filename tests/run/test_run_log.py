@@ -140,20 +140,20 @@ def test_signal_handlers_are_restored() -> None:
 def test_the_end_of_a_push_ends_the_wait_unless_abandoned(clock: HandClock) -> None:
     with Signals() as signals:
         publisher = Publisher(clock, signals.wake)
-        publisher.start(lambda: ())
+        publisher.send(lambda: ())
         while (report := publisher.take_report()) is None:
             signals.wait(600)
-        assert (report.results, report.crash, publisher.is_busy) == ((), None, False)
+        assert (report.results, report.error, publisher.is_busy) == ((), None, False)
         hold = threading.Event()
 
         def held() -> tuple[()]:
             hold.wait()
             return ()
 
-        publisher.start(held)
+        publisher.send(held)
         assert publisher.is_busy
         with pytest.raises(RuntimeError):
-            publisher.start(lambda: ())
+            publisher.send(lambda: ())
         publisher.abandon()
         hold.set()
         signals.wait(600)
