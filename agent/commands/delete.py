@@ -48,7 +48,6 @@ def run(options: Namespace) -> int:
     """Delete; return the exit code."""
     from agent.errors import exit_code
     from agent.push.gateway import Pushgateway
-    from agent.push.probe import held_groups
 
     settings = load_settings(options)
     if settings.pushgateway is None:
@@ -56,8 +55,8 @@ def run(options: Namespace) -> int:
     earlier = _devices_of_earlier_runs(settings, simulated=is_simulated(options))
     keys = _grouping_keys(settings, earlier, options.device)
     clock = SystemClock()
-    held = held_groups(settings.pushgateway, clock=clock, environ=os.environ)
     gateway = Pushgateway(settings.pushgateway, clock=clock, sleep=clock.sleep, environ=os.environ)
+    held = gateway.held_groups()
     results = gateway.delete(keys, max(settings.interval_seconds, settings.pushgateway.timeout_seconds))
     gateway.close()
     known = {*earlier, *(device.name for device in settings.devices)}
