@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from agent.errors import UnreachableError
-from agent.log import FailureLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,11 +16,30 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class FailureLog:
+    """One line when something starts to fail, and one with the number of failures when it works again."""
+
+    def __init__(self) -> None:
+        self._failures: dict[str, int] = {}
+
+    def failed(self, name: str, message: str) -> None:
+        """Record a failure of `name`; only the first in a row is logged."""
+        self._failures[name] = self._failures.get(name, 0) + 1
+        if self._failures[name] == 1:
+            log.error("%s", message)
+
+    def worked(self, name: str) -> None:
+        """Record that `name` works; logged if it had failed."""
+        failures = self._failures.pop(name, 0)
+        if failures:
+            log.info("%s: works again after %d failure%s", name, failures, "" if failures == 1 else "s")
+
+
 class PushLog:
     """One line for an unreachable destination, however many groups wait for it; one for each group it rejects."""
 
     def __init__(self) -> None:
-        self._failures = FailureLog(log)
+        self._failures = FailureLog()
 
     def write_deletion(self, errors: Sequence[AgentError]) -> None:
         """Log the end of the deletion at a clean stop: the gateway keeps what could not be deleted."""

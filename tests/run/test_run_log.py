@@ -17,8 +17,9 @@ import pytest
 
 from agent import build_info
 from agent.commands import run as run_command
-from agent.log import FailureLog, set_up
+from agent.log import set_up
 from agent.run.publisher import Publisher
+from agent.run.push_log import FailureLog
 from agent.run.signals import Signals
 from tests.run.running import PROJECT, run, write_config
 
@@ -88,7 +89,7 @@ def test_libraries_log_no_debug_lines() -> None:
 )
 def test_a_failure_is_logged_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    trouble = FailureLog(log)
+    trouble = FailureLog()
     trouble.worked("cpu")
     for _ in range(3):
         trouble.failed("cpu", "cpu: NACK")
