@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.energy.counters import Saved
 from agent.energy.meter import EnergyMeters
@@ -12,7 +12,7 @@ from agent.energy.state import State
 from agent.measure.readings import Settling
 from agent.metrics.catalogue import Snapshot
 from agent.metrics.groups import grouping_keys, scrape_registry
-from agent.run.carried import Carried, Verdict
+from agent.run.for_scrapes import ForScrapes
 from agent.run.health import stall, status_line
 from agent.run.push_job import PushJob
 from agent.run.push_log import PushLog
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agent.errors import AgentError
     from agent.measure.readings import Outcome
     from agent.measure.sweep import Sweep
+    from agent.run.carried import Carried
     from agent.run.destination import Destination, GroupResult
     from agent.run.publisher import Publisher, PushReport
     from agent.run.saver import Saver
@@ -61,14 +62,6 @@ class Parts:
     saver: Saver | None
 
 
-class _Published(NamedTuple):
-    """The metrics of an interval for scrapes, and the save that allows its counters."""
-
-    snapshot: Snapshot
-    save: Save
-    may_have_counters: bool
-
-
 class Agent:
     """Takes readings, closes intervals, pushes them and saves the counters."""
 
@@ -90,9 +83,12 @@ class Agent:
         self._push_errors: list[AgentError] | None = None
         self._was_push_stopped = False
         self._is_deletion = False
-        self._newest: _Published | None = None
-        self._earlier: Snapshot | None = None
-        self._carried = None if parts.destination is None else Carried.of(state)
+        self._for_scrapes = ForScrapes()
+        self._carried: Carried | None = None
+        if state.is_unconfirmed and parts.destination is not None:
+            from agent.run.carried import Carried
+
+            self._carried = Carried.of(state)
         self._last_save: tuple[State, bool, Save] | None = None
         self._job: PushJob | None = None
         self._sensor_log = SensorLog(parts.clock.monotonic)
@@ -183,9 +179,7 @@ class Agent:
             self._push_seconds,
             has_counters=False,
         )
-        if self._newest is not None:
-            self._earlier = self.published if self._newest.save.has_ended else self._newest.snapshot
-        self._newest = _Published(
+        self._for_scrapes.put(
             replace(snapshot, devices=tuple(interval.last_interval for interval in closed)),
             save,
             may_have_counters=self._carried is None or self._push_errors is not None,
@@ -194,14 +188,8 @@ class Agent:
 
     @property
     def published(self) -> Snapshot | None:
-        """What scrapes get: the last interval, once its counters are saved; until then the one before it.
-
-        An interval whose save takes until the next one is published without counters.
-        """
-        newest, earlier = self._newest, self._earlier
-        if newest is None or not newest.save.has_ended:
-            return earlier
-        return replace(newest.snapshot, has_counters=newest.may_have_counters and newest.save.may_publish)
+        """What scrapes get; None before the first interval."""
+        return self._for_scrapes.snapshot
 
     def begin_delete(self, budget_seconds: float) -> None:
         """Start deleting this agent's groups."""
@@ -226,9 +214,7 @@ class Agent:
 
     def end_push(self, report: PushReport) -> list[AgentError]:
         """Acknowledge the groups that arrived, count and log failures; return the errors."""
-        errors = [result.error for result in report.results if result.error is not None]
-        if report.error is not None:
-            errors.append(report.error)
+        errors = report.errors()
         if self._is_deletion:
             self._push_log.write_deletion(errors)
             return errors
@@ -238,7 +224,7 @@ class Agent:
             self.counters = replace(self.counters, push_failures=self.counters.push_failures + 1)
         for result in report.results:
             self._acknowledge(result.grouping_key, pushed=result.error is None)
-        self._push_log.write(report.results, errors)
+        self._push_log.write(report)
         self._settle_carried()
         return errors
 
@@ -249,11 +235,11 @@ class Agent:
 
     def _settle_carried(self) -> None:
         """Keep the counters that were carried over a reboot, or start from zero, as the push has found."""
-        carried, verdict = self._carried, None if self._job is None else self._job.verdict
-        if carried is None or verdict is None:
+        carried, are_outdated = self._carried, None if self._job is None else self._job.are_outdated
+        if carried is None or are_outdated is None:
             return
         self._carried = None
-        if verdict is Verdict.OUTDATED:
+        if are_outdated:
             log.warning(
                 "the gateway holds newer counters of %s than the state file, which was restored from a copy or shares "
                 "its hostname with another machine; counters start from zero",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.errors import AgentError
 from agent.threads import Background, NoThreadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent.clock import Clock
-    from agent.errors import AgentError
     from agent.run.destination import GroupResult
 
 
@@ -22,12 +22,17 @@ class PushReport:
     Attributes:
         results: one for each group that was pushed or deleted.
         seconds: how long the push took.
-        error: why the push did not start; None if it did.
+        error: why nothing was pushed; None if it was begun.
     """
 
     results: Sequence[GroupResult]
     seconds: float
     error: AgentError | None = None
+
+    def errors(self) -> list[AgentError]:
+        """Those of the groups, and why nothing was pushed."""
+        errors = [result.error for result in self.results if result.error is not None]
+        return errors if self.error is None else [*errors, self.error]
 
 
 class Publisher(Background[PushReport]):
@@ -42,7 +47,13 @@ class Publisher(Background[PushReport]):
 
         def report() -> PushReport:
             started_seconds = self._clock.monotonic()
-            return PushReport(push(), self._clock.monotonic() - started_seconds)
+            results: Sequence[GroupResult] = ()
+            failure: AgentError | None = None
+            try:
+                results = push()
+            except AgentError as error:
+                failure = error
+            return PushReport(results, self._clock.monotonic() - started_seconds, failure)
 
         self.start(report)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.errors import AgentError
-    from agent.run.destination import GroupResult
+    from agent.run.publisher import PushReport
 
 log = logging.getLogger(__name__)
 
@@ -47,15 +47,18 @@ class PushLog:
             more = f" (and {len(errors) - 1} more groups)" if len(errors) > 1 else ""
             log.error("not deleted at the stop: %s%s; the gateway keeps them until wattpush delete", errors[0], more)
 
-    def write(self, results: Sequence[GroupResult], errors: Sequence[AgentError]) -> None:
-        """Log the results of a push, and all its errors: those of the results, and why it did not start."""
+    def write(self, report: PushReport) -> None:
+        """Log how a push ended."""
+        errors = report.errors()
         unreachable = [error for error in errors if isinstance(error, UnreachableError)]
         if unreachable:
             more = f" (and {len(unreachable) - 1} more groups)" if len(unreachable) > 1 else ""
             self._failures.failed("push", f"{unreachable[0]}{more}; the next push covers this interval too")
-        elif results:
+        elif report.error is not None:
+            self._failures.failed("push", str(report.error))
+        elif report.results:
             self._failures.worked("push")
-        for result in results:
+        for result in report.results:
             if result.error is None:
                 self._failures.worked(result.name)
             elif result.error not in unreachable:

@@ -6,7 +6,8 @@ import os
 import signal
 from typing import TYPE_CHECKING, Protocol
 
-from agent.run.loop import Ticker, refuse_to_run_without_permission
+from agent.run.loop import Ticker
+from agent.run.permissions import refuse_to_run_without_permission
 from agent.threads import Background
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.measure.readings import Outcome
-    from agent.run.loop import Waiting
+    from agent.run.stopping import Waiting
     from agent.watch.history import History
 
 _LATE_SWEEP_POLL_SECONDS = 1.0

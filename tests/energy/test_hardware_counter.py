@@ -19,7 +19,7 @@ from agent.energy.state_file import StateFile
 from agent.errors import ExitCode
 from agent.i2c.place import Place
 from agent.measure.readings import Reading, Settling
-from agent.run.loop import run_once
+from agent.run.once import run_once
 from agent.settings import Averaging, Device
 from agent.simulate.rails import ConstantRail, LoadRail
 from tests.run.running import HandWaiting, MemoryGateway, agent_of, settings_for, sweep_of, world_for

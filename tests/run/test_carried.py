@@ -14,7 +14,7 @@ from agent.energy.state import State
 from agent.errors import UnreachableError
 from agent.push.gateway import Pushgateway
 from agent.run.agent import Agent, Parts
-from agent.run.loop import run_once
+from agent.run.once import run_once
 from agent.settings import Averaging, PushgatewaySettings
 from agent.simulate.clock import HandClock
 from tests.energy.disks import state_on_disk
