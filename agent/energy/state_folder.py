@@ -44,13 +44,20 @@ def _user_name(user: int) -> str:
 
 
 def refuse_unusable(folder: Path, name: str) -> None:
-    """Raise ConfigError if the folder is something else, or holds something else in place of a state file.
+    """Raise ConfigError if there can be no such folder, or if it holds something else in place of a state file.
 
     What is no regular file is never opened: a FIFO would hang, and a link would lead out of the folder.
     """
-    with suppress(OSError):
-        if not stat.S_ISDIR(folder.stat().st_mode):
-            raise not_a_folder(folder)
+    for path in (folder, *folder.parents):
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # a run creates it, if the nearest path that exists is a folder
+        except OSError:  # this user may not look there
+            return
+        if not stat.S_ISDIR(mode):
+            raise not_a_folder(folder, path)
+        break
     problems = []
     for path in (folder / f"{name}.{kind}" for kind in ("json", "new", "lock")):
         with suppress(OSError):
@@ -61,9 +68,10 @@ def refuse_unusable(folder: Path, name: str) -> None:
         raise ConfigError(tuple(problems))
 
 
-def not_a_folder(folder: Path) -> ConfigError:
-    """The error of a path that is no folder."""
-    return ConfigError((f"state_dir: {folder} is not a folder; name a folder, or a path where one can be created",))
+def not_a_folder(folder: Path, path: Path) -> ConfigError:
+    """The error if `path`, the folder or one that it is in, is something else."""
+    what = str(folder) if path == folder else f"{folder}: {path}"
+    return ConfigError((f"state_dir: {what} is not a folder; name a folder, or a path where one can be created",))
 
 
 def _not_a_file(path: Path, mode: int) -> str:

@@ -52,7 +52,7 @@ class StateLock:
                 raise foreign
             file = os.open(folder / f"{self._name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | AS_A_FILE, 0o644)
         except (FileExistsError, NotADirectoryError) as error:
-            raise not_a_folder(folder) from error
+            raise not_a_folder(folder, folder) from error
         except PermissionDeniedError:
             raise
         except PermissionError as error:
