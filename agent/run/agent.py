@@ -228,11 +228,6 @@ class Agent:
         self._settle_carried()
         return errors
 
-    @property
-    def has_unconfirmed_counters(self) -> bool:
-        """Whether counters were carried over a reboot, and the gateway has not been asked about them yet."""
-        return self._carried is not None
-
     def _settle_carried(self) -> None:
         """Keep the counters that were carried over a reboot, or start from zero, as the push has found."""
         carried, are_outdated = self._carried, None if self._job is None else self._job.are_outdated
