@@ -1,4 +1,4 @@
-"""Logging to stderr for a person, a journal or a machine, and a log that reports each failure once."""
+"""Logging to stderr for a person, a journal or a machine."""
 
 from __future__ import annotations
 
@@ -105,26 +105,6 @@ def quoted(text: str) -> str:
     """Quote text as a logfmt value."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
     return f'"{escaped}"'
-
-
-class FailureLog:
-    """One line when something starts to fail, and one with the number of failures when it works again."""
-
-    def __init__(self, logger: logging.Logger) -> None:
-        self._logger = logger
-        self._failures: dict[str, int] = {}
-
-    def failed(self, name: str, message: str) -> None:
-        """Record a failure of `name`; only the first in a row is logged."""
-        self._failures[name] = self._failures.get(name, 0) + 1
-        if self._failures[name] == 1:
-            self._logger.error("%s", message)
-
-    def worked(self, name: str) -> None:
-        """Record that `name` works; logged if it had failed."""
-        failures = self._failures.pop(name, 0)
-        if failures:
-            self._logger.info("%s: works again after %d failure%s", name, failures, "" if failures == 1 else "s")
 
 
 def print_error(message: str) -> None:

@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 from agent.build_info import machine_hash
 from agent.check import Finding, Status, failed, ok, warning
 from agent.errors import AgentError, RejectedError
+from agent.http.client import Client
 from agent.http.credentials import authorization, locate
 from agent.http.failures import one_line
 from agent.http.tls import TlsContexts
 from agent.push.gateway import Pushgateway, endpoint_of
-from agent.push.probe import BODY_LIMIT_BYTES, BUILD_INFO, Probe
+from agent.push.held import BUILD_INFO
+from agent.push.probe import BODY_LIMIT_BYTES, Probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,7 +60,7 @@ def check_gateway(
         environ: the environment, for proxies and $CREDENTIALS_DIRECTORY.
     """
     try:
-        probe = Probe(gateway, clock=clock, environ=environ)
+        probe = Probe(Client(endpoint_of(gateway), clock=clock, environ=environ), gateway.timeout_seconds)
     except AgentError as error:
         yield failed("proxy", error)
         return

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import stat
 from typing import TYPE_CHECKING
 
 from agent.check import failed
-from agent.energy.state import refuse_unusable
+from agent.energy.state_folder import refuse_unusable
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,23 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_state_dir(folder: Path, name: str) -> Iterator[Finding]:
-    """A failure if the path, or one of the folders that it is in, is something else, or a file in it is none.
-
-    A run would end with it.
-    """
-    for path in (folder, *folder.parents):
-        try:
-            mode = path.stat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # a run creates it, if the nearest path that exists is a folder
-        except OSError:  # this user may not look there, but the service may
-            return
-        if not stat.S_ISDIR(mode):
-            what = str(folder) if path == folder else f"{folder}: {path}"
-            text = f"{what} is not a folder; name a folder, or a path where one can be created"
-            yield failed("state_dir", ConfigError((text,)))
-            return
-        break
+    """A failure for each reason why a run would refuse it."""
     try:
         refuse_unusable(folder, name)
     except ConfigError as error:

@@ -230,13 +230,14 @@ class I2CChip(ABC):
             SensorError: the chip does not measure voltage and current, over and over.
         """
         word = found[0]
-        self._require_continuous(word, word & 0b111 == 0b111)
+        self._require_continuous(word, word, 0b111)
         self.conversion_seconds = averaging.conversion_seconds(
             averaging.CHOICES, word >> 9 & 7, word >> 6 & 7, word >> 3 & 7
         )
 
-    def _require_continuous(self, word: int, is_continuous: bool) -> None:  # noqa: FBT001
-        if not is_continuous:
+    def _require_continuous(self, word: int, mode: int, continuous: int) -> None:
+        """Raise SensorError unless all bits of `continuous` are set in the `mode` that a configuration selects."""
+        if mode & continuous != continuous:
             raise SensorError(
                 f"{self}: does not measure voltage and current continuously (configuration 0x{word:04x}: powered down, "
                 "or switched by another program); a run of the service configures it"

@@ -91,7 +91,7 @@ class INA23xChip(I2CChip):
         """See `I2CChip.adopt`."""
         configuration, _, adc_configuration = found
         # MODE 1nnn: continuously; bit 1: shunt, bit 0: bus voltage, bit 2: temperature, which takes its share.
-        self._require_continuous(adc_configuration, adc_configuration >> 12 & 0b1011 == 0b1011)
+        self._require_continuous(adc_configuration, adc_configuration >> 12, 0b1011)
         # In the range of +-40.96 mV, an LSB is a quarter.
         is_narrow, own = configuration >> 4 & 1, type(self).shunt_volts_per_lsb
         self.shunt_volts_per_lsb = own / 4 if is_narrow else own

@@ -81,7 +81,8 @@ class Chip:
     def __init__(
         self, device: Device, class_folder: Path = CLASS_FOLDER, drivers_folder: Path = DRIVERS_FOLDER
     ) -> None:
-        assert device.sensor is not None  # noqa: S101 - the configuration requires it for this chip
+        if device.sensor is None:
+            raise ValueError("the configuration requires a sensor for this chip")
         self._sensor = device.sensor
         self._label = device.label
         self._input = device.input

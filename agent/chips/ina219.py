@@ -63,7 +63,7 @@ class Chip(I2CChip):
     def adopt(self, found: Sequence[int]) -> None:
         """See `I2CChip.adopt`. The LSBs are the same in all ranges."""
         (word,) = found
-        self._require_continuous(word, word & 0b111 == 0b111)
+        self._require_continuous(word, word, 0b111)
         self._end_of_shunt_lsbs = 4000 << (word >> 11 & 3)
         self._highest_volts = _HIGHEST_VOLTS if word >> 13 & 1 else 15.996  # one LSB below the end of the range
         self.conversion_seconds = sum(map(_sampling_seconds, (word >> 7 & 0xF, word >> 3 & 0xF)))

@@ -67,9 +67,9 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
         yield warning("configuration", text, hint)
     if settings.state_dir is not None:
         from agent.check.state import check_state_dir
-        from agent.energy.state import COUNTERS, SIMULATED_COUNTERS
+        from agent.energy.state_file import file_name
 
-        yield from check_state_dir(settings.state_dir, SIMULATED_COUNTERS if is_simulated(options) else COUNTERS)
+        yield from check_state_dir(settings.state_dir, file_name(is_simulated=is_simulated(options)))
     gateway = settings.pushgateway
     if gateway is not None and gateway.files and not options.gateway:  # --gateway reads them anyway
         from agent.check.gateway import check_files

@@ -34,11 +34,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def _devices_of_earlier_runs(settings: Settings, *, simulated: bool) -> list[str]:
     """The devices in the saved counters: one that has since been renamed or removed still has its group."""
-    from agent.energy.state import COUNTERS, SIMULATED_COUNTERS, StateFile, boot_id
+    from agent.energy.state_file import StateFile, boot_id, file_name
 
     if settings.state_dir is None:
         return []
-    name = SIMULATED_COUNTERS if simulated else COUNTERS
+    name = file_name(is_simulated=simulated)
     with suppress(AgentError):  # a user who may not read them deletes only the configured groups
         return list(StateFile(settings.state_dir, name, boot_id()).load(is_read_only=True).devices)
     return []
@@ -48,7 +48,6 @@ def run(options: Namespace) -> int:
     """Delete; return the exit code."""
     from agent.errors import exit_code
     from agent.push.gateway import Pushgateway
-    from agent.push.probe import held_groups
 
     settings = load_settings(options)
     if settings.pushgateway is None:
@@ -56,8 +55,8 @@ def run(options: Namespace) -> int:
     earlier = _devices_of_earlier_runs(settings, simulated=is_simulated(options))
     keys = _grouping_keys(settings, earlier, options.device)
     clock = SystemClock()
-    held = held_groups(settings.pushgateway, clock=clock, environ=os.environ)
     gateway = Pushgateway(settings.pushgateway, clock=clock, sleep=clock.sleep, environ=os.environ)
+    held = gateway.held_groups()
     results = gateway.delete(keys, max(settings.interval_seconds, settings.pushgateway.timeout_seconds))
     gateway.close()
     known = {*earlier, *(device.name for device in settings.devices)}

@@ -128,7 +128,7 @@ def _wait_until(seconds: float, signals: Signals) -> None:
 
 def _run_once(settings: Settings, run_options: RunOptions, runtime: Runtime, signals: Signals) -> int:
     from agent.run.assembly import make_agent
-    from agent.run.loop import run_once
+    from agent.run.once import run_once
 
     _log_warnings(settings, run_options)
     with ExitStack() as stack:

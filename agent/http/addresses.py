@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from agent.http.threads import NoThreadError, start_thread
+from agent.threads import NoThreadError, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,8 +81,7 @@ class Resolver:
             lookup = self._under_way.get((host, port))
             if lookup is None:
                 lookup = Lookup()
-                arguments = (host, port, lookup)
-                start_thread(threading.Thread(target=self._run, args=arguments, name="resolver", daemon=True))
+                start_thread("resolver", self._run, host, port, lookup)
                 self._under_way[host, port] = lookup
             return lookup
 

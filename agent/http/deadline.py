@@ -17,7 +17,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from agent.http.threads import start_thread
+from agent.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -142,7 +142,7 @@ def _over(is_stopped: Callable[[], bool]) -> OSError:
 def watchdog(deadlines: Sequence[Deadline], at_each_poll: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Enforce `deadlines`, also those that are added meanwhile, for as long as the block runs.
 
-    `at_each_look` is called in the watchdog's thread every 10 ms, and may not raise.
+    `at_each_poll` is called in the watchdog's thread every 10 ms, and may not raise.
 
     Raises:
         NoThreadError: before the block is entered.
@@ -155,8 +155,7 @@ def watchdog(deadlines: Sequence[Deadline], at_each_poll: Callable[[], None] = l
                 deadline.enforce()
             at_each_poll()
 
-    thread = threading.Thread(target=watch, name="deadlines", daemon=True)
-    start_thread(thread)
+    thread = start_thread("deadlines", watch)
     try:
         yield
     finally:

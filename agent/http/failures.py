@@ -17,7 +17,7 @@ from agent.errors import ConfigError, PermissionDeniedError, RejectedError, Unre
 from agent.http.credentials import masked
 from agent.http.deadline import StoppedError
 from agent.http.endpoint import authority
-from agent.http.threads import NoThreadError
+from agent.threads import NoThreadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

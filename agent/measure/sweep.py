@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from agent.chips import hwmon
 from agent.errors import BusyError
 from agent.measure.bus_sweep import BusSweep
-from agent.measure.observer import ObserverSession
-from agent.measure.run_session import RunSession
 from agent.measure.session import KernelSession
 
 if TYPE_CHECKING:
@@ -18,7 +16,9 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.i2c.bus import Bus
     from agent.i2c.place import BusName
+    from agent.measure.observer import ObserverSession
     from agent.measure.readings import Outcome
+    from agent.measure.run_session import RunSession
     from agent.settings import Device, Settings
 
 PATIENCE_SECONDS = 0.3
@@ -67,8 +67,12 @@ class Sweep:
             bus = by_name[chip.place.bus]
             session: RunSession | ObserverSession
             if is_observer:
+                from agent.measure.observer import ObserverSession
+
                 session = ObserverSession(chip.devices, bus, clock, interval_seconds)
             else:
+                from agent.measure.run_session import RunSession
+
                 was_read_before = any(device.name in read_before for device in chip.devices)
                 session = RunSession(chip.devices, bus, clock, interval_seconds, was_read_before=was_read_before)
             sessions[bus.name].append(session)

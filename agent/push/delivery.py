@@ -10,6 +10,7 @@ import collections
 import logging
 import math
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,9 @@ import tenacity
 from agent.errors import UnreachableError
 from agent.http.deadline import WAITING_FOR_THE_ANSWER, watchdog
 from agent.http.failures import AttemptFailedError
-from agent.http.threads import NoThreadError, start_thread
 from agent.metrics.groups import name_of
 from agent.push.failures import check_answer
+from agent.threads import NoThreadError, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -179,12 +180,8 @@ class Delivery:
         with self._help_lock:
             if not self._waiting or len(self._helpers) >= _MOST_CONNECTIONS - 1 or self._is_stopped:
                 return
-            helper = threading.Thread(target=self._help, name="push-helper", daemon=True)
-            try:
-                start_thread(helper)
-            except NoThreadError:  # continue without a helper
-                return
-            self._helpers.append(helper)
+            with suppress(NoThreadError):  # continue without a helper
+                self._helpers.append(start_thread("push-helper", self._help))
 
     def _call_help_if_slow(self) -> None:
         """Add one connection for each that waits for a slow answer, unless another one gets answers."""

@@ -10,7 +10,6 @@ from agent.http.endpoint import Endpoint
 from agent.push.base import GatewayDestination
 from agent.push.delivery import Delivery
 from agent.push.failures import DISCONNECT_HINT
-from agent.push.held import read_held
 from agent.push.render import delete_requests, put_requests
 
 if TYPE_CHECKING:
@@ -71,9 +70,17 @@ class Pushgateway(GatewayDestination):
         return self._deliver(delete_requests(grouping_keys, self._settings), budget_seconds)
 
     def held(self, hostname: str, budget_seconds: float) -> dict[tuple[str, str], float]:
-        """The samples that the gateway holds of a node, by device and name; see `read_held`."""
+        """The samples that the gateway holds of a node, by device and name; see `held_samples`."""
+        from agent.push.held import held_samples
+
         labels = {"job": self._settings.job, "hostname": hostname}
-        return read_held(self._client, labels, min(budget_seconds, self._settings.timeout_seconds))
+        return held_samples(self._client, labels, min(budget_seconds, self._settings.timeout_seconds))
+
+    def held_groups(self) -> list[dict[str, str]] | None:
+        """The grouping keys, without `job`, of the groups of this job; None if the gateway does not show them all."""
+        from agent.push.held import held_groups
+
+        return held_groups(self._client, self._settings.job, self._settings.timeout_seconds)
 
     def stop(self) -> None:
         """End everything under way now; for other threads and signal handlers.

@@ -1,31 +1,36 @@
-"""What a Pushgateway holds of this node, as its own /metrics shows it."""
+"""What a Pushgateway holds, as its own /metrics shows it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.errors import UnreachableError
-from agent.http.deadline import WAITING_FOR_THE_ANSWER, watchdog
-from agent.http.failures import AttemptFailedError
+from agent.errors import AgentError, UnreachableError
+from agent.push.probe import BODY_LIMIT_BYTES, Probe, UnansweredError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from prometheus_client.samples import Sample
 
     from agent.http.client import Client
     from agent.http.connection import Answer
 
-_BODY_LIMIT_BYTES = 4 * 2**20
-"""The metrics of some two thousand groups. Of a longer answer only the beginning is read."""
+BUILD_INFO = b"pushgateway_build_info"
+"""Every Pushgateway exposes this metric about itself."""
+
+_PUSH_TIME = "push_time_seconds"
+"""A series that a Pushgateway adds to every group, also to one that was only ever rejected."""
 
 _METRICS_SHARE = 0.75
 """Of the time, how much the metrics may take; the rest is for the question whether the gateway answers at all."""
 
 _UNAVAILABLE = frozenset({429, 502, 503, 504})
 
-_PREFIX = "wattpush_"
+_RUN_LIMIT_BYTES = 4 * 2**20
+"""The metrics of some two thousand groups: a run does not spend more memory on it."""
 
 
-def read_held(client: Client, labels: Mapping[str, str], timeout_seconds: float) -> dict[tuple[str, str], float]:
+def held_samples(client: Client, labels: Mapping[str, str], timeout_seconds: float) -> dict[tuple[str, str], float]:
     """The samples of wattpush with these labels, by device ("" for the node) and name.
 
     Nothing if the gateway may not be read: it refuses, or only its metrics do not come in time. One that hangs, or that
@@ -34,49 +39,63 @@ def read_held(client: Client, labels: Mapping[str, str], timeout_seconds: float)
     Raises:
         AgentError: the gateway cannot be reached, or answers nothing.
     """
-    answer = _get(client, "/metrics", timeout_seconds * _METRICS_SHARE)
-    if answer is None and _get(client, "/-/ready", timeout_seconds * (1 - _METRICS_SHARE)) is None:
-        raise UnreachableError("not pushed: the gateway does not answer in time")
-    if answer is None:
+    try:
+        answer = _get(client, "/metrics", timeout_seconds * _METRICS_SHARE)
+    except UnansweredError:
+        _get(client, "/-/ready", timeout_seconds * (1 - _METRICS_SHARE))
         return {}
     if answer.status in _UNAVAILABLE:
         raise UnreachableError(f"not pushed: the gateway cannot be read at the moment (HTTP {answer.status})")
-    return {} if answer.status != 200 else _samples(answer.body.decode(errors="replace"), labels)
-
-
-def _get(client: Client, path: str, timeout_seconds: float) -> Answer | None:
-    """The answer; None if it does not come in time."""
-    connection = client.new_connection(body_limit_bytes=_BODY_LIMIT_BYTES)
+    if answer.status != 200:
+        return {}
+    complete = answer.body[: answer.body.rfind(b"\n") + 1]  # the last line of an answer that was cut may be half a line
     try:
-        with watchdog([connection.deadline]):
-            ends_at_seconds = client.clock.monotonic() + timeout_seconds
-            with client.attempt(connection, ends_at_seconds) as attempt:
-                return attempt.exchange("GET", f"{client.route.endpoint.url.rstrip('/')}{path}", {}, b"")
-    except AttemptFailedError as failure:
-        if isinstance(failure.__cause__, TimeoutError) and connection.deadline.phase == WAITING_FOR_THE_ANSWER:
-            return None
-        raise failure.final_error(f"not pushed: {failure.text}") from failure
+        samples = list(_samples(complete, "wattpush_", labels))
+    except ValueError:  # not an exposition
+        return {}
+    return {(sample.labels.get("device", ""), sample.name): sample.value for sample in samples}
+
+
+def _get(client: Client, path: str, timeout_seconds: float) -> Answer:
+    probe = Probe(client, timeout_seconds, body_limit_bytes=_RUN_LIMIT_BYTES, prefix="not pushed: ")
+    try:
+        return probe.get(path)
     finally:
-        connection.close()
+        probe.close()
 
 
-def _samples(text: str, labels: Mapping[str, str]) -> dict[tuple[str, str], float]:
+def held_groups(client: Client, job: str, timeout_seconds: float) -> list[dict[str, str]] | None:
+    """The grouping keys, without `job`, of the groups of this job; None if the gateway does not show them all."""
+    probe = Probe(client, timeout_seconds)
+    try:
+        answer = probe.get("/metrics")
+    except AgentError:
+        return None
+    finally:
+        probe.close()
+    if answer.status != 200 or len(answer.body) >= BODY_LIMIT_BYTES or BUILD_INFO not in answer.body:
+        return None
+    return [
+        # A group without `instance` in its key is shown with an empty one.
+        {name: value for name, value in sample.labels.items() if name != "job" and value}
+        for sample in _samples(answer.body, f"{_PUSH_TIME}{{", {"job": job})
+    ]
+
+
+def _samples(exposition: bytes, prefix: str, labels: Mapping[str, str]) -> Iterator[Sample]:
+    """The samples with these labels whose names begin so; lines of others, most of a large answer, are not parsed."""
     from prometheus_client.parser import text_string_to_metric_families
 
     quoted = [f'{name}="{_escaped(value)}"' for name, value in labels.items()]
-    complete = text[: text.rfind("\n") + 1]  # the last line of an answer that was cut may be half a line
-    ours = [
-        line for line in complete.split("\n") if line.startswith(_PREFIX) and all(label in line for label in quoted)
+    lines = [
+        line
+        for line in exposition.decode(errors="replace").split("\n")
+        if line.startswith(prefix) and all(label in line for label in quoted)
     ]
-    found: dict[tuple[str, str], float] = {}
-    try:
-        for family in text_string_to_metric_families("\n".join([*ours, ""])):
-            for sample in family.samples:
-                if all(sample.labels.get(name) == value for name, value in labels.items()):
-                    found[sample.labels.get("device", ""), sample.name] = sample.value
-    except ValueError:  # not an exposition
-        return {}
-    return found
+    for family in text_string_to_metric_families("\n".join([*lines, ""])):
+        for sample in family.samples:
+            if all(sample.labels.get(name) == value for name, value in labels.items()):
+                yield sample
 
 
 def _escaped(value: str) -> str:

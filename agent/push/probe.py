@@ -1,42 +1,46 @@
-"""Reads from a Pushgateway: its version, and what it holds."""
+"""Reads from a Pushgateway, over a connection of its own."""
 
 from __future__ import annotations
 
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import AgentError
-from agent.http.client import Client
-from agent.http.deadline import watchdog
+from agent.errors import UnreachableError
+from agent.http.deadline import WAITING_FOR_THE_ANSWER, watchdog
 from agent.http.failures import AttemptFailedError
-from agent.push.gateway import endpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from agent.clock import Clock
-    from agent.http.client import Attempt
+    from agent.http.client import Attempt, Client
     from agent.http.connection import Answer
-    from agent.settings import PushgatewaySettings
 
 BODY_LIMIT_BYTES = 16 * 2**20
 """The metrics of some ten thousand groups."""
 
-BUILD_INFO = b"pushgateway_build_info"
-"""Every Pushgateway exposes this metric about itself."""
 
-_PUSH_TIME = "push_time_seconds"
-"""A series that a Pushgateway adds to every group, also to one that was only ever rejected."""
+class UnansweredError(UnreachableError):
+    """The gateway took the request and did not answer in time."""
 
 
 class Probe:
-    """One connection to the gateway for GET requests; each step takes at most the timeout of the settings."""
+    """One connection to the gateway for GET requests, each step within `timeout_seconds`.
 
-    def __init__(self, gateway: PushgatewaySettings, *, clock: Clock, environ: Mapping[str, str]) -> None:
-        """Opens and reads nothing yet; raises ConfigError if the environment names a proxy that cannot be used."""
-        self._client = Client(endpoint_of(gateway), clock=clock, environ=environ)
-        self._connection = self._client.new_connection(body_limit_bytes=BODY_LIMIT_BYTES)
-        self.route = self._client.route
+    Args:
+        client: of the gateway.
+        timeout_seconds: for one step.
+        body_limit_bytes: of a longer answer only the beginning is read.
+        prefix: begins the messages.
+    """
+
+    def __init__(
+        self, client: Client, timeout_seconds: float, *, body_limit_bytes: int = BODY_LIMIT_BYTES, prefix: str = ""
+    ) -> None:
+        self._client = client
+        self._timeout_seconds = timeout_seconds
+        self._connection = client.new_connection(body_limit_bytes)
+        self._prefix = prefix
+        self.route = client.route
 
     def look_up(self) -> list[str]:
         """The addresses of the first hop."""
@@ -61,7 +65,7 @@ class Probe:
     @contextlib.contextmanager
     def _step(self) -> Iterator[Attempt]:
         """Raises the error that a push would end with."""
-        ends_at_seconds = self._client.clock.monotonic() + self.route.endpoint.timeout_seconds
+        ends_at_seconds = self._client.clock.monotonic() + self._timeout_seconds
         try:
             with (
                 watchdog([self._connection.deadline]),
@@ -69,39 +73,7 @@ class Probe:
             ):
                 yield attempt
         except AttemptFailedError as failure:
-            raise failure.final_error(failure.text) from failure
-
-
-def held_groups(
-    gateway: PushgatewaySettings, *, clock: Clock, environ: Mapping[str, str]
-) -> list[dict[str, str]] | None:
-    """The grouping keys, without `job`, of the groups of this job; None if the gateway does not show them all.
-
-    Raises:
-        ConfigError: the environment names a proxy that cannot be used.
-    """
-    probe = Probe(gateway, clock=clock, environ=environ)
-    try:
-        answer = probe.get("/metrics")
-    except AgentError:
-        return None
-    finally:
-        probe.close()
-    if answer.status != 200 or len(answer.body) >= BODY_LIMIT_BYTES or BUILD_INFO not in answer.body:
-        return None
-    return _groups_of(gateway.job, answer.body.decode(errors="replace"))
-
-
-def _groups_of(job: str, exposition: str) -> list[dict[str, str]]:
-    from prometheus_client.parser import text_string_to_metric_families
-
-    lines = [line for line in exposition.split("\n") if line.startswith(f"{_PUSH_TIME}{{")]
-    samples = [
-        sample for family in text_string_to_metric_families("\n".join([*lines, ""])) for sample in family.samples
-    ]
-    return [
-        # A group without `instance` in its key is shown with an empty one.
-        {name: value for name, value in sample.labels.items() if name != "job" and value}
-        for sample in samples
-        if sample.labels.get("job") == job
-    ]
+            is_late = isinstance(failure.__cause__, TimeoutError)
+            if is_late and self._connection.deadline.phase == WAITING_FOR_THE_ANSWER:
+                raise UnansweredError(f"{self._prefix}{failure.text}") from failure
+            raise failure.final_error(f"{self._prefix}{failure.text}") from failure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.energy.counters import Saved
 from agent.energy.meter import EnergyMeters
@@ -12,7 +12,7 @@ from agent.energy.state import State
 from agent.measure.readings import Settling
 from agent.metrics.catalogue import Snapshot
 from agent.metrics.groups import grouping_keys, scrape_registry
-from agent.run.carried import Carried, Verdict
+from agent.run.for_scrapes import ForScrapes
 from agent.run.health import stall, status_line
 from agent.run.push_job import PushJob
 from agent.run.push_log import PushLog
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agent.errors import AgentError
     from agent.measure.readings import Outcome
     from agent.measure.sweep import Sweep
+    from agent.run.carried import Carried
     from agent.run.destination import Destination, GroupResult
     from agent.run.publisher import Publisher, PushReport
     from agent.run.saver import Saver
@@ -61,23 +62,6 @@ class Parts:
     saver: Saver | None
 
 
-class _Published(NamedTuple):
-    """The metrics of an interval for scrapes, and the save that allows its counters."""
-
-    snapshot: Snapshot
-    save: Save
-    may_have_counters: bool
-
-
-def _with_counters_of(earlier: Snapshot | None, snapshot: Snapshot) -> Snapshot:
-    """An interval whose own counters are not saved yet, with those that an earlier snapshot publishes, if it does."""
-    if earlier is None or not earlier.has_counters:
-        return snapshot
-    counters = {device.device: device.counters for device in earlier.devices}
-    devices = tuple(device._replace(counters=counters[device.device]) for device in snapshot.devices)
-    return replace(snapshot, devices=devices, counters=earlier.counters, has_counters=True)
-
-
 class Agent:
     """Takes readings, closes intervals, pushes them and saves the counters."""
 
@@ -99,9 +83,12 @@ class Agent:
         self._push_errors: list[AgentError] | None = None
         self._was_push_stopped = False
         self._is_deletion = False
-        self._newest: _Published | None = None
-        self._earlier: Snapshot | None = None
-        self._carried = None if parts.destination is None else Carried.of(state)
+        self._for_scrapes = ForScrapes()
+        self._carried: Carried | None = None
+        if state.is_unconfirmed and parts.destination is not None:
+            from agent.run.carried import Carried
+
+            self._carried = Carried.of(state)
         self._last_save: tuple[State, bool, Save] | None = None
         self._job: PushJob | None = None
         self._sensor_log = SensorLog(parts.clock.monotonic)
@@ -155,7 +142,7 @@ class Agent:
         if destination is None:
             self._acknowledge_all(pushed=True)
             if self._stale_groups:
-                self.parts.publisher.start(lambda: self._delete_stale_groups(budget))
+                self.parts.publisher.send(lambda: self._delete_stale_groups(budget))
             return
         confirmed = self.state(is_confirmed=True)
         self._job = PushJob(
@@ -170,7 +157,7 @@ class Agent:
             self._carried,
             lambda: self._save(confirmed, ended_well=is_last),
         )
-        self.parts.publisher.start(self._job)
+        self.parts.publisher.send(self._job)
 
     def _delete_stale_groups(self, budget_seconds: float) -> Sequence[GroupResult]:
         self._stale_groups.delete(budget_seconds)
@@ -192,12 +179,7 @@ class Agent:
             self._push_seconds,
             has_counters=False,
         )
-        if self._newest is not None:
-            published = self.published
-            self._earlier = (
-                published if self._newest.save.has_ended else _with_counters_of(published, self._newest.snapshot)
-            )
-        self._newest = _Published(
+        self._for_scrapes.put(
             replace(snapshot, devices=tuple(interval.last_interval for interval in closed)),
             save,
             may_have_counters=self._carried is None or self._push_errors is not None,
@@ -206,15 +188,8 @@ class Agent:
 
     @property
     def published(self) -> Snapshot | None:
-        """What scrapes get: the last interval, once its counters are saved; until then the one before it.
-
-        An interval whose save takes until the next one is published with the counters that were saved last: on a disk
-        that always takes longer, scrapes would never see any otherwise.
-        """
-        newest, earlier = self._newest, self._earlier
-        if newest is None or not newest.save.has_ended:
-            return earlier
-        return replace(newest.snapshot, has_counters=newest.may_have_counters and newest.save.may_publish)
+        """What scrapes get; None before the first interval."""
+        return self._for_scrapes.snapshot
 
     def begin_delete(self, budget_seconds: float) -> None:
         """Start deleting this agent's groups."""
@@ -228,7 +203,7 @@ class Agent:
             self._stale_groups.delete(budget_seconds / 2)
             return destination.delete(self.grouping_keys(), budget_seconds)
 
-        self.parts.publisher.start(delete)
+        self.parts.publisher.send(delete)
 
     def stop_push(self) -> None:
         """Abort the push or deletion under way."""
@@ -239,11 +214,7 @@ class Agent:
 
     def end_push(self, report: PushReport) -> list[AgentError]:
         """Acknowledge the groups that arrived, count and log failures; return the errors."""
-        if report.crash is not None:
-            raise report.crash
-        errors = [result.error for result in report.results if result.error is not None]
-        if report.error is not None:
-            errors.append(report.error)
+        errors = report.errors()
         if self._is_deletion:
             self._push_log.write_deletion(errors)
             return errors
@@ -253,22 +224,17 @@ class Agent:
             self.counters = replace(self.counters, push_failures=self.counters.push_failures + 1)
         for result in report.results:
             self._acknowledge(result.grouping_key, pushed=result.error is None)
-        self._push_log.write(report.results, errors)
+        self._push_log.write(report)
         self._settle_carried()
         return errors
 
-    @property
-    def has_unconfirmed_counters(self) -> bool:
-        """Whether counters were carried over a reboot, and the gateway has not been asked about them yet."""
-        return self._carried is not None
-
     def _settle_carried(self) -> None:
         """Keep the counters that were carried over a reboot, or start from zero, as the push has found."""
-        carried, verdict = self._carried, None if self._job is None else self._job.verdict
-        if carried is None or verdict is None:
+        carried, are_outdated = self._carried, None if self._job is None else self._job.are_outdated
+        if carried is None or are_outdated is None:
             return
         self._carried = None
-        if verdict is Verdict.OUTDATED:
+        if are_outdated:
             log.warning(
                 "the gateway holds newer counters of %s than the state file, which was restored from a copy or shares "
                 "its hostname with another machine; counters start from zero",

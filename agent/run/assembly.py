@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import threading
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from agent.chips import hwmon
-from agent.energy.state import COUNTERS, SIMULATED_COUNTERS, State, StateFile, boot_id
-from agent.errors import BusyError, ConfigError, UsageError
-from agent.http.threads import NoThreadError, start_thread
+from agent.energy.state import State
+from agent.errors import ConfigError, UsageError
 from agent.i2c.adapters import open_bus, prepare_blinka
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
 from agent.measure.sweep import Sweep
 from agent.run.agent import Agent, Parts
-from agent.run.saver import Saver
+from agent.run.state_opening import open_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,18 +27,11 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.i2c.place import BusName
     from agent.run.destination import Destination
-    from agent.run.loop import Waiting
     from agent.run.publisher import Publisher
+    from agent.run.stopping import Waiting
     from agent.settings import Device, PushgatewaySettings, Settings
 
 log = logging.getLogger(__name__)
-
-_Result = TypeVar("_Result")
-
-ONCE_LOCK_WAIT_SECONDS = 5.0
-"""How long `--once` waits for the previous run. A loop does not end, so a second loop does not wait."""
-
-_LOCK_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +206,7 @@ def make_agent(
     if earlier is not None and not options.is_simulated:
         _refuse_other_blinka(settings, earlier.settings)
     clock = runtime.clock
-    saver, state = _open_state(settings, options, runtime, stack, earlier)
+    saver, state = open_state(settings, options, runtime, stack, earlier)
     state = state.with_sources({device.name: device.source for device in settings.devices})
     destination = make_destination(settings, options, runtime)
     if destination is not None:
@@ -243,64 +233,3 @@ def _refuse_other_blinka(settings: Settings, earlier: Settings) -> None:
     )
     if has_board and not had_board:
         raise ConfigError(('bus = "board" cannot be added by a reload; restart: sudo systemctl restart wattpush',))
-
-
-def _open_state(
-    settings: Settings, options: RunOptions, runtime: Runtime, stack: ExitStack, earlier: Agent | None
-) -> tuple[Saver | None, State]:
-    if settings.state_dir is None:
-        return None, State()
-    state_file = StateFile(settings.state_dir, SIMULATED_COUNTERS if options.is_simulated else COUNTERS, boot_id())
-    if options.is_dry_run:
-        return None, state_file.load(is_read_only=True)
-    saver = None if earlier is None else earlier.parts.saver
-    if earlier is not None and saver is not None and saver.file.path == state_file.path:
-        saver.lock()  # held already: this needs no disk
-        stack.callback(saver.unlock)
-        return saver, earlier.state()
-    saver = Saver(state_file, runtime.wake)
-    wait_seconds = ONCE_LOCK_WAIT_SECONDS if options.is_once else 0.0
-    _lock(state_file, wait_seconds, runtime)
-    stack.callback(saver.unlock)
-    return saver, _in_thread(state_file.load, state_file, runtime)
-
-
-def _in_thread(job: Callable[[], _Result], state_file: StateFile, runtime: Runtime) -> _Result:
-    """Do something with the disk in a thread, so that a stop need not wait for a disk that stalls.
-
-    Raises:
-        BusyError: a stop was requested before the disk answered.
-        Exception: as raised by `job`.
-    """
-    future: Future[_Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(job())
-        except BaseException as error:  # noqa: BLE001 - raised again by `result`
-            future.set_exception(error)
-        runtime.wake()
-
-    try:
-        start_thread(threading.Thread(target=run, name="state", daemon=True))
-    except NoThreadError:
-        return job()
-    while not future.done():
-        if runtime.waiting.stop_requested:
-            raise BusyError(f"{state_file.path}: stopped before the disk answered")
-        runtime.waiting.wait(60.0)
-    return future.result()
-
-
-def _lock(state_file: StateFile, wait_seconds: float, runtime: Runtime) -> None:
-    clock, waiting = runtime.clock, runtime.waiting
-    give_up_at = clock.monotonic() + wait_seconds
-    while True:
-        try:
-            _in_thread(state_file.lock, state_file, runtime)
-        except BusyError:
-            if waiting.stop_requested or clock.monotonic() >= give_up_at:
-                raise
-            waiting.wait(_LOCK_POLL_SECONDS)
-        else:
-            return

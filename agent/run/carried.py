@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import astuple, dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from agent.energy.counters import Counters
@@ -27,13 +26,6 @@ _CLOCK_TOLERANCE_SECONDS = 1.0
 """The same start time may differ by this much in the file and at the gateway, if the clock was set in between."""
 
 
-class Verdict(Enum):
-    """What the gateway says of carried counters."""
-
-    CONFIRMED = "no later run has pushed, as far as can be seen"
-    OUTDATED = "a run that the file does not know has pushed"
-
-
 @dataclass(frozen=True, slots=True)
 class Carried:
     """Counters as they were read from the file.
@@ -47,12 +39,12 @@ class Carried:
     agent: AgentCounters
 
     @classmethod
-    def of(cls, state: State) -> Carried | None:
-        """Those of a state; None if they need no confirmation."""
-        return cls(state.run_start_seconds, state.devices, state.agent) if state.is_unconfirmed else None
+    def of(cls, state: State) -> Carried:
+        """Those of a state."""
+        return cls(state.run_start_seconds, state.devices, state.agent)
 
-    def judge(self, held: Mapping[tuple[str, str], float], groups: Iterable[Group]) -> Verdict:
-        """Compare what the gateway holds of this node with what is to be pushed.
+    def are_outdated(self, held: Mapping[tuple[str, str], float], groups: Iterable[Group]) -> bool:
+        """Whether a run that the file does not know has pushed, as far as can be seen.
 
         The start time at the gateway is that of the run that pushed last. Each run continues from the file of the run
         before, so a later start time means that the file is not the last one. So does a counter that is ahead.
@@ -64,15 +56,15 @@ class Carried:
         pushed_start_seconds = held.get(("", _START_TIME), -math.inf)
         known_seconds = math.inf if self.run_start_seconds is None else self.run_start_seconds
         if pushed_start_seconds > known_seconds + _CLOCK_TOLERANCE_SECONDS:
-            return Verdict.OUTDATED
+            return True
         for group in groups:
             device = group.grouping_key.get("device", "")
             for family in group.registry.collect():
                 for sample in family.samples:
                     key = sample.labels.get("device", device), sample.name
                     if sample.name.endswith("_total") and held.get(key, 0.0) > sample.value:
-                        return Verdict.OUTDATED
-        return Verdict.CONFIRMED
+                        return True
+        return False
 
     def counted_since(self, device: str, counters: Counters) -> Counters:
         """The counters of a device without what was carried over."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.errors import AgentError
 from agent.metrics.groups import make_groups
-from agent.run.carried import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from agent.clock import Clock
     from agent.metrics.catalogue import Snapshot
@@ -19,15 +17,6 @@ if TYPE_CHECKING:
     from agent.run.saver import Save
     from agent.run.stale_groups import StaleGroups
     from agent.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class NotPushed:
-    """The result of a push that sent no group at all."""
-
-    error: AgentError
-    name: str = "push"
-    grouping_key: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -40,7 +29,7 @@ class PushJob:
         needs_counters: push nothing if they cannot be saved in time; else push the rest without them.
         carried: counters that the gateway has to confirm first; None if there are none.
         confirm: saves them as confirmed.
-        verdict: on `carried`, once there is one.
+        are_outdated: whether the gateway knows of a later run than `carried` do; None until it has been asked.
     """
 
     settings: Settings
@@ -53,33 +42,34 @@ class PushJob:
     needs_counters: bool
     carried: Carried | None
     confirm: Callable[[], Save]
-    verdict: Verdict | None = None
+    are_outdated: bool | None = None
 
     def __call__(self) -> Sequence[GroupResult]:
-        """Push; return a result for each group."""
+        """Push; return a result for each group.
+
+        Raises:
+            AgentError: the gateway could not be asked about carried counters, so nothing was pushed.
+        """
         ends_at_seconds = self.clock.monotonic() + self.budget_seconds
         self.save.wait(self.budget_seconds / 2)
         if self.needs_counters and not self.save.may_publish:
             return ()
         if self.carried is not None:
-            try:
-                self._judge(self.carried)
-            except AgentError as error:
-                return (NotPushed(error),)
+            self._judge(self.carried)
         self.stale_groups.delete(self.budget_seconds / 2)
         groups = make_groups(self._with_counters(), self.settings, self.destination.group_by)
         return self.destination.push(groups, ends_at_seconds - self.clock.monotonic())
 
     def _with_counters(self) -> Snapshot:
-        may_publish = self.save.may_publish and self.verdict is not Verdict.OUTDATED
+        may_publish = self.save.may_publish and not self.are_outdated
         return replace(self.snapshot, has_counters=may_publish)
 
     def _judge(self, carried: Carried) -> None:
         """Ask the gateway; a push before that would replace the evidence."""
         held = self.destination.held(self.settings.hostname, self.budget_seconds / 2)
         groups = make_groups(replace(self.snapshot, has_counters=True), self.settings, self.destination.group_by)
-        self.verdict = carried.judge(held, groups)
-        if self.verdict is Verdict.CONFIRMED:
+        self.are_outdated = carried.are_outdated(held, groups)
+        if not self.are_outdated:
             # Otherwise the start time that is now pushed would be that of a run which the file does not know.
             self.save = self.confirm()
             self.save.wait(self.budget_seconds / 4)

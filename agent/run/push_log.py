@@ -6,22 +6,40 @@ import logging
 from typing import TYPE_CHECKING
 
 from agent.errors import UnreachableError
-from agent.log import FailureLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.errors import AgentError
-    from agent.run.destination import GroupResult
+    from agent.run.publisher import PushReport
 
 log = logging.getLogger(__name__)
+
+
+class FailureLog:
+    """One line when something starts to fail, and one with the number of failures when it works again."""
+
+    def __init__(self) -> None:
+        self._failures: dict[str, int] = {}
+
+    def failed(self, name: str, message: str) -> None:
+        """Record a failure of `name`; only the first in a row is logged."""
+        self._failures[name] = self._failures.get(name, 0) + 1
+        if self._failures[name] == 1:
+            log.error("%s", message)
+
+    def worked(self, name: str) -> None:
+        """Record that `name` works; logged if it had failed."""
+        failures = self._failures.pop(name, 0)
+        if failures:
+            log.info("%s: works again after %d failure%s", name, failures, "" if failures == 1 else "s")
 
 
 class PushLog:
     """One line for an unreachable destination, however many groups wait for it; one for each group it rejects."""
 
     def __init__(self) -> None:
-        self._failures = FailureLog(log)
+        self._failures = FailureLog()
 
     def write_deletion(self, errors: Sequence[AgentError]) -> None:
         """Log the end of the deletion at a clean stop: the gateway keeps what could not be deleted."""
@@ -29,15 +47,18 @@ class PushLog:
             more = f" (and {len(errors) - 1} more groups)" if len(errors) > 1 else ""
             log.error("not deleted at the stop: %s%s; the gateway keeps them until wattpush delete", errors[0], more)
 
-    def write(self, results: Sequence[GroupResult], errors: Sequence[AgentError]) -> None:
-        """Log the results of a push, and all its errors: those of the results, and why it did not start."""
+    def write(self, report: PushReport) -> None:
+        """Log how a push ended."""
+        errors = report.errors()
         unreachable = [error for error in errors if isinstance(error, UnreachableError)]
         if unreachable:
             more = f" (and {len(unreachable) - 1} more groups)" if len(unreachable) > 1 else ""
             self._failures.failed("push", f"{unreachable[0]}{more}; the next push covers this interval too")
-        elif results:
+        elif report.error is not None:
+            self._failures.failed("push", str(report.error))
+        elif report.results:
             self._failures.worked("push")
-        for result in results:
+        for result in report.results:
             if result.error is None:
                 self._failures.worked(result.name)
             elif result.error not in unreachable:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from agent.http.threads import NoThreadError, start_thread
+from agent.threads import NoThreadError, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.energy.state import State, StateFile
+    from agent.energy.state import State
+    from agent.energy.state_file import StateFile
 
 
 class Save:
@@ -125,7 +126,7 @@ class Saver:
         """Let the thread write. It is started once and kept, because later the system may have none left."""
         with self._changed:
             if not self._has_thread:
-                start_thread(threading.Thread(target=self._run, name="save", daemon=True))
+                start_thread("save", self._run)
                 self._has_thread = True
             self._changed.notify()
 

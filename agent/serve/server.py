@@ -6,14 +6,13 @@ import errno
 import logging
 import resource
 import socket
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, BusyError, PermissionDeniedError
-from agent.http.threads import NoThreadError, start_thread
 from agent.serve.connections import Connections, Limits
 from agent.serve.pages import Pages
+from agent.threads import NoThreadError, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,9 +66,8 @@ class ScrapeServer:
         self._listener = _listen(settings)
         pages = Pages(registry, health, title)
         self._connections = Connections(self._listener, pages.answer, _affordable(limits or Limits()))
-        self._thread = threading.Thread(target=self._connections.serve, name="scrape", daemon=True)
         try:
-            start_thread(self._thread)
+            self._thread = start_thread("scrape", self._connections.serve)
         except NoThreadError as error:
             self._connections.close()
             self._listener.close()

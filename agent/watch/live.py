@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.measure.readings import Outcome
-    from agent.run.loop import Waiting
+    from agent.run.stopping import Waiting
     from agent.watch.glyphs import Glyphs
     from agent.watch.history import History
 

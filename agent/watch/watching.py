@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from typing import TYPE_CHECKING, Protocol
 
-from agent.run.loop import Ticker, refuse_to_run_without_permission
+from agent.run.loop import Ticker
+from agent.run.permissions import refuse_to_run_without_permission
+from agent.threads import Background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.measure.readings import Outcome
-    from agent.run.loop import Waiting
+    from agent.run.stopping import Waiting
     from agent.watch.history import History
 
 _LATE_SWEEP_POLL_SECONDS = 1.0
@@ -60,7 +61,7 @@ def watch(  # noqa: PLR0913 - the parts of a watch, by keyword
     display.open()
     try:
         while not (waiting.stop_requested or waiting.reload_requested):
-            outcomes = sweeper.take_outcomes()
+            outcomes = sweeper.take_result()
             if outcomes is None:
                 display.refresh()
             else:
@@ -75,14 +76,11 @@ def watch(  # noqa: PLR0913 - the parts of a watch, by keyword
                 display.open()
             if clock.monotonic() >= sample.next_seconds and not sweeper.is_busy:
                 sample.advance(clock.monotonic())
-                sweeper.start()
+                sweeper.sweep()
             until_next_seconds = sample.next_seconds - clock.monotonic()
             waiting.wait(_LATE_SWEEP_POLL_SECONDS if sweeper.is_busy else until_next_seconds)
     finally:
         display.close()
-
-
-_Ended = list["Sequence[Outcome] | BaseException"]
 
 
 class Sweeps(Protocol):
@@ -92,53 +90,26 @@ class Sweeps(Protocol):
         """Return one outcome for every device."""
 
 
-class Sweeper:
+class Sweeper(Background["Sequence[Outcome]"]):
     """Runs one sweep at a time, in its own thread, so that a bus that hangs does not block the terminal.
 
     While it is busy, only that thread may use the buses.
     """
 
     def __init__(self, sweep: Sweeps, wake: Callable[[], None]) -> None:
+        super().__init__("sweep", wake)
         self._sweep = sweep
-        self._wake = wake
-        self._under_way: _Ended | None = None
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a sweep is under way, or its outcomes have not been taken yet."""
-        return self._under_way is not None
-
-    def start(self) -> None:
-        """Start a sweep. Raises RuntimeError if one is under way."""
-        if self._under_way is not None:
-            raise RuntimeError("a sweep is under way")
-        # One thread for each sweep, as for pushes: a thread that hangs can be abandoned.
-        self._under_way = ended = _Ended()
-        threading.Thread(target=self._run, args=(ended,), name="sweep", daemon=True).start()
-
-    def take_outcomes(self) -> Sequence[Outcome] | None:
-        """Return the outcomes of the sweep that has ended since the last call, if any. Raises what the sweep raised."""
-        if not self._under_way:
-            return None
-        (ended,) = self._under_way
-        self._under_way = None
-        if isinstance(ended, BaseException):
-            raise ended
-        return ended
+    def sweep(self) -> None:
+        """Start a sweep; only when none is under way."""
+        self.start(self._sweep.run)
 
     def finish(self, seconds: float, clock: Clock, waiting: Waiting) -> bool:
         """Wait until the sweep under way has closed its muxes; return whether it ended, so that buses may be closed."""
         give_up_at = clock.monotonic() + seconds
-        while self._under_way == [] and clock.monotonic() < give_up_at:
+        while not self.has_ended and clock.monotonic() < give_up_at:
             waiting.wait(give_up_at - clock.monotonic())
-        return self._under_way != []
-
-    def _run(self, ended: _Ended) -> None:
-        try:
-            ended.append(self._sweep.run())
-        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
-            ended.append(error)
-        self._wake()
+        return self.has_ended
 
 
 class Suspension:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.energy.state import StateFile
+from agent.energy.state_file import StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,11 +14,12 @@ from agent.chips import HardwareCounters
 from agent.energy.counters import LastReading, Saved
 from agent.energy.hardware_counter import flow_between
 from agent.energy.meter import EnergyMeter
-from agent.energy.state import State, StateFile
+from agent.energy.state import State
+from agent.energy.state_file import StateFile
 from agent.errors import ExitCode
 from agent.i2c.place import Place
 from agent.measure.readings import Reading, Settling
-from agent.run.loop import run_once
+from agent.run.once import run_once
 from agent.settings import Averaging, Device
 from agent.simulate.rails import ConstantRail, LoadRail
 from tests.run.running import HandWaiting, MemoryGateway, agent_of, settings_for, sweep_of, world_for

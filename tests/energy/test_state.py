@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from agent.energy.counters import Counters, LastReading, Saved
 from agent.energy.filesystems import forgetful_filesystem
-from agent.energy.state import AgentCounters, State, StateFile, boot_id
+from agent.energy.state import AgentCounters, State
+from agent.energy.state_file import StateFile, boot_id
 from agent.errors import BusyError, ConfigError, PermissionDeniedError
 from tests.energy.disks import disk, full
 from tests.energy.disks import state_on_disk as of_boot

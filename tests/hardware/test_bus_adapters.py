@@ -9,7 +9,8 @@ import pytest
 
 from agent.check.hardware import check_hardware
 from agent.chips import hwmon
-from agent.energy.state import State, StateFile
+from agent.energy.state import State
+from agent.energy.state_file import StateFile
 from agent.errors import BusError
 from agent.i2c.adapters import open_bus
 from agent.i2c.bus import Bus

@@ -16,7 +16,9 @@ from agent.i2c.adapters import open_bus
 from agent.measure.readings import Failure, Reading
 from agent.measure.sweep import PATIENCE_SECONDS
 from agent.run.agent import Agent, Parts
-from agent.run.loop import ONCE_PATIENCE_SECONDS, Loop
+from agent.run.loop import Loop
+from agent.run.once import ONCE_PATIENCE_SECONDS
+from agent.run.systemd import Notifier
 from tests.bench import HOLD_THE_BUS, Bench, ina260, mux
 from tests.emulated_i2c_dev import EmulatedI2CDev
 from tests.run.running import INFO, HandPublisher, HandWaiting, MemoryGateway
@@ -217,12 +219,12 @@ def test_chips_that_hang_cost_the_others_no_back_off(machine: Callable[..., Mach
         assert node.bench.all_read({name: outcome for name, outcome in found.items() if "odd" not in name})
 
 
-class Watchdog:
+class Watchdog(Notifier):
     """The service manager: notes the longest time between two pings."""
 
-    watchdog_seconds = 60.0
-
     def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__({})
+        self.watchdog_seconds = 60.0
         self._now = now
         self._last_seconds = now()
         self.longest_seconds = 0.0
@@ -231,14 +233,6 @@ class Watchdog:
         now = self._now()
         self.longest_seconds = max(self.longest_seconds, now - self._last_seconds)
         self._last_seconds = now
-
-    def ready(self) -> None:
-        """Nothing to note."""
-
-    stopping = ready
-
-    def status(self, line: str) -> None:
-        """Nothing to note."""
 
 
 @pytest.mark.reliability(
@@ -254,7 +248,7 @@ def test_a_hung_adapter_is_pushed_as_down_in_time(
     settings = node.bench.settings
     agent = Agent(Parts(settings, INFO, clock, node.bench.sweep, gateway, HandPublisher(clock), None), State())
     waiting, watchdog = HandWaiting(clock, clock.seconds + 20), Watchdog(clock.monotonic)
-    Loop(agent, clock, waiting, watchdog).run()  # type: ignore[arg-type] # a manager without a socket
+    Loop(agent, clock, waiting, watchdog).run()
     assert {values["wattpush_device_up"] for values in devices_in(gateway.groups)} == {1.0}
     hang(node, 3.0, errno.EIO)  # as the kernel's i2c-tiny-usb reports it
     waiting.stop_requested, waiting.stop_at_seconds = False, clock.seconds + 600
@@ -266,7 +260,7 @@ def test_a_hung_adapter_is_pushed_as_down_in_time(
             down_after.append(clock.seconds - began_seconds)
 
     waiting.on_wait = note
-    Loop(agent, clock, waiting, watchdog).run()  # type: ignore[arg-type]
+    Loop(agent, clock, waiting, watchdog).run()
     assert down_after[0] <= 2 * 15
     assert len(gateway.history) - pushes >= 600 / 15 - 2
     assert watchdog.longest_seconds < 60 / 4

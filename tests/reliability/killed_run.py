@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.clock import SystemClock
 from agent.push.base import GatewayDestination
@@ -19,13 +19,11 @@ from tests.energy.disks import state_on_disk
 from tests.run.running import GATEWAY, INFO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from multiprocessing.connection import Connection
     from pathlib import Path
 
     from agent.metrics.groups import Group
-    from agent.run.destination import GroupResult
-    from agent.run.publisher import PushReport
     from agent.settings import PushgatewaySettings
 
 CONFIG = mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0')
@@ -63,10 +61,8 @@ class TellingDestination(GatewayDestination):
 class InlinePublisher(Publisher):
     """Pushes in the same thread."""
 
-    def start(self, job: Callable[[], Sequence[GroupResult]]) -> None:
-        reports: list[PushReport] = []
-        self._under_way = reports
-        self._run(job, reports)
+    def _begin(self, job: Any) -> None:
+        self._run(job)
 
 
 def run_until_killed(folder: Path, boot: str, received: Connection, *, disk_is_full: bool) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.energy.state import StateFile
+from agent.energy.state_file import StateFile
 from agent.errors import RejectedError, UnreachableError
 from agent.measure.readings import Reading, Settling
 from agent.run.loop import Loop
@@ -74,9 +74,9 @@ class PatientPublisher(Publisher):
         self._ended = threading.Event()
         super().__init__(clock, self._ended.set)
 
-    def start(self, job: Callable[[], Sequence[GroupResult]]) -> None:
+    def send(self, push: Callable[[], Sequence[GroupResult]]) -> None:
         self._ended.clear()
-        super().start(job)
+        super().send(push)
         assert self._ended.wait(60)
 
 

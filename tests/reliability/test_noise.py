@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.energy.state import StateFile
+from agent.energy.state_file import StateFile
 from agent.errors import ExitCode
 from agent.i2c.bus import Bus
-from agent.run.loop import run_once
+from agent.run.once import run_once
 from tests.bench import distinct_rails, settings_of
 from tests.noise import WireClock, random_nacks
 from tests.reliability.noisy import (

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.energy.state import StateFile
+from agent.energy.state_file import StateFile
 from agent.errors import ExitCode
-from agent.run.loop import run_once
+from agent.run.once import run_once
 from agent.settings import Averaging
 from tests.bench import world_for
 from tests.energy.disks import state_on_disk

@@ -35,11 +35,9 @@ from tests.servers import get
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from agent.energy.state import StateFile
+    from agent.energy.state_file import StateFile
     from agent.errors import AgentError
     from agent.metrics.groups import Group
-    from agent.run.destination import GroupResult
-    from agent.run.publisher import PushReport
     from agent.simulate.clock import HandClock
     from agent.simulate.world import World
 
@@ -91,27 +89,23 @@ class HandWaiting:
 
 
 class HandPublisher(Publisher):
-    """Pushes inside `start`, or, while `hangs`, when `release` is called."""
+    """Pushes inside `send`, or, while `hangs`, when `release` is called."""
 
     def __init__(self, clock: HandClock) -> None:
         super().__init__(clock, lambda: None)
         self.hangs = False
-        self._held: tuple[Callable[[], Sequence[GroupResult]], list[PushReport]] | None = None
+        self._held: Any = None
 
-    def start(self, job: Callable[[], Sequence[GroupResult]]) -> None:
-        if self._under_way is not None:
-            raise RuntimeError("a push is under way")
-        reports: list[PushReport] = []
-        self._under_way = reports
+    def _begin(self, job: Any) -> None:
         if self.hangs:
-            self._held = job, reports
+            self._held = job
         else:
-            self._run(job, reports)
+            self._run(job)
 
     def release(self) -> None:
         assert self._held is not None
         held, self._held = self._held, None
-        self._run(*held)
+        self._run(held)
 
 
 class InlineSaver(Saver):

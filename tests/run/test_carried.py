@@ -14,7 +14,7 @@ from agent.energy.state import State
 from agent.errors import UnreachableError
 from agent.push.gateway import Pushgateway
 from agent.run.agent import Agent, Parts
-from agent.run.loop import run_once
+from agent.run.once import run_once
 from agent.settings import Averaging, PushgatewaySettings
 from agent.simulate.clock import HandClock
 from tests.energy.disks import state_on_disk
@@ -176,7 +176,7 @@ def test_one_group_for_all_is_judged_by_its_device_labels(tmp_path: Path, clock:
     agent = carried_agent(tmp_path, clock, gateway)
     agent.settings = settings
     push(agent)
-    assert not agent.has_unconfirmed_counters
+    assert not agent.state().is_unconfirmed
     assert agent.meters.devices["cpu"].saved.counters.readings == 1, "what was counted in this run"
 
 
@@ -213,7 +213,7 @@ def test_nothing_is_pushed_while_the_gateway_cannot_be_asked(tmp_path: Path, clo
     agent = carried_agent(tmp_path, clock, gateway)
     assert push(agent) == ["gateway.invalid: no route to host"]
     assert gateway.history == []
-    assert agent.has_unconfirmed_counters
+    assert agent.state().is_unconfirmed
     assert agent.meters.has_unpushed_readings
     agent = carried_agent(tmp_path, clock, gateway)  # restarted within the boot: still unconfirmed
     gateway.held_error = None

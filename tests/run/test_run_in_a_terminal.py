@@ -26,8 +26,10 @@ class Window:
 
     def __init__(self, *command: str) -> None:
         self._master, slave = pty.openpty()
+        # As a login shell leaves SIGHUP, also where the tests themselves run under nohup.
+        usual = ["env", "--default-signal=HUP"]
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", *command], cwd=PROJECT, stdin=slave, stdout=slave, stderr=slave
+            ["setsid", "--ctty", *usual, *command], cwd=PROJECT, stdin=slave, stdout=slave, stderr=slave
         )
         os.close(slave)
         os.set_blocking(self._master, False)

@@ -17,8 +17,9 @@ import pytest
 
 from agent import build_info
 from agent.commands import run as run_command
-from agent.log import FailureLog, set_up
+from agent.log import set_up
 from agent.run.publisher import Publisher
+from agent.run.push_log import FailureLog
 from agent.run.signals import Signals
 from tests.run.running import PROJECT, run, write_config
 
@@ -84,7 +85,7 @@ def test_libraries_log_no_debug_lines() -> None:
 @pytest.mark.reliability(2.2, "a fault that lasts", "one log line when it begins, and one with the count when it ends")
 def test_a_failure_is_logged_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    trouble = FailureLog(log)
+    trouble = FailureLog()
     trouble.worked("cpu")
     for _ in range(3):
         trouble.failed("cpu", "cpu: NACK")
@@ -136,20 +137,20 @@ def test_signal_handlers_are_restored() -> None:
 def test_the_end_of_a_push_ends_the_wait_unless_abandoned(clock: HandClock) -> None:
     with Signals() as signals:
         publisher = Publisher(clock, signals.wake)
-        publisher.start(lambda: ())
+        publisher.send(lambda: ())
         while (report := publisher.take_report()) is None:
             signals.wait(600)
-        assert (report.results, report.crash, publisher.is_busy) == ((), None, False)
+        assert (report.results, report.error, publisher.is_busy) == ((), None, False)
         hold = threading.Event()
 
         def held() -> tuple[()]:
             hold.wait()
             return ()
 
-        publisher.start(held)
+        publisher.send(held)
         assert publisher.is_busy
         with pytest.raises(RuntimeError):
-            publisher.start(lambda: ())
+            publisher.send(lambda: ())
         publisher.abandon()
         hold.set()
         signals.wait(600)

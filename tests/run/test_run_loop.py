@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.energy.state import StateFile
+from agent.energy.state_file import StateFile
 from agent.errors import ExitCode, PermissionDeniedError, RejectedError, UnreachableError
 from agent.measure.readings import Failure
 from agent.push.dry_run import DryRun
-from agent.run.loop import Loop, Ticker, run_once
+from agent.run.loop import Loop, Ticker
+from agent.run.once import run_once
 from agent.settings import Averaging, PushgatewaySettings, ServeSettings
 from agent.simulate.rails import ConstantRail
 from tests.energy.disks import state_on_disk

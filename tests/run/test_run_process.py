@@ -19,7 +19,7 @@ import pytest
 
 from agent import cli
 from agent.commands import load_settings
-from agent.energy.state import StateFile, boot_id
+from agent.energy.state_file import StateFile, boot_id
 from agent.errors import BusyError, ConfigError
 from agent.i2c.place import Place
 from agent.run.assembly import RunOptions, Runtime, make_agent
@@ -504,7 +504,7 @@ def test_a_rejected_push_is_76_even_with_a_missing_sensor(
 def test_once_beside_a_loop_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("agent.run.assembly.ONCE_LOCK_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("agent.run.state_opening.ONCE_LOCK_WAIT_SECONDS", 0.2)
     holder = StateFile(tmp_path / "state", "simulated", "")
     holder.lock()
     assert cli.main(["--config", str(write_config(tmp_path, "http://127.0.0.1:9")), "--simulate", "--once"]) == 75

@@ -25,6 +25,7 @@ from tests.run.running import (
     INFO,
     LONG_SECONDS,
     NO_MANAGER,
+    HandPublisher,
     HandWaiting,
     InlineSaver,
     MemoryGateway,
@@ -223,7 +224,8 @@ def test_a_stop_shares_one_budget_from_the_signal_on(
 ) -> None:
     """The loop notices a signal late, after a sweep over buses that others hold."""
     Loop(agent, clock, HandWaiting(clock, clock.seconds + 20), NO_MANAGER).run()
-    agent.parts.publisher.hangs = True  # type: ignore[attr-defined] # a HandPublisher
+    assert isinstance(agent.parts.publisher, HandPublisher)
+    agent.parts.publisher.hangs = True
     saver_of(agent).hangs = True
     waiting = HandWaiting(clock)
     waiting.stop_requested_at_seconds = clock.seconds

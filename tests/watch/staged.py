@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.run.signals import Signals
 from agent.simulate.rails import ConstantRail
@@ -81,11 +81,10 @@ SCENES: dict[str, tuple[str, int, Callable[[Bench, int], None]]] = {
 
 
 class HandSweeper(Sweeper):
-    """Runs the sweep inside `start`."""
+    """Runs the sweep inside `sweep`."""
 
-    def start(self) -> None:
-        self._under_way = []
-        self._run(self._under_way)
+    def _begin(self, job: Any) -> None:
+        self._run(job)
 
 
 class Staging(Signals):

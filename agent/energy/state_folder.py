@@ -1,0 +1,95 @@
+"""The state folder: whose it may be, and what may stand in it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from agent.errors import ConfigError, PermissionDeniedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+AS_A_FILE = os.O_NOFOLLOW | os.O_NONBLOCK
+"""Follow no link, and do not wait for the other end of a FIFO."""
+
+
+def foreign_folder_error(folder: Path) -> PermissionDeniedError | None:
+    """Return an error if the folder belongs to another user, such as the service's; None if it is ours or root's.
+
+    If root wrote into it, the service could not write there and would not start. If another user took it over, or used
+    their own folder instead, there would be two sets of counters.
+    """
+    try:
+        owner = folder.stat().st_uid
+    except OSError:
+        return None
+    if owner in (0, os.geteuid()):
+        return None
+    name = _user_name(owner)
+    return PermissionDeniedError(
+        f"{folder}: belongs to {name}, not to {_user_name(os.geteuid())}; run it as that user: sudo -u {name} wattpush"
+    )
+
+
+def _user_name(user: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"#{user}"
+
+
+def refuse_unusable(folder: Path, name: str) -> None:
+    """Raise ConfigError if there can be no such folder, or if it holds something else in place of a state file.
+
+    What is no regular file is never opened: a FIFO would hang, and a link would lead out of the folder.
+    """
+    for path in (folder, *folder.parents):
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # a run creates it, if the nearest path that exists is a folder
+        except OSError:  # this user may not look there
+            return
+        if not stat.S_ISDIR(mode):
+            raise not_a_folder(folder, path)
+        break
+    problems = []
+    for path in (folder / f"{name}.{kind}" for kind in ("json", "new", "lock")):
+        with suppress(OSError):
+            mode = path.lstat().st_mode
+            if not stat.S_ISREG(mode):
+                problems.append(_not_a_file(path, mode))
+    if problems:
+        raise ConfigError(tuple(problems))
+
+
+def not_a_folder(folder: Path, path: Path) -> ConfigError:
+    """The error if `path`, the folder or one that it is in, is something else."""
+    what = str(folder) if path == folder else f"{folder}: {path}"
+    return ConfigError((f"state_dir: {what} is not a folder; name a folder, or a path where one can be created",))
+
+
+def _not_a_file(path: Path, mode: int) -> str:
+    kinds = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+    }
+    kind = kinds.get(stat.S_IFMT(mode), "a device")
+    return f"state_dir: {path} is {kind}, not a file, and is not followed; remove it: sudo rm -r {path}"
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file; raises ConfigError if it is something else."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | AS_A_FILE)
+    with os.fdopen(file, "rb") as opened:
+        mode = os.fstat(file).st_mode
+        if not stat.S_ISREG(mode):  # since the check
+            raise ConfigError((_not_a_file(path, mode),))
+        return opened.read()

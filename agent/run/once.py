@@ -1,0 +1,93 @@
+"""`--once`: read every device once, push once."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from agent.errors import ExitCode, SensorError, exit_code
+from agent.measure.readings import Failure, Settling
+from agent.run.stopping import STOP_SECONDS, await_last_save, stop_deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.clock import Clock
+    from agent.errors import AgentError
+    from agent.measure.readings import Outcome
+    from agent.run.agent import Agent
+    from agent.run.publisher import PushReport
+    from agent.run.stopping import Waiting
+
+log = logging.getLogger(__name__)
+
+CONVERSION_WAIT_SECONDS = 120.0
+"""The longest conversion takes 51 s (INA3221: 1024 averages of 8.2 ms + 8.2 ms for three inputs)."""
+
+ONCE_PATIENCE_SECONDS = 1.0
+"""How long `--once` waits for all the buses that other processes hold: it has no other sweep."""
+
+_SHORTEST_WAIT_SECONDS = 0.01
+
+
+def run_once(agent: Agent, clock: Clock, waiting: Waiting) -> ExitCode:
+    """Read every device once and push once; return the exit code."""
+    errors: list[AgentError] = []
+    for outcome in _sweep_until_settled(agent, clock, waiting):
+        match outcome:
+            case Failure(error=error):
+                errors.append(error)
+            case Settling(device=device) if not waiting.stop_requested:
+                error = SensorError(f"{device}: no conversion finishes; does its chip keep losing power?")
+                log.error("%s", error)
+                errors.append(error)
+    if waiting.stop_requested:
+        agent.save_last()
+        await_last_save(agent, clock, waiting, stop_deadline(clock, waiting))
+        return ExitCode.OK
+    agent.log_gaps()
+    agent.begin_push(is_last=True)
+    report = _report_unless_stopped(agent, clock, waiting)
+    if report is None:
+        log.warning("stopped before the push had ended; the readings are counted, and the next push covers them")
+        await_last_save(agent, clock, waiting, stop_deadline(clock, waiting))
+        return ExitCode.OK
+    push_errors = agent.end_push(report)
+    agent.save_last()  # again, if the failed push has been counted since
+    await_last_save(agent, clock, waiting, clock.monotonic() + agent.budget_seconds)
+    return exit_code(errors + push_errors)
+
+
+def _report_unless_stopped(agent: Agent, clock: Clock, waiting: Waiting) -> PushReport | None:
+    """Wait for the push to end; on a stop, abort it and return None."""
+    publisher = agent.parts.publisher
+    while (report := publisher.take_report()) is None and not waiting.stop_requested:
+        waiting.wait(60.0)
+    if report is None:
+        agent.stop_push()
+        give_up_at = clock.monotonic() + STOP_SECONDS
+        while publisher.take_report() is None and clock.monotonic() < give_up_at:
+            waiting.wait(give_up_at - clock.monotonic())
+    return report
+
+
+def _sweep_until_settled(agent: Agent, clock: Clock, waiting: Waiting) -> list[Outcome]:
+    """Sweep, then read the chips that are still settling until none is; return the last outcome of each device."""
+    give_up_at = clock.monotonic() + CONVERSION_WAIT_SECONDS
+    agent.parts.sweep.patience_seconds = ONCE_PATIENCE_SECONDS
+    last = {outcome.device: outcome for outcome in agent.take_sweep()}
+    while (settling := _settling(last.values())) and not waiting.stop_requested:
+        if clock.monotonic() >= give_up_at:
+            break
+        ready_seconds = min(outcome.ready_at_seconds for outcome in settling)
+        next_seconds = max(ready_seconds, clock.monotonic() + _SHORTEST_WAIT_SECONDS)
+        while clock.monotonic() < next_seconds and not waiting.stop_requested:
+            waiting.wait(next_seconds - clock.monotonic())
+        if not waiting.stop_requested:
+            again = agent.take_sweep({outcome.device for outcome in settling})
+            last.update({outcome.device: outcome for outcome in again})
+    return list(last.values())
+
+
+def _settling(outcomes: Iterable[Outcome]) -> list[Settling]:
+    return [outcome for outcome in outcomes if isinstance(outcome, Settling)]

@@ -1,0 +1,82 @@
+"""Locks and loads the state, in a thread: a stop need not wait for a disk that stalls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from agent.energy.state import State
+from agent.energy.state_file import StateFile, boot_id, file_name
+from agent.errors import BusyError
+from agent.run.saver import Saver
+from agent.threads import Background, NoThreadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from agent.run.agent import Agent
+    from agent.run.assembly import RunOptions, Runtime
+    from agent.settings import Settings
+
+_Result = TypeVar("_Result")
+
+ONCE_LOCK_WAIT_SECONDS = 5.0
+"""How long `--once` waits for the previous run. A loop does not end, so a second loop does not wait."""
+
+_LOCK_POLL_SECONDS = 0.05
+
+
+def open_state(
+    settings: Settings, options: RunOptions, runtime: Runtime, stack: ExitStack, earlier: Agent | None
+) -> tuple[Saver | None, State]:
+    """The state to continue from, and what saves it from now on; None for a dry run. See `make_agent`."""
+    if settings.state_dir is None:
+        return None, State()
+    state_file = StateFile(settings.state_dir, file_name(is_simulated=options.is_simulated), boot_id())
+    if options.is_dry_run:
+        return None, state_file.load(is_read_only=True)
+    saver = None if earlier is None else earlier.parts.saver
+    if earlier is not None and saver is not None and saver.file.path == state_file.path:
+        saver.lock()  # held already: this needs no disk
+        stack.callback(saver.unlock)
+        return saver, earlier.state()
+    saver = Saver(state_file, runtime.wake)
+    wait_seconds = ONCE_LOCK_WAIT_SECONDS if options.is_once else 0.0
+    _lock(state_file, wait_seconds, runtime)
+    stack.callback(saver.unlock)
+    return saver, _in_thread(state_file.load, state_file, runtime)
+
+
+def _in_thread(job: Callable[[], _Result], state_file: StateFile, runtime: Runtime) -> _Result:
+    """Do something with the disk in a thread, so that a stop need not wait for a disk that stalls.
+
+    Raises:
+        BusyError: a stop was requested before the disk answered.
+        Exception: as raised by `job`.
+    """
+    results: list[_Result] = []
+    background = Background[None]("state", runtime.wake)
+    background.start(lambda: results.append(job()))
+    while not background.has_ended:
+        if runtime.waiting.stop_requested:
+            raise BusyError(f"{state_file.path}: stopped before the disk answered")
+        runtime.waiting.wait(60.0)
+    try:
+        background.take_result()
+    except NoThreadError:
+        return job()
+    return results[0]
+
+
+def _lock(state_file: StateFile, wait_seconds: float, runtime: Runtime) -> None:
+    clock, waiting = runtime.clock, runtime.waiting
+    give_up_at = clock.monotonic() + wait_seconds
+    while True:
+        try:
+            _in_thread(state_file.lock, state_file, runtime)
+        except BusyError:
+            if waiting.stop_requested or clock.monotonic() >= give_up_at:
+                raise
+            waiting.wait(_LOCK_POLL_SECONDS)
+        else:
+            return
