@@ -14,6 +14,7 @@ The failures of one session may take `_FAILING_SECONDS` together; after that eve
 from __future__ import annotations
 
 import errno
+import math
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,12 @@ _CLOSE_ATTEMPTS = 3
 # The kernel waits a second or more for a bus; with some USB adapters the failure is then EIO, that of a NACK.
 _LONGEST_NACK_SECONDS = 0.5
 
+DOUBT_SECONDS = 60.0
+"""How long after a mux was found switched every reading is taken in doubt: whoever did it will come again."""
+
+# Where one transfer in five fails, three in a row work in one of two attempts.
+_GUARDED_ATTEMPTS = 10
+
 # Consecutive ones: each may block for a second, and there may be 64 chips.
 _TIME_OUTS_OF_A_STUCK_BUS = 2
 # Also spent by one time-out of 2 s, or by two of 1 s with answers between them.
@@ -99,6 +106,8 @@ class Bus:
     Attributes:
         retries: how many transfers were repeated at once; only rises.
         mux_conflicts: how often a mux was found switched by somebody else; only rises.
+        possible_miswrites: how often something may have been written to another chip than the one it was meant for, by
+            us or by somebody else; only rises.
         last_mux_conflict: the mux that was found switched last, and what to do; None if none was.
         adapter: the USB port that the bus was found on, as its folder in sysfs; None if it has a path for a name, is
             not on USB, or was not opened yet.
@@ -128,6 +137,7 @@ class Bus:
         self.adapter = expected_adapter
         self.retries = 0
         self.mux_conflicts = 0
+        self.possible_miswrites = 0
         self.last_mux_conflict: str | None = None
         self._opener = opener
         self._clock = clock
@@ -135,6 +145,9 @@ class Bus:
         self._innermost_first: list[Mux] = []
         self._muxes_on: dict[Segment, list[Mux]] = {}
         self._opened: OpenBus | None = None
+        self._doubted_until_seconds = -math.inf
+        self._guarded: Place | None = None
+        self._began_seconds = 0.0  # this session
         # Prepared for the device file that is open now; discarded when it is closed.
         self._mux_writes: dict[tuple[int, int], Transfer] = {}
         self._chip_reads: dict[tuple[int, Registers], RegisterReads] = {}
@@ -184,6 +197,7 @@ class Bus:
                 self._silent_muxes.clear()
                 self._time_outs_in_a_row = 0
                 self._failing_seconds = 0.0
+                self._began_seconds = self._clock.monotonic()
                 self._port = _SessionPort(opened.i2c, self._driver_transfer)
                 try:
                     yield
@@ -232,8 +246,43 @@ class Bus:
         reads = self._chip_reads.get((address, registers))
         if reads is None:
             reads = self._chip_reads[address, registers] = RegisterReads(self._open(), address, registers)
-        self._transfer(reads.transfers)
+        if self._guarded is None:
+            self._transfer(reads.transfers)
+        else:
+            closed = [read for read in self._control_reads_for(self._guarded) if read.control_byte == CLOSED]
+            for transfer in reads.transfers:
+                self._transfer_guarded(transfer, closed)
+            self.check_path(self._guarded)
         return reads.words()
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether a mux was found switched lately, so that any reading may be another chip's."""
+        return self._clock.monotonic() < self._doubted_until_seconds
+
+    @property
+    def held_seconds(self) -> float:
+        """How long this session has held the bus."""
+        return self._clock.monotonic() - self._began_seconds
+
+    @contextmanager
+    def guarding(self, place: Place) -> Iterator[None]:
+        """Let `read` check the path to a place before and after it, and after each transfer the muxes beside the path.
+
+        One check after several transfers does not see a channel that another program has opened and closed again. A
+        mux on the path needs no check in between: until another program has selected the channel again, the chip does
+        not answer. Raises as `check_path`.
+        """
+        if not self._muxes_on:
+            yield
+            return
+        outer, self._guarded = self._guarded, place
+        try:
+            if outer is None:
+                self.check_path(place)
+            yield
+        finally:
+            self._guarded = outer
 
     def check_path(self, place: Place) -> None:
         """Make sure that every mux on a chip's path and trunk is as `select` left it; call it after reading the chip.
@@ -246,11 +295,7 @@ class Bus:
             BusError: a mux on the path does not answer, or the bus is stuck.
             OSError: as the adapter reports it.
         """
-        segment: Segment = None if place.mux is None or place.channel is None else (place.mux.name, place.channel)
-        reads = self._control_reads.get(segment)
-        if reads is None:
-            reads = self._prepare_control_reads(segment, place.path)
-        silent = [read.mux for read in reads if not self._is_as_selected(read)]
+        silent = [read.mux for read in self._control_reads_for(place) if not self._is_as_selected(read)]
         if silent:
             self._exclude_silent_muxes(silent, place)
 
@@ -407,6 +452,19 @@ class Bus:
         self._time_outs_in_a_row = self._time_outs_in_a_row + 1 if is_time_out(failure) else 0
         return failure
 
+    def _transfer_guarded(self, transfer: Transfer, closed: Sequence[_ControlRead]) -> None:
+        """Do a transfer, then read back at once the muxes that must be closed.
+
+        A NACK gives another program the time to close its channel: then do both again.
+        """
+        for _ in range(_GUARDED_ATTEMPTS):
+            retries_before = self.retries
+            self._transfer((transfer,))
+            for read in closed:
+                self._is_as_selected(read)
+            if self.retries == retries_before:
+                return
+
     def _is_stuck(self) -> bool:
         return self._time_outs_in_a_row >= _TIME_OUTS_OF_A_STUCK_BUS or self._failing_seconds >= _FAILING_SECONDS
 
@@ -467,8 +525,16 @@ class Bus:
             else:
                 return
 
+    def _control_reads_for(self, place: Place) -> tuple[_ControlRead, ...]:
+        segment: Segment = None if place.mux is None or place.channel is None else (place.mux.name, place.channel)
+        reads = self._control_reads.get(segment)
+        return self._prepare_control_reads(segment, place.path) if reads is None else reads
+
     def _prepare_control_reads(self, segment: Segment, path: Hops) -> tuple[_ControlRead, ...]:
-        """Reads of every mux on every segment of the path that ends at this segment, the outermost first."""
+        """Reads of every mux on every segment of the path that ends at this segment, those that must be closed first.
+
+        Another program that opened one of these closes it again soon.
+        """
         control_bytes = {hop.mux.name: hop.control_byte for hop in path}
         reads = []
         for on_path in (None, *map(_segment_behind, path)):
@@ -476,6 +542,7 @@ class Bus:
                 buffer = bytearray(1)
                 transfer = byte_read(self._open(), mux.address, buffer)
                 reads.append(_ControlRead(mux, control_bytes.get(mux.name, CLOSED), (transfer,), buffer))
+        reads.sort(key=lambda read: read.control_byte != CLOSED)
         self._control_reads[segment] = tuple(reads)
         return self._control_reads[segment]
 
@@ -522,6 +589,8 @@ class Bus:
         self._control_bytes.clear()
         self._silent_muxes.clear()  # they may be behind the mux that was switched
         self.mux_conflicts += 1
+        self.possible_miswrites += 1
+        self._doubted_until_seconds = self._clock.monotonic() + DOUBT_SECONDS
         path = bus_path(self.name if self.number is None else self.number)
         self.last_mux_conflict = (
             f"{read.mux} was switched while a chip was read: its control byte is 0x{control_byte:02x} instead of "
@@ -596,6 +665,11 @@ def describe(error: OSError) -> str:
     if error.errno == errno.EBUSY:
         return "a kernel driver owns the address"
     return error.strerror or type(error).__name__
+
+
+def is_nack(error: OSError) -> bool:
+    """Whether nothing answered."""
+    return error.errno in _NACK
 
 
 def is_time_out(error: OSError) -> bool:
