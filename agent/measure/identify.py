@@ -6,7 +6,7 @@ from operator import and_
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.errors import AgentError, BusError, SensorError
-from agent.i2c.bus import describe
+from agent.i2c.failures import describe
 from agent.measure.agreement import until_agreed
 
 if TYPE_CHECKING:

@@ -216,7 +216,7 @@ class RunSession(ChipSession[_State]):
         canary = self._canary_at_start
         for attempt in range(_WRITE_ATTEMPTS):
             if attempt or self._bus.is_doubted:
-                self._bus.possible_miswrites += 1
+                self._bus.note_possible_miswrite()
             if canary is not _Canary.UNUSED:
                 self._through_driver(lambda _: self._chip.set_canary())
                 canary = _Canary.SET

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from agent import chips
 from agent.chips import ExpectedBits
 from agent.errors import AgentError, BusError, MuxSwitchedError, SensorError
-from agent.i2c.bus import describe, is_nack, is_time_out
+from agent.i2c.failures import describe, is_nack, is_time_out
 from agent.measure.back_off import NO_BACK_OFF
 from agent.measure.identify import agreed_configuration
 from agent.measure.readings import Disturbance, Failure, Outcome, Reading

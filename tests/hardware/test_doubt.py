@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.i2c.bus import DOUBT_SECONDS
+from agent.i2c.switches import DOUBT_SECONDS
 from agent.measure.readings import Reading
 from agent.simulate.ina260 import POWER, SimulatedINA260
 from tests.bench import Bench, ina260, mux
