@@ -48,7 +48,7 @@ def set_up(level: str, form: str, stream: TextIO, environ: Mapping[str, str]) ->
 
 def _missing_lines(missing: int) -> logging.LogRecord:
     lines = f"{missing} lines are" if missing > 1 else "1 line is"
-    message = f"{lines} missing before this one: nobody read this output"
+    message = f"{lines} missing before this one: this output was not read"
     return logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, None, None)
 
 

@@ -1,4 +1,4 @@
-"""Standard error that never blocks: what nobody reads is dropped and counted, and the run goes on.
+"""Standard error that never blocks: lines that are not read are dropped and counted, and the run goes on.
 
 A full pipe, or a terminal whose output is stopped (Ctrl-S), blocks every write to it: a log line would stop the
 sampling thread, and SIGTERM with it. O_NONBLOCK on the file itself would change it for all programs that share it, such
@@ -109,4 +109,4 @@ def _own_description(file_descriptor: int) -> int:
 
 
 def _notice(missing: int) -> str:
-    return f"wattpush: {missing} lines are missing here: nobody read this output\n"
+    return f"wattpush: {missing} lines are missing here: this output was not read\n"

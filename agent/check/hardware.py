@@ -155,7 +155,7 @@ def _check_chip(
     except AgentError as error:
         return [failed(device.name, error) for device in devices]
     except OSError as error:
-        silent = SensorError(f"{name} does not answer: {describe(error)}; is it powered?")
+        silent = SensorError(f"no {name}: {describe(error)}; is it powered?")
         return [failed(device.name, silent) for device in devices]
     return [_finding(device.name, name, chip, found, result) for device, result in zip(devices, results, strict=True)]
 

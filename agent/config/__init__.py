@@ -57,8 +57,8 @@ SHARED_HOSTNAMES = ("raspberrypi", "localhost", "jetson", "ubuntu", "debian")
 
 _LARGEST_BYTES = 2**20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# Shunts that measure current are far below: 100 more often means milliohms than ohms.
-_USUAL_MAX_SHUNT_OHMS = 10.0
+# Shunts that measure current are far below: the 5 of a part marked R005 means milliohms, not ohms.
+_USUAL_MAX_SHUNT_OHMS = 1.0
 
 
 def find_file(argument: str | None, environ: Mapping[str, str]) -> Path:

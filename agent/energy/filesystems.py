@@ -1,4 +1,4 @@
-"""Which file systems forget: after a reboot they are empty, or hold again what they held long ago."""
+"""File systems that forget: after a reboot they are empty, or hold the same old files again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 _FORGETFUL = frozenset({"tmpfs", "ramfs", "overlay", "overlayfs", "aufs", "unionfs", "squashfs", "rootfs"})
-"""Of the memory, and those whose upper layer usually is: a read-only root (raspi-config), a container's own layer."""
+"""Those in memory, and those whose upper layer often is: a read-only root (raspi-config), a container's own layer."""
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 

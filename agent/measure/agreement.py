@@ -70,7 +70,7 @@ class DoubleReader:
         """Read the chip.
 
         Args:
-            expected: bits that should be there; that they are not is believed when it is read twice.
+            expected: bits that should be there; their absence counts only when two readings agree.
             last_results: the results of the last reading; empty before the first.
 
         Raises:
@@ -98,7 +98,7 @@ class DoubleReader:
             )
             implausible += self._is_unexplained(readings, began_seconds)
             results = settled
-            # A flag of the first reading is cleared by it.
+            # The first reading clears the flag.
             expected_words = tuple(
                 word | (earlier & ~bits.bits)
                 for bits, word, earlier in zip(expected, settled_words, expected_words, strict=True)
@@ -185,6 +185,6 @@ def _apart(registers: Sequence[Register], words: Sequence[int], others: Sequence
 
 
 def _distance(register: Register, word: int, other: int) -> int:
-    """The way from one word to another on the circle of all words, so that signed and unsigned ones need no telling."""
+    """The distance of two words on the circle of all words, which is the same for signed and unsigned ones."""
     size = 1 << 8 * register.length_bytes
     return min((word - other) % size, (other - word) % size)

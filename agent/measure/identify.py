@@ -1,4 +1,4 @@
-"""Who sits at a place, and how it is configured. Nothing is written to a chip; what is surprising is read twice."""
+"""Which chip is at a place, and how it is configured. Nothing is written to it; a surprising value is read twice."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def agreed(
 
 
 def _identify_believing_twice(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
-    """Identify the chip. A wrong ID is believed when it is read twice in a row: a bit of it may have flipped."""
+    """Identify the chip. A wrong ID counts only when it is read twice in a row: a bit of it may have flipped."""
     refusal = ""
     for attempts_left in reversed(range(_ATTEMPTS)):
         try:

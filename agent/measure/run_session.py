@@ -17,8 +17,8 @@ before the chip was configured, or from before its power failed, are never repor
 
 Two things show that a chip lost its power: its configuration is back at the power-on values, or the canary bit is
 gone. The canary bit is one that the run sets in the status register and that does nothing else. It is read together
-with the flag of a new result, so that checking it costs nothing; the configuration is read once a minute. Both are
-believed when two readings agree on them, as a bit may flip on the way; what is written is read back.
+with the flag of a new result, so that checking it costs nothing; the configuration is read once a minute. Both count
+only when two readings agree, because a bit may flip on the bus; what is written is read back.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class RunSession(ChipSession[_State]):
         return super().fail(error)
 
     def interrupted(self, error: AgentError, *, tried: bool = True) -> list[Outcome]:
-        """See `Session.interrupted`. Whoever held the bus may have cleared the flag of a new result."""
+        """See `Session.interrupted`. The holder of the bus may have cleared the flag of a new result."""
         now = self._clock.monotonic()
         match self._state:
             case _Settling() as settling:
@@ -201,7 +201,7 @@ class RunSession(ChipSession[_State]):
             _Settling(
                 ready_at_seconds=now,
                 overdue_at_seconds=now + _longest_seconds(2 * chip.conversion_seconds),
-                # Not if it has not been read yet: whoever configured it may have been killed before there was a result.
+                # Not if it has not been read yet: the run that configured it may have been killed before the result.
                 may_be_there=self._has_been_read and not closed.results_are_old,
                 canary=self._canary_at_start,
                 check_at_seconds=now,
@@ -310,7 +310,7 @@ class RunSession(ChipSession[_State]):
         return taken
 
     def _has_canary(self, status: ExpectedBits) -> bool:
-        """Whether the canary bit and its neighbours are as written; that they are not is believed when read twice."""
+        """Whether the canary bit and its neighbours are as written; anything else counts only when read twice."""
         words = agreed(self._bus, self.place, (status.register,), (status.bits,))
         return words is not None and status.is_written(words[0])
 
@@ -363,7 +363,7 @@ class RunSession(ChipSession[_State]):
     def _refuse_if_stopped(self, measuring: _Measuring) -> None:
         """Raise if the chip stopped converting, or if another program wrote to it, if that is why.
 
-        It is believed when two readings in a row show it: the flag of a new result may have been flipped, or cleared by
+        It counts only when two readings in a row show it: the flag of a new result may have been flipped, or cleared by
         a reading that failed.
         """
         found = self._read_configuration()

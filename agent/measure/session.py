@@ -1,4 +1,4 @@
-"""The sessions with a chip: what those of a run and of an observer, on a bus and in the kernel, have in common."""
+"""The sessions with a chip: the parts shared by a run and an observer, on a bus and in the kernel."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class ChipSession(Session, Generic[_State]):
         except AgentError as error:
             outcomes = self.fail(error)
         except OSError as error:
-            outcomes = self.fail(SensorError(f"{self._name} does not answer: {describe(error)}; is it powered?"))
+            outcomes = self.fail(SensorError(f"no {self._name}: {describe(error)}; is it powered?"))
         retries = self._bus.retries - self._retries_before
         if retries or self._implausible:
             disturbance = Disturbance(retries, self._implausible)
@@ -196,7 +196,7 @@ class ChipSession(Session, Generic[_State]):
         return outcomes
 
     def _confirm_path(self) -> None:
-        """Make sure that every mux is as selected; otherwise nothing that was read since counts."""
+        """Make sure that every mux is as selected; otherwise nothing read since then counts."""
         try:
             self._bus.check_path(self.place)
         except OSError:
@@ -208,7 +208,7 @@ class ChipSession(Session, Generic[_State]):
         return self._implausible > 0 or self._bus.retries != self._retries_before
 
     def _accept(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """Take note of outcomes that no switched mux puts in doubt."""
+        """Record outcomes that no switched mux puts in doubt."""
         if any(isinstance(outcome, Reading) for outcome in outcomes):
             self._back_off = NO_BACK_OFF
         elif isinstance(outcomes[0], Failure):
@@ -219,6 +219,6 @@ class ChipSession(Session, Generic[_State]):
         return all(map(ExpectedBits.is_written, self._chip.configuration, found))
 
     def _read_configuration(self) -> tuple[int, ...]:
-        """What the configuration registers hold; anything but what we wrote is believed when it is read twice."""
+        """What the configuration registers hold; anything but what we wrote counts only when it is read twice."""
         found = self._bus.read(self.place.address, self._configuration)
         return found if self._is_configured(found) else agreed_configuration(self._bus, self._chip, self._name)

@@ -46,7 +46,7 @@ class DryRun(GatewayDestination):
         return self._print(delete_requests(grouping_keys, self._settings))
 
     def held(self, _hostname: str, _budget_seconds: float) -> dict[tuple[str, str], float]:
-        """A dry run asks nobody."""
+        """Nothing: a dry run asks no gateway."""
         return {}
 
     def stop(self) -> None:

@@ -2,8 +2,8 @@
 
 A fault gets one line when it begins and one when it ends. Another cause for the same device is another line; one cause
 that many devices share (a bus, a mux) is one line. Faults that come and go would fill the log, so lines are limited: at
-first a few at once, then one every some minutes. What has no line of its own is summed up twice an hour. A fault that
-lasts a minute has its line in any case, unless that device had several within the hour.
+first a few at once, then one every few minutes. Events without a line of their own are summed up twice an hour. A fault
+that lasts a minute has its line in any case, unless that device had several within the hour.
 """
 
 from __future__ import annotations
@@ -29,12 +29,19 @@ _SECONDS_PER_LINE = 450.0
 _LASTING_SECONDS = 60.0
 _SECONDS_BETWEEN_LASTING = 600.0
 _LARGEST_DEBT = 3
-"""Ends of faults that are told although no line is left."""
+"""Lines for ends of faults that are written although none is left."""
 _HOUR_SECONDS = 3600.0
 _LINES_OF_A_NAME = 3
-"""Within an hour; a device that has had so many flaps."""
+"""Within an hour: a device with this many lines is flapping."""
 _SUMMARY_SECONDS = 1800.0
 _LISTED_NAMES = 8
+
+_LEAST_AMPERES = 0.5
+"""More than the offset of any chip with a usual shunt."""
+_MOST_VOLTS = 0.1
+"""Of a rail that is off; such a current cannot flow through it."""
+_READINGS_WITHOUT_VOLTS = 10
+"""In a row: a rail that is switched on may look the same for a moment."""
 
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
 
@@ -59,7 +66,7 @@ class _Fault:
 
 
 class SensorLog:
-    """Logs what the sweeps met."""
+    """Logs the faults, recoveries and mux conflicts of each sweep."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         """Prepare. `now` is a monotonic clock, in seconds."""
@@ -71,6 +78,7 @@ class SensorLog:
         self._lasting_told_at = -_SECONDS_BETWEEN_LASTING
         self._times_of: dict[str, deque[float]] = {}
         self._conflicts: dict[BusName, int] = {}
+        self._without_volts: Counter[str] = Counter()
         # Since the last summary.
         self._unlogged: Counter[str] = Counter()
         self._last_error = ""
@@ -90,8 +98,12 @@ class SensorLog:
         without_power: list[str] = []
         for outcome in outcomes:
             match outcome:
-                case Reading(device=device):
+                case Reading(device=device, volts=volts, amperes=amperes):
                     self._have_worked.add(device)
+                    if abs(amperes) >= _LEAST_AMPERES and abs(volts) <= _MOST_VOLTS:
+                        self._lacks_volts(device, volts, amperes)
+                    elif self._without_volts.get(device, _READINGS_WITHOUT_VOLTS) < _READINGS_WITHOUT_VOLTS:
+                        del self._without_volts[device]
                     if device in self._faults:
                         self._works(device, recovered, now)
                 case Failure(device=device, error=error, tried=True):
@@ -218,6 +230,18 @@ class SensorLog:
                 self._lines -= 1
             elif count > earlier:
                 self._count(self._more, text, count - earlier, now)
+
+    def _lacks_volts(self, device: str, volts: float, amperes: float) -> None:
+        """Warn once of a current without a voltage: the watts and joules of the device are zero, or nearly so."""
+        self._without_volts[device] += 1
+        if self._without_volts[device] == _READINGS_WITHOUT_VOLTS:
+            log.warning(
+                "%s: %.3g A at %.3g V; is the shunt in the ground line of the load? Put it in the supply line, and "
+                "connect the pin that measures the voltage there",
+                device,
+                amperes,
+                volts,
+            )
 
     # Limits
 

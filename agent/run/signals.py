@@ -37,7 +37,7 @@ class Signals:
     def __enter__(self) -> Self:
         self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._old_fd = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
-        # Whoever ignores SIGHUP, as nohup does, wants to outlive the terminal.
+        # A process that ignores SIGHUP, as under nohup, is meant to outlive its terminal.
         self._ends_with_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and terminal.is_there()
         self._old_handlers = {number: signal.signal(number, self._handle) for number in _ALL}
         return self

@@ -309,11 +309,13 @@ def test_a_machine_with_an_unusable_name_needs_a_hostname(hostname: str, chips: 
 
 
 def test_a_shunt_that_looks_like_milliohms_is_warned_about(parse_text: Parse) -> None:
-    device = '[[device]]\nname = "a"\nchip = "ina3221"\nbus = 1\naddress = 0x40\ninput = 1\nshunt_ohms = 100\n'
+    device = '[[device]]\nname = "a"\nchip = "ina3221"\nbus = 1\naddress = 0x40\ninput = 1\nshunt_ohms = '
 
-    assert parse_text(GATEWAY + device).warnings == (
-        'device[1] "a": shunt_ohms: 100 ohms is a lot for a shunt; if it is 100 milliohms, write shunt_ohms = 0.1',
-    )
+    for ohms, milliohms in (("100", "0.1"), ("5", "0.005")):
+        (line,) = parse_text(f"{GATEWAY}{device}{ohms}\n").warnings
+        assert line.startswith(f'device[1] "a": shunt_ohms: {ohms} ohms is a lot for a shunt; ')
+        assert line.endswith(f"if it is {ohms} milliohms, write shunt_ohms = {milliohms}")
+    assert parse_text(f"{GATEWAY}{device}1\n").warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -691,6 +691,20 @@ ROWS: dict[str, tuple[str, ...]] = {
 }
 
 
+@pytest.mark.reliability(
+    18.2,
+    "a `url` that ends in `/metrics`, or in the path of a push",
+    "refused with exit code 78; the error shows the `url` to write",
+)
+@pytest.mark.parametrize("name", ["the path of a push", "the path of a scrape"])
+def test_a_url_with_the_path_of_a_push_is_refused(
+    name: str, problems_of: Problems, measured: Callable[[str], None]
+) -> None:
+    text, line = ROWS[f"pushgateway: {name}"]
+    assert list(problems_of(text)) == [line]
+    measured("`/metrics` and `/metrics/job/power/`, with and without a prefix")
+
+
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_a_bad_file_gets_exactly_these_lines(row: tuple[str, ...], problems_of: Problems) -> None:
     text, *lines = row

@@ -185,6 +185,17 @@ def test_a_reload_works_within_the_sandbox(machine: Machine) -> None:
     assert machine.show(SERVICE, "MainPID") == process
 
 
+def test_a_reload_of_a_bad_file_fails_and_changes_nothing(machine: Machine) -> None:
+    configure(machine, "steady")
+    machine.do("systemctl", "start", SERVICE)
+    process = machine.show(SERVICE, "MainPID")
+    configure(machine, "steady", device='[[device]]\nname = "cpu"\nchip = "ina261"\n')
+    assert machine.run("systemctl", "reload", SERVICE).returncode != 0
+    assert "ina261" in machine.do("journalctl", "--no-pager", "--unit", SERVICE)
+    assert (machine.is_active(SERVICE), machine.show(SERVICE, "MainPID")) == (True, process)
+    arrives(machine, "steady")
+
+
 def test_timer_and_service_replace_each_other(machine: Machine) -> None:
     configure(machine, "either")
     machine.do("systemctl", "start", SERVICE)
@@ -262,11 +273,16 @@ for name in ("i2c-1", "other"):
 """
 
 
+def load_i2c_dev(machine: Machine) -> None:
+    """Show the class of the I2C buses in /proc/devices, where systemd looks up DeviceAllow=char-i2c."""
+    machine.write("/srv/devices", machine.do("cat", "/proc/devices").replace("\n\nBlock", "\n 89 i2c\n\nBlock"))
+    machine.do("mount", "--bind", "/srv/devices", "/proc/devices")
+
+
 def test_the_sandbox_allows_i2c_buses_and_no_other_device(machine: Machine) -> None:
     """No driver provides buses here, so opening one ends in ENXIO, which comes after all permission checks."""
-    machine.write("/srv/devices", machine.do("cat", "/proc/devices").replace("\n\nBlock", "\n 89 i2c\n\nBlock"))
     machine.write("/srv/open.py", OPEN_DEVICES)
-    machine.do("mount", "--bind", "/srv/devices", "/proc/devices")
+    load_i2c_dev(machine)
     try:
         # The same kind of device with another number: only the sandbox distinguishes them.
         for name, major in (("i2c-1", "89"), ("other", "90")):
@@ -279,6 +295,25 @@ def test_the_sandbox_allows_i2c_buses_and_no_other_device(machine: Machine) -> N
     finally:
         machine.do("umount", "/proc/devices")
         machine.do("rm", "--force", "/dev/i2c-1", "/dev/other")
+
+
+def test_a_service_started_before_i2c_dev_is_restarted_until_it_is_loaded(machine: Machine) -> None:
+    machine.drop_in(SERVICE, "[Service]\nExecStart=\nExecStart=/opt/wattpush/bin/wattpush\nRestartSec=500ms\n")
+    configure(machine, "early")
+    machine.do("mknod", "--mode=660", "/dev/i2c-1", "c", "89", "1")
+    machine.do("chgrp", "i2c", "/dev/i2c-1")
+    try:
+        assert machine.run("systemctl", "start", SERVICE).returncode != 0
+        until(lambda: int(machine.show(SERVICE, "NRestarts")) >= 1, "it is restarted", SECONDS)
+        said = machine.do("journalctl", "--no-pager", "--unit", SERVICE)
+        assert "status=77" in said
+        assert "nogroup" not in said
+        load_i2c_dev(machine)
+        # Then opening the bus ends in ENXIO: an error of the bus, with which the service goes on.
+        until(lambda: machine.is_active(SERVICE), "it may open the bus", SECONDS)
+    finally:
+        machine.run("umount", "/proc/devices")
+        machine.do("rm", "--force", "/dev/i2c-1")
 
 
 LISTEN_AS_LIBUSB = "[Service]\nExecStart=\nExecStart=/usr/bin/python3 -c 'import socket; socket.socket(16, 3, 15)'\n"

@@ -255,7 +255,7 @@ def test_once_runs_with_an_ina228_count_all_of_a_bursty_load(
 
 
 @pytest.mark.reliability(
-    6,
+    7.3,
     "a supply that changes between two readings of an INA228: 5 V at both, 20 V and 3 A between",
     "the chip's own counters give the energy, and all of it goes one way",
 )

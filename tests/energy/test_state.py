@@ -157,11 +157,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.reliability(
-    12,
-    "a damaged state file",
-    "the file is renamed and logged; counters start from zero",
-)
+@pytest.mark.reliability(12.2, "a damaged state file", "the file is renamed and logged; counters start from zero")
 @given(damaged() | st.binary(max_size=50))
 @example(b"")
 @example(b"null")
@@ -212,13 +208,15 @@ STRANGERS: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.reliability(
-    12,
+    12.21,
     "a FIFO, link, socket, folder or device in place of a file of the state",
     "refused with its name and exit code 78; never followed, never waited for",
 )
 @pytest.mark.parametrize("name", ["counters.json", "counters.new", "counters.lock"])
 @pytest.mark.parametrize("kind", STRANGERS)
-def test_what_is_no_file_is_refused_and_never_followed(folder: Path, kind: str, name: str) -> None:
+def test_what_is_no_file_is_refused_and_never_followed(
+    folder: Path, kind: str, name: str, measured: Callable[[str], None]
+) -> None:
     if kind == "a device" and os.geteuid() != 0:
         pytest.skip("needs root, to make a device")
     (folder / "precious").write_text("precious")
@@ -229,6 +227,7 @@ def test_what_is_no_file_is_refused_and_never_followed(folder: Path, kind: str, 
             attempt()
     assert sorted(path.name for path in folder.iterdir()) == before
     assert (folder / "precious").read_text() == "precious"
+    measured("each kind in place of each of the three files; a link's target stays as it is")
 
 
 def test_a_link_that_appears_while_running_is_replaced_not_followed(folder: Path) -> None:
@@ -273,9 +272,9 @@ def test_on_a_disk_that_stays_full_the_old_file_makes_room(folder: Path) -> None
 
 
 @pytest.mark.reliability(
-    12,
+    12.3,
     "a full disk, or no free file descriptor, that passes after a minute",
-    "the old file stays; counters are not published until it can be written, and lose nothing",
+    "the old file stays; counters are not published until it can be written, and nothing is lost",
 )
 @pytest.mark.parametrize("fault", [full, no_descriptors])
 def test_a_failure_that_passes_throws_nothing_away(
@@ -315,9 +314,9 @@ def test_a_failure_that_lasts_resets_to_zero_never_to_an_older_value(
 
 
 @pytest.mark.reliability(
-    12,
+    12.31,
     "a state folder that is read-only from the start, without a file in it",
-    "counters are published: nothing older can come back",
+    "counters are published: no older value can come back",
 )
 @pytest.mark.parametrize("has_folder", [True, False])
 def test_a_read_only_folder_without_a_file_publishes_counters(
@@ -360,7 +359,7 @@ def overlay(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.reliability(
-    13,
+    12.41,
     "a clean stop at 570 J on an overlay root that forgets it, and three boots",
     "counters start from zero at each boot: no rise that did not flow",
 )
@@ -438,16 +437,27 @@ def test_the_error_for_a_forbidden_folder_names_a_fix(folder: Path) -> None:
         of_boot(folder, "a").lock()
 
 
+@pytest.mark.reliability(
+    12.32,
+    "a state folder that belongs to another user",
+    "refused with exit code 77; the error names the owner and the command to run as that user",
+)
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_root_writes_nothing_into_the_services_folder(folder: Path) -> None:
+def test_root_writes_nothing_into_the_services_folder(folder: Path, measured: Callable[[str], None]) -> None:
     os.chown(folder, 65534, 65534)
     with pytest.raises(PermissionDeniedError, match=r"belongs to \w+, not to root; .*sudo -u \w+ wattpush"):
         of_boot(folder, "a").lock()
     assert list(folder.iterdir()) == []
     # Reading is allowed.
     assert of_boot(folder, "a").load(is_read_only=True) == State()
+    measured("root writes nothing there")
 
 
+@pytest.mark.reliability(
+    12.32,
+    "a state folder that belongs to another user",
+    "refused with exit code 77; the error names the owner and the command to run as that user",
+)
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_the_error_for_other_users_names_the_service_user() -> None:
     with tempfile.TemporaryDirectory() as place:
@@ -562,7 +572,7 @@ def one_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
 
 
 @pytest.mark.reliability(
-    12,
+    12.11,
     "random sequences of runs, kills, power cuts that lose or tear writes, full and read-only disks",
     "Prometheus never adds up more energy than flowed",
 )

@@ -106,7 +106,7 @@ class Reader:
 
 
 @pytest.mark.reliability(
-    1.4,
+    4.1,
     "1 to 8 NACKs in a row at any transfer, equal addresses behind two, three and nested muxes",
     "no number is another chip's; the next sweep reads everything",
 )
@@ -139,9 +139,9 @@ def silence(addresses: Sequence[int], first: int = 0) -> Callable[[Transaction],
 
 
 @pytest.mark.reliability(
-    1.5,
-    "a mux, or everything, that answers nothing from any transfer on, with a channel open or not",
-    "what cannot be told from a chip behind it is discarded, and everything else is read",
+    4.13,
+    "a mux, or everything, that does not answer from any transfer on, with a channel open or not",
+    "a reading that another chip may have answered is discarded; everything else is read",
 )
 @pytest.mark.parametrize("after_effect", [False, True], ids=["before effect", "after effect"])
 @pytest.mark.parametrize("wiring", WIRINGS)
@@ -231,8 +231,8 @@ def stranger(
 
 
 @pytest.mark.reliability(
-    3.1,
-    "another program switches a mux between any two transfers, to any channel, also back before it was read twice",
+    4.2,
+    "another program switches a mux between any two transfers, to any channel, perhaps back before the check",
     "the reading is taken again; the switch is counted and named",
 )
 @pytest.mark.parametrize("back_after", [None, 1, 2], ids=lambda back: f"back after {back}")
@@ -337,8 +337,8 @@ def disturb(reader: Reader, draws: random.Random, gap_seconds: float) -> None:
 
 
 @pytest.mark.reliability(
-    1.6,
-    "disturbances of 0.1 to 5 ms at random moments, equal addresses behind several muxes",
+    4.11,
+    "disturbances of 0.1 to 5 ms at random moments, equal addresses behind two, three and nested muxes",
     "no number is another chip's",
 )
 @pytest.mark.parametrize("readings", [3_000, pytest.param(35_000, marks=pytest.mark.long)], ids=["few", "many"])
@@ -355,7 +355,8 @@ def test_random_disturbances_never_show_another_rail(
         for _ in range(50):
             reader.session()
             taken += len(reader.places)
-    measured(f"{wiring}: 0 of {readings:,} readings wrong")
+    if readings >= 35_000:
+        measured(f"{wiring}: 0 wrong of {readings:,} readings")
     assert reader.count > taken / 4
 
 

@@ -16,7 +16,7 @@ import pytest
 from agent.errors import BusyError
 from agent.i2c.bus import Bus
 from agent.locks import holder
-from agent.measure.readings import Failure, Reading
+from agent.measure.readings import Failure
 from agent.scan import scan_bus
 from tests.bench import HOLD_THE_BUS, Bench, LinuxBench, failure, ina260, ina3221, mux
 from tests.noise import random_nacks
@@ -39,7 +39,7 @@ NODES = {"8 INA260": EIGHT, "8 INA3221": EIGHT_INA3221, "2 x 4 INA260": TWO_MUXE
 
 @pytest.mark.reliability(
     1.1,
-    "a NACK at any transfer, also four in a row, before or after it took effect",
+    "one to four NACKs in a row at any transfer, before or after it took effect",
     "the transfer is repeated at once: every device is read in the same sweep, and `retries` counts",
 )
 @pytest.mark.parametrize("after_effect", [False, True], ids=["before effect", "after effect"])
@@ -63,25 +63,6 @@ def test_nacks_in_a_row_cost_no_reading(node: str, measured: Callable[[str], Non
     measured(f"{node}: all {positions} positions of a sweep")
 
 
-@pytest.mark.reliability(
-    1.2,
-    "NACKs at random, a third of them after they took effect",
-    "each transfer is tried up to five times: hardly a reading is lost",
-)
-@pytest.mark.parametrize(("share", "least"), [(0.02, 0.999), (0.05, 0.995), (0.1, 0.99), (0.2, 0.95)])
-@pytest.mark.parametrize("node", NODES)
-def test_random_nacks_hardly_cost_a_reading(
-    node: str, share: float, least: float, measured: Callable[[str], None]
-) -> None:
-    bench = Bench.of(NODES[node])
-    bench.run_until_read()
-    random_nacks(bench.wire, share, random.Random(f"{node} {share}"))
-    outcomes = [outcome for _ in range(120) for outcome in bench.run_next().values()]
-    good = sum(isinstance(outcome, Reading) for outcome in outcomes)
-    measured(f"{node}, {share:.0%}: {good} of {len(outcomes)} readings")
-    assert good >= least * len(outcomes)
-
-
 def test_a_chip_that_is_absent_costs_few_transfers() -> None:
     bench = Bench.of(EIGHT)
     bench.run_until_read()
@@ -102,9 +83,10 @@ HUNG = "".join(mux(f"m{n}", 0x70 + n) for n in range(2)) + "".join(
 
 
 @pytest.mark.reliability(
-    1.3,
+    1.31,
     "an adapter that hangs: each transfer takes 0.6 to 3 s, then fails as a NACK or a time-out",
-    "what takes over 0.5 s is a time-out and is not repeated; a sweep of 64 chips ends after one to three of them",
+    "a failure after more than 0.5 s is a time-out and is not repeated; a sweep of 64 chips ends after one "
+    "to three of them",
 )
 @pytest.mark.parametrize("code", [errno.EIO, errno.EREMOTEIO, errno.ETIMEDOUT, errno.EAGAIN], ids=errno.errorcode.get)
 @pytest.mark.parametrize("seconds", [0.6, 1.0, 2.0, 3.0])
@@ -155,11 +137,7 @@ def test_slow_failures_between_answers_are_bounded_too() -> None:
         assert bench.clock.seconds - began <= 2.0
 
 
-@pytest.mark.reliability(
-    1.7,
-    "`scan` while one transfer in fifty ends with a NACK",
-    "everything is found",
-)
+@pytest.mark.reliability(1.13, "`scan` at 2 % random NACKs", "everything is found")
 def test_a_scan_on_a_disturbed_bus_finds_everything(measured: Callable[[str], None]) -> None:
     expected: list[object] = []
     for seed in range(30):
@@ -188,11 +166,13 @@ def test_other_failures_than_a_nack_are_not_repeated() -> None:
 
 
 @pytest.mark.reliability(
-    5.1,
-    "another process holds the bus, and a sweep may wait for it as long as it likes, or not at all",
+    5.02,
+    "another process holds the bus for longer than a sweep may wait",
     "the wait ends in time; the message names the program and its process",
 )
-def test_the_wait_for_a_held_bus_is_bounded_as_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_wait_for_a_held_bus_is_bounded_as_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, measured: Callable[[str], None]
+) -> None:
     linux = LinuxBench(EIGHT, monkeypatch, tmp_path)
     bench, bus = linux.bench, linux.bench.buses[1]
     linux.dev.stand_in("/dev/i2c-1")
@@ -217,6 +197,7 @@ def test_the_wait_for_a_held_bus_is_bounded_as_asked(monkeypatch: pytest.MonkeyP
         process.kill()
     bench.run_until_read()
     bench.sweep.close()
+    measured("0, 0.25 and 1 s, as asked")
 
 
 def test_the_holder_of_a_lock_is_found_among_waiters(tmp_path: Path) -> None:

@@ -69,9 +69,9 @@ class Tally:
 
 
 @pytest.mark.reliability(
-    8,
-    "bits that flip in what is read or written, although acknowledged",
-    "never a wrong number, never a power loss; what was discarded is counted",
+    1.21,
+    "the same with every kind of chip, at 50 ms and 1 s",
+    "no wrong number and no power loss; discarded readings are counted",
 )
 @pytest.mark.parametrize("interval", ["50ms", "1s"])
 @pytest.mark.parametrize("sweeps", [500, pytest.param(7_000, marks=pytest.mark.long)])
@@ -87,7 +87,8 @@ def test_a_flipped_bit_is_neither_a_reading_nor_a_power_loss(
     assert tally.power_losses == 0
     assert tally.implausible > 0
     assert tally.readings >= 0.999 * sweeps * 3, tally.reasons
-    measured(f"one byte in a thousand, {chip}, every {interval}: 0 wrong of {sweeps * 3:,} readings, 0 power losses")
+    if sweeps > 1000:
+        measured(f"0 wrong of {sweeps * 3:,} readings, 0 power losses, each")
 
 
 class NoisyLoad:

@@ -123,9 +123,7 @@ def test_one_failure_costs_one_sweep_and_repeated_ones_back_off() -> None:
 
 
 @pytest.mark.reliability(
-    2,
-    "a mux that loses its power at any transaction",
-    "no wrong reading; the sweeps after it are right",
+    2.01, "a mux that loses its power at any transaction", "no wrong reading; the sweeps after it are right"
 )
 def test_a_mux_losing_power_at_any_transaction_heals() -> None:
     bench = set_up(NODE)
@@ -138,7 +136,7 @@ def test_a_mux_losing_power_at_any_transaction_heals() -> None:
 
 
 @pytest.mark.reliability(
-    2,
+    2.02,
     "the device file of the bus vanishes (an adapter is unplugged) and returns",
     "probes back off to every 10 s; then the device file is opened again",
 )
@@ -514,11 +512,7 @@ def test_a_wrong_or_missing_chip_is_refused_and_never_written_to(configured: str
     assert not any(len(m.data) > 1 for t in bench.wire.log for m in t.messages if not m.is_read)
 
 
-@pytest.mark.reliability(
-    7,
-    "a chip stuck at 0x0000 or 0xFFFF",
-    "a failure, not a reading",
-)
+@pytest.mark.reliability(7.1, "a chip stuck at 0x0000 or 0xFFFF", "a failure, not a reading")
 @pytest.mark.parametrize("stuck_at", [0x0000, 0xFFFF])
 @pytest.mark.parametrize("text", ON_ONE_BUS)
 def test_a_line_stuck_at_one_level_is_never_a_reading(text: str, stuck_at: int) -> None:
@@ -537,9 +531,7 @@ def test_a_line_stuck_at_one_level_is_never_a_reading(text: str, stuck_at: int) 
 
 
 @pytest.mark.reliability(
-    7,
-    "a current out of the range of the chip",
-    "a failure; the limit of the range is not reported as a reading",
+    7.2, "a current out of the range of the chip", "a failure; the limit of the range is not reported as a reading"
 )
 @pytest.mark.parametrize("amperes", [60.0, -60.0])
 @pytest.mark.parametrize("text", ON_ONE_BUS)
@@ -555,9 +547,7 @@ def test_a_current_out_of_range_is_a_failure(text: str, amperes: float) -> None:
 
 
 @pytest.mark.reliability(
-    7,
-    "one of several inputs out of range",
-    "its device fails, and the error names the input; the others are read",
+    7.21, "one of several inputs out of range", "its device fails, and the error names the input; the others are read"
 )
 @pytest.mark.parametrize("beyond", [("amperes", 60.0), ("volts", 30.0)])
 def test_an_input_out_of_range_does_not_affect_the_others(beyond: tuple[str, float]) -> None:

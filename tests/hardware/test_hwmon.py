@@ -141,13 +141,15 @@ ABSURD = {
 
 
 @pytest.mark.reliability(
-    7,
+    6.2,
     "numbers of the kernel that are absurd or endless; a FIFO, a folder, a device or a loop in place of a file",
     "an error that names the file; nothing is waited for",
 )
 @pytest.mark.parametrize("name", ["in1_input", "curr1_input", "power1_input"])
 @pytest.mark.parametrize("content", ABSURD.values(), ids=ABSURD)
-def test_an_absurd_number_is_an_error_that_names_its_file(tmp_path: Path, content: str, name: str) -> None:
+def test_an_absurd_number_is_an_error_that_names_its_file(
+    tmp_path: Path, content: str, name: str, measured: Callable[[str], None]
+) -> None:
     folder = write(tmp_path / "hwmon1", "ina226", {1: (None, 12000, 1500)})
     (folder / "power1_input").write_text("18000000\n")
     assert chip(tmp_path, "ina226", input=1).read() == Measurement(12.0, 1.5)
@@ -155,10 +157,11 @@ def test_an_absurd_number_is_an_error_that_names_its_file(tmp_path: Path, conten
     message = f"hwmon1/{name}: |hwmon1/.* A are not the -?100.000 W that the chip itself measures"
     with pytest.raises(SensorError, match=message):
         chip(tmp_path, "ina226", input=1).read()
+    measured(f"{len(ABSURD)} contents, such as 400 digits, `1_000` and 99999999")
 
 
 @pytest.mark.reliability(
-    7,
+    6.2,
     "numbers of the kernel that are absurd or endless; a FIFO, a folder, a device or a loop in place of a file",
     "an error that names the file; nothing is waited for",
 )
@@ -229,7 +232,7 @@ def write_chip(folder: Path, name: str, **files: int | tuple[str, int]) -> Path:
 
 
 @pytest.mark.reliability(
-    7,
+    6.1,
     "a chip of the kernel whose first voltage and first current are of two rails (12 V in, 30 A out)",
     "refused; the error names what can be configured",
 )

@@ -57,7 +57,7 @@ def test_the_device_file_reads_the_same_as_the_bus_object(linux: LinuxBench) -> 
 
 
 @pytest.mark.reliability(
-    8,
+    1.06,
     "adapters that refuse empty writes, or allow only one read per transfer",
     "chips are read as through any other adapter",
 )
@@ -70,7 +70,7 @@ def test_limited_adapters_read_as_well(linux: LinuxBench, quirk: str) -> None:
 
 
 @pytest.mark.reliability(
-    8,
+    1.04,
     "an error at every system call of Blinka's own `/dev/i2c-N` code",
     "the reading fails, and a later sweep succeeds; never a wrong reading",
 )
@@ -237,7 +237,7 @@ def test_a_denied_device_file_is_reported_with_its_group(linux: LinuxBench) -> N
 
 
 @pytest.mark.reliability(
-    5,
+    5.01,
     "another process holds the bus, then dies",
     "a sweep waits a moment for it; the death of the process frees the bus",
 )

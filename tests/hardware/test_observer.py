@@ -50,7 +50,7 @@ def assert_that_only_registers_were_read(bench: Bench) -> None:
 
 
 @pytest.mark.reliability(
-    3,
+    5.1,
     "an observer with another file, interval and averaging beside the service",
     "it writes nothing to a chip, and reads what is there",
 )

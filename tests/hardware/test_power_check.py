@@ -31,9 +31,9 @@ def with_a_second_chip(volts: float, amperes: float) -> Bench:
 
 
 @pytest.mark.reliability(
-    7,
+    1.24,
     "two chips of one kind at one address",
-    "their voltage, current and power contradict each other: an error, no number; `check --hardware` finds it",
+    "voltage, current and power contradict each other: an error, no number; `check --hardware` finds it too",
 )
 def test_two_chips_at_one_address_contradict_each_other(measured: Callable[[str], None]) -> None:
     bench = with_a_second_chip(12.0, 0.5)
@@ -77,7 +77,14 @@ def disturbed(bench: Bench, share: float) -> None:
     chip._store_derived = store
 
 
-def test_a_check_that_always_fails_turns_itself_off(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.reliability(
+    1.25,
+    "a healthy chip whose power register is not the product of its results, or is not implemented",
+    "the check turns itself off for that chip, and says so once",
+)
+def test_a_check_that_always_fails_turns_itself_off(
+    caplog: pytest.LogCaptureFixture, measured: Callable[[str], None]
+) -> None:
     bench = Bench.of(NODE)
     disturbed(bench, 1.1)
     rail = constant(bench.rails["cpu"])
@@ -92,9 +99,17 @@ def test_a_check_that_always_fails_turns_itself_off(caplog: pytest.LogCaptureFix
     assert read_at is not None
     assert read_at <= 100
     assert caplog.text.count("the power register is not used to check its readings any more") == 1
+    measured("averages the product: read again within 100 sweeps, one line")
 
 
-def test_a_power_register_that_is_not_implemented_costs_no_reading(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.reliability(
+    1.25,
+    "a healthy chip whose power register is not the product of its results, or is not implemented",
+    "the check turns itself off for that chip, and says so once",
+)
+def test_a_power_register_that_is_not_implemented_costs_no_reading(
+    caplog: pytest.LogCaptureFixture, measured: Callable[[str], None]
+) -> None:
     bench = Bench.of(NODE)
     disturbed(bench, 0.0)
     rail = constant(bench.rails["cpu"])
@@ -103,3 +118,4 @@ def test_a_power_register_that_is_not_implemented_costs_no_reading(caplog: pytes
     for _ in range(130):
         assert isinstance(bench.run_next()["cpu"], Reading)
     assert caplog.text.count("it always reads 0x0000") == 1
+    measured("always 0x0000: no reading lost, one line")

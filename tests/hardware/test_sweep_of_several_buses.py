@@ -85,9 +85,9 @@ def a_bus_each(count: int) -> str:
 
 
 @pytest.mark.reliability(
-    5,
+    5.03,
     "two of three buses held by other processes for 30 s, at 500 ms",
-    "buses that are free are read first; the held ones share half a sample interval, at most 0.3 s",
+    "free buses are read first; the held ones share a wait of half a sample interval, at most 0.3 s",
 )
 def test_held_buses_leave_the_others_every_sample(
     machine: Callable[..., Machine], measured: Callable[[str], None]
@@ -242,9 +242,9 @@ class Watchdog:
 
 
 @pytest.mark.reliability(
-    1,
-    "an adapter that hangs: 3 s for each transfer, 64 chips behind two muxes",
-    "the bus backs off as a whole; the next attempts read one chip",
+    1.32,
+    "an adapter that hangs for 3 s at each transfer, 64 chips behind two muxes",
+    "the bus backs off as a whole: each attempt reads one chip until one answers",
 )
 def test_a_hung_adapter_is_pushed_as_down_in_time(
     machine: Callable[..., Machine], measured: Callable[[str], None]

@@ -102,11 +102,7 @@ def silent_dns() -> Iterator[SilentDNS]:
     resolver.over.set()
 
 
-@pytest.mark.reliability(
-    9,
-    "an answer that never comes, or trickles",
-    "the whole attempt ends at its time-out",
-)
+@pytest.mark.reliability(9.1, "an answer that never comes, or trickles", "the whole attempt ends at its time-out")
 @pytest.mark.parametrize(
     "slow",
     [
@@ -168,11 +164,7 @@ def test_silent_dns_ends_at_the_timeout_and_is_asked_once(silent_dns: SilentDNS)
     assert threading.active_count() <= before + 1
 
 
-@pytest.mark.reliability(
-    9,
-    "64 groups against a gateway that hangs",
-    "they share one budget and end within it",
-)
+@pytest.mark.reliability(9.11, "64 groups against a gateway that hangs", "they share one budget and end within it")
 def test_sixty_four_groups_against_a_hung_gateway_end_within_the_budget() -> None:
     output = "device d63: not pushed: the budget of 2.0 s was spent before; the last failure: 127.0.0.1:"
 

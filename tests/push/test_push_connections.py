@@ -55,9 +55,7 @@ def test_slow_answers_add_connections_up_to_eight() -> None:
 
 
 @pytest.mark.reliability(
-    9,
-    "one group of many gets no answer, or must be retried",
-    "the others are pushed meanwhile",
+    9.12, "one group of many gets no answer, or must be retried", "the others are pushed meanwhile"
 )
 @pytest.mark.parametrize("how", ["hangs", "is tried again"])
 def test_waiting_group_does_not_delay_the_others(how: str) -> None:
@@ -166,11 +164,7 @@ def test_no_thread_is_left_after_a_push() -> None:
     assert threading.active_count() <= before
 
 
-@pytest.mark.reliability(
-    9,
-    "an idle connection that was dropped",
-    "it is replaced without a failed attempt",
-)
+@pytest.mark.reliability(9.15, "an idle connection that was dropped", "it is replaced without a failed attempt")
 @pytest.mark.parametrize("how", ["fin", "rst"])
 def test_dropped_idle_connection_costs_no_failed_attempt(how: str) -> None:
     dropped = threading.Event()
@@ -305,9 +299,9 @@ def lookups_under_way() -> list[str]:
 
 
 @pytest.mark.reliability(
-    9,
+    9.16,
     "a gateway that moves by DNS while the old one still answers",
-    "the name is looked up every 5 minutes beside the pushes; a kept connection follows it",
+    "the name is looked up every 5 minutes beside the pushes, and the kept connection follows it",
 )
 def test_a_gateway_that_moved_is_followed(measured: Callable[[str], None]) -> None:
     clock = TurnedClock()
@@ -374,13 +368,19 @@ def link_local() -> str:
     return "::1%1"
 
 
-def test_an_ipv6_zone_in_the_url_leads_through_its_interface() -> None:
+@pytest.mark.reliability(
+    9.32,
+    "a gateway at a link-local address, `[fe80::1%25eth0]`",
+    "the push goes through that interface; an unknown one is named",
+)
+def test_an_ipv6_zone_in_the_url_leads_through_its_interface(measured: Callable[[str], None]) -> None:
     address, _, zone = link_local().partition("%")
     family, kind, _, _, where = socket.getaddrinfo(f"{address}%{zone}", 0, type=socket.SOCK_STREAM)[0]
     with Server(answering("200 OK"), listener=listening(family, kind, where)) as server:
         with pushgateway_for(f"http://[{address}%25{zone}]:{server.port}") as destination:
             assert push_one(destination).error is None
     assert server.requests[0].headers["host"] == f"[{address}]:{server.port}"
+    measured("pushed")
 
 
 def listening(family: int, kind: int, where: Any) -> socket.socket:
@@ -390,10 +390,16 @@ def listening(family: int, kind: int, where: Any) -> socket.socket:
     return listener
 
 
-def test_an_unknown_ipv6_zone_is_named() -> None:
+@pytest.mark.reliability(
+    9.32,
+    "a gateway at a link-local address, `[fe80::1%25eth0]`",
+    "the push goes through that interface; an unknown one is named",
+)
+def test_an_unknown_ipv6_zone_is_named(measured: Callable[[str], None]) -> None:
     with pushgateway_for("http://[fe80::1%25nosuch0]:9091", clock=TurnedClock()) as destination:
         text = message(push_one(destination))
     assert "[fe80::1%nosuch0]:9091: this machine has no network interface of the name after the %" in text
+    measured("the error names the zone")
 
 
 def test_push_after_close_opens_a_new_connection() -> None:

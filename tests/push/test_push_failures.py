@@ -34,9 +34,7 @@ def test_any_2xx_is_success(status: str) -> None:
 
 
 @pytest.mark.reliability(
-    9,
-    "408, 429, 500, 502, 503, resets, no answer, garbage",
-    "retried within the budget of the push",
+    9.2, "408, 429, 500, 502, 503, resets, no answer, garbage", "retried within the budget of the push"
 )
 @pytest.mark.parametrize(
     "failing",
@@ -96,11 +94,7 @@ def test_refusal_at_the_default_port_hints_at_the_usual_one() -> None:
     assert "gateway.test:80 refused the connection (pushgateway.url names no port: often 9091)" in message(result)
 
 
-@pytest.mark.reliability(
-    9,
-    "400, 401, 403, 404, 413 and the like",
-    "not retried; the error names a fix",
-)
+@pytest.mark.reliability(9.21, "400, 401, 403, 404, 413 and the like", "not retried; the error names a fix")
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -146,11 +140,7 @@ def test_quoted_answer_is_one_short_printable_line() -> None:
     assert len(text) < 600
 
 
-@pytest.mark.reliability(
-    9,
-    "a web page as an answer",
-    "the log names its status and title, never its source",
-)
+@pytest.mark.reliability(9.22, "a web page as an answer", "the log names its status and title, never its source")
 @pytest.mark.parametrize(
     ("body", "content_type", "words"),
     [
@@ -163,17 +153,22 @@ def test_quoted_answer_is_one_short_printable_line() -> None:
         (b"no <html> here", "text/plain", "404 Not Found: no <html> here; "),
     ],
 )
-def test_a_web_page_is_not_quoted_but_named(body: bytes, content_type: str, words: str) -> None:
+def test_a_web_page_is_not_quoted_but_named(
+    body: bytes, content_type: str, words: str, measured: Callable[[str], None]
+) -> None:
     answer = answering("404 Not Found", body, f"Content-Type: {content_type}")
     with Server(answer) as server, pushgateway_for(server.url) as destination:
         text = message(push_one(destination))
     assert words in text
     assert "style" not in text
+    measured("no word of its source in the error")
 
 
-@pytest.mark.reliability(9, "102 Processing or 103 Early Hints before the answer", "skipped, and the answer is awaited")
+@pytest.mark.reliability(
+    9.23, "102 Processing or 103 Early Hints before the answer", "skipped: the final answer is awaited"
+)
 @pytest.mark.parametrize("status", ["100 Continue", "102 Processing", "103 Early Hints"])
-def test_interim_answers_are_skipped(status: str) -> None:
+def test_interim_answers_are_skipped(status: str, measured: Callable[[str], None]) -> None:
     interim = f"HTTP/1.1 {status}\r\nLink: </style.css>; rel=preload\r\n\r\n".encode()
 
     def behave(client: Client) -> None:
@@ -184,6 +179,7 @@ def test_interim_answers_are_skipped(status: str) -> None:
     with Server(behave) as server, pushgateway_for(server.url) as destination:
         assert [push_one(destination).error for _ in range(2)] == [None, None]
     assert server.connections == 1
+    measured("100, 102 and 103, each twice before the answer: no push fails")
 
 
 def test_redirect_is_not_followed_and_its_target_is_named() -> None:

@@ -57,6 +57,11 @@ def test_environment_may_exempt_the_gateway_from_the_proxy(environ: dict[str, st
     assert (len(gateway.requests), proxy.connections) == (1, 0)
 
 
+@pytest.mark.reliability(
+    9.31,
+    "`no_proxy` with networks, IPv6 addresses, `*.suffix` and ports",
+    "the gateway is reached directly; what is not listed goes through the proxy",
+)
 @pytest.mark.parametrize(
     ("url", "no_proxy"),
     [
@@ -78,10 +83,18 @@ def test_environment_may_exempt_the_gateway_from_the_proxy(environ: dict[str, st
         ("http://gateway.example.org", "other,*"),
     ],
 )
-def test_no_proxy_covers_names_addresses_networks_and_ports(url: str, no_proxy: str) -> None:
+def test_no_proxy_covers_names_addresses_networks_and_ports(
+    url: str, no_proxy: str, measured: Callable[[str], None]
+) -> None:
     assert proxy_for(url, {"http_proxy": "proxy.test:3128", "no_proxy": no_proxy}) is None
+    measured("16 forms match")
 
 
+@pytest.mark.reliability(
+    9.31,
+    "`no_proxy` with networks, IPv6 addresses, `*.suffix` and ports",
+    "the gateway is reached directly; what is not listed goes through the proxy",
+)
 @pytest.mark.parametrize(
     ("url", "no_proxy"),
     [
@@ -93,14 +106,15 @@ def test_no_proxy_covers_names_addresses_networks_and_ports(url: str, no_proxy: 
         ("http://gateway:9091", ",, ., /8, [, :9091, *x"),
     ],
 )
-def test_no_proxy_covers_nothing_else(url: str, no_proxy: str) -> None:
+def test_no_proxy_covers_nothing_else(url: str, no_proxy: str, measured: Callable[[str], None]) -> None:
     assert proxy_for(url, {"http_proxy": "proxy.test:3128", "no_proxy": no_proxy}) is not None
+    measured("no other address does")
 
 
 @pytest.mark.reliability(
-    9,
+    9.3,
     "a proxy that answers in place of the gateway",
-    "the error says that the proxy may have, and how to go around it",
+    "the error says that it may be the proxy's, and how to go around it",
 )
 @pytest.mark.parametrize(
     "answer",
@@ -112,13 +126,16 @@ def test_no_proxy_covers_nothing_else(url: str, no_proxy: str) -> None:
     ],
     ids=["403", "302", "200 web page", "503"],
 )
-def test_an_answer_through_a_proxy_may_be_the_proxys(answer: Callable[[Client], None]) -> None:
+def test_an_answer_through_a_proxy_may_be_the_proxys(
+    answer: Callable[[Client], None], measured: Callable[[str], None]
+) -> None:
     with (
         Server(answer) as proxy,
         pushgateway_for("http://gateway.test", clock=TurnedClock(), environ={"http_proxy": proxy.url}) as destination,
     ):
         text = message(push_one(destination))
     assert f"the proxy 127.0.0.1:{proxy.port} may have refused it: no_proxy=gateway.test goes around it" in text
+    measured("a refusal, a redirect, a web page, a 503")
 
 
 def test_an_answer_within_a_tunnel_is_the_gateways(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_certificate_is_verified_against_the_host_name(ca: trustme.CA, ca_file: 
 
 
 @pytest.mark.reliability(
-    9,
+    9.24,
     "a certificate that has expired, or is for another name",
     "refused without a retry; the error names the reason",
 )

@@ -122,9 +122,9 @@ def test_a_suspended_machine_counts_no_energy_for_that_time(asleep_seconds: floa
 
 
 @pytest.mark.reliability(
-    13,
-    "a machine that boots in 1970, and gets its time from the network later",
-    "`wattpush_agent_start_time_seconds` is the true start from then on, and stays the same",
+    13.1,
+    "a machine that boots in 1970 and gets the time from the network later",
+    "`wattpush_agent_start_time_seconds` is the true start from then on, and does not change again",
 )
 def test_the_start_time_is_right_after_the_clock_was_set(measured: Callable[[str], None]) -> None:
     boot, set_by = [100.0], [0.0]

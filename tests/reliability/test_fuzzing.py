@@ -26,7 +26,7 @@ def test_no_damaged_configuration_causes_a_traceback_or_a_hang(
 
 @FILES
 @pytest.mark.reliability(
-    18, "damaged recordings, plain and compressed", "exit code 78 with the line number, or it plays"
+    18.1, "damaged recordings, plain and compressed", "exit code 78 with the line number, or it plays"
 )
 def test_no_damaged_recording_causes_a_traceback_or_a_hang(
     count: int, tmp_path: Path, measured: Callable[[str], None]

@@ -90,7 +90,7 @@ def increase(values: list[float]) -> float:
 
 @pytest.mark.long
 @pytest.mark.reliability(
-    12,
+    12.1,
     "`kill -9`, power cuts, lost writes, a full disk, damaged state files",
     "counters continue from at least the pushed value, or start from zero",
 )

@@ -38,9 +38,9 @@ def read(node: NoisyNode, readings: int) -> None:
 
 
 @pytest.mark.reliability(
-    4.1,
-    "rows of up to 8 NACKs and disturbances of 0.1 to 5 ms at random; equal addresses behind 2, 3 and nested muxes",
-    "a reading counts only once every mux is seen to have been as it should; never another rail's number",
+    4.12,
+    "both at random, together",
+    "a reading counts only if every mux is seen to be as it should be; no number is another rail's",
 )
 @pytest.mark.parametrize("readings", [FEW, MANY])
 def test_no_row_of_nacks_lets_another_rail_answer(readings: int, measured: Callable[[str], None]) -> None:
@@ -59,9 +59,9 @@ def test_no_row_of_nacks_lets_another_rail_answer(readings: int, measured: Calla
 
 
 @pytest.mark.reliability(
-    4.1,
-    "a mux falls silent at any moment for up to 3 s, its channels as they were",
-    "what else could answer in place of a chip is excluded, or the reading is discarded",
+    4.14,
+    "a mux that does not answer for up to 3 s, at any moment, its channels as they were",
+    "no other chip can have answered, or the reading is discarded",
 )
 @pytest.mark.parametrize("readings", [FEW, MANY])
 def test_a_silent_mux_lets_no_other_rail_answer(readings: int, measured: Callable[[str], None]) -> None:
@@ -95,10 +95,10 @@ PROGRAMS: dict[str, Callable[[int, list[int], random.Random], Program]] = {
 
 
 @pytest.mark.reliability(
-    4.2,
+    4.21,
     "a program that does not lock the bus switches our muxes every 50 ms to 1 s, at any moment",
-    "the reading is taken again, then discarded; every switch that is found is counted; then, for a "
-    "minute, the muxes are read back after every register",
+    "the reading is taken again, then discarded; every switch that is seen is counted. For a minute after one, "
+    "the other muxes are read back after every register",
 )
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("readings", [FEW, pytest.param(34_000, marks=pytest.mark.long, id="34000")])

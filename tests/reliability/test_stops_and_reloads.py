@@ -90,9 +90,9 @@ address = 0x40
 """
 
 EVERYTHING = pytest.mark.reliability(
-    15,
-    "SIGTERM with up to 16 buses held by others, a disk whose every call takes 3 s, a gateway that hangs, and a stderr "
-    "that is full, all at once",
+    15.02,
+    "SIGTERM with up to 16 buses held by others, a disk whose every call takes 3 s, a gateway that hangs, "
+    "and a stderr that is full, all at once",
     "exit 0 within 2 s",
 )
 
@@ -153,7 +153,7 @@ def test_a_stop_waits_for_nothing_that_hangs(
 
 
 @pytest.mark.reliability(
-    15,
+    15.2,
     "a storm of SIGHUPs: good files, bad files, devices added, removed and renamed",
     "a bad file changes nothing; a device that stays loses nothing; the group of a removed device is deleted",
 )

@@ -111,7 +111,7 @@ def node(tmp_path: Path, pushgateway_url: str, request: pytest.FixtureRequest) -
     return Node(tmp_path / "state", pushgateway_url, request.node.name)
 
 
-@pytest.mark.reliability(13, "an ordinary reboot", "the counters carry on, once the gateway has confirmed them")
+@pytest.mark.reliability(12.4, "an ordinary reboot", "the counters carry on once the gateway has confirmed them")
 def test_an_ordinary_reboot_carries_on(node: Node, measured: Callable[[str], None]) -> None:
     for boot in ("a", "b", "c"):
         node.run(boot)
@@ -128,7 +128,7 @@ def test_a_reboot_before_the_first_push_carries_on(node: Node) -> None:
 
 
 @pytest.mark.reliability(
-    13,
+    12.42,
     "an image or snapshot with an older state file is restored",
     "the gateway shows a later run: counters start from zero",
 )

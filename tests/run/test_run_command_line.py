@@ -34,9 +34,14 @@ from tests.run.running import (
 from tests.servers import Server, answering
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from agent.simulate.clock import HandClock
+
+DASHES = pytest.mark.reliability(
+    18.3, "`--` on the command line, on any version of Python", "a usage error: exit code 64"
+)
 
 
 @pytest.mark.parametrize(
@@ -104,15 +109,18 @@ def test_help_and_version_exit_with_0(line: str, capsys: pytest.CaptureFixture[s
         ("--log-level loud", "invalid choice: 'loud'"),
         ("--config", "expected one argument"),
         ("--once=yes", "ignored explicit argument 'yes'"),
-        ("--", "wattpush: unrecognized arguments: --"),
-        ("-- check", "wattpush: unrecognized arguments: --"),
-        ("check -- --hardware", "wattpush: unrecognized arguments: --"),
+        *(
+            pytest.param(line, "wattpush: unrecognized arguments: --", marks=DASHES)
+            for line in ("--", "-- check", "check -- --hardware")
+        ),
         ("--once extra", "invalid choice: 'extra'"),
         ("delete --once", "unrecognized arguments: --once"),
         ("--no-such-option", "unrecognized arguments: --no-such-option"),
     ],
 )
-def test_a_wrong_command_line_exits_with_64(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_line_exits_with_64(
+    line: str, message: str, capsys: pytest.CaptureFixture[str], measured: Callable[[str], None]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(line.split())
     assert ended.value.code == ExitCode.USAGE
@@ -120,6 +128,7 @@ def test_a_wrong_command_line_exits_with_64(line: str, message: str, capsys: pyt
     assert output == ""
     assert message in errors
     assert errors.endswith(" --help\n")
+    measured(f"`wattpush {line}`")
 
 
 def shell(command: str, config: Path) -> subprocess.CompletedProcess[str]:

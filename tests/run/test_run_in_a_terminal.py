@@ -66,7 +66,7 @@ def run_of(folder: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.reliability(
-    15, "the terminal of a run in its foreground is closed", "the run ends as after SIGTERM; `kill -HUP` still reloads"
+    15.1, "the terminal of a foreground run is closed", "the run ends as after SIGTERM; `kill -HUP` still reloads"
 )
 def test_a_run_ends_with_its_terminal(tmp_path: Path, measured: Callable[[str], None]) -> None:
     with window(*run_of(tmp_path)) as opened:

@@ -23,7 +23,7 @@ from agent.run.signals import Signals
 from tests.run.running import PROJECT, run, write_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from agent.simulate.clock import HandClock
@@ -81,11 +81,7 @@ def test_libraries_log_no_debug_lines() -> None:
     assert stream.getvalue() == ""
 
 
-@pytest.mark.reliability(
-    2,
-    "a fault that lasts",
-    "one log line when it begins, and one with the count when it ends",
-)
+@pytest.mark.reliability(2.2, "a fault that lasts", "one log line when it begins, and one with the count when it ends")
 def test_a_failure_is_logged_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     trouble = FailureLog(log)
@@ -181,10 +177,22 @@ def test_the_machine_id_is_not_revealed(tmp_path: Path) -> None:
     assert build_info.machine_hash(file) == hashed
     file.write_text("0123456789abcdef0123456789abcdee\n")
     assert build_info.machine_hash(file) != hashed
-    for none in ("\n", "uninitialized\n"):
-        file.write_text(none)
-        assert build_info.machine_hash(file) == ""
-    assert build_info.machine_hash(tmp_path / "none") == ""
+
+
+@pytest.mark.reliability(
+    13.2,
+    "a machine id that is empty, missing or `uninitialized`, as on a first boot",
+    "it counts as none: machines from one image do not share a hash",
+)
+@pytest.mark.parametrize("content", ["\n", "uninitialized\n", None])
+def test_a_machine_without_an_id_has_no_hash(
+    content: str | None, tmp_path: Path, measured: Callable[[str], None]
+) -> None:
+    file = tmp_path / "machine-id"
+    if content is not None:
+        file.write_text(content)
+    assert build_info.machine_hash(file) == ""
+    measured("the label `machine` is empty")
 
 
 def test_the_blinka_version_is_the_installed_one() -> None:

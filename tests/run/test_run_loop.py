@@ -29,7 +29,7 @@ from tests.run.running import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
     from pathlib import Path
 
     from agent.measure.readings import Outcome
@@ -212,11 +212,7 @@ def test_results_are_acknowledged_by_grouping_key(clock: HandClock, monkeypatch:
     assert run.of("disk", "min_amperes") == 2.0
 
 
-@pytest.mark.reliability(
-    9,
-    "one group that is always rejected",
-    "the others are pushed, and lose nothing",
-)
+@pytest.mark.reliability(9.13, "one group that is always rejected", "the others are pushed, and lose nothing")
 def test_a_rejected_group_costs_the_others_nothing(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU, QUICK_DISK, interval_seconds=5.0), clock)
     run.gateway.fail = lambda group: RejectedError("no") if group.name == "device disk" else None
@@ -280,11 +276,7 @@ def test_a_stop_before_the_first_reading_pushes_nothing(clock: HandClock) -> Non
     assert not run.gateway.history
 
 
-@pytest.mark.reliability(
-    15,
-    "SIGTERM or SIGINT while a push hangs",
-    "a clean exit within 2 s, state saved",
-)
+@pytest.mark.reliability(15.01, "SIGTERM or SIGINT while a push hangs", "a clean exit within 2 s, state saved")
 @pytest.mark.parametrize("hangs_before", [True, False])
 def test_a_stop_takes_less_than_2_s_while_the_gateway_hangs(clock: HandClock, *, hangs_before: bool) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
@@ -306,9 +298,14 @@ def test_delete_on_exit_deletes_the_groups(clock: HandClock) -> None:
     assert sorted(run.gateway.deleted) == ["device cpu", "node"]
 
 
+@pytest.mark.reliability(
+    15.11,
+    "`delete_on_exit` at a gateway that refuses or hangs",
+    "one line says what was not deleted, and how to delete it; no push counts as failed",
+)
 @pytest.mark.parametrize("fault", ["refused", "hangs", "hangs before"])
 def test_a_failed_deletion_at_the_stop_is_told_as_one(
-    clock: HandClock, caplog: pytest.LogCaptureFixture, fault: str
+    clock: HandClock, caplog: pytest.LogCaptureFixture, fault: str, measured: Callable[[str], None]
 ) -> None:
     gateway = PushgatewaySettings("http://gateway.invalid", delete_on_exit=True)
     run = Run(settings_for(QUICK_CPU, pushgateway=gateway), clock)
@@ -326,6 +323,7 @@ def test_a_failed_deletion_at_the_stop_is_told_as_one(
     assert line.endswith("wattpush delete")
     assert ("gateway.invalid: no answer (and 1 more groups)" in line) == (fault == "refused")
     assert run.agent.counters.push_failures == failures
+    measured("one line each")
 
 
 def test_a_dry_run_with_delete_on_exit_prints_the_deletions(clock: HandClock) -> None:
@@ -556,7 +554,14 @@ def test_once_counts_the_energy_since_the_previous_run(clock: HandClock, tmp_pat
     assert joules() == pytest.approx(720, abs=0.1)
 
 
-def test_once_says_that_max_gap_has_passed(clock: HandClock, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.reliability(
+    14.1,
+    "`--once` from an hourly timer, later than `max_gap`",
+    "one line says that no energy was counted, and which key to set",
+)
+def test_once_says_that_max_gap_has_passed(
+    clock: HandClock, tmp_path: Path, caplog: pytest.LogCaptureFixture, measured: Callable[[str], None]
+) -> None:
     settings = settings_for(QUICK_CPU, QUICK_DISK)
     world, gateway = world_for(settings, clock), MemoryGateway()
     told: list[list[str]] = []
@@ -571,6 +576,7 @@ def test_once_says_that_max_gap_has_passed(clock: HandClock, tmp_path: Path, cap
         "cpu, disk: no energy was counted since the previous run, 3600 s ago; set max_gap, now 600 s"
     )
     assert told[0] == told[1] == told[3] == []
+    measured("one line in four runs")
 
 
 def test_once_counts_nothing_across_a_gap_longer_than_max_gap(clock: HandClock, tmp_path: Path) -> None:

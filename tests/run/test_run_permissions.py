@@ -53,9 +53,9 @@ def loop_of(linux: LinuxBench, gateway: MemoryGateway, seconds: float) -> tuple[
 
 
 @pytest.mark.reliability(
-    17,
+    17.1,
     "a service that was started before the module i2c-dev was loaded, so that systemd denies it every bus",
-    "exit 77, and systemd starts it again with the permission; the error says so",
+    "exit 77, and systemd starts it again with the permission; the error says why",
 )
 def test_a_service_that_is_denied_everything_later_ends_with_77(
     linux: LinuxBench, measured: Callable[[str], None]
@@ -104,7 +104,14 @@ def test_a_device_that_can_be_read_keeps_the_run(linux: LinuxBench) -> None:
         loop._leave_if_denied([denied, good])
 
 
-def test_in_a_sandbox_the_hint_names_the_usual_group(linux: LinuxBench, tmp_path: Path) -> None:
+@pytest.mark.reliability(
+    17.11,
+    "permission denied in a sandbox that maps no group, or in a container",
+    "the hint names the group i2c, never `nogroup`; in a container, `--device`",
+)
+def test_in_a_sandbox_the_hint_names_the_usual_group(
+    linux: LinuxBench, tmp_path: Path, measured: Callable[[str], None]
+) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root may give a file away")
     linux.dev.refusal = errno.EACCES
@@ -112,11 +119,17 @@ def test_in_a_sandbox_the_hint_names_the_usual_group(linux: LinuxBench, tmp_path
     file.touch()
     os.chown(file, -1, 65534)  # as PrivateUsers= shows every group that it does not map
     assert "usermod -aG i2c $USER" in hints.of_denied_permission(str(file), errno.EACCES)
+    measured("`usermod -aG i2c`")
 
 
+@pytest.mark.reliability(
+    17.11,
+    "permission denied in a sandbox that maps no group, or in a container",
+    "the hint names the group i2c, never `nogroup`; in a container, `--device`",
+)
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM])
 def test_in_a_container_the_hint_is_an_option_of_docker(
-    linux: LinuxBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+    linux: LinuxBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, measured: Callable[[str], None]
 ) -> None:
     (tmp_path / ".dockerenv").touch()
     monkeypatch.setattr(hints, "CONTAINER_MARKS", (tmp_path / ".dockerenv",))
@@ -127,10 +140,11 @@ def test_in_a_container_the_hint_is_an_option_of_docker(
     message = hints.of_missing_bus((), "/dev/i2c-1")
     assert message == "start the container with --device /dev/i2c-1, if the machine has it"
     assert "sudo modprobe i2c-dev" in hints.of_missing_bus((7,), "/dev/i2c-1")
+    measured("`--device /dev/i2c-1`")
 
 
 @pytest.mark.reliability(
-    17, "systemctl reload with a bad configuration", "the reload fails with the reason; the run goes on as it was"
+    15.21, "`systemctl reload` with a bad configuration", "the reload fails with the reason; the run goes on as it was"
 )
 def test_a_reload_of_the_unit_refuses_a_bad_file(tmp_path: Path, measured: Callable[[str], None]) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9")

@@ -100,11 +100,7 @@ def test_a_loop_pushes_and_stops_cleanly(
     assert joules >= pushed["cpu"]["wattpush_device_joules_total"]
 
 
-@pytest.mark.reliability(
-    15,
-    "SIGTERM or SIGINT while a push hangs",
-    "a clean exit within 2 s, state saved",
-)
+@pytest.mark.reliability(15.01, "SIGTERM or SIGINT while a push hangs", "a clean exit within 2 s, state saved")
 @STOPS
 def test_a_stop_does_not_wait_for_a_hung_gateway(tmp_path: Path, number: int) -> None:
     with Server(hanging) as server:
@@ -249,12 +245,12 @@ def test_a_reload_with_another_state_folder_unlocks_the_first(tmp_path: Path, mo
 
 
 @pytest.mark.reliability(
-    5,
+    5.21,
     "a second loop with the same state folder",
-    "refused with exit code 75; a dry run beside it changes nothing",
+    "refused with exit code 75 and the pid of the first; a dry run beside it changes nothing",
 )
 def test_a_second_loop_is_refused_but_a_dry_run_is_not(
-    tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any]
+    tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any], measured: Callable[[str], None]
 ) -> None:
     more = f'[serve]\nlisten = "127.0.0.1:{free_port()}"\n'
     config = write_config(tmp_path, pushgateway_url, job, more=more, top='interval = "1h"\nsample_interval = "50ms"')
@@ -278,6 +274,7 @@ def test_a_second_loop_is_refused_but_a_dry_run_is_not(
             assert loop.end(signal.SIGTERM)[0] == 0
         assert files() == before
         assert running.end(signal.SIGTERM)[0] == 0
+    measured("files of the state byte for byte the same")
 
 
 def test_once_waits_for_the_previous_run(
@@ -499,7 +496,7 @@ def test_a_rejected_push_is_76_even_with_a_missing_sensor(
 
 
 @pytest.mark.reliability(
-    5,
+    5.2,
     "`--once` beside a loop with the same state folder",
     "it waits for up to 5 s, then is refused with exit code 75",
 )
@@ -576,9 +573,9 @@ def test_delete_removes_groups_of_renamed_devices(
 
 
 @pytest.mark.reliability(
-    17,
+    5.11,
     "`--simulate` and `--trace` beside the service's own file",
-    "they push, keep and delete `<hostname>-simulated` only",
+    "only the series of `<hostname>-simulated` are pushed, kept and deleted",
 )
 @pytest.mark.usefixtures("logging_as_it_was")
 def test_simulated_runs_never_touch_the_groups_of_the_real_node(
@@ -662,13 +659,17 @@ def test_a_fifo_in_place_of_the_counters_is_78_at_once(tmp_path: Path, command: 
     assert "simulated.json is a FIFO, not a file" in ended.stdout + ended.stderr
 
 
-def test_a_reload_that_adds_the_boards_bus_asks_for_a_restart(clock: HandClock) -> None:
+@pytest.mark.reliability(15.22, 'a reload that adds `bus = "board"`', "refused; the error says to restart")
+def test_a_reload_that_adds_the_boards_bus_asks_for_a_restart(
+    clock: HandClock, measured: Callable[[str], None]
+) -> None:
     earlier = agent_of(settings_for(CPU), world_for(settings_for(CPU), clock), clock, None)
     board = settings_for(replace(CPU, place=Place("board", None, None, 0x40)), muxes=())
     with Signals() as signals, ExitStack() as stack:
         runtime = Runtime(clock, signals, {}, Publisher(clock, signals.wake), INFO, signals.wake)
         with pytest.raises(ConfigError, match="restart: sudo systemctl restart wattpush"):
             make_agent(board, RunOptions(), runtime, stack, earlier)
+    measured("the error names `sudo systemctl restart wattpush`")
 
 
 def test_help_fits_80_columns_and_lists_the_exit_codes() -> None:

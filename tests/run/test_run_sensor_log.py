@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import re
 from typing import TYPE_CHECKING
@@ -65,22 +66,50 @@ def test_a_fault_is_logged_when_it_begins_and_when_it_ends(writer: Writer) -> No
 
 
 @pytest.mark.reliability(
-    2,
+    2.21,
     "a device that fails for another reason than before, such as another chip in its place",
-    "the new cause is a new line; numbers that change are not a new cause",
+    "the new cause is a new line; a number that changes is not a new cause",
 )
-def test_a_new_cause_is_a_new_line(writer: Writer) -> None:
+def test_a_new_cause_is_a_new_line(writer: Writer, measured: Callable[[str], None]) -> None:
     nack, other = "no INA260 at 0x40: NACK; is it powered?", "0x40 is not an INA260: its id is 0x2270"
     assert writer.sweep(bad("cpu", nack), times=5) == [f"cpu: {nack}"]
     assert writer.sweep(bad("cpu", other)) == [f"cpu: {other}"]
     assert writer.sweep(bad("cpu", other.replace("2270", "2271")), times=5) == []
     assert writer.sweep(good("cpu")) == ["cpu: works again after 11 failures"]
+    measured("two lines for two causes in 11 failures")
 
 
 @pytest.mark.reliability(
-    2, "one cause behind many devices: a bus, a mux", "one line that names them, and one when they work again"
+    2.21,
+    "a device that fails for another reason than before, such as another chip in its place",
+    "the new cause is a new line; a number that changes is not a new cause",
 )
-def test_one_cause_of_many_devices_is_one_line(writer: Writer) -> None:
+def test_a_chip_replaced_in_operation_is_named(
+    caplog: pytest.LogCaptureFixture, measured: Callable[[str], None]
+) -> None:
+    bench, other = Bench.of(ina260("cpu", "bus = 1")), Bench.of(ina3221("cpu", "bus = 1", 1, 0x40))
+    log = SensorLog(bench.clock.monotonic)
+    log.write(bench.run_until_read().values(), {})
+
+    def sweep_for(seconds: int) -> list[str]:
+        caplog.clear()
+        for _ in range(seconds):
+            log.write(bench.run_next().values(), {})
+        return [record.getMessage() for record in caplog.records]
+
+    bench.wire.faults.fail_when(lambda _: errno.EREMOTEIO)
+    (unplugged,) = sweep_for(60)
+    bench.world.wires[1] = other.world.wires[1]
+    (replaced,) = sweep_for(60)
+    assert "no INA260 at 0x40 on /dev/i2c-1: NACK" in unplugged
+    assert "not an INA260 at 0x40 on /dev/i2c-1" in replaced
+    measured("an INA3221 in place of an INA260: named within 10 s")
+
+
+@pytest.mark.reliability(
+    2.22, "one cause behind many devices: a bus, a mux", "one line that names the devices, and one when they work again"
+)
+def test_one_cause_of_many_devices_is_one_line(writer: Writer, measured: Callable[[str], None]) -> None:
     names = [f"d{number}" for number in range(10)]
     writer.sweep(*map(good, names))
     (line,) = writer.sweep(*(bad(name, STUCK) for name in names[:9]), good("d9"))
@@ -89,6 +118,7 @@ def test_one_cause_of_many_devices_is_one_line(writer: Writer) -> None:
     assert writer.sweep(*map(good, names)) == [
         "10 devices work again after 19 failures: d0, d1, d2, d3, d4, d5, d6, d7, ..."
     ]
+    measured("one line for 10 devices behind a stuck bus")
 
 
 def test_chips_that_lose_power_together_are_one_line(writer: Writer) -> None:
@@ -123,7 +153,7 @@ def test_a_fault_that_lasts_is_told_after_a_minute(writer: Writer) -> None:
 
 
 @pytest.mark.reliability(
-    2,
+    2.23,
     "a device that flaps: it fails and works again every few seconds",
     "three lines an hour, then a summary with its count twice an hour",
 )
@@ -151,6 +181,25 @@ def test_conflicts_are_named_once_and_then_counted(writer: Writer) -> None:
     assert lines == ["also in the last 30 min: 1801 x mux m0 was switched; lock the bus"]
 
 
+@pytest.mark.reliability(
+    7.4,
+    "a shunt in the ground line of its load: 25 A at 0 V",
+    "one warning; a rail that is switched on, or off, gets none",
+)
+def test_a_current_without_volts_is_warned_about_once(writer: Writer, measured: Callable[[str], None]) -> None:
+    grounded = good("radio")._replace(volts=0.0, amperes=25.0, power_watts=0.0)
+    assert writer.sweep(good("radio"), times=5) == []
+    (line,) = writer.sweep(grounded, good("cpu"), times=3600)
+    assert line.startswith("radio: 25 A at 0 V; is the shunt in the ground line of the load?")
+    off = good("disk")._replace(volts=0.02, amperes=0.1, power_watts=0.0)
+    inrush = good("fan")._replace(volts=0.05, amperes=3.0, power_watts=0.15)
+    for _ in range(3):
+        assert writer.sweep(off, inrush, times=9) == []
+        assert writer.sweep(off, good("fan"), times=9) == []
+    assert writer.sweep(good("radio")) == writer.sweep(grounded, times=20) == []
+    measured("one line in an hour")
+
+
 DEVICES = (
     mux("m0", 0x70)
     + "".join(ina260(f"a{n}", f'mux = "m0", channel = {n}') for n in range(8))
@@ -169,7 +218,7 @@ DEVICES = (
             marks=[
                 pytest.mark.long,
                 pytest.mark.reliability(
-                    2, "2 % random NACKs, 24 devices, an hour at 1 s", "at most 20 log lines an hour"
+                    2.24, "2 % random NACKs, 24 devices, an hour at 1 s", "at most 20 log lines an hour"
                 ),
             ],
         ),

@@ -94,9 +94,9 @@ UNREAD = pytest.mark.parametrize(
 
 
 @pytest.mark.reliability(
-    15,
+    15.03,
     "a stderr that nobody reads (full pipe, Ctrl-S, a hung or closed terminal, a closed pipe), and no gateway",
-    "sampling and SIGTERM go on; lines without room are dropped and counted",
+    "sampling and SIGTERM go on; lines that find no room are dropped and counted",
 )
 @UNREAD
 def test_a_stderr_that_nobody_reads_stops_nothing(
@@ -199,7 +199,7 @@ def test_the_number_of_missing_lines_is_told(
         drained(read_end)
         stderr.write("first\nsecond\n")
         lines = drained(read_end).replace(b"\r", b"").decode().splitlines()
-    assert lines == ["wattpush: 7 lines are missing here: nobody read this output", "first", "second"]
+    assert lines == ["wattpush: 7 lines are missing here: this output was not read", "first", "second"]
 
 
 def test_long_lines_are_cut_to_what_a_pipe_takes_at_once() -> None:

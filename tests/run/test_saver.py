@@ -183,7 +183,18 @@ def test_a_scrape_shows_only_saved_counters(agent: Agent, clock: HandClock) -> N
     assert scraped() == (3, True)
 
 
-def test_a_last_save_that_hangs_is_given_up(agent: Agent, clock: HandClock, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.reliability(
+    15.04,
+    "a disk that stalls in the last save of a stop",
+    "the save is given up in time; within this boot the counters continue from the save before, later from zero",
+)
+def test_a_last_save_that_hangs_is_given_up(
+    agent: Agent,
+    clock: HandClock,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    measured: Callable[[str], None],
+) -> None:
     Loop(agent, clock, HandWaiting(clock, clock.seconds + 20), NO_MANAGER).run()
     saver_of(agent).hangs = True
     waiting = HandWaiting(clock)
@@ -191,6 +202,11 @@ def test_a_last_save_that_hangs_is_given_up(agent: Agent, clock: HandClock, capl
     Loop(agent, clock, waiting, NO_MANAGER).finish()
     assert clock.seconds - waiting.stop_requested_at_seconds < 1.8
     assert "the last save is given up" in caplog.text
+    saver_of(agent).file.unlock()
+    saved = {boot: state_on_disk(tmp_path, boot).load().devices for boot in ("a", "b")}
+    assert 0 < saved["a"]["cpu"].counters.readings < 20
+    assert saved["b"] == {}
+    measured("less than 1.8 s")
 
 
 @pytest.mark.parametrize("late_seconds", [0.0, 0.5, 1.5, 5.0])
@@ -236,7 +252,9 @@ def test_a_stop_saves_once_if_its_push_succeeds(agent: Agent, clock: HandClock, 
 
 
 @pytest.mark.reliability(
-    11, "a disk whose every write stalls", "sampling keeps its pace; pushes go on without counters until they are saved"
+    12,
+    "a disk whose every write stalls",
+    "sampling keeps its pace; pushes go on without counters until these are saved",
 )
 def test_sampling_keeps_its_pace_while_the_disk_stalls(
     tmp_path: Path, stalled: StalledDisk, measured: Callable[[str], None]

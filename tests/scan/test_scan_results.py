@@ -331,7 +331,7 @@ def test_a_run_keeps_reading_right_values_during_a_scan() -> None:
 @pytest.mark.parametrize("after_effect", [False, True])
 @pytest.mark.parametrize("code", [errno.EREMOTEIO, errno.ETIMEDOUT])
 @pytest.mark.reliability(
-    8,
+    1.05,
     "an error at any transaction of a scan",
     "the scan finds the same chips and muxes, reads right values and closes every channel",
 )

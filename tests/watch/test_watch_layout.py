@@ -94,7 +94,7 @@ def test_an_error_replaces_the_numbers_until_it_clears() -> None:
     assert " W " in watched.line("radio")
     watched.bench.chip("radio").unplug()
     watched.sweeps(1)
-    assert watched.line("radio").startswith("radio  INA260 at 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 1")
+    assert watched.line("radio").startswith("radio  no INA260 at 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 1")
     assert " W " not in watched.line("radio")
     assert watched.line("radio").endswith("…")
     assert watched.line("radio", width=200).endswith("is it powered?")
