@@ -263,7 +263,8 @@ class RunSession(ChipSession[_State]):
         if self._chip.is_converted(self._read_register) or (settling.may_be_there and self._has_results()):
             # No last results: what is read next is new.
             return self._measure(_Measuring(settling.canary, settling.check_at_seconds, (), now), now)
-        if now > settling.overdue_at_seconds:
+        # A status that was read twice has lost its flag: the next step shows more.
+        if now > settling.overdue_at_seconds and not self._was_disturbed():
             self._state = _Closed(must_configure=True)
             raise SensorError(
                 f"{self._name}: no conversion finished in time ({self._chip.conversion_seconds:.3g} s); "

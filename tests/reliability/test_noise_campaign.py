@@ -114,7 +114,7 @@ def test_an_adapter_that_hangs_costs_a_sweep_one_transfer() -> None:
     "a driver and a stock script that switch the muxes, power losses, held buses",
     "no number is wrong, hardly a reading is lost, and the energy of the measured time is right",
 )
-@pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 40), marks=pytest.mark.long)], ids=["few", "many"])
+@pytest.mark.parametrize("seeds", [range(1), pytest.param(range(1, 40), marks=pytest.mark.long)], ids=["one", "many"])
 def test_random_campaigns_publish_nothing_wrong(
     seeds: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: Callable[[str], None]
 ) -> None:
