@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from agent.simulate.wire import Wire
     from agent.simulate.world import World
 
-MOST_UNSEEN = 1 / 5_000
-"""Of the readings beside a stock script: it may open a channel and close it between two checks."""
+MOST_UNSEEN = 1 / 20_000
+"""Of the readings beside a stock script, before its first switch is seen: it may open a channel for a whole reading."""
 
 EQUAL_FLIPS = 5e-7
 """How many readings have a bit that flips in both readings of a register, with one byte in a thousand flipped:
