@@ -15,7 +15,7 @@ from agent.check import Finding, Status, failed, ok, warning
 from agent.chips import ExpectedBits
 from agent.errors import AgentError, BusError, ConfigError, SensorError
 from agent.i2c import hints
-from agent.i2c.bus import describe, is_time_out
+from agent.i2c.failures import describe, is_time_out
 from agent.i2c.muxes import CLOSED, MUX_ADDRESSES, MUX_KINDS
 from agent.i2c.place import TRUNK, Hop, bus_path, describe_segment
 from agent.i2c.sysfs import usb_port

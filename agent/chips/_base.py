@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from agent.chips import _averaging as averaging
 from agent.errors import SensorError
-from agent.i2c.bus import describe
+from agent.i2c.failures import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -3,13 +3,15 @@
 No chip of these families has a checksum: a bit that flips on the way arrives acknowledged, like any other, and so does
 the answer of another chip while somebody else switches a mux. If the two readings are equal, no transfer had to be
 repeated, and the bits that we wrote are there, that is the result. Otherwise the reading is in doubt: the chip is read
-again, with every mux on its path read back in between, until two readings in a row are equal::
+again, with the muxes read back before and after it, and those beside its path after each register (`/`), until two
+readings in a row are equal::
 
-    V I V I status                                         undisturbed
-    V I V I status  path  V I status  path  V I status  path   in doubt: a conversion ended in between, or a disturbance
+    V I V I status  path                                  undisturbed
+    V I V I status  path V/I/status/path V/I/status/path  in doubt: a conversion ended in between, or a disturbance
+    path V/I/V/I/status/path                              a mux was found switched in the last minute: always in doubt
 
-A chip whose conversions are faster than this may never read equal: the middle one of five readings counts then. So
-healthy silicon never fails this check, whatever its load does.
+A chip whose conversions are faster than this may never read equal: the middle one of several readings in doubt counts
+then. So healthy silicon never fails this check, whatever its load does.
 """
 
 from __future__ import annotations
@@ -89,7 +91,8 @@ class DoubleReader:
             or (results != last_results and self._may_be_of_no_register(results))
         ):
             readings = [results, second[:result_count]]
-            settled, settled_words = self._settle(readings, expected, began_seconds)
+            with self._bus.guarding(self._chip.place):
+                settled, settled_words = self._settle(readings, expected, began_seconds)
             implausible += not all(map(ExpectedBits.is_written, expected, expected_words)) and all(
                 map(ExpectedBits.is_written, expected, settled_words)
             )
@@ -115,15 +118,13 @@ class DoubleReader:
     def _settle(
         self, readings: list[tuple[int, ...]], expected: Sequence[ExpectedBits], began_seconds: float
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Read until two readings in a row are equal, each between two looks at the path; add them to `readings`."""
-        count, place = len(self._chip.results), self._chip.place
+        """Read until two readings in a row are equal; add them to `readings`."""
+        count, unsettled = len(self._chip.results), len(readings)
         registers = (*self._chip.results, *[bits.register for bits in expected])
         last: tuple[tuple[int, ...], tuple[int, ...]] | None = None
         flags = [0] * len(expected)
-        self._bus.check_path(place)
         for attempt in range(1, _ATTEMPTS + 1):
             words = self._bus.read(self._address, registers)
-            self._bus.check_path(place)
             results, expected_words = words[:count], words[count:]
             readings.append(results)
             flags = [flag | word & ~bits.bits for flag, word, bits in zip(flags, expected_words, expected, strict=True)]
@@ -132,8 +133,9 @@ class DoubleReader:
                 return results, tuple([word | flag for word, flag in zip(ours, flags, strict=True)])
             last = results, ours
             is_written = all(map(ExpectedBits.is_written, expected, expected_words))
-            if attempt >= _READINGS_OF_A_FAST_CHIP and is_written and self._is_fast(len(readings), began_seconds):
-                return _middle_of(self._chip.results, readings), expected_words
+            enough = _ATTEMPTS if self._bus.is_doubted else _READINGS_OF_A_FAST_CHIP
+            if attempt >= enough and is_written and self._is_fast(len(readings), began_seconds):
+                return _middle_of(self._chip.results, readings[unsettled:]), expected_words
         raise SensorError(f"{self._chip}: its readings contradict each other; is the bus disturbed?")
 
     def _is_fast(self, readings: int, began_seconds: float) -> bool:

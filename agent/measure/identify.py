@@ -6,7 +6,7 @@ from operator import and_
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.errors import AgentError, BusError, SensorError
-from agent.i2c.bus import describe
+from agent.i2c.failures import describe
 from agent.measure.agreement import until_agreed
 
 if TYPE_CHECKING:
@@ -66,19 +66,17 @@ def agreed_configuration(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
 def agreed(
     bus: Bus, place: Place, registers: tuple[Register, ...], bits: tuple[int, ...] | None = None
 ) -> tuple[int, ...] | None:
-    """What two readings in a row agree on, with every mux on the path read back in between; None if none do.
+    """What two readings in a row agree on, with every mux read back after each; None if none do.
 
     Only these bits of each register count, as flags may change. Raises MuxSwitchedError, and as `Bus.read`.
     """
     masks = bits or (-1,) * len(registers)
 
     def read() -> tuple[int, ...]:
-        words = bus.read(place.address, registers)
-        bus.check_path(place)
-        return tuple(map(and_, words, masks))
+        return tuple(map(and_, bus.read(place.address, registers), masks))
 
-    bus.check_path(place)
-    return until_agreed(read)
+    with bus.guarding(place):
+        return until_agreed(read)
 
 
 def _identify_believing_twice(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:

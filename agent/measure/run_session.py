@@ -140,7 +140,7 @@ class RunSession(ChipSession[_State]):
         self._reader = DoubleReader(bus, self._chip, clock)
         self._canary_at_start = _Canary.UNUSED if self._chip.status is None else _Canary.UNKNOWN
         # Of the bus, at the last check of the configuration: what was written since may have reached this chip, too.
-        self._checked_conflicts = bus.mux_conflicts
+        self._checked_miswrites = bus.possible_miswrites
         # Since boot. A chip that was read once has been configured, and stays so while it has power.
         self._has_been_read = was_read_before
 
@@ -214,7 +214,9 @@ class RunSession(ChipSession[_State]):
         if power_lost:
             self._has_been_read = False
         canary = self._canary_at_start
-        for _ in range(_WRITE_ATTEMPTS):
+        for attempt in range(_WRITE_ATTEMPTS):
+            if attempt or self._bus.is_doubted:
+                self._bus.note_possible_miswrite()
             if canary is not _Canary.UNUSED:
                 self._through_driver(lambda _: self._chip.set_canary())
                 canary = _Canary.SET
@@ -261,7 +263,8 @@ class RunSession(ChipSession[_State]):
         if self._chip.is_converted(self._read_register) or (settling.may_be_there and self._has_results()):
             # No last results: what is read next is new.
             return self._measure(_Measuring(settling.canary, settling.check_at_seconds, (), now), now)
-        if now > settling.overdue_at_seconds:
+        # A status that was read twice has lost its flag: the next step shows more.
+        if now > settling.overdue_at_seconds and not self._was_disturbed():
             self._state = _Closed(must_configure=True)
             raise SensorError(
                 f"{self._name}: no conversion finished in time ({self._chip.conversion_seconds:.3g} s); "
@@ -287,14 +290,14 @@ class RunSession(ChipSession[_State]):
             return self._report(taken.words)
         taken = self._take((status,), measuring)
         words, (status_word,) = taken.words, taken.expected_words
-        has_canary, conflicts = status.is_written(status_word), self._bus.mux_conflicts
-        if has_canary and now < measuring.check_at_seconds and conflicts == self._checked_conflicts:
+        has_canary, miswrites = status.is_written(status_word), self._bus.possible_miswrites
+        if has_canary and now < measuring.check_at_seconds and miswrites == self._checked_miswrites:
             return self._report_conversion(measuring, words, status_word, now)
         found = self._read_configuration()
         is_configured = self._is_configured(found)
         if is_configured and has_canary:
             self._power_check.run()
-            self._checked_conflicts = conflicts
+            self._checked_miswrites = miswrites
             check_at_seconds = self._clock.monotonic() + CONFIGURATION_CHECK_SECONDS
             checked = measuring._replace(check_at_seconds=check_at_seconds)
             return self._report_conversion(checked, words, status_word, now)
@@ -323,12 +326,15 @@ class RunSession(ChipSession[_State]):
         last_results, new_at_seconds, seems_stopped = words[: self._result_count], read_at_seconds, False
         is_new = bool(status_word & self._chip.new_result) or last_results != measuring.last_results
         if not is_new:
+            # A status that was read twice has lost its flag the second time: that shows nothing.
+            seems_stopped = measuring.seems_stopped
+            last_results, new_at_seconds = measuring.last_results, measuring.new_at_seconds
+        if not is_new and not self._was_disturbed():
             # Use the read time, not now: the process may have been descheduled since.
             longest_seconds = self._chip.conversion_seconds * _MISSED_CONVERSIONS + _CONVERSION_GRACE_SECONDS
             seems_stopped = read_at_seconds - measuring.new_at_seconds > longest_seconds
             if seems_stopped:
                 self._refuse_if_stopped(measuring)
-            last_results, new_at_seconds = measuring.last_results, measuring.new_at_seconds
         self._state = _Measuring(_Canary.SEEN, measuring.check_at_seconds, last_results, new_at_seconds, seems_stopped)
         return self._report(words, is_new=is_new)
 

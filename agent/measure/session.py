@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from agent import chips
 from agent.chips import ExpectedBits
 from agent.errors import AgentError, BusError, MuxSwitchedError, SensorError
-from agent.i2c.bus import describe, is_time_out
+from agent.i2c.failures import describe, is_nack, is_time_out
 from agent.measure.back_off import NO_BACK_OFF
 from agent.measure.identify import agreed_configuration
 from agent.measure.readings import Disturbance, Failure, Outcome, Reading
@@ -23,8 +24,15 @@ if TYPE_CHECKING:
 
 _State = TypeVar("_State")
 
-# How often a chip is read in a sweep before a mux that somebody else keeps switching makes it a failure.
+# How often a chip is read in a sweep, at least, before a mux that somebody else keeps switching makes it a failure.
 _PATH_ATTEMPTS = 12
+# Such a program is busy for some ten milliseconds: more attempts are made in this part of the interval.
+_PATIENCE_SHARE = 0.5
+_PATIENCE_SECONDS = 0.5
+_PAUSE_SECONDS = 0.002
+
+# Reading in doubt takes several times as many transfers, and so meets more disturbances: most last less than 5 ms.
+_SILENCES_IN_DOUBT = 3
 
 
 class Session(ABC):
@@ -121,6 +129,7 @@ class ChipSession(Session, Generic[_State]):
         # Where to go on if it turns out that a mux was switched during a step; after a write, not where the step began.
         self._state_if_in_doubt = state
         self._implausible = 0  # readings discarded in this step
+        self._retries_before = 0  # those of the bus before this step
 
     @abstractmethod
     def _act(self) -> list[Outcome]:
@@ -128,14 +137,14 @@ class ChipSession(Session, Generic[_State]):
 
     def step(self) -> list[Outcome]:
         """See `Session.step`."""
-        retries_before, self._implausible = self._bus.retries, 0
+        self._retries_before, self._implausible = self._bus.retries, 0
         try:
             outcomes = self._accept(self._advance())
         except AgentError as error:
             outcomes = self.fail(error)
         except OSError as error:
             outcomes = self.fail(SensorError(f"no {self._name}: {describe(error)}; is it powered?"))
-        retries = self._bus.retries - retries_before
+        retries = self._bus.retries - self._retries_before
         if retries or self._implausible:
             disturbance = Disturbance(retries, self._implausible)
             return [outcome._replace(disturbance=disturbance) for outcome in outcomes]
@@ -146,21 +155,36 @@ class ChipSession(Session, Generic[_State]):
 
         Raises:
             MuxSwitchedError: it happened every time.
+            AgentError, OSError: as `_act`.
         """
-        for attempts_left in reversed(range(_PATH_ATTEMPTS)):
+        attempts = silences = 0
+        while True:
             self._state_if_in_doubt = self._state
             try:
                 return self._act_on_path()
             except MuxSwitchedError:
                 self._implausible += 1
-                if attempts_left == 0:
+                attempts += 1
+                if attempts >= _PATH_ATTEMPTS and not self._has_time():
                     raise
-        raise AssertionError
+            except OSError as error:
+                silences += 1
+                is_over_soon = is_nack(error) and silences < _SILENCES_IN_DOUBT and self._bus.is_doubted
+                if not (is_over_soon and self._has_time()):
+                    raise
+                self._state = self._state_if_in_doubt
+            self._clock.sleep(_PAUSE_SECONDS)
+
+    def _has_time(self) -> bool:
+        """Whether a chip that answered in the last sweep may take more of this one."""
+        patience_seconds = min(_PATIENCE_SECONDS, self._sample_interval_seconds * _PATIENCE_SHARE)
+        return not self.is_failing and self._bus.held_seconds < patience_seconds
 
     def _act_on_path(self) -> list[Outcome]:
         self._bus.select(self._path)
         try:
-            outcomes = self._act()
+            with self._bus.guarding(self.place) if self._bus.is_doubted else nullcontext():
+                outcomes = self._act()
         except BusError:
             raise
         except (SensorError, OSError) as error:
@@ -178,6 +202,10 @@ class ChipSession(Session, Generic[_State]):
         except OSError:
             self._state = self._state_if_in_doubt
             raise
+
+    def _was_disturbed(self) -> bool:
+        """Whether anything had to be read again in this step."""
+        return self._implausible > 0 or self._bus.retries != self._retries_before
 
     def _accept(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Record outcomes that no switched mux puts in doubt."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from agent.chips import _signatures as signatures
 from agent.errors import AgentError, BusError, BusyError, PermissionDeniedError
-from agent.i2c.bus import describe, is_gone, is_time_out
+from agent.i2c.failures import describe, is_gone, is_time_out
 from agent.i2c.muxes import MUX_ADDRESSES
 from agent.i2c.place import TRUNK, Hop, Mux, Place, bus_path, describe_segment
 from agent.scan.chips import ChipReader

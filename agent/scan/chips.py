@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent import chips
 from agent.chips import _signatures as signatures
 from agent.errors import BusError, SensorError
-from agent.i2c.bus import describe
+from agent.i2c.failures import describe
 from agent.i2c.transfers import Register
 from agent.scan.results import ASSUMED_SHUNT_OHMS, FoundChip, FoundInput, UnknownChip
 from agent.settings import Device

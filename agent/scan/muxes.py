@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import BusError
 from agent.i2c import hints
-from agent.i2c.bus import describe, is_time_out
+from agent.i2c.failures import describe, is_time_out
 from agent.i2c.muxes import CLOSED, MUX_KINDS
 from agent.i2c.place import bus_path
 

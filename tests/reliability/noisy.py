@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from agent.simulate.wire import Wire
     from agent.simulate.world import World
 
-MOST_UNSEEN = 1 / 100
-"""Of the readings beside a stock script: it may open a channel and close it between two checks."""
+MOST_UNSEEN = 1 / 20_000
+"""Of the readings beside a stock script, before its first switch is seen: it may open a channel for a whole reading."""
 
 EQUAL_FLIPS = 5e-7
 """How many readings have a bit that flips in both readings of a register, with one byte in a thousand flipped:
@@ -226,10 +226,10 @@ class NoisyNode:
                 wrong = f"{reading} at {reading.at_seconds - self.begun_seconds:.4f} s, not {segments}"
                 flipped = round(value / lsb) ^ round(values[-1] / lsb)
                 is_one_bit = not is_stepping and flipped.bit_count() == 1
-                if self.has_stock_script:
-                    self.tally.unseen.add(wrong)
-                elif is_one_bit and self.wire.faults.flip:
+                if is_one_bit and self.wire.faults.flip:
                     self.tally.equal_flips.append(wrong)
+                elif self.has_stock_script:
+                    self.tally.unseen.add(wrong)
                 else:
                     self.tally.wrong.append(wrong)
         last_seconds = self._last_read.get(reading.device)

@@ -9,7 +9,7 @@ import pytest
 
 from agent.energy.state_file import StateFile
 from agent.errors import ExitCode
-from agent.i2c.bus import Bus
+from agent.i2c.attempts import Attempts
 from agent.run.once import run_once
 from tests.bench import distinct_rails, settings_of
 from tests.noise import WireClock, random_nacks
@@ -126,14 +126,14 @@ def test_the_noise_table_compares_with_stock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lines = [HEAD]
-    try_once = Bus._transfer
+    try_once = Attempts.do
     for name, text in NODES.items():
         for share in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2):
             ours = run(text, share, 90)
             stock = StockScript(disturbed(text, share, f"{share}"))
             stock.sweep(90)
             with monkeypatch.context() as patch:
-                patch.setattr(Bus, "_transfer", lambda bus, transfers, *_: try_once(bus, transfers, 1))
+                patch.setattr(Attempts, "do", lambda our, transfers, *_: try_once(our, transfers, 1))
                 bare = run(text, share, 90)
                 bare_once = [once(tmp_path / "bare", share, seed)[0] for seed in range(20 * (text is EIGHT_INA260))]
             ours_once = [once(tmp_path / "ours", share, seed)[0] for seed in range(len(bare_once))]
