@@ -106,6 +106,7 @@ def running_as_user(*limits: str) -> Iterator[tuple[Program, int, Server]]:
         os.chown(folder / "state", USER, USER)
         running = Program("--config", config, "--simulate", before=become)
         stack.callback(running.close)
+        running.logs("serving http://")  # fails at once if it has ended
         until(lambda: gateway.requests, "the first push")
         yield running, port, gateway
 
