@@ -206,7 +206,7 @@ def _read(file: Path, parts: float, unit: str, limits: tuple[float, float]) -> f
         PermissionDeniedError: it may not be read.
     """
     try:
-        text = read_file(file, _LONGEST_BYTES).strip()
+        text = read_file(file, _LONGEST_BYTES).strip(" \n")
     except PermissionError as error:
         raise PermissionDeniedError(f"{file}: permission denied; sudo chmod a+r {file}") from error
     except (OSError, UnicodeDecodeError) as error:  # an error while reading does not name its file

@@ -126,7 +126,8 @@ def read_in_a_tight_loop(
 ) -> None:
     """Sweep without a pause and compare each reading with the truth.
 
-    Sends the counts (right, wrong, failed) after the first right reading, after the first wrong one, and at the end.
+    Sends the counts (right, wrong, failed, mux conflicts) after the first right reading, the first wrong one, the first
+    conflict, and at the end.
     """
     sweep = remote_sweep(config, address, device_file)
     pause = threading.Event()
@@ -143,8 +144,9 @@ def read_in_a_tight_loop(
                     failed += 1
                 case _:  # the chip is not due: let the other process read meanwhile
                     pause.wait(0.001)
-        news = {name for name, count in (("right", right), ("wrong", wrong)) if count} - received
-        if news:
-            results.send((right, wrong, failed))
+        counts = right, wrong, failed, sweep.mux_conflicts
+        news = {name for name, count in zip(("right", "wrong", "", "conflicts"), counts, strict=True) if count and name}
+        if news - received:
+            results.send(counts)
             received |= news
-    results.send((right, wrong, failed))
+    results.send((right, wrong, failed, sweep.mux_conflicts))
