@@ -130,3 +130,19 @@ def test_a_check_in_doubt_never_turns_itself_off(caplog: pytest.LogCaptureFixtur
         planned.clear()
     assert "is not used" not in caplog.text
     chip._store_derived = store
+
+
+def test_after_a_conflict_every_configuration_is_read_again() -> None:
+    # Long conversions: without a look at the configuration, a chip seems to have stopped only after many of them.
+    bench = Bench.of(
+        mux("m0", 0x70)
+        + ina260("cpu", 'mux = "m0", channel = 0', more="")
+        + ina260("disk", 'mux = "m0", channel = 1', more="")
+    )
+    bench.run_until_read()
+    bench.run_next()
+    # A write that was meant for another chip reaches the disk's while its channel is open.
+    switch_to_disk, write_configuration = [(0x70, False, b"\x02")], [(0x40, False, b"\x00\x63\x27")]
+    acting(bench).extend([nothing, nothing, writes(bench, switch_to_disk), writes(bench, write_configuration)])
+    outcomes = [outcome for _ in range(2) for outcome in bench.run_next().values() if outcome.device == "disk"]
+    assert not all(isinstance(outcome, Reading) for outcome in outcomes)
