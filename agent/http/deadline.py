@@ -104,11 +104,10 @@ class Deadline:
 
     def guard(self, sock: socket.socket) -> None:
         """Shut this socket down when the attempt is over, in place of the one before."""
-        # A duplicate descriptor: TLS takes over the socket object, and urllib3 drops it after errors.
-        handle = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
         self.release()
         with self._lock:
-            self._socket = handle
+            # A duplicate descriptor: TLS takes over the socket object, and urllib3 drops it after errors.
+            self._socket = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
 
     def release(self) -> None:
         """Close the descriptor that `guard` made."""
