@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import BusError, PermissionDeniedError
@@ -14,7 +14,7 @@ from agent.i2c.place import BOARD, bus_path
 from agent.i2c.transfers import OpenBus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from agent.i2c.place import BusName
 
@@ -33,6 +33,39 @@ def open_bus(bus: BusName) -> OpenBus:
     if bus == BOARD:
         return _open_board()
     return _open_numbered(bus if isinstance(bus, int) else _number_behind(bus), bus_path(bus))
+
+
+def one_name_each(open_bus: Callable[[BusName], OpenBus]) -> Callable[[BusName], OpenBus]:
+    """Open buses as `open_bus` does, but none under a second name.
+
+    Each name has its own muxes, chips and sessions. For chips under one name, nothing would keep the channels of a mux
+    closed that is configured under the other. The function raises BusError for the second name.
+    """
+    names: dict[int, BusName] = {}
+
+    def open_under_one_name(bus: BusName) -> OpenBus:
+        opened = open_bus(bus)
+        if opened.number is not None:
+            first = names.setdefault(opened.number, bus)
+            if first != bus and _still_leads_to(first, opened.number):
+                with suppress(Exception):
+                    opened.close()
+                raise BusError(
+                    f"{bus_path(bus)}: is the same bus as {bus_path(first)}, which is configured too; "
+                    "give its muxes and chips one name for it"
+                )
+            names[opened.number] = bus
+        return opened
+
+    return open_under_one_name
+
+
+def _still_leads_to(bus: BusName, number: int) -> bool:
+    """Whether a bus that had this number still has it: a link may lead elsewhere by now."""
+    try:
+        return not isinstance(bus, str) or bus == BOARD or _number_behind(bus) == number
+    except BusError:
+        return False
 
 
 def prepare_blinka(buses: Sequence[BusName]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from agent.chips import hwmon
 from agent.energy.state import State
 from agent.errors import ConfigError, UsageError
-from agent.i2c.adapters import open_bus, prepare_blinka
+from agent.i2c.adapters import one_name_each, open_bus, prepare_blinka
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
 from agent.measure.sweep import Sweep
@@ -119,11 +119,12 @@ def make_buses(
 ) -> list[Bus]:
     """The buses that the devices are on, with their muxes; nothing is opened yet. `adapters`: see `State`."""
     adapters = adapters or {}
+    open_bus = one_name_each(hardware.open_bus)
     return [
         Bus(
             name,
             [mux for mux in settings.muxes if mux.bus == name],
-            hardware.open_bus,
+            open_bus,
             clock,
             hardware.sysfs,
             expected_adapter=adapters.get(str(name)),

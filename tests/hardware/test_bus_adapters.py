@@ -156,6 +156,43 @@ def test_a_link_follows_its_adapter_to_another_number(
     measured("every reading is of the adapter that the link names")
 
 
+@pytest.mark.reliability(
+    2.12, "one bus configured under two names, such as a link and its number", "the second name is refused"
+)
+@pytest.mark.parametrize("second", ["link", "path", "other link"])
+def test_a_bus_has_one_name(
+    start_node: Callable[..., TwoAdapters], tmp_path: Path, measured: Callable[[str], None], second: str
+) -> None:
+    link, other = tmp_path / "i2c-rack", tmp_path / "i2c-other"
+    link.symlink_to("/dev/i2c-0")
+    other.symlink_to("/dev/i2c-0")
+    first, name = {
+        "link": ("0", str(link)),
+        "path": ("0", "/dev/i2c-0"),
+        "other link": (f'"{link}"', str(other)),
+    }[second]
+    node = start_node(first, f'"{name}"')
+    node.bench.rails = dict.fromkeys(("left", "right"), node.bench.rails["left"])
+    node.bench.run_next()
+    for _ in range(3):
+        refused, read = sorted(node.bench.run_next().values(), key=lambda outcome: isinstance(outcome, Reading))
+        assert isinstance(refused, Failure)
+        assert "is the same bus as /" in str(refused.error)
+        assert isinstance(read, Reading)
+    measured("an error that names both")
+
+
+def test_a_name_is_free_once_its_link_leads_elsewhere(start_node: Callable[..., TwoAdapters], tmp_path: Path) -> None:
+    link = tmp_path / "i2c-rack"
+    link.symlink_to("/dev/i2c-0")
+    node = start_node(f'"{link}"', "0")
+    assert "same bus" in failure(node.bench.run_next()["right"])
+    link.unlink()
+    link.symlink_to("/dev/i2c-1")
+    node.bench.clock.sleep(10.0)
+    assert "same bus" not in str(getattr(node.bench.run_next()["right"], "error", ""))
+
+
 def test_a_link_to_something_else_is_refused(tmp_path: Path) -> None:
     link = tmp_path / "i2c-rack"
     link.symlink_to("/dev/null")
