@@ -33,6 +33,13 @@ _TIME_OUTS_OF_A_STUCK_BUS = 2
 _FAILING_SECONDS = 1.5
 
 
+def stuck_error(bus: BusName) -> BusError:
+    """The error of a bus whose transfers time out."""
+    return BusError(
+        f"{bus_path(bus)}: stuck, transactions time out; is a chip holding SDA or SCL low?", errno.ETIMEDOUT
+    )
+
+
 class Attempts:
     """Does the transfers of one bus.
 
@@ -70,10 +77,7 @@ class Attempts:
                 as long as one.
         """
         if self.is_stuck:
-            raise BusError(
-                f"{bus_path(self._name)}: stuck, transactions time out; is a chip holding SDA or SCL low?",
-                errno.ETIMEDOUT,
-            )
+            raise stuck_error(self._name)
         for transfer in transfers:
             self._try(transfer, attempts)
         self.has_answered = True

@@ -11,6 +11,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, BusError, BusyError
+from agent.i2c.attempts import stuck_error
 from agent.measure.back_off import NO_BACK_OFF
 from agent.measure.readings import Failure
 
@@ -49,16 +50,20 @@ class BusSweep:
         """Whether its transfers timed out when it was read last."""
         return self._back_off.error is not None
 
+    @property
+    def probe_at_seconds(self) -> float:
+        """When a bus that hung is due again, on the monotonic clock."""
+        return self._back_off.probe_at_seconds
+
     def run(self, only: Container[str] | None, wait_seconds: float) -> list[Outcome]:
         """One outcome for every device, or for those of the chips that `only` names. The bus is not held afterwards.
 
         Raises:
             BusyError: another process held the bus for longer than `wait_seconds`.
         """
+        if self._back_off.reason(self._clock.monotonic()) is not None:
+            return self.postponed(only)
         sessions = self._of(only)
-        reason = self._back_off.reason(self._clock.monotonic())
-        if reason is not None:
-            return [outcome for session in sessions for outcome in session.interrupted(reason, tried=False)]
         backing_off = [session.backing_off() for session in sessions]
         if None not in backing_off:  # not one chip is due, also because the bus itself could not be opened
             return [outcome for known in backing_off for outcome in known or ()]
@@ -73,6 +78,13 @@ class BusSweep:
         except AgentError as error:  # the bus cannot be opened or locked
             stepped = [known or session.fail(error) for session, known in zip(sessions, backing_off, strict=True)]
         return [outcome for outcomes in stepped for outcome in outcomes]
+
+    def postponed(self, only: Container[str] | None) -> list[Outcome]:
+        """The outcomes of a sweep in which a bus that hung is not tried."""
+        error = self._back_off.error
+        if error is None:
+            raise RuntimeError("only a bus that hung is postponed")
+        return [outcome for session in self._of(only) for outcome in session.interrupted(error, tried=False)]
 
     def held(self, error: BusyError, only: Container[str] | None) -> list[Outcome]:
         """The outcomes of a sweep in which another process holds the bus."""
@@ -95,13 +107,15 @@ class BusSweep:
         for number in due:
             was_failing, started_seconds = sessions[number].is_failing, self._clock.monotonic()
             outcomes = stepped[number] = sessions[number].step()
+            took_seconds = self._clock.monotonic() - started_seconds
             if _is_answer(outcomes):
                 is_answered = True
             elif (time_out := _time_out(outcomes)) is not None:
                 error = time_out
-                is_at_once = self._clock.monotonic() - started_seconds < _AT_ONCE_SECONDS
-                if is_at_once and not was_failing:  # the time-outs are another chip's
+                if took_seconds < _AT_ONCE_SECONDS and not was_failing:  # the time-outs are another chip's
                     stepped[number] = sessions[number].interrupted(time_out)
+            elif took_seconds >= _SLOW_SECONDS:
+                error = stuck_error(self.bus.name)
         if error is not None and not is_answered:
             return self._hangs(error, sessions, backing_off)
         self._back_off = NO_BACK_OFF

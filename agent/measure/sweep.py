@@ -90,14 +90,17 @@ class Sweep:
         """
         outcomes: dict[BusName, list[Outcome]] = {}
         held: dict[BusSweep, BusyError] = {}
-        hung = [bus for bus in self._buses if bus.is_hung]
+        hung = sorted((bus for bus in self._buses if bus.is_hung), key=lambda bus: bus.probe_at_seconds)
         self._try_each([bus for bus in self._buses if not bus.is_hung], only, 0.0, outcomes, held)
         of_the_kernel = [
             outcome for session in self._kernel(only) for outcome in session.backing_off() or session.step()
         ]
         if held:
             self._await(held, only, outcomes)
-        self._try_each(hung, only, 0.0, outcomes, held)  # last, because they may take seconds
+        # Last, because a bus that hung may take 2 s, and one of them in a sweep, because each may.
+        self._try_each(hung[:1], only, 0.0, outcomes, held)
+        for bus in hung[1:]:
+            outcomes[bus.bus.name] = bus.postponed(only)
         for bus, error in held.items():
             outcomes[bus.bus.name] = bus.held(error, only)
             bus.bus.close()  # the holder may have an earlier device file of an adapter that was plugged in again

@@ -154,14 +154,14 @@ MANY = "".join(mux(f"m{n}", 0x70 + n) for n in range(2)) + "".join(
 )
 
 
-def hang(machine: Machine, seconds: float, code: int) -> None:
-    """Let every transfer on bus 1 take this long and fail."""
+def hang(machine: Machine, seconds: float, code: int, bus: int = 1) -> None:
+    """Let every transfer on this bus take this long and fail."""
 
     def times_out(_: Transaction) -> int:
         machine.bench.clock.sleep(seconds)
         return code
 
-    machine.bench.wire.faults.fail_when(times_out)
+    machine.bench.world.wires[bus].faults.fail_when(times_out)
 
 
 def test_a_hung_bus_is_tried_with_one_chip_until_one_answers(machine: Callable[..., Machine]) -> None:
@@ -182,6 +182,40 @@ def test_a_hung_bus_is_tried_with_one_chip_until_one_answers(machine: Callable[.
     # All 64 return in the same sweep, though not one has been tried on its own.
     assert len({next(n for n, found in enumerate(sweeps) if isinstance(found[d], Reading)) for d in sweeps[0]}) == 2
     assert node.bench.all_read(sweeps[-1])
+
+
+@pytest.mark.reliability(
+    1.33,
+    "three adapters that hang for 2 s at each transfer, beside a bus that is well",
+    "one of them is tried in a sweep; each has its turn",
+)
+def test_a_sweep_tries_one_of_several_hung_adapters(
+    machine: Callable[..., Machine], measured: Callable[[str], None]
+) -> None:
+    node = machine(a_bus_each(4), 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    for bus in (1, 2, 3):
+        hang(node, 2.0, errno.EIO, bus)
+    node.sweeps(1.0)  # finds out
+    wires = [node.bench.world.wires[bus] for bus in (1, 2, 3)]
+    before, longest_seconds = [wire.transactions for wire in wires], 0.0
+    for _ in range(60):
+        node.bench.clock.sleep(1.0)
+        began_seconds = node.bench.clock.seconds
+        outcomes = node.bench.run()
+        longest_seconds = max(longest_seconds, node.bench.clock.seconds - began_seconds)
+        assert [isinstance(outcomes[f"d{bus}"], Reading) for bus in (1, 2, 3, 4)] == [False, False, False, True]
+    assert longest_seconds < 2.1
+    tries = [wire.transactions - count for wire, count in zip(wires, before, strict=True)]
+    assert min(tries) >= 4
+    for wire in wires:
+        wire.faults.clear()
+    for _ in range(10):
+        node.bench.clock.sleep(1.0)
+        node.bench.run()
+    node.bench.clock.sleep(1.0)
+    assert node.bench.all_read(node.bench.run())
+    measured(f"a sweep takes {longest_seconds:.1f} s at most; all are back within 11 s of the end")
 
 
 def test_a_chip_that_hangs_alone_keeps_no_other_from_being_read(machine: Callable[..., Machine]) -> None:
