@@ -271,7 +271,7 @@ def test_push_is_tried_even_if_a_proxy_hides_the_rest() -> None:
 def test_server_that_accepts_everything_is_not_a_gateway() -> None:
     def yes(client: Client) -> None:
         while client.read_request() is not None:
-            client.answer("200 OK", b"<html>Welcome</html>")
+            client.answer("200 OK", b"Welcome")
 
     with Server(yes) as server:
         found = check(server.url, clock=Impatient())
