@@ -235,13 +235,17 @@ def retry_after_seconds(answer: Answer, unix_time_seconds: Callable[[], float]) 
     value = answer.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
+    moment_seconds = seconds_of_date(value)
+    return 0.0 if moment_seconds is None else max(0.0, moment_seconds - unix_time_seconds())
+
+
+def seconds_of_date(value: str | None) -> float | None:
+    """The date of a header as Unix time (RFC 9110, section 5.6.7); None if it is none."""
     try:
-        moment = email.utils.parsedate_to_datetime(value)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=timezone.utc)
-        return max(0.0, moment.timestamp() - unix_time_seconds())
+        moment = email.utils.parsedate_to_datetime(value or "")
+        return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
     except (TypeError, ValueError, OverflowError):
-        return 0.0
+        return None
 
 
 def redirect_target(location: str, base: str) -> str:
