@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import email.utils
 import json
 import re
 import ssl
-from datetime import timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -15,7 +13,7 @@ from agent.check import Finding, Status, failed, ok, warning
 from agent.errors import AgentError, RejectedError
 from agent.http.client import Client
 from agent.http.credentials import authorization, locate
-from agent.http.failures import one_line
+from agent.http.failures import one_line, seconds_of_date
 from agent.http.tls import TlsContexts
 from agent.push.gateway import Pushgateway, endpoint_of
 from agent.push.held import BUILD_INFO
@@ -151,7 +149,7 @@ def _version(answer: Answer) -> Finding:
     """Source: the Pushgateway's README, "Query API": /api/v1/status shows build_information."""
     try:
         version = str(json.loads(answer.body)["data"]["build_information"]["version"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         version = ""
     numbers = re.match(r"(\d{1,4})\.(\d{1,4})(?:\.\d{1,4})?", version)
     if numbers is None:
@@ -168,11 +166,10 @@ def _version(answer: Answer) -> Finding:
 def _skew(answer: Answer, unix_seconds: float) -> Finding:
     """The Date of an answer is in whole seconds (RFC 9110, section 6.6.1), so half a second is the best guess."""
     hint = "is this machine's time synchronised? timedatectl timesync-status"
-    try:
-        date = email.utils.parsedate_to_datetime(answer.headers["Date"])
-    except (KeyError, TypeError, ValueError):
+    date_seconds = seconds_of_date(answer.headers.get("Date"))
+    if date_seconds is None:
         return warning("clock", "the answer of the gateway has no date", hint)
-    behind_seconds = date.replace(tzinfo=date.tzinfo or timezone.utc).timestamp() + 0.5 - unix_seconds
+    behind_seconds = date_seconds + 0.5 - unix_seconds
     if abs(behind_seconds) <= _LARGEST_SKEW_SECONDS:
         return ok("clock", "this machine's and the gateway's agree")
     which = "behind" if behind_seconds > 0 else "ahead of"

@@ -194,7 +194,9 @@ class EnergyMeter:
         """Count the energy since the last reading by the chip's own counters, if conversions went unread.
 
         The chip adds up every conversion, not their averages, up to this very moment: nothing is assumed. If every
-        conversion was read, the readings are more accurate, because they use our clock; the chip's may be 1 % off.
+        conversion was read, the readings are more accurate, because they use our clock; the chip's may be 1 % off. If
+        readings are further apart than a conversion takes, one will go unread: the time that readings assume until
+        then would never be corrected.
 
         Returns:
             None if there are no such counters, if every conversion was read, or if the counters are implausible.
@@ -203,8 +205,9 @@ class EnergyMeter:
         if last is None:
             return None
         seconds = reading.at_seconds - last.at_seconds
-        has_unread = reading.is_new and last.assumed_seconds + seconds > 2 * reading.window_seconds
-        if not has_unread and seconds <= self._longest_gap_seconds:
+        is_unread = last.assumed_seconds + seconds > 2 * reading.window_seconds
+        will_be_unread = not last.assumed_seconds and seconds > reading.window_seconds
+        if not (reading.is_new and (is_unread or will_be_unread)) and seconds <= self._longest_gap_seconds:
             return None
         flow = flow_between(last, reading)
         if flow is None:

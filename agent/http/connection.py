@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
 _SLICE_MILLISECONDS = 100
 
-_INTERIM = (http.HTTPStatus.PROCESSING, http.HTTPStatus.EARLY_HINTS)
-"""The final answer is still to come after these (RFC 9110, section 15.2); http.client itself skips only 100."""
+_INTERIM = range(102, 200)
+"""The final answer is still to come after these, known or not (RFC 9110, section 15.2); http.client itself skips only
+100. 101 would end HTTP on the connection, and nobody asked for that."""
 
 _DROPPED = (
     http.client.RemoteDisconnected,

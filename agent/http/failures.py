@@ -40,6 +40,12 @@ _TLS_HINTS = {
 }
 """Hints, with the keys that they name, by OpenSSL's words (openssl-verification-options(1)); 3.0 added the hyphen."""
 
+_HTML = re.compile(
+    rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<(!--|(!doctype html|html|head|body|title|meta|script|center|div|h1|p)\b)",
+    re.IGNORECASE,
+)
+"""The beginning of a web page; that of an error in XML, whose words mean something, is another."""
+
 PROXY_CREDENTIALS_HINT = "put the proxy's user and password into the proxy variable of the environment"
 
 
@@ -129,12 +135,17 @@ def one_line(text: str, limit: int = _QUOTE_CHARACTERS) -> str:
 def quoted_body(answer: Answer) -> str:
     """The words of an answer for a message: of a web page only the title, as its source says nothing in a log."""
     body = answer.body.decode("utf-8", errors="replace")
-    content_type = (answer.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
-    if "html" not in content_type and not re.match(r"\s*<(!doctype html|html)", body, re.IGNORECASE):
+    if not is_web_page(answer):
         return one_line(body)
     title = re.search(r"<title[^>]*>(.*?)</title", body, re.IGNORECASE | re.DOTALL)
     words = one_line(html.unescape(title[1]), limit=100) if title else ""
     return f'a web page, "{words}"' if words else "a web page"
+
+
+def is_web_page(answer: Answer) -> bool:
+    """Whether the answer is HTML, by its type or by how it begins: many servers name no type."""
+    content_type = (answer.headers.get("Content-Type") or "").partition(";")[0]
+    return "html" in content_type.lower() or _HTML.match(answer.body) is not None
 
 
 def proxy_hint(route: Route) -> str:
@@ -224,13 +235,17 @@ def retry_after_seconds(answer: Answer, unix_time_seconds: Callable[[], float]) 
     value = answer.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
+    moment_seconds = seconds_of_date(value)
+    return 0.0 if moment_seconds is None else max(0.0, moment_seconds - unix_time_seconds())
+
+
+def seconds_of_date(value: str | None) -> float | None:
+    """The date of a header as Unix time (RFC 9110, section 5.6.7); None if it is none."""
     try:
-        moment = email.utils.parsedate_to_datetime(value)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=timezone.utc)
-        return max(0.0, moment.timestamp() - unix_time_seconds())
+        moment = email.utils.parsedate_to_datetime(value or "")
+        return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
     except (TypeError, ValueError, OverflowError):
-        return 0.0
+        return None
 
 
 def redirect_target(location: str, base: str) -> str:

@@ -2,7 +2,8 @@
 
 Every chip measures from power-on on, and its results are decoded by the configuration that is found. The status is not
 read: that would clear the flag by which the run knows a new result. After a power loss the results are zero until the
-first conversion ends, so zeros count when they are still there a conversion later.
+first conversion ends, so zeros count when they are still there a conversion later. After a change of the configuration
+they are those of before it, perhaps with another LSB, so they count a conversion later, too.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ class _Watched(NamedTuple):
 
     Attributes:
         found: what its configuration registers hold.
+        stale_until_seconds: until then its results may be those of an earlier configuration.
         last_results: the results read last; empty before the first.
         blank_until_seconds: when zeros are believed; None if there were other results.
     """
 
     found: tuple[int, ...]
+    stale_until_seconds: float
     last_results: tuple[int, ...] = ()
     blank_until_seconds: float | None = None
 
@@ -47,6 +50,7 @@ class ObserverSession(ChipSession["_Watched | None"]):
         """Prepare; nothing is read yet."""
         super().__init__(devices, bus, clock, sample_interval_seconds, None)
         self._reader = DoubleReader(bus, self._chip, clock)
+        self._last_found: tuple[int, ...] | None = None  # also of a chip that failed since
 
     def fail(self, error: AgentError) -> list[Outcome]:
         """Identify the chip before trusting it again."""
@@ -62,19 +66,18 @@ class ObserverSession(ChipSession["_Watched | None"]):
         if found != watched.found:
             found = agreed_configuration(self._bus, self._chip, self._name)
         if found != watched.found:
-            self._chip.adopt(found)
-            watched = _Watched(found)
-        results = taken.words[: self._result_count]
+            watched = self._adopt(found)
+        results, now = taken.words[: self._result_count], self._clock.monotonic()
         # Results come in pairs, of an input each; without a conversion both are zero.
         blank_until_seconds = None
         if any(not voltage and not current for voltage, current in zip(results[::2], results[1::2], strict=True)):
-            now, blank_until_seconds = self._clock.monotonic(), watched.blank_until_seconds
+            blank_until_seconds = watched.blank_until_seconds
             if blank_until_seconds is None:
                 blank_until_seconds = now + self._chip.conversion_seconds * _CONVERSION_TOLERANCE
-            if now < blank_until_seconds:
-                self._state = watched._replace(last_results=results, blank_until_seconds=blank_until_seconds)
-                return [Settling(device.name, blank_until_seconds) for device in self.devices]
         self._state = watched._replace(last_results=results, blank_until_seconds=blank_until_seconds)
+        ready_at_seconds = max(watched.stale_until_seconds, blank_until_seconds or 0.0)
+        if now < ready_at_seconds:
+            return [Settling(device.name, ready_at_seconds) for device in self.devices]
         # The LSBs of the hardware counters are those of our configuration.
         measurements = self._chip.decode(taken.words if self._is_configured(found) else results)
         return self._readings(measurements, window_seconds=self._chip.conversion_seconds, is_new=True)
@@ -82,6 +85,13 @@ class ObserverSession(ChipSession["_Watched | None"]):
     def _identify(self) -> _Watched:
         self._bus.refuse_kernel_owned(self.place.address)
         found = identify(self._bus, self._chip, self._name)
-        self._chip.adopt(found)
+        watched = self._adopt(found)
         refuse_contradiction(self._bus, self._chip, self._name)
-        return _Watched(found)
+        return watched
+
+    def _adopt(self, found: tuple[int, ...]) -> _Watched:
+        """Decode by what was found. If somebody changed it, a result that is still of before may have another LSB."""
+        is_changed, self._last_found = self._last_found not in (None, found), found
+        self._chip.adopt(found)
+        conversion_seconds = self._chip.conversion_seconds * _CONVERSION_TOLERANCE
+        return _Watched(found, self._clock.monotonic() + conversion_seconds if is_changed else 0.0)

@@ -288,10 +288,12 @@ class RunSession(ChipSession[_State]):
                 return self._reopen(found)
             self._state = measuring._replace(last_results=taken.words[: self._result_count])
             return self._report(taken.words)
-        taken = self._take((status,), measuring)
-        words, (status_word,) = taken.words, taken.expected_words
+        scale = self._chip.scale
+        taken = self._take((status, *scale), measuring)
+        words, (status_word, *scale_words) = taken.words, taken.expected_words
         has_canary, miswrites = status.is_written(status_word), self._bus.possible_miswrites
-        if has_canary and now < measuring.check_at_seconds and miswrites == self._checked_miswrites:
+        has_scale = all(map(ExpectedBits.is_written, scale, scale_words))
+        if has_canary and has_scale and now < measuring.check_at_seconds and miswrites == self._checked_miswrites:
             return self._report_conversion(measuring, words, status_word, now)
         found = self._read_configuration()
         is_configured = self._is_configured(found)

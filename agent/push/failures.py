@@ -9,6 +9,7 @@ from agent.errors import RejectedError
 from agent.http.failures import (
     PROXY_CREDENTIALS_HINT,
     AttemptFailedError,
+    is_web_page,
     one_line,
     proxy_hint,
     quoted_body,
@@ -45,7 +46,7 @@ def check_answer(answer: Answer, request: Request, route: Route, unix_time_secon
     via_proxy = proxy_hint(route)
     if 200 <= answer.status < 300:
         # A Pushgateway accepts with an empty body. A web page comes from a server that accepts everything.
-        if "text/html" in (answer.headers.get("Content-Type") or ""):
+        if is_web_page(answer):
             raise AttemptFailedError(
                 RejectedError,
                 f"{route.hops} answered {request.method} {request.path} with a web page; "

@@ -75,15 +75,20 @@ def held_groups(client: Client, job: str, timeout_seconds: float) -> list[dict[s
         probe.close()
     if answer.status != 200 or len(answer.body) >= BODY_LIMIT_BYTES or BUILD_INFO not in answer.body:
         return None
-    return [
-        # A group without `instance` in its key is shown with an empty one.
-        {name: value for name, value in sample.labels.items() if name != "job" and value}
-        for sample in _samples(answer.body, f"{_PUSH_TIME}{{", {"job": job})
-    ]
+    try:
+        samples = list(_samples(answer.body, f"{_PUSH_TIME}{{", {"job": job}))
+    except ValueError:
+        return None
+    # A group without `instance` in its key is shown with an empty one.
+    return [{name: value for name, value in sample.labels.items() if name != "job" and value} for sample in samples]
 
 
 def _samples(exposition: bytes, prefix: str, labels: Mapping[str, str]) -> Iterator[Sample]:
-    """The samples with these labels whose names begin so; lines of others, most of a large answer, are not parsed."""
+    """The samples with these labels whose names begin so; lines of others, most of a large answer, are not parsed.
+
+    Raises:
+        ValueError: it is not an exposition.
+    """
     from prometheus_client.parser import text_string_to_metric_families
 
     quoted = [f'{name}="{_escaped(value)}"' for name, value in labels.items()]
@@ -92,7 +97,11 @@ def _samples(exposition: bytes, prefix: str, labels: Mapping[str, str]) -> Itera
         for line in exposition.decode(errors="replace").split("\n")
         if line.startswith(prefix) and all(label in line for label in quoted)
     ]
-    for family in text_string_to_metric_families("\n".join([*lines, ""])):
+    try:
+        families = list(text_string_to_metric_families("\n".join([*lines, ""])))
+    except IndexError as error:  # as the parser raises it for some lines
+        raise ValueError("not an exposition") from error
+    for family in families:
         for sample in family.samples:
             if all(sample.labels.get(name) == value for name, value in labels.items()):
                 yield sample

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import UnreachableError
 from agent.http.deadline import WAITING_FOR_THE_ANSWER, watchdog
-from agent.http.failures import AttemptFailedError
+from agent.http.failures import AttemptFailedError, transient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,6 +39,7 @@ class Probe:
         self._client = client
         self._timeout_seconds = timeout_seconds
         self._connection = client.new_connection(body_limit_bytes)
+        self._body_limit_bytes = body_limit_bytes
         self._prefix = prefix
         self.route = client.route
 
@@ -56,7 +57,11 @@ class Probe:
     def get(self, path: str) -> Answer:
         """GET a path below the URL of the settings, with the credentials of a push, whatever the answer's status."""
         with self._step() as attempt:
-            return attempt.exchange("GET", f"{self.route.endpoint.url.rstrip('/')}{path}", {}, b"")
+            answer = attempt.exchange("GET", f"{self.route.endpoint.url.rstrip('/')}{path}", {}, b"")
+            length = answer.headers.get("Content-Length", "").strip()
+            if length.isdecimal() and len(answer.body) < min(int(length[:15]), self._body_limit_bytes):
+                raise transient(f"{self.route.hops} ended its answer in the middle")
+            return answer
 
     def close(self) -> None:
         """Close the connection."""

@@ -21,7 +21,7 @@ from agent.clock import SystemClock
 from agent.errors import ExitCode
 from agent.settings import PushgatewaySettings, Settings
 from tests.run.running import CPU, groups_of
-from tests.servers import Server, dropping, free_port, proxying, raw, running_pushgateway, write_file
+from tests.servers import Server, answering, dropping, free_port, proxying, raw, running_pushgateway, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -271,7 +271,7 @@ def test_push_is_tried_even_if_a_proxy_hides_the_rest() -> None:
 def test_server_that_accepts_everything_is_not_a_gateway() -> None:
     def yes(client: Client) -> None:
         while client.read_request() is not None:
-            client.answer("200 OK", b"<html>Welcome</html>")
+            client.answer("200 OK", b"Welcome")
 
     with Server(yes) as server:
         found = check(server.url, clock=Impatient())
@@ -427,3 +427,19 @@ def test_name_shows_all_of_its_addresses() -> None:
     addresses = {info[4][0] for info in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
     shown = str(found["name"]).partition(" is ")[2].partition(" (")[0]
     assert set(shown.split(", ")) == addresses
+
+
+@pytest.mark.parametrize(
+    ("date", "body"),
+    [
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", b"{}"),
+        ("Mon, 01 Jan 2024 00:00:00 +99999999999999", b"{}"),
+        ("", b"[" * 200_000),
+        ("yesterday", b"1" * 10_000),
+    ],
+)
+def test_senseless_answers_are_warnings(date: str, body: bytes) -> None:
+    with Server(answering("200 OK", body, f"Date: {date}")) as server:
+        found = check(server.url)
+    assert found["version"].text == "not shown (GET /api/v1/status: 200)"
+    assert found["clock"].text == "the answer of the gateway has no date"

@@ -18,11 +18,11 @@ from agent.simulate import ina23x
 from agent.simulate.chips import CONFIG
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
-from tests.bench import SHORTEST, Bench, failure, ina260, ina3221, power_losses, settings_of, with_shunt
+from tests.bench import SHORTEST, Bench, constant, failure, ina260, ina3221, power_losses, settings_of, with_shunt
 from tests.hardware.test_chip_words import measured_of, of_two_complement, refusal_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from agent.chips import I2CChip
     from agent.measure.readings import Outcome
@@ -220,6 +220,30 @@ def test_a_foreign_configuration_fails_within_a_minute_then_is_replaced(name: st
     bench.run_until_read()
     assert {pointer: bench.chip("cpu")._words[pointer] for pointer in (0, 1, 2)} == ours
     assert power_losses([bench.run_next()], "cpu") == 0
+
+
+@pytest.mark.reliability(
+    2.3,
+    "another program sets the narrow range of an INA228, INA237 or INA238, or the calibration of an INA228's counters",
+    "the next sweep sees it, configures the chip again, and publishes nothing in between",
+)
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [*((name, b"\x00\x00\x10") for name in ("ina228", "ina237", "ina238")), ("ina228", b"\x02\x08\x00")],
+)
+def test_a_foreign_scale_is_never_decoded_as_ours(name: str, written: bytes, measured: Callable[[str], None]) -> None:
+    bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
+    rail = constant(bench.rails["cpu"])
+    rail.volts, rail.amperes = 5.0, 0.2
+    bench.run_until_read()
+    for _ in range(20):
+        bench.run_next()
+        bench.chip("cpu").write(written)
+        bench.clock.sleep(1.0)
+        assert f"reads 0x{written[1:].hex()} instead of" in failure(bench.run()["cpu"])  # readings: see `assert_right`
+        bench.run_next()
+        bench.run_until_read()
+    measured("20 times each: 0 readings with the wrong scale")
 
 
 def test_a_foreign_write_to_an_ina219_fails_the_next_sweep() -> None:

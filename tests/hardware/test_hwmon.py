@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from contextlib import suppress
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +100,42 @@ def test_a_changed_hwmon_number_costs_one_reading(orin: Path) -> None:
     with pytest.raises(SensorError, match="No such file"):
         monitor.read()
     assert monitor.read() == Measurement(19.072, 0.992)
+
+
+def register(root: Path, device: str, number: int, name: str, millivolts: int) -> None:
+    """A chip as the kernel registers it: hwmonN is below its device, and linked from the class folder."""
+    folder = write(root / "devices" / device / "hwmon" / f"hwmon{number}", name, {1: (None, millivolts, 1000)})
+    (root / "class").mkdir(exist_ok=True)
+    (root / "class" / folder.name).symlink_to(folder)
+
+
+@pytest.mark.reliability(
+    6.3,
+    "the drivers of three chips loaded again in another order, so that their hwmonN change places between two readings",
+    "one error, then the same rails again: never the volts of the chip that has the number now",
+)
+def test_a_hwmon_number_that_moves_brings_no_other_rail(tmp_path: Path, measured: Callable[[str], None]) -> None:
+    chips = {"1-0040": ("ina226", 19000), "1-0041": ("ina228", 5000), "1-0045": ("ina3221", 12000)}
+    monitors = {
+        device: [chip(tmp_path / "class", sensor, input=1) for sensor in (name, str(tmp_path / "devices" / device))]
+        for device, (name, _) in chips.items()
+    }
+    errors = 0
+    for order in permutations(chips):
+        for number, device in enumerate(order):
+            register(tmp_path, device, number, *chips[device])
+        for device, (_, millivolts) in chips.items():
+            for monitor in monitors[device]:
+                try:
+                    found = monitor.read()
+                except SensorError:
+                    errors += 1
+                    found = monitor.read()
+                assert found == Measurement(millivolts / 1000, 1.0)
+        shutil.rmtree(tmp_path / "devices")
+        shutil.rmtree(tmp_path / "class")
+    assert errors
+    measured(f"6 orders, by name and by folder: {errors} errors, 0 wrong numbers")
 
 
 @pytest.mark.parametrize(

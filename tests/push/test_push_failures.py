@@ -150,7 +150,13 @@ def test_quoted_answer_is_one_short_printable_line() -> None:
             'page, "Sign in & use Wi-Fi"; ',
         ),
         (b"\n<!DOCTYPE HTML><p>no title", "", "404 Not Found: a web page; "),
+        (b"\xef\xbb\xbf<html><style>p {}", "", "404 Not Found: a web page; "),
+        (b'<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "-//W3C"><style>p {}', "", "404 Not Found: a web page; "),
+        (b"<!-- a proxy --><html><style>p {}", "", "404 Not Found: a web page; "),
+        (b"<center><h1>404</h1></center><style>p {}", "", "404 Not Found: a web page; "),
+        (b"p {} style", "application/xhtml+xml", "404 Not Found: a web page; "),
         (b"no <html> here", "text/plain", "404 Not Found: no <html> here; "),
+        (b"<?xml version='1.0'?><Error>denied</Error>", "", "Found: <?xml version='1.0'?><Error>denied</Error>; "),
     ],
 )
 def test_a_web_page_is_not_quoted_but_named(
@@ -165,9 +171,25 @@ def test_a_web_page_is_not_quoted_but_named(
 
 
 @pytest.mark.reliability(
-    9.23, "102 Processing or 103 Early Hints before the answer", "skipped: the final answer is awaited"
+    9.25, "a captive portal that accepts every push with a page of its own", "the push has failed, and nothing is lost"
 )
-@pytest.mark.parametrize("status", ["100 Continue", "102 Processing", "103 Early Hints"])
+@pytest.mark.parametrize("content_type", ["text/html", "Text/HTML; charset=utf-8", "application/xhtml+xml", None])
+def test_a_web_page_never_accepts_a_push(content_type: str | None, measured: Callable[[str], None]) -> None:
+    headers = [] if content_type is None else [f"Content-Type: {content_type}"]
+    page = answering("200 OK", b"<!DOCTYPE html><html><title>Sign in", *headers)
+    with Server(page) as server, pushgateway_for(server.url) as destination:
+        result = push_one(destination)
+    assert isinstance(result.error, RejectedError)
+    assert "with a web page; is there a Pushgateway at pushgateway.url, or a captive portal" in message(result)
+    measured("refused whatever the type of the page says, and without one")
+
+
+@pytest.mark.reliability(
+    9.23, "102 Processing, 103 Early Hints or an unknown 1xx before the answer", "skipped: the final answer is awaited"
+)
+@pytest.mark.parametrize(
+    "status", ["100 Continue", "102 Processing", "103 Early Hints", "104 Upload Resumption Supported", "199 Unknown"]
+)
 def test_interim_answers_are_skipped(status: str, measured: Callable[[str], None]) -> None:
     interim = f"HTTP/1.1 {status}\r\nLink: </style.css>; rel=preload\r\n\r\n".encode()
 
@@ -179,7 +201,7 @@ def test_interim_answers_are_skipped(status: str, measured: Callable[[str], None
     with Server(behave) as server, pushgateway_for(server.url) as destination:
         assert [push_one(destination).error for _ in range(2)] == [None, None]
     assert server.connections == 1
-    measured("100, 102 and 103, each twice before the answer: no push fails")
+    measured("100, 102, 103 and unknown ones, each twice before the answer: no push fails")
 
 
 def test_redirect_is_not_followed_and_its_target_is_named() -> None:
