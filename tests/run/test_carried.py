@@ -12,8 +12,10 @@ import pytest
 from agent.clock import SystemClock
 from agent.energy.state import State
 from agent.errors import UnreachableError
+from agent.measure.readings import Settling
 from agent.push.gateway import Pushgateway
 from agent.run.agent import Agent, Parts
+from agent.run.loop import Loop
 from agent.run.once import run_once
 from agent.settings import Averaging, PushgatewaySettings
 from agent.simulate.clock import HandClock
@@ -21,6 +23,7 @@ from tests.energy.disks import state_on_disk
 from tests.run.running import (
     CPU,
     INFO,
+    NO_MANAGER,
     HandPublisher,
     HandWaiting,
     InlineSaver,
@@ -33,9 +36,11 @@ from tests.run.running import (
 from tests.servers import Server, answering, free_port, hanging, in_turn, raw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from agent.metrics.groups import Group
+    from agent.push.delivery import PushResult
     from agent.run.destination import Destination
     from tests.servers import Client
 
@@ -237,6 +242,37 @@ def test_a_file_of_another_boot_is_marked_before_the_first_reading(tmp_path: Pat
     agent = carried_agent(tmp_path, clock, MemoryGateway())
     agent.save(ended_well=False)  # as assembly does
     assert state_on_disk(tmp_path, "c").load() == State(), "carried on a second time"
+
+
+def test_a_save_while_the_gateway_is_asked_is_not_undone(tmp_path: Path, clock: HandClock) -> None:
+    class SlowGateway(MemoryGateway):
+        def held(self, hostname: str, budget_seconds: float) -> Mapping[tuple[str, str], float]:
+            agent.meters.devices["cpu"].add(Settling("cpu", 0.0, power_lost=True))
+            agent.save(ended_well=False)
+            return {}
+
+    agent = carried_agent(tmp_path, clock, SlowGateway())
+    assert push(agent) == []
+    saved = state_on_disk(tmp_path, "b").load().devices["cpu"]
+    assert saved.counters.resets == 1
+    assert saved.last is None, "otherwise the next run would count energy across the power loss"
+
+
+def test_a_confirmation_survives_a_push_that_is_left_behind(tmp_path: Path, clock: HandClock) -> None:
+    """Its groups may have arrived: a second question would take them for those of a later run."""
+
+    class HangingGateway(MemoryGateway):
+        def push(self, groups: Sequence[Group], budget_seconds: float) -> Sequence[PushResult]:
+            results = super().push(groups, budget_seconds)
+            waiting.stop_requested_at_seconds = clock.seconds
+            loop.finish()
+            return results
+
+    agent = carried_agent(tmp_path, clock, HangingGateway())
+    waiting = HandWaiting(clock)
+    loop = Loop(agent, clock, waiting, NO_MANAGER)
+    agent.begin_push()
+    assert state_on_disk(tmp_path, "b").load().is_unconfirmed is False
 
 
 @pytest.mark.parametrize(
