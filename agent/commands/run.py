@@ -173,7 +173,7 @@ def _run_loop(
             if earlier is not None:
                 agent.take_over_from(earlier)
             if held is not None:
-                held.unlock()
+                _leave(held, agent, runtime)
             loop = Loop(agent, runtime.clock, signals, notifier)
             new_settings: Settings | None = None
             while new_settings is None:
@@ -190,6 +190,22 @@ def _run_loop(
             if held is not None:
                 held.lock()
         earlier, settings = agent, new_settings
+
+
+def _leave(held: Saver, agent: Agent, runtime: Runtime) -> None:
+    """Give up the state file of the configuration before; one in another folder is emptied.
+
+    Its counters continue in the new folder. If it kept them, a later run there would go back to them.
+    """
+    from agent.energy.state import State
+    from agent.run.stopping import STOP_SECONDS, await_save
+
+    if held is not agent.parts.saver:
+        agent.save(ended_well=False)
+        held.save(State(), ended_well=True)
+        # Not long: the next reload finds the folder locked only if its disk stalls.
+        await_save(held, runtime.clock, runtime.waiting, runtime.clock.monotonic() + STOP_SECONDS)
+    held.unlock()
 
 
 def _reloaded(options: Namespace) -> Settings | None:

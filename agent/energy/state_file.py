@@ -135,7 +135,7 @@ class StateFile:
             return State(adapters=file.state.adapters)
         # The monotonic clock restarted with the boot: the times of the last readings are meaningless now.
         devices = {name: saved._replace(last=None) for name, saved in file.state.devices.items()}
-        return replace(file.state, devices=devices, is_unconfirmed=True)
+        return replace(file.state, devices=devices, is_unconfirmed=bool(devices))
 
     def save(self, state: State, *, ended_well: bool) -> bool:
         """Write the state; return whether its counters may be published.

@@ -312,15 +312,17 @@ class Agent:
             self.parts.info.started_at_seconds() if carried is None else carried.run_start_seconds,
             is_unconfirmed=carried is not None,
             adapters=self.parts.sweep.adapters(),
+            hostname=self.settings.hostname,
         )
 
     def take_over_from(self, earlier: Agent) -> None:
         """Take over from the agent of an earlier configuration; groups that only that one had are deleted."""
-        self.meters.adopt(earlier.meters)
-        self.counters = earlier.counters
-        self._carried = earlier._carried
+        if earlier.settings.hostname == self.settings.hostname:
+            self.meters.adopt(earlier.meters)
+            self.counters = earlier.counters
+            self._carried = earlier._carried
+            self._other_devices |= earlier.meters.saved()
         self.swept_at_seconds = earlier.swept_at_seconds
-        self._other_devices |= earlier.meters.saved()
         pushed = [*earlier._stale_groups.remaining()]
         if earlier.parts.destination is not None:
             keys = tuple(earlier.grouping_keys())

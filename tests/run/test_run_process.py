@@ -19,6 +19,8 @@ import pytest
 
 from agent import cli
 from agent.commands import load_settings
+from agent.energy.counters import Counters, Saved
+from agent.energy.state import State
 from agent.energy.state_file import StateFile, boot_id
 from agent.errors import BusyError, ConfigError
 from agent.i2c.place import Place
@@ -242,6 +244,33 @@ def test_a_reload_with_another_state_folder_unlocks_the_first(tmp_path: Path, mo
     monkeypatch.setattr(Loop, "run", end_at_once)
     assert cli.main(["--config", str(config), "--simulate"]) == 0
     assert free == [["other"], ["state"], ["other"]]
+
+
+@pytest.mark.reliability(
+    12.43,
+    "a reload with another `state_dir`, in which there is an older file; later the first folder again",
+    "the counters go on in the new folder, and the file in the other one is replaced or emptied",
+)
+def test_a_reload_leaves_its_counters_in_one_folder_only(
+    tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any], measured: Callable[[str], None]
+) -> None:
+    config = write_config(tmp_path, pushgateway_url, job)
+    first = config.read_text()
+    (tmp_path / "other").mkdir()
+    older = Saved(Counters(joules=1e6, readings=10**6))
+    StateFile(tmp_path / "other", "simulated", boot_id()).save(State({"cpu": older, "disk": older}), ended_well=True)
+    with program("--config", config, "--simulate") as running:
+        until(read_since(gateway), "cpu at the gateway")
+        write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"])
+        config.write_text(config.read_text().replace(str(tmp_path / "state"), str(tmp_path / "other")))
+        running.process.send_signal(signal.SIGHUP)
+        until(read_since(gateway, "disk"), "disk at the gateway")
+        assert running.end(signal.SIGTERM)[0] == 0
+    assert all(0 < gateway()[name]["wattpush_device_readings_total"] < 10**6 for name in ("cpu", "disk"))
+    config.write_text(first)
+    assert run("--config", config, "--simulate", "--once").returncode == 0
+    assert gateway()["cpu"]["wattpush_device_readings_total"] == 1
+    measured("neither the older counters nor the first ones are pushed again")
 
 
 @pytest.mark.reliability(
