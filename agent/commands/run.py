@@ -163,8 +163,8 @@ def _run_loop(
             try:
                 agent = make_agent(settings, run_options, runtime, stack, earlier)
             except AgentError as error:
-                if signals.stop_requested:  # while it waited for the disk
-                    return ExitCode.OK
+                if signals.stop_requested:  # while it waited for the disk, or for a name server
+                    return _end_early(earlier, runtime)
                 if earlier is None or settings is earlier.settings:
                     raise
                 _log_not_reloaded(error)
@@ -190,6 +190,16 @@ def _run_loop(
             if held is not None:
                 held.lock()
         earlier, settings = agent, new_settings
+
+
+def _end_early(earlier: Agent | None, runtime: Runtime) -> int:
+    """Stop while a configuration is being taken into use; the counters of the one before are saved."""
+    from agent.run.stopping import await_last_save, stop_deadline
+
+    if earlier is not None:
+        earlier.save_last()
+        await_last_save(earlier, runtime.clock, runtime.waiting, stop_deadline(runtime.clock, runtime.waiting))
+    return ExitCode.OK
 
 
 def _leave(held: Saver, agent: Agent, runtime: Runtime) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from agent.i2c.transfers import OpenBus
 from agent.measure.sweep import Sweep
 from agent.run.agent import Agent, Parts
 from agent.run.state_opening import open_state
+from agent.run.stopping import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -221,7 +223,10 @@ def make_agent(
         from agent.serve.server import ScrapeServer
 
         title = f"wattpush on {settings.hostname}"
-        server = ScrapeServer(settings.serve, agent.scrape_registry, agent.health, title)
+        serve = partial(ScrapeServer, settings.serve, agent.scrape_registry, agent.health, title)
+        # The address may be a name, and its lookup takes long without a name server.
+        stopped = f"serve: listen: {settings.serve.host}: stopped before the name was looked up"
+        server = in_thread(serve, runtime.waiting, runtime.wake, stopped)
         stack.callback(server.close)
     return agent
 

@@ -9,7 +9,7 @@ from agent.energy.state import State
 from agent.energy.state_file import StateFile, boot_id, file_name
 from agent.errors import BusyError
 from agent.run.saver import Saver
-from agent.threads import Background, NoThreadError
+from agent.run.stopping import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,27 +65,6 @@ def of_this_node(state: State, state_file: StateFile, settings: Settings) -> Sta
     return State(adapters=state.adapters)
 
 
-def _in_thread(job: Callable[[], _Result], state_file: StateFile, runtime: Runtime) -> _Result:
-    """Do something with the disk in a thread, so that a stop need not wait for a disk that stalls.
-
-    Raises:
-        BusyError: a stop was requested before the disk answered.
-        Exception: as raised by `job`.
-    """
-    results: list[_Result] = []
-    background = Background[None]("state", runtime.wake)
-    background.start(lambda: results.append(job()))
-    while not background.has_ended:
-        if runtime.waiting.stop_requested:
-            raise BusyError(f"{state_file.path}: stopped before the disk answered")
-        runtime.waiting.wait(60.0)
-    try:
-        background.take_result()
-    except NoThreadError:
-        return job()
-    return results[0]
-
-
 def _lock(state_file: StateFile, wait_seconds: float, runtime: Runtime) -> None:
     clock, waiting = runtime.clock, runtime.waiting
     give_up_at = clock.monotonic() + wait_seconds
@@ -98,3 +77,7 @@ def _lock(state_file: StateFile, wait_seconds: float, runtime: Runtime) -> None:
             waiting.wait(_LOCK_POLL_SECONDS)
         else:
             return
+
+
+def _in_thread(job: Callable[[], _Result], state_file: StateFile, runtime: Runtime) -> _Result:
+    return in_thread(job, runtime.waiting, runtime.wake, f"{state_file.path}: stopped before the disk answered")

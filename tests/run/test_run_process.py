@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from argparse import Namespace
 from contextlib import ExitStack
 from dataclasses import replace
@@ -244,6 +246,39 @@ def test_a_reload_with_another_state_folder_unlocks_the_first(tmp_path: Path, mo
     monkeypatch.setattr(Loop, "run", end_at_once)
     assert cli.main(["--config", str(config), "--simulate"]) == 0
     assert free == [["other"], ["state"], ["other"]]
+
+
+@pytest.mark.reliability(
+    15.05,
+    "SIGTERM at the start and in a reload, while no name server answers for the name in `[serve] listen`",
+    "exit 0 within 2 s, state saved",
+)
+@pytest.mark.parametrize("is_reload", [False, True])
+def test_a_stop_does_not_wait_for_a_name_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_reload: bool, measured: Callable[[str], None]
+) -> None:
+    answer = threading.Event()
+
+    def getaddrinfo(*_: object, **__: object) -> list[Any]:
+        signal.raise_signal(signal.SIGTERM)
+        assert answer.wait(LONG_SECONDS)
+        raise socket.gaierror
+
+    def reload(_: Loop) -> None:
+        write_config(tmp_path, "http://127.0.0.1:9", more=serve)
+        signal.raise_signal(signal.SIGHUP)
+
+    serve = '[serve]\nlisten = "node.invalid:9812"\n'
+    config = write_config(tmp_path, "http://127.0.0.1:9", more="" if is_reload else serve)
+    monkeypatch.setattr(Loop, "run", reload)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    begun_seconds = time.monotonic()
+    assert cli.main(["--config", str(config), "--simulate"]) == 0
+    assert time.monotonic() - begun_seconds < LONG_SECONDS / 2
+    answer.set()
+    if is_reload:
+        assert saved(tmp_path)[0]
+    measured("exit 0 before the name server answers")
 
 
 @pytest.mark.reliability(
