@@ -63,7 +63,10 @@ def run(options: Namespace) -> int:
             return ExitCode.OK
         if run_options.is_once:
             return _run_once(settings, run_options, runtime, signals)
-        return _run_loop(options, settings, run_options, runtime, signals)
+        try:
+            return _run_loop(options, settings, run_options, runtime, signals)
+        finally:
+            runtime.scrapes.close()
 
 
 def _run_options(options: Namespace) -> RunOptions:

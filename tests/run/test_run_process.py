@@ -30,7 +30,9 @@ from agent.run.assembly import RunOptions, Runtime, make_agent
 from agent.run.loop import Loop
 from agent.run.publisher import Publisher
 from agent.run.signals import Signals
+from agent.serve import server
 from agent.simulate import world as simulated_world
+from agent.threads import NoThreadError
 from tests.energy.disks import disk
 from tests.run.running import (
     CPU,
@@ -279,6 +281,41 @@ def test_a_stop_does_not_wait_for_a_name_server(
     if is_reload:
         assert saved(tmp_path)[0]
     measured("exit 0 before the name server answers")
+
+
+@pytest.mark.reliability(
+    15.24,
+    "a reload while no thread is left, with `[serve]`",
+    "the run goes on: a server that keeps its address is kept, with its connections",
+)
+def test_a_reload_keeps_the_scrape_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: Callable[[str], None]
+) -> None:
+    port = free_port()
+    config = write_config(tmp_path, None, more=f'[serve]\nlisten = "127.0.0.1:{port}"\n')
+    signals = iter((signal.SIGHUP, signal.SIGHUP, signal.SIGTERM))
+    clients: list[socket.socket] = []
+
+    def no_thread(*_: object) -> threading.Thread:
+        raise NoThreadError("can't start new thread")
+
+    def end_at_once(_: Loop) -> None:
+        clients.append(socket.create_connection(("127.0.0.1", port), timeout=LONG_SECONDS))
+        clients[-1].send(b"GET /-/healthy HTTP/1.1\r\n")
+        ask(f"http://127.0.0.1:{port}/")
+        monkeypatch.setattr(server, "start_thread", no_thread)
+        if (number := next(signals)) == signal.SIGTERM:
+            clients[0].send(b"\r\n")
+            assert b"no sweep has finished yet" in clients[0].makefile("rb").read()
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(Loop, "run", end_at_once)
+    assert cli.main(["--config", str(config), "--simulate"]) == 0
+    for client in clients:
+        client.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    measured("a connection opened before two reloads gets its answer after them")
 
 
 @pytest.mark.reliability(
