@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from agent import __version__, config
 from agent.build_info import agent_info, hostname, machine_hash
 from agent.clock import ClockSteps, SystemClock
-from agent.commands import collect_garbage_as_usual, is_simulated, load_settings
+from agent.commands import collect_garbage_as_usual, config_file, is_simulated, load_settings
 from agent.errors import AgentError, BusyError, ConfigError, ExitCode, UsageError
 from agent.run.signals import Signals
 
@@ -56,7 +56,10 @@ def run(options: Namespace) -> int:
     with Signals() as signals:
         run_options = _run_options(options)
         splay_seconds = _splay_seconds(options.splay)
-        settings = load_settings(options)
+        try:
+            settings = _read_settings(options, signals)
+        except BusyError:
+            return ExitCode.OK  # stopped
         runtime = _runtime(signals, run_options)
         _wait_until(time.monotonic() + splay_seconds, signals)
         if signals.stop_requested:
@@ -186,7 +189,7 @@ def _run_loop(
                     loop.finish()
                     return ExitCode.OK
                 signals.reload_requested = False
-                new_settings = _reloaded(options)
+                new_settings = _reloaded(options, signals)
             loop.hand_over()
             # The lock is held throughout: a waiting `--once` would take it, and this run would have to end.
             held = agent.parts.saver
@@ -221,10 +224,18 @@ def _leave(held: Saver, agent: Agent, runtime: Runtime) -> None:
     held.unlock()
 
 
-def _reloaded(options: Namespace) -> Settings | None:
+def _read_settings(options: Namespace, signals: Signals) -> Settings:
+    """The present configuration. Its disk may stall; raises BusyError if a stop was requested meanwhile."""
+    from agent.run.stopping import in_thread
+
+    stopped = f"{config_file(options)}: stopped before the disk answered"
+    return in_thread(lambda: load_settings(options), signals, signals.wake, stopped)
+
+
+def _reloaded(options: Namespace, signals: Signals) -> Settings | None:
     """The present configuration; None if it is bad, so that the old one stays in force."""
     try:
-        settings = load_settings(options)
+        settings = _read_settings(options, signals)
     except AgentError as error:
         _log_not_reloaded(error)
         return None

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from agent.settings import Settings
     from agent.simulate.clock import HandClock
     from agent.simulate.world import World
     from tests.servers import Client
@@ -248,6 +249,42 @@ def test_a_reload_with_another_state_folder_unlocks_the_first(tmp_path: Path, mo
     monkeypatch.setattr(Loop, "run", end_at_once)
     assert cli.main(["--config", str(config), "--simulate"]) == 0
     assert free == [["other"], ["state"], ["other"]]
+
+
+@pytest.mark.reliability(
+    15.06,
+    "SIGTERM at the start and in a reload, while the disk with the configuration does not answer",
+    "exit 0 within 2 s, state saved",
+)
+@pytest.mark.parametrize("is_reload", [False, True])
+def test_a_stop_does_not_wait_for_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_reload: bool, measured: Callable[[str], None]
+) -> None:
+    answer = threading.Event()
+    config = write_config(tmp_path, "http://127.0.0.1:9", top='interval = "60s"')
+    starts: list[Loop] = []
+
+    def load(*_: object, **__: object) -> Settings:
+        signal.raise_signal(signal.SIGTERM)
+        assert answer.wait(LONG_SECONDS)
+        raise ConfigError(("too late",))
+
+    def reload(loop: Loop) -> None:
+        starts.append(loop)
+        monkeypatch.setattr("agent.config.load", load)
+        signal.raise_signal(signal.SIGHUP)
+
+    monkeypatch.setattr(Loop, "run", reload)
+    if not is_reload:
+        monkeypatch.setattr("agent.config.load", load)
+    begun_seconds = time.monotonic()
+    assert cli.main(["--config", str(config), "--simulate"]) == 0
+    assert time.monotonic() - begun_seconds < LONG_SECONDS / 2
+    answer.set()
+    assert bool(starts) == is_reload
+    if is_reload:
+        assert saved(tmp_path)[0]
+    measured("exit 0 before the disk answers")
 
 
 @pytest.mark.reliability(
