@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from agent import __version__, config
 from agent.build_info import agent_info, hostname, machine_hash
 from agent.clock import ClockSteps, SystemClock
-from agent.commands import collect_garbage_as_usual, is_simulated, load_settings
+from agent.commands import collect_garbage_as_usual, config_file, is_simulated, load_settings
 from agent.errors import AgentError, BusyError, ConfigError, ExitCode, UsageError
 from agent.run.signals import Signals
 
@@ -56,14 +56,20 @@ def run(options: Namespace) -> int:
     with Signals() as signals:
         run_options = _run_options(options)
         splay_seconds = _splay_seconds(options.splay)
-        settings = load_settings(options)
+        try:
+            settings = _read_settings(options, signals)
+        except BusyError:
+            return ExitCode.OK  # stopped
         runtime = _runtime(signals, run_options)
         _wait_until(time.monotonic() + splay_seconds, signals)
         if signals.stop_requested:
             return ExitCode.OK
         if run_options.is_once:
             return _run_once(settings, run_options, runtime, signals)
-        return _run_loop(options, settings, run_options, runtime, signals)
+        try:
+            return _run_loop(options, settings, run_options, runtime, signals)
+        finally:
+            runtime.scrapes.close()
 
 
 def _run_options(options: Namespace) -> RunOptions:
@@ -163,8 +169,8 @@ def _run_loop(
             try:
                 agent = make_agent(settings, run_options, runtime, stack, earlier)
             except AgentError as error:
-                if signals.stop_requested:  # while it waited for the disk
-                    return ExitCode.OK
+                if signals.stop_requested:  # while it waited for the disk, or for a name server
+                    return _end_early(earlier, runtime)
                 if earlier is None or settings is earlier.settings:
                     raise
                 _log_not_reloaded(error)
@@ -173,7 +179,7 @@ def _run_loop(
             if earlier is not None:
                 agent.take_over_from(earlier)
             if held is not None:
-                held.unlock()
+                _leave(held, agent, runtime)
             loop = Loop(agent, runtime.clock, signals, notifier)
             new_settings: Settings | None = None
             while new_settings is None:
@@ -183,7 +189,7 @@ def _run_loop(
                     loop.finish()
                     return ExitCode.OK
                 signals.reload_requested = False
-                new_settings = _reloaded(options)
+                new_settings = _reloaded(options, signals)
             loop.hand_over()
             # The lock is held throughout: a waiting `--once` would take it, and this run would have to end.
             held = agent.parts.saver
@@ -192,10 +198,44 @@ def _run_loop(
         earlier, settings = agent, new_settings
 
 
-def _reloaded(options: Namespace) -> Settings | None:
+def _end_early(earlier: Agent | None, runtime: Runtime) -> int:
+    """Stop while a configuration is being taken into use; the counters of the one before are saved."""
+    from agent.run.stopping import await_last_save, stop_deadline
+
+    if earlier is not None:
+        earlier.save_last()
+        await_last_save(earlier, runtime.clock, runtime.waiting, stop_deadline(runtime.clock, runtime.waiting))
+    return ExitCode.OK
+
+
+def _leave(held: Saver, agent: Agent, runtime: Runtime) -> None:
+    """Give up the state file of the configuration before; one in another folder is emptied.
+
+    Its counters continue in the new folder. If it kept them, a later run there would go back to them.
+    """
+    from agent.energy.state import State
+    from agent.run.stopping import STOP_SECONDS, await_save
+
+    if held is not agent.parts.saver:
+        agent.save(ended_well=False)
+        held.save(State(), ended_well=True)
+        # Not long: the next reload finds the folder locked only if its disk stalls.
+        await_save(held, runtime.clock, runtime.waiting, runtime.clock.monotonic() + STOP_SECONDS)
+    held.unlock()
+
+
+def _read_settings(options: Namespace, signals: Signals) -> Settings:
+    """The present configuration. Its disk may stall; raises BusyError if a stop was requested meanwhile."""
+    from agent.run.stopping import in_thread
+
+    stopped = f"{config_file(options)}: stopped before the disk answered"
+    return in_thread(lambda: load_settings(options), signals, signals.wake, stopped)
+
+
+def _reloaded(options: Namespace, signals: Signals) -> Settings | None:
     """The present configuration; None if it is bad, so that the old one stays in force."""
     try:
-        settings = load_settings(options)
+        settings = _read_settings(options, signals)
     except AgentError as error:
         _log_not_reloaded(error)
         return None

@@ -30,6 +30,7 @@ class State:
             versions.
         is_unconfirmed: the counters were carried over a reboot, and nothing has confirmed yet that no later run pushed.
         adapters: the `Bus.adapter` of each bus, by its number as text.
+        hostname: under which all this was published; None in files of early versions.
     """
 
     devices: Mapping[str, Saved] = field(default_factory=dict)
@@ -37,6 +38,15 @@ class State:
     run_start_seconds: float | None = None
     is_unconfirmed: bool = False
     adapters: Mapping[str, str] = field(default_factory=dict)
+    hostname: str | None = None
+
+    def is_of(self, hostname: str) -> bool:
+        """Whether a run under this hostname continues the counters.
+
+        The series of another one are others. If these came back at their old values, with what was counted under the
+        new name in between, Prometheus would count that energy under both.
+        """
+        return self.hostname is None or self.hostname == hostname
 
     def with_sources(self, sources: Mapping[str, str]) -> State:
         """Return a copy for a configuration that measures each of these devices at its source; see `Saved`."""

@@ -44,7 +44,11 @@ def written(content: Content) -> str:
         "ended_well": content.ended_well,
         "devices": {name: _fields_of(saved) for name, saved in state.devices.items()},
         "node": asdict(state.agent),
-        "run": {"start_seconds": state.run_start_seconds, "is_unconfirmed": state.is_unconfirmed},
+        "run": {
+            "start_seconds": state.run_start_seconds,
+            "is_unconfirmed": state.is_unconfirmed,
+            "hostname": state.hostname,
+        },
     }
     if state.adapters:
         fields["adapters"] = dict(state.adapters)
@@ -70,6 +74,7 @@ def read(data: bytes) -> Content:
             run.get("start_seconds"),
             run.get("is_unconfirmed", False),
             adapters,
+            run.get("hostname"),
         )
         return Content(content["boot"], content["ended_well"], state)
     except (AttributeError, KeyError, TypeError, RecursionError) as error:

@@ -32,7 +32,7 @@ from agent.energy import state_content
 from agent.energy.filesystems import forgetful_filesystem
 from agent.energy.state import State
 from agent.energy.state_content import Content
-from agent.energy.state_folder import AS_A_FILE, foreign_folder_error, read_file, refuse_unusable
+from agent.energy.state_folder import AS_A_FILE, foreign_folder_error, read_file, refuse_passing, refuse_unusable
 from agent.energy.state_lock import StateLock
 from agent.errors import PermissionDeniedError
 
@@ -106,6 +106,7 @@ class StateFile:
         Raises:
             PermissionDeniedError: this user may not read the file.
             ConfigError: something in the folder is not a file.
+            BusyError: no file descriptor is left to read it.
         """
         refuse_unusable(self.path.parent, self._name)
         try:
@@ -117,6 +118,8 @@ class StateFile:
                 f"{self.path}: permission denied; sudo chown $USER {self.path}"
             ) from error
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError):
+                refuse_passing(error, self.path)
             if not is_read_only:
                 self._set_aside(error)
             return State()
@@ -135,7 +138,7 @@ class StateFile:
             return State(adapters=file.state.adapters)
         # The monotonic clock restarted with the boot: the times of the last readings are meaningless now.
         devices = {name: saved._replace(last=None) for name, saved in file.state.devices.items()}
-        return replace(file.state, devices=devices, is_unconfirmed=True)
+        return replace(file.state, devices=devices, is_unconfirmed=bool(devices))
 
     def save(self, state: State, *, ended_well: bool) -> bool:
         """Write the state; return whether its counters may be published.

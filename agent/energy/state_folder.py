@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from agent.errors import ConfigError, PermissionDeniedError
+from agent.errors import BusyError, ConfigError, PermissionDeniedError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 AS_A_FILE = os.O_NOFOLLOW | os.O_NONBLOCK
 """Follow no link, and do not wait for the other end of a FIFO."""
+
+
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+def refuse_passing(error: OSError, path: Path) -> None:
+    """Raise BusyError if the system, not the disk, has run out of something: nothing is wrong with the file."""
+    if error.errno in _PASSING:
+        raise BusyError(f"{path}: cannot be opened ({error.strerror}); raise LimitNOFILE= or ulimit -n") from error
 
 
 def foreign_folder_error(folder: Path) -> PermissionDeniedError | None:

@@ -7,7 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from agent.energy.state_folder import AS_A_FILE, foreign_folder_error, not_a_folder, refuse_unusable
+from agent.energy.state_folder import AS_A_FILE, foreign_folder_error, not_a_folder, refuse_passing, refuse_unusable
 from agent.errors import BusyError, PermissionDeniedError
 from agent.locks import holder
 
@@ -34,7 +34,7 @@ class StateLock:
         A folder on a read-only or full disk cannot be locked: the run continues without a lock and logs a warning.
 
         Raises:
-            BusyError: another process holds the lock.
+            BusyError: another process holds the lock, or no file descriptor is left.
             PermissionDeniedError: this user may not write to the folder; for root also: it belongs to another user.
             ConfigError: the path is not a folder, or something in it is not a file.
         """
@@ -61,6 +61,7 @@ class StateLock:
                 f"sudo install -d -o $USER {folder}"
             ) from error
         except OSError as error:
+            refuse_passing(error, folder)
             log.warning("%s: cannot be locked (%s); two agents at once would not be noticed", folder, error.strerror)
             return None
         try:

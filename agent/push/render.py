@@ -6,7 +6,8 @@ collector, a retry sends the same bytes again, and a dry run prints what a real 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import gzip
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -67,9 +68,14 @@ def put_requests(
             registry=group.registry,
             grouping_key=dict(group.grouping_key),
             handler=_catcher(group.grouping_key, caught),
-            compression=compression,
         )
-    return tuple(caught)
+    return tuple(caught if compression is None else map(_compressed, caught))
+
+
+def _compressed(request: Request) -> Request:
+    """As prometheus_client does it, but without the time: its field ends in 2106, and a clock may be later."""
+    headers = (*request.headers, ("Content-Encoding", "gzip"))
+    return replace(request, headers=headers, body=gzip.compress(request.body, mtime=0))
 
 
 def delete_requests(grouping_keys: Sequence[Mapping[str, str]], settings: PushgatewaySettings) -> tuple[Request, ...]:

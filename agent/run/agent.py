@@ -144,7 +144,6 @@ class Agent:
             if self._stale_groups:
                 self.parts.publisher.send(lambda: self._delete_stale_groups(budget))
             return
-        confirmed = self.state(is_confirmed=True)
         self._job = PushJob(
             self.settings,
             destination,
@@ -155,7 +154,8 @@ class Agent:
             save,
             needs_counters,
             self._carried,
-            lambda: self._save(confirmed, ended_well=is_last),
+            # The state as it is then: an older one would undo what was saved while the gateway was asked.
+            lambda: self._save(self.state(is_confirmed=True), ended_well=is_last),
         )
         self.parts.publisher.send(self._job)
 
@@ -208,9 +208,17 @@ class Agent:
     def stop_push(self) -> None:
         """Abort the push or deletion under way."""
         self._was_push_stopped = True
+        if self._job is not None:
+            self._job.is_stopped = True
         self._stale_groups.stop()
         if self.parts.destination is not None:
             self.parts.destination.stop()
+
+    def abandon_push(self) -> None:
+        """Leave behind a push that was stopped and does not end: its intervals stay pending."""
+        self.stop_push()  # again: it may have sent its first request since
+        self.parts.publisher.abandon()
+        self._settle_carried()
 
     def end_push(self, report: PushReport) -> list[AgentError]:
         """Acknowledge the groups that arrived, count and log failures; return the errors."""
@@ -304,15 +312,17 @@ class Agent:
             self.parts.info.started_at_seconds() if carried is None else carried.run_start_seconds,
             is_unconfirmed=carried is not None,
             adapters=self.parts.sweep.adapters(),
+            hostname=self.settings.hostname,
         )
 
     def take_over_from(self, earlier: Agent) -> None:
         """Take over from the agent of an earlier configuration; groups that only that one had are deleted."""
-        self.meters.adopt(earlier.meters)
-        self.counters = earlier.counters
-        self._carried = earlier._carried
+        if earlier.settings.hostname == self.settings.hostname:
+            self.meters.adopt(earlier.meters)
+            self.counters = earlier.counters
+            self._carried = earlier._carried
+            self._other_devices |= earlier.meters.saved()
         self.swept_at_seconds = earlier.swept_at_seconds
-        self._other_devices |= earlier.meters.saved()
         pushed = [*earlier._stale_groups.remaining()]
         if earlier.parts.destination is not None:
             keys = tuple(earlier.grouping_keys())

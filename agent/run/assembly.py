@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,9 @@ from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
 from agent.measure.sweep import Sweep
 from agent.run.agent import Agent, Parts
+from agent.run.scrapes import Scrapes
 from agent.run.state_opening import open_state
+from agent.run.stopping import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,6 +63,7 @@ class Runtime:
     publisher: Publisher
     info: AgentInfo
     wake: Callable[[], None]
+    scrapes: Scrapes = field(default_factory=Scrapes)
 
 
 class Hardware:
@@ -217,12 +221,14 @@ def make_agent(
     agent = Agent(parts, state)
     if state.is_unconfirmed:
         agent.save(ended_well=False)  # a file that ended well in another boot is not carried on a second time
-    if settings.serve is not None and not (options.is_once or options.is_dry_run):
-        from agent.serve.server import ScrapeServer
-
+    if settings.serve is None or options.is_once or options.is_dry_run:
+        runtime.scrapes.close()
+    else:
         title = f"wattpush on {settings.hostname}"
-        server = ScrapeServer(settings.serve, agent.scrape_registry, agent.health, title)
-        stack.callback(server.close)
+        serve = partial(runtime.scrapes.serve, settings.serve, agent.scrape_registry, agent.health, title)
+        # The address may be a name, and its lookup takes long without a name server.
+        stopped = f"serve: listen: {settings.serve.host}: stopped before the name was looked up"
+        in_thread(serve, runtime.waiting, runtime.wake, stopped)
     return agent
 
 

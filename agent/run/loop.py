@@ -160,7 +160,7 @@ class Loop:
         self._agent.stop_push()
         if not self._await_push(STOP_SECONDS):
             self._was_abandoned = True
-            self._agent.parts.publisher.abandon()  # its intervals are not acknowledged, and stay pending
+            self._agent.abandon_push()
         return False
 
     def _await_push(self, seconds: float) -> bool:

@@ -30,6 +30,8 @@ class PushJob:
         carried: counters that the gateway has to confirm first; None if there are none.
         confirm: saves them as confirmed.
         are_outdated: whether the gateway knows of a later run than `carried` do; None until it has been asked.
+        is_stopped: nothing is pushed, deleted or saved from now on; set by another thread. A push that is left behind
+            would otherwise replace what a later one has pushed, once the disk or the gateway answers it.
     """
 
     settings: Settings
@@ -43,6 +45,7 @@ class PushJob:
     carried: Carried | None
     confirm: Callable[[], Save]
     are_outdated: bool | None = None
+    is_stopped: bool = False
 
     def __call__(self) -> Sequence[GroupResult]:
         """Push; return a result for each group.
@@ -54,9 +57,12 @@ class PushJob:
         self.save.wait(self.budget_seconds / 2)
         if self.needs_counters and not self.save.may_publish:
             return ()
-        if self.carried is not None:
+        if self.carried is not None and not self.is_stopped:
             self._judge(self.carried)
-        self.stale_groups.delete(self.budget_seconds / 2)
+        if not self.is_stopped:
+            self.stale_groups.delete(self.budget_seconds / 2)
+        if self.is_stopped:
+            return ()
         groups = make_groups(self._with_counters(), self.settings, self.destination.group_by)
         return self.destination.push(groups, ends_at_seconds - self.clock.monotonic())
 
@@ -69,7 +75,7 @@ class PushJob:
         held = self.destination.held(self.settings.hostname, self.budget_seconds / 2)
         groups = make_groups(replace(self.snapshot, has_counters=True), self.settings, self.destination.group_by)
         self.are_outdated = carried.are_outdated(held, groups)
-        if not self.are_outdated:
+        if not self.are_outdated and not self.is_stopped:
             # Otherwise the start time that is now pushed would be that of a run which the file does not know.
             self.save = self.confirm()
             self.save.wait(self.budget_seconds / 4)

@@ -70,6 +70,7 @@ class StaleGroups:
     def __init__(self, destination: Destination | None) -> None:
         self._destination = destination
         self._groups: tuple[PushedGroups, ...] = ()
+        self._is_stopped = False
 
     def __bool__(self) -> bool:
         return bool(self._groups)
@@ -93,7 +94,9 @@ class StaleGroups:
         due = sum(not groups.pushes_to_wait for groups in self._groups)
         remaining: list[PushedGroups | None] = []
         for groups in self._groups:
-            if groups.pushes_to_wait:
+            if self._is_stopped:  # one of these groups may be pushed again by the agent that takes over
+                remaining.append(groups)
+            elif groups.pushes_to_wait:
                 remaining.append(replace(groups, pushes_to_wait=groups.pushes_to_wait - 1))
             else:
                 is_still_used = self._destination is not None and groups.destination.name == self._destination.name
@@ -102,6 +105,7 @@ class StaleGroups:
         self._groups = tuple(groups for groups in remaining if groups is not None)
 
     def stop(self) -> None:
-        """Abort a deletion under way."""
+        """Abort a deletion under way, and begin no other."""
+        self._is_stopped = True
         for groups in self._groups:
             groups.destination.stop()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.energy.state import State
 from agent.energy.state_file import StateFile, boot_id, file_name
 from agent.errors import BusyError
 from agent.run.saver import Saver
-from agent.threads import Background, NoThreadError
+from agent.run.stopping import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from agent.run.agent import Agent
     from agent.run.assembly import RunOptions, Runtime
     from agent.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
@@ -34,38 +37,32 @@ def open_state(
         return None, State()
     state_file = StateFile(settings.state_dir, file_name(is_simulated=options.is_simulated), boot_id())
     if options.is_dry_run:
-        return None, state_file.load(is_read_only=True)
+        return None, of_this_node(state_file.load(is_read_only=True), state_file, settings)
     saver = None if earlier is None else earlier.parts.saver
-    if earlier is not None and saver is not None and saver.file.path == state_file.path:
+    if saver is not None and saver.file.path == state_file.path:
         saver.lock()  # held already: this needs no disk
-        stack.callback(saver.unlock)
-        return saver, earlier.state()
-    saver = Saver(state_file, runtime.wake)
-    wait_seconds = ONCE_LOCK_WAIT_SECONDS if options.is_once else 0.0
-    _lock(state_file, wait_seconds, runtime)
+    else:
+        saver = Saver(state_file, runtime.wake)
+        wait_seconds = ONCE_LOCK_WAIT_SECONDS if options.is_once else 0.0
+        _lock(state_file, wait_seconds, runtime)
     stack.callback(saver.unlock)
-    return saver, _in_thread(state_file.load, state_file, runtime)
+    # What another folder holds after a reload is older than what runs now.
+    state = _in_thread(state_file.load, state_file, runtime) if earlier is None else earlier.state()
+    return saver, of_this_node(state, state_file, settings)
 
 
-def _in_thread(job: Callable[[], _Result], state_file: StateFile, runtime: Runtime) -> _Result:
-    """Do something with the disk in a thread, so that a stop need not wait for a disk that stalls.
-
-    Raises:
-        BusyError: a stop was requested before the disk answered.
-        Exception: as raised by `job`.
-    """
-    results: list[_Result] = []
-    background = Background[None]("state", runtime.wake)
-    background.start(lambda: results.append(job()))
-    while not background.has_ended:
-        if runtime.waiting.stop_requested:
-            raise BusyError(f"{state_file.path}: stopped before the disk answered")
-        runtime.waiting.wait(60.0)
-    try:
-        background.take_result()
-    except NoThreadError:
-        return job()
-    return results[0]
+def of_this_node(state: State, state_file: StateFile, settings: Settings) -> State:
+    """The state, or an empty one if it was counted under another hostname."""
+    if state.is_of(settings.hostname):
+        return state
+    log.warning(
+        "%s: the counters are those of %s; those of %s start from zero; if the name was not changed on purpose, "
+        "set hostname",
+        state_file.path,
+        state.hostname,
+        settings.hostname,
+    )
+    return State(adapters=state.adapters)
 
 
 def _lock(state_file: StateFile, wait_seconds: float, runtime: Runtime) -> None:
@@ -80,3 +77,7 @@ def _lock(state_file: StateFile, wait_seconds: float, runtime: Runtime) -> None:
             waiting.wait(_LOCK_POLL_SECONDS)
         else:
             return
+
+
+def _in_thread(job: Callable[[], _Result], state_file: StateFile, runtime: Runtime) -> _Result:
+    return in_thread(job, runtime.waiting, runtime.wake, f"{state_file.path}: stopped before the disk answered")

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from agent.errors import BusyError
+from agent.threads import Background, NoThreadError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.clock import Clock
     from agent.run.agent import Agent
     from agent.run.saver import Saver
 
 log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 STOP_BUDGET_SECONDS = 1.6
 """From the signal on, the sweep and the push under way, the last push and the last save share this much. The rest of
@@ -32,6 +39,27 @@ class Waiting(Protocol):
 
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or sooner when a signal arrives or a push ends."""
+
+
+def in_thread(job: Callable[[], _Result], waiting: Waiting, wake: Callable[[], None], stopped: str) -> _Result:
+    """Do something that may hang in a thread, so that a stop need not wait for it.
+
+    Raises:
+        BusyError: a stop was requested before it ended; with the message `stopped`.
+        Exception: as raised by `job`.
+    """
+    results: list[_Result] = []
+    background = Background[None]("wait", wake)
+    background.start(lambda: results.append(job()))
+    while not background.has_ended:
+        if waiting.stop_requested:
+            raise BusyError(stopped)
+        waiting.wait(60.0)
+    try:
+        background.take_result()
+    except NoThreadError:
+        return job()
+    return results[0]
 
 
 def stop_deadline(clock: Clock, waiting: Waiting) -> float:

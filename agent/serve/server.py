@@ -64,8 +64,8 @@ class ScrapeServer:
         limits: Limits | None = None,
     ) -> None:
         self._listener = _listen(settings)
-        pages = Pages(registry, health, title)
-        self._connections = Connections(self._listener, pages.answer, _affordable(limits or Limits()))
+        self._pages = Pages(registry, health, title)
+        self._connections = Connections(self._listener, self._answer, _affordable(limits or Limits()))
         try:
             self._thread = start_thread("scrape", self._connections.serve)
         except NoThreadError as error:
@@ -74,6 +74,15 @@ class ScrapeServer:
             raise AgentError(f"{_where(settings)}: {error}") from error
         host, port = self.address
         log.info("serving http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
+
+    def show(
+        self, registry: Callable[[], CollectorRegistry | None], health: Callable[[], str | None], title: str
+    ) -> None:
+        """Serve this from the next request on."""
+        self._pages = Pages(registry, health, title)
+
+    def _answer(self, head: bytes, client_address: tuple[str, int]) -> bytes:
+        return self._pages.answer(head, client_address)
 
     @property
     def address(self) -> tuple[str, int]:

@@ -254,6 +254,22 @@ def no_descriptors() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.reliability(
+    12.33,
+    "no free file descriptor at the start",
+    "exit 75, so that systemd tries again; the file of the state is not taken for damaged, nor run without a lock",
+)
+def test_a_lack_of_descriptors_at_the_start_throws_nothing_away(folder: Path, measured: Callable[[str], None]) -> None:
+    file = of_boot(folder, "a")
+    assert file.save(joules(1), ended_well=True)
+    for start in (file.lock, file.load):
+        with no_descriptors(), pytest.raises(BusyError, match=r"Too many open files\); raise LimitNOFILE="):
+            start()
+    assert not file.is_locked
+    assert joules_in(of_boot(folder, "a").load()) == 1
+    measured("the file stays, and is read at the next start")
+
+
 def test_on_a_disk_that_stays_full_the_old_file_makes_room(folder: Path) -> None:
     with disk(folder / "disk", "8k") as small:  # two blocks: one for the file, one for another
         if not small.is_mounted:

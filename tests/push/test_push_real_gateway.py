@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -32,6 +33,12 @@ def test_pushed_group_can_be_scraped_under_its_grouping_key(pushgateway_url: str
     text = get(f"{pushgateway_url}/metrics")
     assert 'test_scraped_watts{device="cpu",hostname="node-17",instance="",job="scraped"} 7.25' in text
     assert 'test_scraped_info{hostname="node-17",instance="",job="scraped"} 1' in text
+
+
+def test_a_clock_far_in_the_future_fails_no_push(pushgateway_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 2.0**32)
+    with pushgateway_for(pushgateway_url, job="future") as destination:
+        assert push_one(destination).error is None
 
 
 def test_series_no_longer_pushed_disappears(pushgateway_url: str) -> None:

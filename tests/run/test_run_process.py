@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from argparse import Namespace
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,6 +21,8 @@ import pytest
 
 from agent import cli
 from agent.commands import load_settings
+from agent.energy.counters import Counters, Saved
+from agent.energy.state import State
 from agent.energy.state_file import StateFile, boot_id
 from agent.errors import BusyError, ConfigError
 from agent.i2c.place import Place
@@ -26,7 +30,9 @@ from agent.run.assembly import RunOptions, Runtime, make_agent
 from agent.run.loop import Loop
 from agent.run.publisher import Publisher
 from agent.run.signals import Signals
+from agent.serve import server
 from agent.simulate import world as simulated_world
+from agent.threads import NoThreadError
 from tests.energy.disks import disk
 from tests.run.running import (
     CPU,
@@ -50,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from agent.settings import Settings
     from agent.simulate.clock import HandClock
     from agent.simulate.world import World
     from tests.servers import Client
@@ -242,6 +249,137 @@ def test_a_reload_with_another_state_folder_unlocks_the_first(tmp_path: Path, mo
     monkeypatch.setattr(Loop, "run", end_at_once)
     assert cli.main(["--config", str(config), "--simulate"]) == 0
     assert free == [["other"], ["state"], ["other"]]
+
+
+@pytest.mark.reliability(
+    15.06,
+    "SIGTERM at the start and in a reload, while the disk with the configuration does not answer",
+    "exit 0 within 2 s, state saved",
+)
+@pytest.mark.parametrize("is_reload", [False, True])
+def test_a_stop_does_not_wait_for_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_reload: bool, measured: Callable[[str], None]
+) -> None:
+    answer = threading.Event()
+    config = write_config(tmp_path, "http://127.0.0.1:9", top='interval = "60s"')
+    starts: list[Loop] = []
+
+    def load(*_: object, **__: object) -> Settings:
+        signal.raise_signal(signal.SIGTERM)
+        assert answer.wait(LONG_SECONDS)
+        raise ConfigError(("too late",))
+
+    def reload(loop: Loop) -> None:
+        starts.append(loop)
+        monkeypatch.setattr("agent.config.load", load)
+        signal.raise_signal(signal.SIGHUP)
+
+    monkeypatch.setattr(Loop, "run", reload)
+    if not is_reload:
+        monkeypatch.setattr("agent.config.load", load)
+    begun_seconds = time.monotonic()
+    assert cli.main(["--config", str(config), "--simulate"]) == 0
+    assert time.monotonic() - begun_seconds < LONG_SECONDS / 2
+    answer.set()
+    assert bool(starts) == is_reload
+    if is_reload:
+        assert saved(tmp_path)[0]
+    measured("exit 0 before the disk answers")
+
+
+@pytest.mark.reliability(
+    15.05,
+    "SIGTERM at the start and in a reload, while no name server answers for the name in `[serve] listen`",
+    "exit 0 within 2 s, state saved",
+)
+@pytest.mark.parametrize("is_reload", [False, True])
+def test_a_stop_does_not_wait_for_a_name_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_reload: bool, measured: Callable[[str], None]
+) -> None:
+    answer = threading.Event()
+
+    def getaddrinfo(*_: object, **__: object) -> list[Any]:
+        signal.raise_signal(signal.SIGTERM)
+        assert answer.wait(LONG_SECONDS)
+        raise socket.gaierror
+
+    def reload(_: Loop) -> None:
+        write_config(tmp_path, "http://127.0.0.1:9", more=serve)
+        signal.raise_signal(signal.SIGHUP)
+
+    serve = '[serve]\nlisten = "node.invalid:9812"\n'
+    config = write_config(tmp_path, "http://127.0.0.1:9", more="" if is_reload else serve)
+    monkeypatch.setattr(Loop, "run", reload)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    begun_seconds = time.monotonic()
+    assert cli.main(["--config", str(config), "--simulate"]) == 0
+    assert time.monotonic() - begun_seconds < LONG_SECONDS / 2
+    answer.set()
+    if is_reload:
+        assert saved(tmp_path)[0]
+    measured("exit 0 before the name server answers")
+
+
+@pytest.mark.reliability(
+    15.24,
+    "a reload while no thread is left, with `[serve]`",
+    "the run goes on: a server that keeps its address is kept, with its connections",
+)
+def test_a_reload_keeps_the_scrape_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: Callable[[str], None]
+) -> None:
+    port = free_port()
+    config = write_config(tmp_path, None, more=f'[serve]\nlisten = "127.0.0.1:{port}"\n')
+    signals = iter((signal.SIGHUP, signal.SIGHUP, signal.SIGTERM))
+    clients: list[socket.socket] = []
+
+    def no_thread(*_: object) -> threading.Thread:
+        raise NoThreadError("can't start new thread")
+
+    def end_at_once(_: Loop) -> None:
+        clients.append(socket.create_connection(("127.0.0.1", port), timeout=LONG_SECONDS))
+        clients[-1].send(b"GET /-/healthy HTTP/1.1\r\n")
+        ask(f"http://127.0.0.1:{port}/")
+        monkeypatch.setattr(server, "start_thread", no_thread)
+        if (number := next(signals)) == signal.SIGTERM:
+            clients[0].send(b"\r\n")
+            assert b"no sweep has finished yet" in clients[0].makefile("rb").read()
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(Loop, "run", end_at_once)
+    assert cli.main(["--config", str(config), "--simulate"]) == 0
+    for client in clients:
+        client.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    measured("a connection opened before two reloads gets its answer after them")
+
+
+@pytest.mark.reliability(
+    12.43,
+    "a reload with another `state_dir`, in which there is an older file; later the first folder again",
+    "the counters go on in the new folder, and the file in the other one is replaced or emptied",
+)
+def test_a_reload_leaves_its_counters_in_one_folder_only(
+    tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any], measured: Callable[[str], None]
+) -> None:
+    config = write_config(tmp_path, pushgateway_url, job)
+    first = config.read_text()
+    (tmp_path / "other").mkdir()
+    older = Saved(Counters(joules=1e6, readings=10**6))
+    StateFile(tmp_path / "other", "simulated", boot_id()).save(State({"cpu": older, "disk": older}), ended_well=True)
+    with program("--config", config, "--simulate") as running:
+        until(read_since(gateway), "cpu at the gateway")
+        write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"])
+        config.write_text(config.read_text().replace(str(tmp_path / "state"), str(tmp_path / "other")))
+        running.process.send_signal(signal.SIGHUP)
+        until(read_since(gateway, "disk"), "disk at the gateway")
+        assert running.end(signal.SIGTERM)[0] == 0
+    assert all(0 < gateway()[name]["wattpush_device_readings_total"] < 10**6 for name in ("cpu", "disk"))
+    config.write_text(first)
+    assert run("--config", config, "--simulate", "--once").returncode == 0
+    assert gateway()["cpu"]["wattpush_device_readings_total"] == 1
+    measured("neither the older counters nor the first ones are pushed again")
 
 
 @pytest.mark.reliability(

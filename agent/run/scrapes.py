@@ -1,0 +1,47 @@
+"""The scrape server of this process, which outlasts a reload that keeps its address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prometheus_client import CollectorRegistry
+
+    from agent.serve.server import ScrapeServer
+    from agent.settings import ServeSettings
+
+
+class Scrapes:
+    """At most one server at a time.
+
+    A reload that opened it again would drop its clients, and could find no thread for it: then the run would end.
+    """
+
+    def __init__(self) -> None:
+        self._server: ScrapeServer | None = None
+        self._settings: ServeSettings | None = None
+
+    def serve(
+        self,
+        settings: ServeSettings,
+        registry: Callable[[], CollectorRegistry | None],
+        health: Callable[[], str | None],
+        title: str,
+    ) -> None:
+        """Serve this from now on; see `ScrapeServer`."""
+        if self._server is not None and settings == self._settings:
+            self._server.show(registry, health, title)
+            return
+        from agent.serve.server import ScrapeServer
+
+        self.close()
+        self._server = ScrapeServer(settings, registry, health, title)
+        self._settings = settings
+
+    def close(self) -> None:
+        """Stop serving, if anything is served."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
