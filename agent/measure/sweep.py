@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from agent.chips import hwmon
 from agent.errors import BusyError
 from agent.measure.bus_sweep import BusSweep
+from agent.measure.kernel_sweep import KernelSweep
 from agent.measure.session import KernelSession
 
 if TYPE_CHECKING:
@@ -77,11 +78,12 @@ class Sweep:
                 session = RunSession(chip.devices, bus, clock, interval_seconds, was_read_before=was_read_before)
             sessions[bus.name].append(session)
         self._buses = [BusSweep(bus, sessions[bus.name], clock, interval_seconds) for bus in buses]
-        self._kernel_sessions = [
+        kernel_sessions = [
             KernelSession(device, open_kernel_chip(device), clock, interval_seconds)
             for device in settings.devices
             if device.place is None
         ]
+        self._of_the_kernel = KernelSweep(kernel_sessions, clock, interval_seconds)
 
     def run(self, only: Container[str] | None = None) -> list[Outcome]:
         """One outcome for every device, or for those of the chips that `only` names, grouped by bus.
@@ -92,9 +94,7 @@ class Sweep:
         held: dict[BusSweep, BusyError] = {}
         hung = sorted((bus for bus in self._buses if bus.is_hung), key=lambda bus: bus.probe_at_seconds)
         self._try_each([bus for bus in self._buses if not bus.is_hung], only, 0.0, outcomes, held)
-        of_the_kernel = [
-            outcome for session in self._kernel(only) for outcome in session.backing_off() or session.step()
-        ]
+        of_the_kernel = self._of_the_kernel.run(only)
         if held:
             self._await(held, only, outcomes)
         # Last, because a bus that hung may take 2 s, and one of them in a sweep, because each may.
@@ -133,11 +133,6 @@ class Sweep:
                 outcomes[bus.bus.name] = bus.run(only, wait_seconds)
             except BusyError as error:
                 held[bus] = earlier or error
-
-    def _kernel(self, only: Container[str] | None) -> list[KernelSession]:
-        if only is None:
-            return self._kernel_sessions
-        return [session for session in self._kernel_sessions if session.devices[0].name in only]
 
     @property
     def mux_conflicts(self) -> int:
