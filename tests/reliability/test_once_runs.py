@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,7 +14,7 @@ from agent.energy.state_file import StateFile
 from agent.errors import ExitCode
 from agent.run.once import run_once
 from agent.settings import Averaging
-from tests.bench import world_for
+from tests.bench import Bench, ina260, world_for
 from tests.energy.disks import state_on_disk
 from tests.run.running import (
     CPU,
@@ -28,10 +29,11 @@ from tests.run.running import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from agent.simulate.clock import HandClock
+    from agent.simulate.wire import Transaction
 
 WATTS = 6.0
 QUICK_CPU = replace(CPU, averaging=Averaging(1, 140e-6, 140e-6))
@@ -106,3 +108,37 @@ def test_a_restarted_monotonic_clock_counts_nothing(clock: HandClock, tmp_path: 
         )
         run_once(agent, clock, HandWaiting(clock))
     assert gateway.groups["device cpu"]["wattpush_device_joules_total"] == 0
+
+
+@pytest.mark.reliability(
+    1.35,
+    "`--once` while one of four chips holds the bus for 2 s at each transfer, or all do for a moment",
+    "chips that were not read because of another one's time-outs are tried again",
+)
+@pytest.mark.parametrize(
+    ("holding", "transfers"), [((0x40,), 1000), (range(0x40, 0x44), 2)], ids=["one", "for_moments"]
+)
+def test_once_reads_the_chips_beside_one_that_hangs(
+    holding: Sequence[int], transfers: int, measured: Callable[[str], None]
+) -> None:
+    bench = Bench.of("".join(ina260(f"d{number}", "bus = 1", 0x40 + number) for number in range(4)))
+    clock, gateway, left = bench.clock, MemoryGateway(), transfers
+
+    def hangs(transaction: Transaction) -> int | None:
+        nonlocal left
+        if not left or transaction.messages[0].address not in holding:
+            return None
+        left -= 1
+        clock.sleep(2.0)
+        return errno.EIO
+
+    bench.wire.faults.fail_when(hangs)
+    began_seconds = clock.seconds
+    agent = agent_of(bench.settings, bench.world, clock, gateway)
+    code = run_once(agent, clock, HandWaiting(clock))
+    up = [gateway.groups[f"device d{number}"]["wattpush_device_up"] for number in range(4)]
+    lasts = transfers > 2
+    assert up == ([0, 1, 1, 1] if lasts else [1, 1, 1, 1])
+    assert code == (ExitCode.IOERR if lasts else ExitCode.OK)
+    assert clock.seconds - began_seconds <= 12
+    measured("all chips that are well are read, within 12 s")
