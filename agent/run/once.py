@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 from typing import TYPE_CHECKING
 
 from agent.errors import BusError, ExitCode, SensorError, exit_code
@@ -85,6 +86,7 @@ def _sweep_until_settled(agent: Agent, clock: Clock, waiting: Waiting) -> list[O
     pause_seconds = min(agent.settings.sample_interval_seconds, _LONGEST_PAUSE_SECONDS)
     tries_left = _TRIES_AFTER_TIME_OUTS
     agent.parts.sweep.patience_seconds = ONCE_PATIENCE_SECONDS
+    agent.parts.sweep.limit_seconds = math.inf
     last = {outcome.device: outcome for outcome in agent.take_sweep()}
     while not waiting.stop_requested and clock.monotonic() < give_up_at:
         if settling := _settling(last.values()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import random
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pytest
 
 from agent.chips import Measurement
 from agent.energy.state import State
-from agent.errors import BusyError, SensorError
+from agent.errors import BusError, BusyError, SensorError
 from agent.i2c.adapters import open_bus
 from agent.measure.readings import Failure, Reading
 from agent.measure.sweep import PATIENCE_SECONDS, Sweep
@@ -26,13 +27,15 @@ from tests.emulated_i2c_dev import EmulatedI2CDev
 from tests.run.running import INFO, HandPublisher, HandWaiting, MemoryGateway
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Container, Iterator, Sequence
     from pathlib import Path
 
     from agent.clock import Clock
+    from agent.i2c.place import BusName
+    from agent.i2c.transfers import OpenBus
     from agent.measure.readings import Outcome
     from agent.settings import Device
-    from agent.simulate.wire import Transaction
+    from agent.simulate.wire import Message, Transaction
 
 
 class Machine:
@@ -376,3 +379,107 @@ def test_chips_of_the_kernel_that_hang_leave_others_their_pace(measured: Callabl
     assert after[-1] == {"other", "well", *names}
     assert after.index({"other", "well", *names}) <= 11
     measured("a sweep takes 2 s at most, and then 1 s one time in ten; all are back within 11 s of the end")
+
+
+def test_a_hung_adapter_that_is_unplugged_leaves_others_their_turn(machine: Callable[..., Machine]) -> None:
+    node = machine(a_bus_each(3), 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    hang(node, 2.0, errno.EIO, 1)
+    hang(node, 2.0, errno.EIO, 2)
+    node.sweeps(20.0)
+    unplugged: list[BusName] = [1]
+
+    def opener(name: BusName) -> OpenBus:
+        if name in unplugged:
+            raise BusError(f"/dev/i2c-{name}: No such file or directory")
+        return open_bus(name)
+
+    node.bench.sweep.close()
+    node.bench.sweep = node.bench.new_sweep(opener)
+    unplugged.clear()
+    node.sweeps(20.0)
+    unplugged.append(1)
+    node.sweeps(30.0)
+    node.bench.world.wires[2].faults.clear()
+    assert isinstance(node.sweeps(12.0)[-1]["d2"], Reading)
+
+
+def slow_down(machine: Machine, seconds: float, bus: int = 1) -> None:
+    """Let every transfer on this bus take this long, and then work."""
+    wire = machine.bench.world.wires[bus]
+    inner = wire.transfer
+
+    def transfer(messages: Sequence[Message]) -> None:
+        machine.bench.clock.sleep(seconds)
+        inner(messages)
+
+    wire.transfer = transfer
+
+
+@pytest.mark.reliability(
+    1.36,
+    "an adapter that takes 20 ms for each transfer, 64 chips behind two muxes, at 1 s",
+    "a sweep ends within the interval: the chips it has no time for are read first in the next one",
+)
+def test_a_slow_bus_leaves_the_others_their_samples(
+    machine: Callable[..., Machine], measured: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    node = machine(MANY + ina260("other", "bus = 2"), 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    slow_down(node, 0.02)
+    sweeps = node.sweeps(120.0)
+    others = [isinstance(outcomes["other"], Reading) for outcomes in sweeps]
+    assert len(others) >= 119
+    assert all(others)
+    readings = [
+        sum(isinstance(outcomes[name], Reading) for outcomes in sweeps) for name in sweeps[0] if name != "other"
+    ]
+    assert min(readings) >= 8
+    assert max(readings) - min(readings) <= 2
+    assert [record.message[:22] for record in caplog.records] == ["/dev/i2c-1: too slow t"]
+    measured(f"{len(others)} of 120 samples of another bus; each of the 64 is read {min(readings)} times, in turns")
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.5])
+def test_a_slow_bus_never_makes_a_sweep_long(machine: Callable[..., Machine], seconds: float) -> None:
+    node = machine(MANY, 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    slow_down(node, seconds)
+    for _ in range(20):
+        node.bench.clock.sleep(1.0)
+        began_seconds = node.bench.clock.seconds
+        node.bench.run()
+        assert node.bench.clock.seconds - began_seconds <= 16 * seconds  # one chip
+
+
+@pytest.mark.reliability(
+    1.37,
+    "three adapters with eight chips each, on which one transfer in 50 takes a second and fails",
+    "one of them is read in a sweep, and rests if that lasts",
+)
+def test_adapters_that_time_out_now_and_then_take_turns(
+    machine: Callable[..., Machine], measured: Callable[[str], None]
+) -> None:
+    text = "".join(
+        mux(f"m{bus}", 0x70, f"bus = {bus}")
+        + "".join(ina260(f"d{bus}{n}", f'mux = "m{bus}", channel = {n}') for n in range(8))
+        for bus in (1, 2, 3)
+    )
+    node = machine(text + ina260("other", "bus = 4"), 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    draws = random.Random(1)
+
+    def times_out(_: Transaction) -> int | None:
+        if draws.random() > 0.02:
+            return None
+        node.bench.clock.sleep(1.0)
+        return errno.ETIMEDOUT
+
+    for bus in (1, 2, 3):
+        node.bench.world.wires[bus].faults.fail_when(times_out)
+    sweeps = node.sweeps(120.0)
+    others = sum(isinstance(outcomes["other"], Reading) for outcomes in sweeps)
+    assert others >= 80
+    read = sum(isinstance(outcome, Reading) for outcomes in sweeps for outcome in outcomes.values()) - others
+    assert read >= 300
+    measured(f"{others} of 120 samples of another bus, {read} readings of the 24 chips")
