@@ -61,6 +61,7 @@ class INA23xChip(I2CChip):
     # result is complete) stays until the register is read. MEMSTAT 1: the chip's memory is sound.
     status = ExpectedBits(Register(0x0B), written=0x8001, power_on=0x0001, bits=0xF101)
     new_result = 1 << 1
+    scales = True  # ADCRANGE sets the LSB of the shunt voltage, the calibration that of the hardware counters
 
     def configuration_words(self, codes: averaging.Codes) -> tuple[ExpectedBits, ...]:
         """See `I2CChip.configuration_words`."""
