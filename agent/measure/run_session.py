@@ -362,8 +362,13 @@ class RunSession(ChipSession[_State]):
             SensorError: another program wrote it. Or it lost its power before its first reading: otherwise the
                 session would wait forever for a chip that never keeps its configuration.
         """
-        if not self._is_power_on(found) or not self._has_been_read:
+        if not self._is_power_on(found):
             raise self._foreign_configuration(found)
+        if not self._has_been_read:
+            raise SensorError(
+                f"{self._name}: is back at its power-on configuration before its first result; does its power keep "
+                "failing, or is it a clone that keeps none?"
+            )
         return self._open(_Closed())
 
     def _refuse_if_stopped(self, measuring: _Measuring) -> None:
