@@ -232,7 +232,9 @@ class BusSweep:
         self, error: AgentError, sessions: list[ChipSession], backing_off: Sequence[list[Outcome] | None]
     ) -> list[list[Outcome]]:
         """Back off as a whole: the chips are not the cause."""
-        self._back_off = self._back_off.after(error, self._clock.monotonic(), self._sample_interval_seconds)
+        # A short interval counts as long as the time-outs: the other buses have to wait for them.
+        interval_seconds = max(self._sample_interval_seconds, self.bus.held_seconds)
+        self._back_off = self._back_off.after(error, self._clock.monotonic(), interval_seconds)
         pairs = zip(sessions, backing_off, strict=True)
         return [session.interrupted(error) if known is None else known for session, known in pairs]
 

@@ -60,13 +60,15 @@ class KernelSweep:
                 outcomes[session] = found
                 if isinstance(found[0], Failure) and took_seconds >= _SLOW_SECONDS:
                     lost_seconds += took_seconds
-                    self._set_aside(session, found[0].error)
+                    self._set_aside(session, found[0].error, lost_seconds)
                 elif session is probed:
                     self._hung.clear()
                     self._back_off = NO_BACK_OFF
         return [outcome for session in sessions for outcome in outcomes[session]]
 
-    def _set_aside(self, session: KernelSession, error: AgentError) -> None:
+    def _set_aside(self, session: KernelSession, error: AgentError, lost_seconds: float) -> None:
         self._hung.pop(session, None)
         self._hung[session] = error
-        self._back_off = self._back_off.after(error, self._clock.monotonic(), self._sample_interval_seconds)
+        # A short interval counts as long as what was lost: all other devices have to wait for it.
+        interval_seconds = max(self._sample_interval_seconds, lost_seconds)
+        self._back_off = self._back_off.after(error, self._clock.monotonic(), interval_seconds)

@@ -32,7 +32,7 @@ ONCE_PATIENCE_SECONDS = 1.0
 _SHORTEST_WAIT_SECONDS = 0.01
 
 # A time-out ends the sweep of a bus, so that chips which are well are not read: a run reads them a moment later.
-_TRIES_AFTER_TIME_OUTS = 4
+_TRIES_AFTER_TIME_OUTS = 8
 _LONGEST_PAUSE_SECONDS = 2.0
 
 

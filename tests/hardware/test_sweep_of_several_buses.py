@@ -483,3 +483,14 @@ def test_adapters_that_time_out_now_and_then_take_turns(
     read = sum(isinstance(outcome, Reading) for outcomes in sweeps for outcome in outcomes.values()) - others
     assert read >= 300
     measured(f"{others} of 120 samples of another bus, {read} readings of the 24 chips")
+
+
+@pytest.mark.parametrize(("sample_interval", "seconds", "share"), [("10ms", 30, 0.6), ("100ms", 60, 0.75)])
+def test_a_hung_bus_leaves_short_intervals_most_samples(
+    machine: Callable[..., Machine], sample_interval: str, seconds: float, share: float
+) -> None:
+    node = machine(a_bus_each(2), f'sample_interval = "{sample_interval}"\n')
+    node.sweeps(1.0)
+    hang(node, 2.0, errno.EIO)
+    read = sum(isinstance(outcomes["d2"], Reading) for outcomes in node.sweeps(seconds))
+    assert read >= share * seconds / node.bench.settings.sample_interval_seconds
