@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,14 +11,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.energy.state import State
 from agent.energy.state_file import StateFile
 from agent.errors import ExitCode
+from agent.run.agent import Agent, Parts
 from agent.run.once import run_once
 from agent.settings import Averaging
 from tests.bench import Bench, ina260, world_for
 from tests.energy.disks import state_on_disk
+from tests.reliability.noisy import EIGHT_INA260, NoisyNode
 from tests.run.running import (
     CPU,
+    INFO,
+    HandPublisher,
     HandWaiting,
     MemoryGateway,
     agent_of,
@@ -142,3 +148,25 @@ def test_once_reads_the_chips_beside_one_that_hangs(
     assert code == (ExitCode.IOERR if lasts else ExitCode.OK)
     assert clock.seconds - began_seconds <= 12
     measured("all chips that are well are read, within 12 s")
+
+
+@pytest.mark.reliability(
+    1.38,
+    "40 `--once` runs over eight chips, in each of which the wire is disturbed for 5 ms at a random moment",
+    "a device that failed is tried once more",
+)
+def test_once_outlasts_a_disturbance_of_milliseconds(measured: Callable[[str], None]) -> None:
+    codes = []
+    for seed in range(40):
+        node = NoisyNode(EIGHT_INA260)
+        clock, gateway = node.clock, MemoryGateway()
+        begins_seconds = clock.seconds + random.Random(seed).uniform(0.0, 0.15)
+
+        def disturbed(_: Transaction, clock: HandClock = clock, begins_seconds: float = begins_seconds) -> int | None:
+            return errno.EREMOTEIO if 0 <= clock.seconds - begins_seconds < 5e-3 else None
+
+        node.wire.faults.fail_when(disturbed)
+        agent = Agent(Parts(node.settings, INFO, clock, node.bench.sweep, gateway, HandPublisher(clock), None), State())
+        codes.append(run_once(agent, clock, HandWaiting(clock)))
+    assert codes == [ExitCode.OK] * 40
+    measured("40 of 40 runs read all devices")
