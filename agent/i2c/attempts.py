@@ -87,6 +87,7 @@ class Attempts:
 
     def _try(self, transfer: Transfer, attempts: int) -> None:
         """Do one transfer, and repeat it while it ends with a NACK or a lost arbitration."""
+        is_probe = attempts == 1  # one disturbance shows nothing about the bus
         while True:
             began = self._clock.monotonic()
             try:
@@ -97,7 +98,10 @@ class Attempts:
                 attempts -= 1
                 may_pass = is_nack(failure) or (is_time_out(failure) and seconds <= _LONGEST_DISTURBANCE_SECONDS)
                 if not attempts or not may_pass or self.is_stuck:
-                    self._time_outs_in_a_row = self._time_outs_in_a_row + 1 if is_time_out(failure) else 0
+                    if not is_time_out(failure):
+                        self._time_outs_in_a_row = 0
+                    elif not (is_probe and may_pass):
+                        self._time_outs_in_a_row += 1
                     raise failure from error
                 self.retries += 1
             else:

@@ -188,6 +188,18 @@ def test_a_lost_arbitration_is_repeated_at_once(code: int, measured: Callable[[s
     measured(f"{100 * read / due:.1f} % of the readings that were due")
 
 
+def test_a_lost_arbitration_does_not_hide_chips_beside_a_silent_mux() -> None:
+    bench = Bench.of(TWO_MUXES)
+    bench.run_until_read()
+    bench.world.muxes["m1"].unplug()
+    random_nacks(bench.wire, 0.05, random.Random(4), errno.EAGAIN)
+    sweeps = [bench.run_next() for _ in range(200)]
+    beside = [device.name for device in bench.settings.devices if "mux m1" not in str(device.place)]
+    assert len(beside) == 4
+    read = sum(isinstance(outcomes[name], Reading) for outcomes in sweeps for name in beside)
+    assert read >= 0.99 * len(beside) * len(sweeps)
+
+
 # A bus that another process holds
 
 
