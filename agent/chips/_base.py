@@ -117,7 +117,8 @@ class I2CChip(ABC):
         counter_registers: the hardware counters, read after the results; they also change during a conversion.
         counter_lsbs_per_second: the most that any of them can change in a second.
         configuration: the words that we write to the chip, in this order; the last word starts a conversion.
-        scale: those of `configuration` on which the LSBs depend; they are read in every sweep, after the results.
+        scales: whether `configuration` decides what a word of `results` or `counter_registers` means; then it is read
+            with every result, as another program may write it.
         status: a register with the canary bit: a bit that we set, that has no other effect, and that a power loss
             clears. Its neighbours have a fixed value, so that a bus stuck high or low cannot pass for it. The same word
             shows whether a result is new. None if the chip has no such register.
@@ -135,7 +136,7 @@ class I2CChip(ABC):
     counter_registers: tuple[Register, ...] = ()
     counter_lsbs_per_second: float = 0.0
     configuration: tuple[ExpectedBits, ...]
-    scale: tuple[ExpectedBits, ...] = ()
+    scales: bool = False
     status: ExpectedBits | None = None
     new_result: int = 0
     power: PowerRegister | None = None

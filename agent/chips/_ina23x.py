@@ -25,22 +25,6 @@ _CONVERSION_SECONDS = (50e-6, 84e-6, 150e-6, 280e-6, 540e-6, 1.052e-3, 2.074e-3,
 _CHOICES = AveragingChoices(averaging.COUNTS, _CONVERSION_SECONDS)
 
 
-# Configuration register 0x00 (section 7.6.1.1), power-on 0x0000:
-#   15   14     13                6    5     4    3       0
-# +-----+------+-------------------+------+-----+----------+
-# | RST |RSTACC|      CONVDLY      |TEMPC | ADC |    0     |
-# |     |      |                   | OMP  |RANGE|          |
-# +-----+------+-------------------+------+-----+----------+
-# ADCRANGE 0: +-163.84 mV. TEMPCOMP 0: no temperature compensation of the shunt. RST and RSTACC, which clear the
-# hardware counters, are never written as 1.
-_RANGE = ExpectedBits(Register(0x00), 0x0000, power_on=0x0000, bits=0x3FF0)
-
-# Shunt calibration register 0x02 (section 7.6.1.3), power-on 0x1000: 13107.2e6 x CURRENT_LSB x shunt (INA237 and
-# INA238: 819.2e6). With CURRENT_LSB = LSB of the shunt voltage / shunt, which is 312.5 nV in an INA228 and 5 uV in the
-# others, it is 0x1000 for any shunt.
-CALIBRATION = ExpectedBits(Register(0x02), 0x1000, power_on=0x1000)
-
-
 def options(chip: str) -> ChipOptions:
     """The configuration keys that a chip of this family accepts."""
     return ChipOptions(chip=chip, addresses=range(0x40, 0x50), external_shunt=True, averaging=_CHOICES)
@@ -67,7 +51,6 @@ class INA23xChip(I2CChip):
     bus_volts_per_lsb: ClassVar[float] = 3.125e-3
 
     results = (Register(0x05), Register(0x04))
-    scale: tuple[ExpectedBits, ...] = (_RANGE,)
     # Diagnostic flags and alert register 0x0B (section 7.6.1.12), power-on 0x0001:
     #    15    14   13   12    11    10     9   8    7   6   5   4   3   2    1    0
     # +------+----+----+----+------+------+----+---+----+---+---+---+---+---+-----+----+
@@ -78,9 +61,23 @@ class INA23xChip(I2CChip):
     # result is complete) stays until the register is read. MEMSTAT 1: the chip's memory is sound.
     status = ExpectedBits(Register(0x0B), written=0x8001, power_on=0x0001, bits=0xF101)
     new_result = 1 << 1
+    scales = True  # ADCRANGE sets the LSB of the shunt voltage, the calibration that of the hardware counters
 
     def configuration_words(self, codes: averaging.Codes) -> tuple[ExpectedBits, ...]:
         """See `I2CChip.configuration_words`."""
+        # Configuration register 0x00 (section 7.6.1.1), power-on 0x0000:
+        #   15   14     13                6    5     4    3       0
+        # +-----+------+-------------------+------+-----+----------+
+        # | RST |RSTACC|      CONVDLY      |TEMPC | ADC |    0     |
+        # |     |      |                   | OMP  |RANGE|          |
+        # +-----+------+-------------------+------+-----+----------+
+        # ADCRANGE 0: +-163.84 mV. TEMPCOMP 0: no temperature compensation of the shunt. RST and RSTACC, which clear the
+        # hardware counters, are never written as 1.
+        range_and_delay = ExpectedBits(Register(0x00), 0x0000, power_on=0x0000, bits=0x3FF0)
+        # Shunt calibration register 0x02 (section 7.6.1.3), power-on 0x1000: 13107.2e6 x CURRENT_LSB x shunt (INA237
+        # and INA238: 819.2e6). With CURRENT_LSB = LSB of the shunt voltage / shunt, which is 312.5 nV in an INA228 and
+        # 5 uV in the others, it is 0x1000 for any shunt.
+        calibration = ExpectedBits(Register(0x02), 0x1000, power_on=0x1000)
         # ADC configuration register 0x01 (section 7.6.1.2), power-on 0xFB68:
         #   15       12   11        9   8         6   5         3   2        0
         # +-------------+-------------+-------------+-------------+-----------+
@@ -89,7 +86,7 @@ class INA23xChip(I2CChip):
         # MODE 1011: shunt and bus voltage, continuously; without the temperature, which takes a share of the time in
         # the power-on mode. VTCT keeps its power-on value.
         word = 0xB000 | codes.voltage << 9 | codes.current << 6 | 0b101 << 3 | codes.count
-        return (_RANGE, CALIBRATION, ExpectedBits(Register(0x01), word, power_on=0xFB68))
+        return (range_and_delay, calibration, ExpectedBits(Register(0x01), word, power_on=0xFB68))
 
     def adopt(self, found: Sequence[int]) -> None:
         """See `I2CChip.adopt`."""

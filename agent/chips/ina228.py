@@ -24,8 +24,6 @@ class Chip(_ina23x.INA23xChip):
     shunt_volts_per_lsb = 312.5e-9
     bus_volts_per_lsb = 195.3125e-6
     results = (Register(0x05, length_bytes=3), Register(0x04, length_bytes=3))
-    # The hardware counters use the calibration.
-    scale = (*_ina23x.INA23xChip.scale, _ina23x.CALIBRATION)
     # Energy register 0x09 (section 7.6.1.10), unsigned; charge register 0x0A (section 7.6.1.11), two's complement
     #   39                                                        0
     # +------------------------------------------------------------+

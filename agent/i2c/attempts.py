@@ -27,6 +27,9 @@ ATTEMPTS = 5
 # The kernel waits a second or more for a bus; with some USB adapters the failure is then EIO, that of a NACK.
 _LONGEST_NACK_SECONDS = 0.5
 
+# A lost arbitration: no adapter waits for a held line for less.
+_LONGEST_DISTURBANCE_SECONDS = 0.01
+
 # Consecutive ones: each may block for a second, and there may be 64 chips.
 _TIME_OUTS_OF_A_STUCK_BUS = 2
 # Also spent by one time-out of 2 s, or by two of 1 s with answers between them.
@@ -83,15 +86,22 @@ class Attempts:
         self.has_answered = True
 
     def _try(self, transfer: Transfer, attempts: int) -> None:
-        """Do one transfer, and repeat it while it ends with a NACK."""
+        """Do one transfer, and repeat it while it ends with a NACK or a lost arbitration."""
+        is_probe = attempts == 1  # one disturbance shows nothing about the bus
         while True:
             began = self._clock.monotonic()
             try:
                 transfer()
             except Exception as error:  # USB back ends raise anything
-                failure = self._failure(error, self._clock.monotonic() - began)
+                seconds = self._clock.monotonic() - began
+                failure = self._failure(error, seconds)
                 attempts -= 1
-                if not attempts or not is_nack(failure) or self.is_stuck:
+                may_pass = is_nack(failure) or (is_time_out(failure) and seconds <= _LONGEST_DISTURBANCE_SECONDS)
+                if not attempts or not may_pass or self.is_stuck:
+                    if not is_time_out(failure):
+                        self._time_outs_in_a_row = 0
+                    elif not (is_probe and may_pass):
+                        self._time_outs_in_a_row += 1
                     raise failure from error
                 self.retries += 1
             else:
@@ -106,5 +116,4 @@ class Attempts:
         elif seconds > _LONGEST_NACK_SECONDS:
             failure = OSError(errno.ETIMEDOUT, f"time-out, {seconds:.1f} s")
         self._failing_seconds += seconds
-        self._time_outs_in_a_row = self._time_outs_in_a_row + 1 if is_time_out(failure) else 0
         return failure

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.errors import BusError, MuxSwitchedError
 from agent.i2c import hints
 from agent.i2c.attempts import ATTEMPTS
-from agent.i2c.failures import describe, is_gone, is_nack
+from agent.i2c.failures import describe, is_gone, is_nack, is_time_out
 from agent.i2c.muxes import CLOSED
 from agent.i2c.place import bus_path
 from agent.i2c.transfers import byte_read, byte_write
@@ -330,14 +330,22 @@ class Switches:
         self._switch(path[-1].mux, CLOSED)
         confirmed = 0
         for _ in range(_PROBE_ATTEMPTS):
-            if self.byte_at(place.address, attempts=1) is not None:
+            try:
+                other = self.byte_at(place.address, attempts=1)
+                read = None if other is not None else self.byte_at(address, attempts=1)
+            except BusError:
+                raise
+            except OSError as error:
+                if not is_time_out(error):
+                    raise
+                continue  # a lost arbitration shows nothing; two slow time-outs in a row are a stuck bus
+            if other is not None:
                 # They may be closed when the chip is read again.
                 self._silent_muxes.difference_update(mux.name for mux in silent)
                 raise MuxSwitchedError(
                     f"{place}: another chip answers at this address while its channel is closed, perhaps behind "
                     f"{silent[0]}, which does not answer; {hints.of_silent_mux(silent[0].address)}"
                 )
-            read = self.byte_at(address, attempts=1)
             confirmed += read is not None and kind.control_byte_in(read) == CLOSED
             if confirmed == _SILENT_PROBES:
                 self.select(path)

@@ -3,16 +3,23 @@
 A bus that another process holds is tried again in every sweep. One whose transfers time out (a stuck line, an adapter
 that hangs) backs off as a whole, since each of its time-outs takes seconds from the other buses: the next attempts read
 one chip, another one each time, and go on with the rest if that one answers.
+
+A bus that answers slowly, or now and then only after a time-out, would take their samples from the others just the
+same. So a sweep has a limit: the chips after it are read first in the next sweep. A bus on which a single reading takes
+longer than that rests after it.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
+import math
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, BusError, BusyError
 from agent.i2c.attempts import stuck_error
-from agent.measure.back_off import NO_BACK_OFF
+from agent.i2c.place import bus_path
+from agent.measure.back_off import LONGEST_BACK_OFF_SECONDS, NO_BACK_OFF
 from agent.measure.readings import Failure
 
 if TYPE_CHECKING:
@@ -27,15 +34,43 @@ if TYPE_CHECKING:
 
     ChipSession = RunSession | ObserverSession
 
+log = logging.getLogger(__name__)
+
 _SLOW_SECONDS = 0.5
 """A failed reading that took longer waited for a time-out: a NACK takes less than a millisecond."""
 
 _AT_ONCE_SECONDS = 0.005
 """The longest that a reading takes that fails because the bus has timed out before."""
 
+# Of the limit: a sweep that took more leaves too little to another such bus; one that took much more has to rest.
+_SHARE_OF_A_SLOW_BUS = 0.5
+_SHARE_OF_AN_OVERLONG_SWEEP = 1.5
+_OVERLONG_SWEEPS = 3
+"""In a row, before a bus rests: a chip that lets single transfers time out is tried less and less often anyway."""
+_LATE_SWEEPS = 10
+"""In a row, before it is logged: a process that was not scheduled for a moment shows nothing."""
+_REST = 3
+"""Times the length of the sweep before it."""
+
+
+# Of the sample interval, and at least as long as it takes to tell a slow bus; a watchdog and a push wait for the end.
+_LIMIT_SHARE = 0.9
+_SHORTEST_LIMIT_SECONDS = 0.5
+_LONGEST_LIMIT_SECONDS = 15.0
+
+
+def limit_seconds(sample_interval_seconds: float) -> float:
+    """How long a sweep may take before chips on slow buses have to wait for the next one."""
+    return min(max(sample_interval_seconds * _LIMIT_SHARE, _SHORTEST_LIMIT_SECONDS), _LONGEST_LIMIT_SECONDS)
+
 
 class BusSweep:
-    """The chips on one bus, in an order that switches each mux channel once."""
+    """The chips on one bus, in an order that switches each mux channel once.
+
+    Attributes:
+        is_slow: whether its last sweep took so long that no second bus like it fits into a sweep.
+        ran_at_seconds: when its last sweep began, on the monotonic clock.
+    """
 
     def __init__(self, bus: Bus, sessions: Sequence[ChipSession], clock: Clock, sample_interval_seconds: float) -> None:
         self.bus = bus
@@ -44,6 +79,18 @@ class BusSweep:
         self._sample_interval_seconds = sample_interval_seconds
         self._back_off = NO_BACK_OFF
         self._probes = 0
+        self._turns: dict[ChipSession, int] = {}  # of those that the last sweep had no time for
+        self._overlong_sweeps = 0
+        self._rests_until_seconds = -math.inf
+        self._limit_seconds = limit_seconds(sample_interval_seconds)
+        self._late_sweeps = 0
+        self._is_told = False
+        self._slow_error = BusError(
+            f"{bus_path(bus.name)}: too slow to read all its chips in every sweep, so they take turns; "
+            "set a longer sample_interval, or check the adapter and the wiring"
+        )
+        self.is_slow = False
+        self.ran_at_seconds = -math.inf
 
     @property
     def is_hung(self) -> bool:
@@ -51,12 +98,18 @@ class BusSweep:
         return self._back_off.error is not None
 
     @property
-    def probe_at_seconds(self) -> float:
-        """When a bus that hung is due again, on the monotonic clock."""
-        return self._back_off.probe_at_seconds
+    def is_resting(self) -> bool:
+        """Whether it hung or was slow, and is not due yet."""
+        now = self._clock.monotonic()
+        return now < self._rests_until_seconds or self._back_off.reason(now) is not None
 
-    def run(self, only: Container[str] | None, wait_seconds: float) -> list[Outcome]:
+    def run(self, only: Container[str] | None, wait_seconds: float, limit_seconds: float = math.inf) -> list[Outcome]:
         """One outcome for every device, or for those of the chips that `only` names. The bus is not held afterwards.
+
+        Args:
+            only: see above.
+            wait_seconds: how long to wait for another process that holds the bus.
+            limit_seconds: after this, no further chip is read.
 
         Raises:
             BusyError: another process held the bus for longer than `wait_seconds`.
@@ -67,24 +120,44 @@ class BusSweep:
         backing_off = [session.backing_off() for session in sessions]
         if None not in backing_off:  # not one chip is due, also because the bus itself could not be opened
             return [outcome for known in backing_off for outcome in known or ()]
+        self.ran_at_seconds = self._clock.monotonic()  # also if it cannot be opened: then others have their turn
         try:
             with self.bus.session(wait_seconds):
+                began_seconds = self._clock.monotonic()
                 if self._back_off.error is None:
-                    stepped = self._step(sessions, backing_off)
+                    stepped = self._step(sessions, backing_off, limit_seconds)
                 else:
-                    stepped = self._probe(self._back_off.error, sessions, backing_off)
+                    stepped = self._probe(self._back_off.error, sessions, backing_off, limit_seconds)
+                self._note_pace(self._clock.monotonic() - began_seconds)
         except BusyError:
             raise
         except AgentError as error:  # the bus cannot be opened or locked
+            self._back_off = NO_BACK_OFF
             stepped = [known or session.fail(error) for session, known in zip(sessions, backing_off, strict=True)]
         return [outcome for outcomes in stepped for outcome in outcomes]
 
+    def _note_pace(self, took_seconds: float) -> None:
+        """Find out whether the sweep took samples from other buses; if that lasts, say so, and rest."""
+        self.is_slow = took_seconds > self._limit_seconds * _SHARE_OF_A_SLOW_BUS
+        is_overlong = took_seconds > self._limit_seconds * _SHARE_OF_AN_OVERLONG_SWEEP and not self.is_hung
+        self._overlong_sweeps = self._overlong_sweeps + 1 if is_overlong else 0
+        if self._overlong_sweeps >= _OVERLONG_SWEEPS:
+            rest_seconds = min(took_seconds * _REST, LONGEST_BACK_OFF_SECONDS)
+            self._rests_until_seconds = self._clock.monotonic() + rest_seconds
+        self._late_sweeps = self._late_sweeps + 1 if self._turns or is_overlong else 0
+        if self._late_sweeps == _LATE_SWEEPS and not self._is_told:
+            self._is_told = True
+            log.warning("%s", self._slow_error)
+
     def postponed(self, only: Container[str] | None) -> list[Outcome]:
-        """The outcomes of a sweep in which a bus that hung is not tried."""
-        error = self._back_off.error
-        if error is None:
-            raise RuntimeError("only a bus that hung is postponed")
-        return [outcome for session in self._of(only) for outcome in session.interrupted(error, tried=False)]
+        """The outcomes of a sweep in which a bus that hung or is slow is not tried."""
+        if (error := self._back_off.error) is not None:
+            return [outcome for session in self._of(only) for outcome in session.interrupted(error, tried=False)]
+        return [
+            outcome
+            for session in self._of(only)
+            for outcome in session.backing_off() or session.skipped(self._slow_error)
+        ]
 
     def held(self, error: BusyError, only: Container[str] | None) -> list[Outcome]:
         """The outcomes of a sweep in which another process holds the bus."""
@@ -96,21 +169,36 @@ class BusSweep:
             return self._sessions
         return [session for session in self._sessions if any(device.name in only for device in session.devices)]
 
-    def _step(self, sessions: list[ChipSession], backing_off: Sequence[list[Outcome] | None]) -> list[list[Outcome]]:
+    def _step(
+        self, sessions: list[ChipSession], backing_off: Sequence[list[Outcome] | None], limit_seconds: float
+    ) -> list[list[Outcome]]:
         """Read the chips that are due, and find out whether the bus hangs."""
         due = [number for number, known in enumerate(backing_off) if known is None]
-        # Chips that failed come last: if one of them holds the bus until a time-out, the others have been read.
-        due.sort(key=lambda number: sessions[number].is_failing)
+        # First those that have waited. Chips that failed come last: if one of them holds the bus until a time-out, the
+        # others have been read.
+        due.sort(key=lambda number: (self._turns.get(sessions[number], len(sessions)), sessions[number].is_failing))
+        self._turns.clear()
         stepped = [known or [] for known in backing_off]
         error: BusError | None = None
         is_answered = any(map(_is_answer, stepped))
+        longest_seconds = 0.0
+        # First time-outs cost the chips after them nothing: in the next sweep, the chips that they came from are last.
+        forgiven_seconds = 0.0
         for number in due:
+            # Until a chip answers, the next one may show that the bus hangs; `Attempts` bounds the time for that.
+            if is_answered and self.bus.held_seconds - forgiven_seconds + longest_seconds > limit_seconds:
+                self._turns[sessions[number]] = len(self._turns)
+                stepped[number] = sessions[number].skipped(self._slow_error)
+                continue
             was_failing, started_seconds = sessions[number].is_failing, self._clock.monotonic()
             outcomes = stepped[number] = sessions[number].step()
             took_seconds = self._clock.monotonic() - started_seconds
             if _is_answer(outcomes):
                 is_answered = True
-            elif (time_out := _time_out(outcomes)) is not None:
+                longest_seconds = max(longest_seconds, took_seconds)
+                continue
+            forgiven_seconds += 0.0 if self.is_slow else took_seconds
+            if (time_out := _time_out(outcomes)) is not None:
                 error = time_out
                 if took_seconds < _AT_ONCE_SECONDS and not was_failing:  # the time-outs are another chip's
                     stepped[number] = sessions[number].interrupted(time_out)
@@ -122,7 +210,11 @@ class BusSweep:
         return stepped
 
     def _probe(
-        self, error: AgentError, sessions: list[ChipSession], backing_off: Sequence[list[Outcome] | None]
+        self,
+        error: AgentError,
+        sessions: list[ChipSession],
+        backing_off: Sequence[list[Outcome] | None],
+        limit_seconds: float,
     ) -> list[list[Outcome]]:
         """Read one chip of a bus that hung, another one each time; if that one answers or is only absent, all."""
         due = [number for number, known in enumerate(backing_off) if known is None]
@@ -134,13 +226,15 @@ class BusSweep:
             took_seconds = self._clock.monotonic() - started_seconds
             if _time_out(outcomes) is not None or took_seconds >= _SLOW_SECONDS:
                 return self._hangs(error, sessions, backing_off)
-        return self._step(sessions, [*backing_off[:first], outcomes, *backing_off[first + 1 :]])
+        return self._step(sessions, [*backing_off[:first], outcomes, *backing_off[first + 1 :]], limit_seconds)
 
     def _hangs(
         self, error: AgentError, sessions: list[ChipSession], backing_off: Sequence[list[Outcome] | None]
     ) -> list[list[Outcome]]:
         """Back off as a whole: the chips are not the cause."""
-        self._back_off = self._back_off.after(error, self._clock.monotonic(), self._sample_interval_seconds)
+        # A short interval counts as long as the time-outs: the other buses have to wait for them.
+        interval_seconds = max(self._sample_interval_seconds, self.bus.held_seconds)
+        self._back_off = self._back_off.after(error, self._clock.monotonic(), interval_seconds)
         pairs = zip(sessions, backing_off, strict=True)
         return [session.interrupted(error) if known is None else known for session, known in pairs]
 

@@ -17,8 +17,9 @@ before the chip was configured, or from before its power failed, are never repor
 
 Two things show that a chip lost its power: its configuration is back at the power-on values, or the canary bit is
 gone. The canary bit is one that the run sets in the status register and that does nothing else. It is read together
-with the flag of a new result, so that checking it costs nothing; the configuration is read once a minute. Both count
-only when two readings agree, because a bit may flip on the bus; what is written is read back.
+with the flag of a new result, so that checking it costs nothing; the configuration is read once a minute, and with
+every result if it decides what the result means. Both count only when two readings agree, because a bit may flip on
+the bus; what is written is read back.
 """
 
 from __future__ import annotations
@@ -138,6 +139,7 @@ class RunSession(ChipSession[_State]):
         super().__init__(devices, bus, clock, sample_interval_seconds, _Closed())
         self._power_check = PowerCheck(bus, self._chip, self._name)
         self._reader = DoubleReader(bus, self._chip, clock)
+        self._scaling = self._chip.configuration if self._chip.scales else ()
         self._canary_at_start = _Canary.UNUSED if self._chip.status is None else _Canary.UNKNOWN
         # Of the bus, at the last check of the configuration: what was written since may have reached this chip, too.
         self._checked_miswrites = bus.possible_miswrites
@@ -288,15 +290,16 @@ class RunSession(ChipSession[_State]):
                 return self._reopen(found)
             self._state = measuring._replace(last_results=taken.words[: self._result_count])
             return self._report(taken.words)
-        scale = self._chip.scale
-        taken = self._take((status, *scale), measuring)
-        words, (status_word, *scale_words) = taken.words, taken.expected_words
+        taken = self._take((status, *self._scaling), measuring)
+        words, (status_word, *scaling_words) = taken.words, taken.expected_words
         has_canary, miswrites = status.is_written(status_word), self._bus.possible_miswrites
-        has_scale = all(map(ExpectedBits.is_written, scale, scale_words))
-        if has_canary and has_scale and now < measuring.check_at_seconds and miswrites == self._checked_miswrites:
+        is_scaled = all(map(ExpectedBits.is_written, self._scaling, scaling_words))
+        if has_canary and is_scaled and now < measuring.check_at_seconds and miswrites == self._checked_miswrites:
             return self._report_conversion(measuring, words, status_word, now)
         found = self._read_configuration()
         is_configured = self._is_configured(found)
+        if is_configured and not is_scaled:
+            raise SensorError(f"{self._name}: its configuration reads differently each time; is the bus disturbed?")
         if is_configured and has_canary:
             self._power_check.run()
             self._checked_miswrites = miswrites
@@ -359,8 +362,13 @@ class RunSession(ChipSession[_State]):
             SensorError: another program wrote it. Or it lost its power before its first reading: otherwise the
                 session would wait forever for a chip that never keeps its configuration.
         """
-        if not self._is_power_on(found) or not self._has_been_read:
+        if not self._is_power_on(found):
             raise self._foreign_configuration(found)
+        if not self._has_been_read:
+            raise SensorError(
+                f"{self._name}: is back at its power-on configuration before its first result; does its power keep "
+                "failing, or is it a clone that keeps none?"
+            )
         return self._open(_Closed())
 
     def _refuse_if_stopped(self, measuring: _Measuring) -> None:

@@ -68,6 +68,10 @@ class Session(ABC):
         self._back_off = NO_BACK_OFF
         return self._failures(error, tried=tried)
 
+    def skipped(self, error: AgentError) -> list[Outcome]:
+        """Report that the sweep had no time for the chip."""
+        return self._failures(error, tried=False)
+
     def _failures(self, error: AgentError, *, tried: bool = True) -> list[Outcome]:
         return [Failure(device.name, error, tried) for device in self.devices]
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from agent.chips import hwmon
 from agent.errors import BusyError
-from agent.measure.bus_sweep import BusSweep
+from agent.measure.bus_sweep import BusSweep, limit_seconds
+from agent.measure.kernel_sweep import KernelSweep
 from agent.measure.session import KernelSession
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Sweep:
 
     Attributes:
         patience_seconds: how long a sweep waits for all the buses that other processes hold.
+        limit_seconds: after this, chips on slow buses have to wait for the next sweep.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, and by keyword what is known about earlier and other runs
@@ -61,6 +63,7 @@ class Sweep:
         interval_seconds = settings.sample_interval_seconds
         self._clock = clock
         self.patience_seconds = min(PATIENCE_SECONDS, interval_seconds * _PATIENCE_SHARE)
+        self.limit_seconds = limit_seconds(interval_seconds)
         by_name = {bus.name: bus for bus in buses}
         sessions: dict[BusName, list[RunSession | ObserverSession]] = {bus.name: [] for bus in buses}
         for chip in settings.chips():
@@ -77,11 +80,13 @@ class Sweep:
                 session = RunSession(chip.devices, bus, clock, interval_seconds, was_read_before=was_read_before)
             sessions[bus.name].append(session)
         self._buses = [BusSweep(bus, sessions[bus.name], clock, interval_seconds) for bus in buses]
-        self._kernel_sessions = [
+        kernel_sessions = [
             KernelSession(device, open_kernel_chip(device), clock, interval_seconds)
             for device in settings.devices
             if device.place is None
         ]
+        self._is_alone = len(self._buses) == 1 and not kernel_sessions  # a slow bus then takes nothing from others
+        self._of_the_kernel = KernelSweep(kernel_sessions, clock, interval_seconds)
 
     def run(self, only: Container[str] | None = None) -> list[Outcome]:
         """One outcome for every device, or for those of the chips that `only` names, grouped by bus.
@@ -90,17 +95,20 @@ class Sweep:
         """
         outcomes: dict[BusName, list[Outcome]] = {}
         held: dict[BusSweep, BusyError] = {}
-        hung = sorted((bus for bus in self._buses if bus.is_hung), key=lambda bus: bus.probe_at_seconds)
-        self._try_each([bus for bus in self._buses if not bus.is_hung], only, 0.0, outcomes, held)
-        of_the_kernel = [
-            outcome for session in self._kernel(only) for outcome in session.backing_off() or session.step()
-        ]
+        ends_at_seconds = self._clock.monotonic() + self.limit_seconds
+        waiting = [bus for bus in self._buses if bus.is_hung or bus.is_slow]
+        self._try_each([bus for bus in self._buses if bus not in waiting], only, 0.0, outcomes, held)
+        of_the_kernel = self._of_the_kernel.run(only)
         if held:
             self._await(held, only, outcomes)
-        # Last, because a bus that hung may take 2 s, and one of them in a sweep, because each may.
-        self._try_each(hung[:1], only, 0.0, outcomes, held)
-        for bus in hung[1:]:
-            outcomes[bus.bus.name] = bus.postponed(only)
+        # Last, and in turns: a bus that hung may take 2 s again, and a slow one may take all the time that is left.
+        has_time = True
+        for bus in sorted(waiting, key=lambda bus: bus.ran_at_seconds):
+            if (bus.is_resting and not self._is_alone) or not has_time:
+                outcomes[bus.bus.name] = bus.postponed(only)
+                continue
+            self._try_each([bus], only, 0.0, outcomes, held, ends_at_seconds - self._clock.monotonic())
+            has_time = not bus.is_hung and self._clock.monotonic() < ends_at_seconds
         for bus, error in held.items():
             outcomes[bus.bus.name] = bus.held(error, only)
             bus.bus.close()  # the holder may have an earlier device file of an adapter that was plugged in again
@@ -118,26 +126,24 @@ class Sweep:
         while held and (left_seconds := give_up_at - self._clock.monotonic()) > 0:
             self._try_each(list(held)[:1], only, min(turn_seconds, left_seconds), outcomes, held)
 
-    @staticmethod
-    def _try_each(
+    def _try_each(  # noqa: PLR0913, PLR0917 - what a sweep knows so far
+        self,
         buses: Sequence[BusSweep],
         only: Container[str] | None,
         wait_seconds: float,
         outcomes: dict[BusName, list[Outcome]],
         held: dict[BusSweep, BusyError],
+        limit_seconds: float | None = None,
     ) -> None:
         """Read these buses; those that another process holds are added to the end of `held`."""
         for bus in buses:
             earlier = held.pop(bus, None)
             try:
-                outcomes[bus.bus.name] = bus.run(only, wait_seconds)
+                outcomes[bus.bus.name] = bus.run(
+                    only, wait_seconds, self.limit_seconds if limit_seconds is None else limit_seconds
+                )
             except BusyError as error:
                 held[bus] = earlier or error
-
-    def _kernel(self, only: Container[str] | None) -> list[KernelSession]:
-        if only is None:
-            return self._kernel_sessions
-        return [session for session in self._kernel_sessions if session.devices[0].name in only]
 
     @property
     def mux_conflicts(self) -> int:

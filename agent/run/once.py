@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import math
 from typing import TYPE_CHECKING
 
-from agent.errors import ExitCode, SensorError, exit_code
+from agent.errors import BusError, ExitCode, SensorError, exit_code
 from agent.measure.readings import Failure, Settling
 from agent.run.stopping import STOP_SECONDS, await_last_save, stop_deadline
 
@@ -28,6 +30,12 @@ ONCE_PATIENCE_SECONDS = 1.0
 """How long `--once` waits for all the buses that other processes hold: it has no other sweep."""
 
 _SHORTEST_WAIT_SECONDS = 0.01
+
+# A time-out ends the sweep of a bus, so that chips which are well are not read: a run reads them a moment later.
+_TRIES_AFTER_TIME_OUTS = 8
+# A disturbance of some milliseconds lasts longer than a transfer is repeated. One more try shows whether it is over.
+_TRIES_OF_FAILED = 1
+_LONGEST_PAUSE_SECONDS = 2.0
 
 
 def run_once(agent: Agent, clock: Clock, waiting: Waiting) -> ExitCode:
@@ -72,22 +80,58 @@ def _report_unless_stopped(agent: Agent, clock: Clock, waiting: Waiting) -> Push
 
 
 def _sweep_until_settled(agent: Agent, clock: Clock, waiting: Waiting) -> list[Outcome]:
-    """Sweep, then read the chips that are still settling until none is; return the last outcome of each device."""
+    """Sweep, then read the chips that are still settling until none is; return the last outcome of each device.
+
+    Those that failed are tried once more, and those that a time-out on their bus kept from being read a few times.
+    """
     give_up_at = clock.monotonic() + CONVERSION_WAIT_SECONDS
+    pause_seconds = min(agent.settings.sample_interval_seconds, _LONGEST_PAUSE_SECONDS)
+    tries_left = _TRIES_AFTER_TIME_OUTS
+    # A chip that failed is due again after half an interval: nobody waits for a long one.
+    tries_of_failed = _TRIES_OF_FAILED if agent.settings.sample_interval_seconds <= _LONGEST_PAUSE_SECONDS else 0
     agent.parts.sweep.patience_seconds = ONCE_PATIENCE_SECONDS
+    agent.parts.sweep.limit_seconds = math.inf
     last = {outcome.device: outcome for outcome in agent.take_sweep()}
-    while (settling := _settling(last.values())) and not waiting.stop_requested:
-        if clock.monotonic() >= give_up_at:
+    while not waiting.stop_requested and clock.monotonic() < give_up_at:
+        if settling := _settling(last.values()):
+            again = {outcome.device for outcome in settling}
+            ready_seconds = min(outcome.ready_at_seconds for outcome in settling)
+        elif tries_left and (again := _interrupted(last.values())):
+            tries_left -= 1
+            tries_of_failed = 0
+            ready_seconds = clock.monotonic() + pause_seconds
+        elif tries_of_failed and (again := _failed(last.values())):
+            tries_of_failed -= 1
+            tries_left = 0
+            ready_seconds = clock.monotonic() + pause_seconds
+        else:
             break
-        ready_seconds = min(outcome.ready_at_seconds for outcome in settling)
         next_seconds = max(ready_seconds, clock.monotonic() + _SHORTEST_WAIT_SECONDS)
         while clock.monotonic() < next_seconds and not waiting.stop_requested:
             waiting.wait(next_seconds - clock.monotonic())
         if not waiting.stop_requested:
-            again = agent.take_sweep({outcome.device for outcome in settling})
-            last.update({outcome.device: outcome for outcome in again})
+            last.update({outcome.device: outcome for outcome in agent.take_sweep(again)})
     return list(last.values())
 
 
 def _settling(outcomes: Iterable[Outcome]) -> list[Settling]:
     return [outcome for outcome in outcomes if isinstance(outcome, Settling)]
+
+
+def _interrupted(outcomes: Iterable[Outcome]) -> set[str]:
+    """The devices that were not read because something else on their bus timed out."""
+    return {
+        outcome.device
+        for outcome in outcomes
+        if isinstance(outcome, Failure)
+        and (not outcome.tried or (isinstance(outcome.error, BusError) and outcome.error.errno == errno.ETIMEDOUT))
+    }
+
+
+def _failed(outcomes: Iterable[Outcome]) -> set[str]:
+    """The devices that could not be read, and that may be read a moment later; a held bus has been waited for."""
+    return {
+        outcome.device
+        for outcome in outcomes
+        if isinstance(outcome, Failure) and isinstance(outcome.error, (SensorError, BusError))
+    }

@@ -16,7 +16,7 @@ import pytest
 from agent.errors import BusyError
 from agent.i2c.bus import Bus
 from agent.locks import holder
-from agent.measure.readings import Failure
+from agent.measure.readings import Failure, Reading
 from agent.scan import scan_bus
 from tests.bench import HOLD_THE_BUS, Bench, LinuxBench, failure, ina260, ina3221, mux
 from tests.noise import random_nacks
@@ -152,14 +152,52 @@ def test_a_scan_on_a_disturbed_bus_finds_everything(measured: Callable[[str], No
     measured("30 scans of 8 chips behind two muxes")
 
 
-def test_other_failures_than_a_nack_are_not_repeated() -> None:
+def test_other_failures_than_disturbances_are_not_repeated() -> None:
     bench = Bench.of(EIGHT)
     bench.run_until_read()
     for code in (errno.ETIMEDOUT, errno.EAGAIN, errno.ENODEV, errno.EBUSY, errno.EOPNOTSUPP):
-        bench.wire.faults.fail_at(bench.wire.transactions + 1, code)
+        index = bench.wire.transactions + 1
+
+        def fails(transaction: Transaction, code: int = code, index: int = index) -> int | None:
+            if transaction.index != index:
+                return None
+            bench.clock.sleep(0.02)  # what a driver waits at least for a line that is held
+            return code
+
+        bench.wire.faults.fail_when(fails)
         assert isinstance(bench.run_next()["c0"], Failure)
         bench.run_until_read()
     assert bench.buses[1].retries == 0
+
+
+@pytest.mark.reliability(
+    1.39,
+    "5 % of all transfers lose the arbitration to noise at once (EAGAIN or ETIMEDOUT), 8 INA260 behind a mux",
+    "such a transfer is repeated like one that ends with a NACK",
+)
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.ETIMEDOUT], ids=errno.errorcode.get)
+def test_a_lost_arbitration_is_repeated_at_once(code: int, measured: Callable[[str], None]) -> None:
+    bench = Bench.of(EIGHT)
+    bench.run_until_read()
+    random_nacks(bench.wire, 0.05, random.Random(1), code)
+    sweeps = [bench.run_next() for _ in range(500)]
+    read = sum(isinstance(outcome, Reading) for outcomes in sweeps for outcome in outcomes.values())
+    due = sum(map(len, sweeps))
+    assert read >= 0.995 * due
+    assert bench.buses[1].retries > 1000
+    measured(f"{100 * read / due:.1f} % of the readings that were due")
+
+
+def test_a_lost_arbitration_does_not_hide_chips_beside_a_silent_mux() -> None:
+    bench = Bench.of(TWO_MUXES)
+    bench.run_until_read()
+    bench.world.muxes["m1"].unplug()
+    random_nacks(bench.wire, 0.05, random.Random(4), errno.EAGAIN)
+    sweeps = [bench.run_next() for _ in range(200)]
+    beside = [device.name for device in bench.settings.devices if "mux m1" not in str(device.place)]
+    assert len(beside) == 4
+    read = sum(isinstance(outcomes[name], Reading) for outcomes in sweeps for name in beside)
+    assert read >= 0.99 * len(beside) * len(sweeps)
 
 
 # A bus that another process holds

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import random
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.chips import Measurement
 from agent.energy.state import State
-from agent.errors import BusyError
+from agent.errors import BusError, BusyError, SensorError
 from agent.i2c.adapters import open_bus
 from agent.measure.readings import Failure, Reading
-from agent.measure.sweep import PATIENCE_SECONDS
+from agent.measure.sweep import PATIENCE_SECONDS, Sweep
 from agent.run.agent import Agent, Parts
 from agent.run.loop import Loop
 from agent.run.once import ONCE_PATIENCE_SECONDS
 from agent.run.systemd import Notifier
-from tests.bench import HOLD_THE_BUS, Bench, ina260, mux
+from agent.simulate.clock import HandClock
+from tests.bench import HOLD_THE_BUS, Bench, buses_of, ina260, mux, settings_of, world_for
 from tests.emulated_i2c_dev import EmulatedI2CDev
 from tests.run.running import INFO, HandPublisher, HandWaiting, MemoryGateway
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator, Sequence
     from pathlib import Path
 
+    from agent.clock import Clock
+    from agent.i2c.place import BusName
+    from agent.i2c.transfers import OpenBus
     from agent.measure.readings import Outcome
-    from agent.simulate.wire import Transaction
+    from agent.settings import Device
+    from agent.simulate.wire import Message, Transaction
 
 
 class Machine:
@@ -313,3 +320,177 @@ def test_once_waits_for_a_held_bus_up_to_a_second(machine: Callable[..., Machine
         outcomes = node.bench.sweep.run()
         assert node.bench.clock.seconds - begun_seconds == pytest.approx(1.0, abs=0.01)
     assert all(isinstance(outcome, Failure) for outcome in outcomes)
+
+
+class KernelChip:
+    """A chip that the kernel reads: while its bus hangs, each reading takes a second and fails."""
+
+    def __init__(self, device: Device, clock: Clock, hanging: Container[str]) -> None:
+        self._device = device
+        self._clock = clock
+        self._hanging = hanging
+
+    def read(self) -> Measurement:
+        if self._device.name in self._hanging:
+            self._clock.sleep(1.0)
+            raise SensorError(f"{self._device.name}: Connection timed out")
+        return Measurement(5.0, 0.1)
+
+    def where(self) -> str:
+        return "in1_input"
+
+
+@pytest.mark.reliability(
+    1.34,
+    "12 chips of the kernel on a bus that hangs for a second at each reading, beside chips that are well",
+    "those that hung are set aside as a group; one of them is tried at a time",
+)
+def test_chips_of_the_kernel_that_hang_leave_others_their_pace(measured: Callable[[str], None]) -> None:
+    names = [f"k{number}" for number in range(12)]
+    text = "".join(
+        f'[[device]]\nname = "{name}"\nchip = "hwmon"\nsensor = "{name}"\ninput = 1\n' for name in (*names, "well")
+    )
+    settings = settings_of(text + ina260("other", "bus = 1"), 'sample_interval = "1s"\n')
+    clock, hanging = HandClock(), set[str]()
+    world = world_for(settings, clock)
+    buses = list(buses_of(settings, world, clock).values())
+    sweep = Sweep(settings, buses, clock, lambda device: KernelChip(device, clock, hanging))
+
+    def read_in(seconds: int) -> Iterator[tuple[float, set[str]]]:
+        """The time that each sweep takes, and the devices that it reads."""
+        ends_seconds = clock.seconds + seconds
+        while clock.seconds < ends_seconds:
+            began_seconds = clock.seconds
+            outcomes = sweep.run()
+            took_seconds = clock.seconds - began_seconds
+            assert [outcome.device for outcome in outcomes] == ["other", *names, "well"]
+            clock.sleep(-took_seconds % 1.0 or 1.0)
+            yield took_seconds, {outcome.device for outcome in outcomes if isinstance(outcome, Reading)}
+
+    assert [found for _, found in read_in(3)][-1] == {"other", "well", *names}
+    hanging.update(names)
+    found_out, steady = list(read_in(20)), list(read_in(60))
+    assert max(took_seconds for took_seconds, _ in found_out) <= 2.0
+    assert all({"other"} <= found for _, found in found_out)
+    assert all(found == {"other", "well"} for _, found in steady)
+    assert sum(took_seconds for took_seconds, _ in steady) <= 7.0
+    hanging.clear()
+    after = [found for _, found in read_in(13)]
+    assert after[-1] == {"other", "well", *names}
+    assert after.index({"other", "well", *names}) <= 11
+    measured("a sweep takes 2 s at most, and then 1 s one time in ten; all are back within 11 s of the end")
+
+
+def test_a_hung_adapter_that_is_unplugged_leaves_others_their_turn(machine: Callable[..., Machine]) -> None:
+    node = machine(a_bus_each(3), 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    hang(node, 2.0, errno.EIO, 1)
+    hang(node, 2.0, errno.EIO, 2)
+    node.sweeps(20.0)
+    unplugged: list[BusName] = [1]
+
+    def opener(name: BusName) -> OpenBus:
+        if name in unplugged:
+            raise BusError(f"/dev/i2c-{name}: No such file or directory")
+        return open_bus(name)
+
+    node.bench.sweep.close()
+    node.bench.sweep = node.bench.new_sweep(opener)
+    unplugged.clear()
+    node.sweeps(20.0)
+    unplugged.append(1)
+    node.sweeps(30.0)
+    node.bench.world.wires[2].faults.clear()
+    assert isinstance(node.sweeps(12.0)[-1]["d2"], Reading)
+
+
+def slow_down(machine: Machine, seconds: float, bus: int = 1) -> None:
+    """Let every transfer on this bus take this long, and then work."""
+    wire = machine.bench.world.wires[bus]
+    inner = wire.transfer
+
+    def transfer(messages: Sequence[Message]) -> None:
+        machine.bench.clock.sleep(seconds)
+        inner(messages)
+
+    wire.transfer = transfer
+
+
+@pytest.mark.reliability(
+    1.36,
+    "an adapter that takes 20 ms for each transfer, 64 chips behind two muxes, at 1 s",
+    "a sweep ends within the interval: the chips it has no time for are read first in the next one",
+)
+def test_a_slow_bus_leaves_the_others_their_samples(
+    machine: Callable[..., Machine], measured: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    node = machine(MANY + ina260("other", "bus = 2"), 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    slow_down(node, 0.02)
+    sweeps = node.sweeps(120.0)
+    others = [isinstance(outcomes["other"], Reading) for outcomes in sweeps]
+    assert len(others) >= 119
+    assert all(others)
+    readings = [
+        sum(isinstance(outcomes[name], Reading) for outcomes in sweeps) for name in sweeps[0] if name != "other"
+    ]
+    assert min(readings) >= 8
+    assert max(readings) - min(readings) <= 2
+    assert [record.message[:22] for record in caplog.records] == ["/dev/i2c-1: too slow t"]
+    measured(f"{len(others)} of 120 samples of another bus; each of the 64 is read {min(readings)} times, in turns")
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.5])
+def test_a_slow_bus_never_makes_a_sweep_long(machine: Callable[..., Machine], seconds: float) -> None:
+    node = machine(MANY, 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    slow_down(node, seconds)
+    for _ in range(20):
+        node.bench.clock.sleep(1.0)
+        began_seconds = node.bench.clock.seconds
+        node.bench.run()
+        assert node.bench.clock.seconds - began_seconds <= 16 * seconds  # one chip
+
+
+@pytest.mark.reliability(
+    1.37,
+    "three adapters with eight chips each, on which one transfer in 50 takes a second and fails",
+    "one of them is read in a sweep, and rests if that lasts",
+)
+def test_adapters_that_time_out_now_and_then_take_turns(
+    machine: Callable[..., Machine], measured: Callable[[str], None]
+) -> None:
+    text = "".join(
+        mux(f"m{bus}", 0x70, f"bus = {bus}")
+        + "".join(ina260(f"d{bus}{n}", f'mux = "m{bus}", channel = {n}') for n in range(8))
+        for bus in (1, 2, 3)
+    )
+    node = machine(text + ina260("other", "bus = 4"), 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    draws = random.Random(1)
+
+    def times_out(_: Transaction) -> int | None:
+        if draws.random() > 0.02:
+            return None
+        node.bench.clock.sleep(1.0)
+        return errno.ETIMEDOUT
+
+    for bus in (1, 2, 3):
+        node.bench.world.wires[bus].faults.fail_when(times_out)
+    sweeps = node.sweeps(120.0)
+    others = sum(isinstance(outcomes["other"], Reading) for outcomes in sweeps)
+    assert others >= 80
+    read = sum(isinstance(outcome, Reading) for outcomes in sweeps for outcome in outcomes.values()) - others
+    assert read >= 300
+    measured(f"{others} of 120 samples of another bus, {read} readings of the 24 chips")
+
+
+@pytest.mark.parametrize(("sample_interval", "seconds", "share"), [("10ms", 30, 0.6), ("100ms", 60, 0.75)])
+def test_a_hung_bus_leaves_short_intervals_most_samples(
+    machine: Callable[..., Machine], sample_interval: str, seconds: float, share: float
+) -> None:
+    node = machine(a_bus_each(2), f'sample_interval = "{sample_interval}"\n')
+    node.sweeps(1.0)
+    hang(node, 2.0, errno.EIO)
+    read = sum(isinstance(outcomes["d2"], Reading) for outcomes in node.sweeps(seconds))
+    assert read >= share * seconds / node.bench.settings.sample_interval_seconds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import random
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,14 +11,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.energy.state import State
 from agent.energy.state_file import StateFile
 from agent.errors import ExitCode
+from agent.run.agent import Agent, Parts
 from agent.run.once import run_once
 from agent.settings import Averaging
-from tests.bench import world_for
+from tests.bench import Bench, ina260, world_for
 from tests.energy.disks import state_on_disk
+from tests.reliability.noisy import EIGHT_INA260, NoisyNode
 from tests.run.running import (
     CPU,
+    INFO,
+    HandPublisher,
     HandWaiting,
     MemoryGateway,
     agent_of,
@@ -28,10 +35,11 @@ from tests.run.running import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from agent.simulate.clock import HandClock
+    from agent.simulate.wire import Transaction
 
 WATTS = 6.0
 QUICK_CPU = replace(CPU, averaging=Averaging(1, 140e-6, 140e-6))
@@ -106,3 +114,59 @@ def test_a_restarted_monotonic_clock_counts_nothing(clock: HandClock, tmp_path: 
         )
         run_once(agent, clock, HandWaiting(clock))
     assert gateway.groups["device cpu"]["wattpush_device_joules_total"] == 0
+
+
+@pytest.mark.reliability(
+    1.35,
+    "`--once` while one of four chips holds the bus for 2 s at each transfer, or all do for a moment",
+    "chips that were not read because of another one's time-outs are tried again",
+)
+@pytest.mark.parametrize(
+    ("holding", "transfers"), [((0x40,), 1000), (range(0x40, 0x44), 2)], ids=["one", "for_moments"]
+)
+def test_once_reads_the_chips_beside_one_that_hangs(
+    holding: Sequence[int], transfers: int, measured: Callable[[str], None]
+) -> None:
+    bench = Bench.of("".join(ina260(f"d{number}", "bus = 1", 0x40 + number) for number in range(4)))
+    clock, gateway, left = bench.clock, MemoryGateway(), transfers
+
+    def hangs(transaction: Transaction) -> int | None:
+        nonlocal left
+        if not left or transaction.messages[0].address not in holding:
+            return None
+        left -= 1
+        clock.sleep(2.0)
+        return errno.EIO
+
+    bench.wire.faults.fail_when(hangs)
+    began_seconds = clock.seconds
+    agent = agent_of(bench.settings, bench.world, clock, gateway)
+    code = run_once(agent, clock, HandWaiting(clock))
+    up = [gateway.groups[f"device d{number}"]["wattpush_device_up"] for number in range(4)]
+    lasts = transfers > 2
+    assert up == ([0, 1, 1, 1] if lasts else [1, 1, 1, 1])
+    assert code == (ExitCode.IOERR if lasts else ExitCode.OK)
+    assert clock.seconds - began_seconds <= 12
+    measured("all chips that are well are read, within 12 s")
+
+
+@pytest.mark.reliability(
+    1.38,
+    "40 `--once` runs over eight chips, in each of which the wire is disturbed for 5 ms at a random moment",
+    "a device that failed is tried once more",
+)
+def test_once_outlasts_a_disturbance_of_milliseconds(measured: Callable[[str], None]) -> None:
+    codes = []
+    for seed in range(40):
+        node = NoisyNode(EIGHT_INA260)
+        clock, gateway = node.clock, MemoryGateway()
+        begins_seconds = clock.seconds + random.Random(seed).uniform(0.0, 0.15)
+
+        def disturbed(_: Transaction, clock: HandClock = clock, begins_seconds: float = begins_seconds) -> int | None:
+            return errno.EREMOTEIO if 0 <= clock.seconds - begins_seconds < 5e-3 else None
+
+        node.wire.faults.fail_when(disturbed)
+        agent = Agent(Parts(node.settings, INFO, clock, node.bench.sweep, gateway, HandPublisher(clock), None), State())
+        codes.append(run_once(agent, clock, HandWaiting(clock)))
+    assert codes == [ExitCode.OK] * 40
+    measured("40 of 40 runs read all devices")
