@@ -12,14 +12,13 @@ longer than that rests after it.
 from __future__ import annotations
 
 import errno
-import logging
 import math
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, BusError, BusyError
 from agent.i2c.attempts import stuck_error
-from agent.i2c.place import bus_path
-from agent.measure.back_off import LONGEST_BACK_OFF_SECONDS, NO_BACK_OFF
+from agent.measure.back_off import NO_BACK_OFF, TIME_OUT_SECONDS
+from agent.measure.pace import Pace
 from agent.measure.readings import Failure
 
 if TYPE_CHECKING:
@@ -34,41 +33,15 @@ if TYPE_CHECKING:
 
     ChipSession = RunSession | ObserverSession
 
-log = logging.getLogger(__name__)
-
-_SLOW_SECONDS = 0.5
-"""A failed reading that took longer waited for a time-out: a NACK takes less than a millisecond."""
-
 _AT_ONCE_SECONDS = 0.005
 """The longest that a reading takes that fails because the bus has timed out before."""
-
-# Of the limit: a sweep that took more leaves too little to another such bus; one that took much more has to rest.
-_SHARE_OF_A_SLOW_BUS = 0.5
-_SHARE_OF_AN_OVERLONG_SWEEP = 1.5
-_OVERLONG_SWEEPS = 3
-"""In a row, before a bus rests: a chip that lets single transfers time out is tried less and less often anyway."""
-_LATE_SWEEPS = 10
-"""In a row, before it is logged: a process that was not scheduled for a moment shows nothing."""
-_REST = 3
-"""Times the length of the sweep before it."""
-
-
-# Of the sample interval, and at least as long as it takes to tell a slow bus; a watchdog and a push wait for the end.
-_LIMIT_SHARE = 0.9
-_SHORTEST_LIMIT_SECONDS = 0.5
-_LONGEST_LIMIT_SECONDS = 15.0
-
-
-def limit_seconds(sample_interval_seconds: float) -> float:
-    """How long a sweep may take before chips on slow buses have to wait for the next one."""
-    return min(max(sample_interval_seconds * _LIMIT_SHARE, _SHORTEST_LIMIT_SECONDS), _LONGEST_LIMIT_SECONDS)
 
 
 class BusSweep:
     """The chips on one bus, in an order that switches each mux channel once.
 
     Attributes:
-        is_slow: whether its last sweep took so long that no second bus like it fits into a sweep.
+        pace: whether it is slow.
         ran_at_seconds: when its last sweep began, on the monotonic clock.
     """
 
@@ -80,16 +53,7 @@ class BusSweep:
         self._back_off = NO_BACK_OFF
         self._probes = 0
         self._turns: dict[ChipSession, int] = {}  # of those that the last sweep had no time for
-        self._overlong_sweeps = 0
-        self._rests_until_seconds = -math.inf
-        self._limit_seconds = limit_seconds(sample_interval_seconds)
-        self._late_sweeps = 0
-        self._is_told = False
-        self._slow_error = BusError(
-            f"{bus_path(bus.name)}: too slow to read all its chips in every sweep, so they take turns; "
-            "set a longer sample_interval, or check the adapter and the wiring"
-        )
-        self.is_slow = False
+        self.pace = Pace(bus.name, sample_interval_seconds)
         self.ran_at_seconds = -math.inf
 
     @property
@@ -98,10 +62,15 @@ class BusSweep:
         return self._back_off.error is not None
 
     @property
+    def was_cut_short(self) -> bool:
+        """Whether its last sweep had no time for some chips."""
+        return bool(self._turns)
+
+    @property
     def is_resting(self) -> bool:
         """Whether it hung or was slow, and is not due yet."""
         now = self._clock.monotonic()
-        return now < self._rests_until_seconds or self._back_off.reason(now) is not None
+        return now < self.pace.rests_until_seconds or self._back_off.reason(now) is not None
 
     def run(self, only: Container[str] | None, wait_seconds: float, limit_seconds: float = math.inf) -> list[Outcome]:
         """One outcome for every device, or for those of the chips that `only` names. The bus is not held afterwards.
@@ -128,26 +97,14 @@ class BusSweep:
                     stepped = self._step(sessions, backing_off, limit_seconds)
                 else:
                     stepped = self._probe(self._back_off.error, sessions, backing_off, limit_seconds)
-                self._note_pace(self._clock.monotonic() - began_seconds)
+                now = self._clock.monotonic()
+                self.pace.note(now - began_seconds, now, is_cut_short=self.was_cut_short, is_hung=self.is_hung)
         except BusyError:
             raise
         except AgentError as error:  # the bus cannot be opened or locked
             self._back_off = NO_BACK_OFF
             stepped = [known or session.fail(error) for session, known in zip(sessions, backing_off, strict=True)]
         return [outcome for outcomes in stepped for outcome in outcomes]
-
-    def _note_pace(self, took_seconds: float) -> None:
-        """Find out whether the sweep took samples from other buses; if that lasts, say so, and rest."""
-        self.is_slow = took_seconds > self._limit_seconds * _SHARE_OF_A_SLOW_BUS
-        is_overlong = took_seconds > self._limit_seconds * _SHARE_OF_AN_OVERLONG_SWEEP and not self.is_hung
-        self._overlong_sweeps = self._overlong_sweeps + 1 if is_overlong else 0
-        if self._overlong_sweeps >= _OVERLONG_SWEEPS:
-            rest_seconds = min(took_seconds * _REST, LONGEST_BACK_OFF_SECONDS)
-            self._rests_until_seconds = self._clock.monotonic() + rest_seconds
-        self._late_sweeps = self._late_sweeps + 1 if self._turns or is_overlong else 0
-        if self._late_sweeps == _LATE_SWEEPS and not self._is_told:
-            self._is_told = True
-            log.warning("%s", self._slow_error)
 
     def postponed(self, only: Container[str] | None) -> list[Outcome]:
         """The outcomes of a sweep in which a bus that hung or is slow is not tried."""
@@ -156,7 +113,7 @@ class BusSweep:
         return [
             outcome
             for session in self._of(only)
-            for outcome in session.backing_off() or session.skipped(self._slow_error)
+            for outcome in session.backing_off() or session.skipped(self.pace.error)
         ]
 
     def held(self, error: BusyError, only: Container[str] | None) -> list[Outcome]:
@@ -188,7 +145,7 @@ class BusSweep:
             # Until a chip answers, the next one may show that the bus hangs; `Attempts` bounds the time for that.
             if is_answered and self.bus.held_seconds - forgiven_seconds + longest_seconds > limit_seconds:
                 self._turns[sessions[number]] = len(self._turns)
-                stepped[number] = sessions[number].skipped(self._slow_error)
+                stepped[number] = sessions[number].skipped(self.pace.error)
                 continue
             was_failing, started_seconds = sessions[number].is_failing, self._clock.monotonic()
             outcomes = stepped[number] = sessions[number].step()
@@ -197,12 +154,12 @@ class BusSweep:
                 is_answered = True
                 longest_seconds = max(longest_seconds, took_seconds)
                 continue
-            forgiven_seconds += 0.0 if self.is_slow else took_seconds
+            forgiven_seconds += 0.0 if self.pace.is_slow else took_seconds
             if (time_out := _time_out(outcomes)) is not None:
                 error = time_out
                 if took_seconds < _AT_ONCE_SECONDS and not was_failing:  # the time-outs are another chip's
                     stepped[number] = sessions[number].interrupted(time_out)
-            elif took_seconds >= _SLOW_SECONDS:
+            elif took_seconds >= TIME_OUT_SECONDS:
                 error = stuck_error(self.bus.name)
         if error is not None and not is_answered:
             return self._hangs(error, sessions, backing_off)
@@ -224,7 +181,7 @@ class BusSweep:
         outcomes = sessions[first].step()
         if not _is_answer(outcomes):
             took_seconds = self._clock.monotonic() - started_seconds
-            if _time_out(outcomes) is not None or took_seconds >= _SLOW_SECONDS:
+            if _time_out(outcomes) is not None or took_seconds >= TIME_OUT_SECONDS:
                 return self._hangs(error, sessions, backing_off)
         return self._step(sessions, [*backing_off[:first], outcomes, *backing_off[first + 1 :]], limit_seconds)
 

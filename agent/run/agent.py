@@ -107,6 +107,8 @@ class Agent:
         started_seconds = self.parts.clock.monotonic()
         sweep, conflicts_before = self.parts.sweep, self.parts.sweep.mux_conflicts
         outcomes = sweep.run() if only is None else sweep.run(only)
+        if sweep.was_cut_short:
+            self.missed(1)
         if conflicts := sweep.mux_conflicts - conflicts_before:
             self.counters = replace(self.counters, mux_conflicts=self.counters.mux_conflicts + conflicts)
         self.swept_at_seconds = self.parts.clock.monotonic()
@@ -118,7 +120,7 @@ class Agent:
         return outcomes
 
     def missed(self, samples: int) -> None:
-        """Count samples that were skipped because a sweep took too long."""
+        """Count samples that some or all devices lack because a sweep took too long."""
         self.counters = replace(self.counters, missed_samples=self.counters.missed_samples + samples)
 
     def begin_push(

@@ -440,6 +440,20 @@ def test_a_slow_bus_leaves_the_others_their_samples(
     measured(f"{len(others)} of 120 samples of another bus; each of the 64 is read {min(readings)} times, in turns")
 
 
+def test_chips_that_a_sweep_leaves_out_are_counted(machine: Callable[..., Machine]) -> None:
+    node = machine(MANY + ina260("other", "bus = 2"), 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    clock, settings = node.bench.clock, node.bench.settings
+    agent = Agent(Parts(settings, INFO, clock, node.bench.sweep, None, HandPublisher(clock), None), State())
+    agent.take_sweep()
+    assert agent.counters.missed_samples == 0
+    slow_down(node, 0.02)
+    for _ in range(3):
+        clock.sleep(1.0)
+        agent.take_sweep()
+    assert agent.counters.missed_samples == 3
+
+
 @pytest.mark.parametrize("seconds", [0.1, 0.3, 0.5])
 def test_a_slow_bus_never_makes_a_sweep_long(machine: Callable[..., Machine], seconds: float) -> None:
     node = machine(MANY, 'sample_interval = "1s"\n')
