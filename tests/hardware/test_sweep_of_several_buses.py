@@ -24,6 +24,7 @@ from agent.run.systemd import Notifier
 from agent.simulate.clock import HandClock
 from tests.bench import HOLD_THE_BUS, Bench, buses_of, ina260, mux, settings_of, world_for
 from tests.emulated_i2c_dev import EmulatedI2CDev
+from tests.noise import before_each_transfer
 from tests.run.running import INFO, HandPublisher, HandWaiting, MemoryGateway
 
 if TYPE_CHECKING:
@@ -459,11 +460,45 @@ def test_a_slow_bus_never_makes_a_sweep_long(machine: Callable[..., Machine], se
     node = machine(MANY, 'sample_interval = "1s"\n')
     node.sweeps(2.0)
     slow_down(node, seconds)
-    for _ in range(20):
+    for chips in (2, *[1] * 19):  # the first long reading might be a pause of the process
         node.bench.clock.sleep(1.0)
         began_seconds = node.bench.clock.seconds
         node.bench.run()
-        assert node.bench.clock.seconds - began_seconds <= 16 * seconds  # one chip
+        assert node.bench.clock.seconds - began_seconds <= 16 * seconds * chips
+
+
+@pytest.mark.reliability(
+    1.45,
+    "the process is paused for 0.3 to 3 s at any transfer of a sweep (SIGSTOP, a busy machine), at 100 ms to 5 s",
+    "a single long reading shows no slow bus: the chips after it are read",
+)
+@pytest.mark.parametrize("sample_interval", ["100ms", "1s", "5s"])
+def test_a_pause_of_the_process_costs_no_reading(
+    machine: Callable[..., Machine], sample_interval: str, measured: Callable[[str], None]
+) -> None:
+    text = mux("m0", 0x70) + "".join(ina260(f"d{n}", f'mux = "m0", channel = {n}') for n in range(8))
+    node = machine(text, f'sample_interval = "{sample_interval}"\n')
+    node.bench.run_until_read()
+    left = -1
+
+    def pause() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            node.bench.clock.sleep(seconds)
+
+    before_each_transfer(node.bench.wire, pause)
+    pauses = 0
+    for seconds in (0.3, 1.0, 3.0):
+        left = 0
+        node.bench.run_next()
+        transfers = -left
+        for number in range(1, transfers + 1):
+            left = number
+            assert node.bench.all_read(node.bench.run_next()), (seconds, number)
+            node.bench.run_next()
+            pauses += 1
+    measured(f"{pauses} pauses, 8 chips behind a mux at {sample_interval}: no reading is lost")
 
 
 @pytest.mark.reliability(
