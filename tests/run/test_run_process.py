@@ -356,6 +356,65 @@ def test_a_reload_keeps_the_scrape_server(
 
 
 @pytest.mark.reliability(
+    15.27,
+    "a reload with another address for `[serve]`, which is taken or for which no thread is left",
+    "refused: the server at the old address is kept, with its connections",
+)
+@pytest.mark.parametrize("is_taken", [True, False], ids=["taken", "no thread"])
+def test_a_refused_address_keeps_the_scrape_server(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    measured: Callable[[str], None],
+    *,
+    is_taken: bool,
+) -> None:
+    port = free_port()
+    config = write_config(tmp_path, None, more=f'[serve]\nlisten = "127.0.0.1:{port}"\n')
+    signals = iter((signal.SIGHUP, signal.SIGTERM))
+
+    def no_thread(*_: object) -> threading.Thread:
+        raise NoThreadError("can't start new thread")
+
+    with socket.create_server(("127.0.0.1", 0)) as taken, ExitStack() as stack:
+        other_port = taken.getsockname()[1] if is_taken else free_port()
+        clients: list[socket.socket] = []
+
+        def end_at_once(_: Loop) -> None:
+            if not clients:
+                client = socket.create_connection(("127.0.0.1", port), timeout=LONG_SECONDS)
+                clients.append(stack.enter_context(client))
+                client.send(b"GET /-/healthy HTTP/1.1\r\n")
+                ask(f"http://127.0.0.1:{port}/")
+                if not is_taken:
+                    monkeypatch.setattr(server, "start_thread", no_thread)
+                config.write_text(config.read_text().replace(f":{port}", f":{other_port}"))
+            else:
+                clients[0].send(b"\r\n")
+                assert b"no sweep has finished yet" in clients[0].makefile("rb").read()
+            signal.raise_signal(next(signals))
+
+        monkeypatch.setattr(Loop, "run", end_at_once)
+        assert cli.main(["--config", str(config), "--simulate"]) == 0
+    measured("a connection opened before the reload gets its answer after it")
+
+
+def test_a_reload_serves_at_another_host_with_the_same_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    config = write_config(tmp_path, None, more=f'[serve]\nlisten = "127.0.0.1:{port}"\n')
+    signals = iter((signal.SIGHUP, signal.SIGTERM))
+    answers: list[int] = []
+
+    def end_at_once(_: Loop) -> None:
+        answers.append(ask(f"http://127.0.0.{1 + len(answers)}:{port}/")[0])
+        config.write_text(config.read_text().replace("127.0.0.1:", "0.0.0.0:"))
+        signal.raise_signal(next(signals))
+
+    monkeypatch.setattr(Loop, "run", end_at_once)
+    assert cli.main(["--config", str(config), "--simulate"]) == 0
+    assert answers == [200, 200]
+
+
+@pytest.mark.reliability(
     12.43,
     "a reload with another `state_dir`, in which there is an older file; later the first folder again",
     "the counters go on in the new folder, and the file in the other one is replaced or emptied",
