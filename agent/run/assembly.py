@@ -219,7 +219,7 @@ def make_agent(
     sweep = make_sweep(settings, options, clock, stack, state)
     parts = Parts(settings, runtime.info, clock, sweep, destination, runtime.publisher, saver)
     agent = Agent(parts, state)
-    if state.is_unconfirmed:
+    if state.is_unconfirmed and earlier is None:  # a reload may still be refused: it writes to no other folder
         agent.save(ended_well=False)  # a file that ended well in another boot is not carried on a second time
     if settings.serve is None or options.is_once or options.is_dry_run:
         runtime.scrapes.close()

@@ -26,6 +26,7 @@ from agent.energy.state import State
 from agent.energy.state_file import StateFile, boot_id
 from agent.errors import BusyError, ConfigError
 from agent.i2c.place import Place
+from agent.run import state_opening
 from agent.run.assembly import RunOptions, Runtime, make_agent
 from agent.run.loop import Loop
 from agent.run.publisher import Publisher
@@ -439,6 +440,27 @@ def test_a_reload_leaves_its_counters_in_one_folder_only(
     assert run("--config", config, "--simulate", "--once").returncode == 0
     assert gateway()["cpu"]["wattpush_device_readings_total"] == 1
     measured("neither the older counters nor the first ones are pushed again")
+
+
+def test_a_refused_reload_writes_no_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_opening, "StateFile", partial(StateFile, forgetful_filesystem=lambda _: None))
+    config = write_config(tmp_path, "http://gateway.invalid", more=f'[serve]\nlisten = "127.0.0.1:{free_port()}"\n')
+    (tmp_path / "state").mkdir()
+    earlier = State({"cpu": Saved(Counters(joules=42.0, readings=7))})
+    assert StateFile(tmp_path / "state", "simulated", "an earlier boot").save(earlier, ended_well=True)
+    signals = iter((signal.SIGHUP, signal.SIGTERM))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        changed = config.read_text().replace(str(tmp_path / "state"), str(tmp_path / "other"))
+        changed = f'{changed.partition("[serve]")[0]}[serve]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"\n'
+
+        def end_at_once(_: Loop) -> None:
+            config.write_text(changed)
+            signal.raise_signal(next(signals))
+
+        monkeypatch.setattr(Loop, "run", end_at_once)
+        assert cli.main(["--config", str(config), "--simulate"]) == 0
+    until(lambda: not any(thread.name == "save" for thread in threading.enumerate()), "the last save")
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["simulated.lock"]
 
 
 @pytest.mark.reliability(
