@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from agent.chips import hwmon
@@ -113,6 +114,10 @@ class Sweep:
                 continue
             self._try_each([bus], only, 0.0, outcomes, held, ends_at_seconds - self._clock.monotonic())
             has_time = not bus.is_hung and self._clock.monotonic() < ends_at_seconds
+        held_slow = {bus: held.pop(bus) for bus in waiting if has_time and bus in held and not bus.is_hung}
+        if held_slow:
+            self._await(held_slow, only, outcomes, ends_at_seconds)
+            held |= held_slow
         self.was_cut_short = is_left_out or any(bus.was_cut_short for bus in self._buses)
         for bus, error in held.items():
             outcomes[bus.bus.name] = bus.held(error, only)
@@ -124,12 +129,14 @@ class Sweep:
         held: dict[BusSweep, BusyError],
         only: Container[str] | None,
         outcomes: dict[BusName, list[Outcome]],
+        ends_at_seconds: float = math.inf,
     ) -> None:
         """Wait for the held buses in turn; those that were read leave `held`."""
         give_up_at = self._clock.monotonic() + self.patience_seconds
         turn_seconds = min(_TURN_SECONDS, self.patience_seconds / len(held))
         while held and (left_seconds := give_up_at - self._clock.monotonic()) > 0:
-            self._try_each(list(held)[:1], only, min(turn_seconds, left_seconds), outcomes, held)
+            limit_seconds = min(self.limit_seconds, ends_at_seconds - self._clock.monotonic())
+            self._try_each(list(held)[:1], only, min(turn_seconds, left_seconds), outcomes, held, limit_seconds)
 
     def _try_each(  # noqa: PLR0913, PLR0917 - what a sweep knows so far
         self,

@@ -441,6 +441,28 @@ def test_a_slow_bus_leaves_the_others_their_samples(
     measured(f"{len(others)} of 120 samples of another bus; each of the 64 is read {min(readings)} times, in turns")
 
 
+def test_a_slow_bus_that_becomes_free_is_read(machine: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch) -> None:
+    node = machine(MANY + ina260("other", "bus = 2"), 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    slow_down(node, 0.003)
+    node.sweeps(3.0)
+    clock = node.bench.clock
+    sleep, due_seconds = clock.sleep, clock.seconds + 1.0
+    with contextlib.ExitStack() as holder:
+        holder.enter_context(node.held(1))
+
+        def free_then(seconds: float) -> None:
+            sleep(seconds)
+            if clock.seconds >= due_seconds + 0.1:
+                holder.close()
+
+        monkeypatch.setattr(clock, "sleep", free_then)
+        outcomes = node.bench.run_next()
+    assert sum(isinstance(outcome, Reading) for outcome in outcomes.values()) > 30
+    assert not any(isinstance(outcome, Failure) and outcome.tried for outcome in outcomes.values())
+    assert clock.seconds - due_seconds <= 1.0
+
+
 def test_chips_that_a_sweep_leaves_out_are_counted(machine: Callable[..., Machine]) -> None:
     node = machine(MANY + ina260("other", "bus = 2"), 'sample_interval = "1s"\n')
     node.sweeps(2.0)
