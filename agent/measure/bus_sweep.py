@@ -22,7 +22,7 @@ from agent.measure.pace import Pace
 from agent.measure.readings import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from agent.clock import Clock
     from agent.i2c.bus import Bus
@@ -45,6 +45,7 @@ class BusSweep:
 
     Attributes:
         pace: whether it is slow.
+        has_to_end: whether its sweep has to end now, because a stop waits for it.
         ran_at_seconds: when its last sweep began, on the monotonic clock.
     """
 
@@ -58,6 +59,7 @@ class BusSweep:
         self._turns: dict[ChipSession, int] = {}  # of those that the last sweep had no time for
         self.pace = Pace(bus.name, sample_interval_seconds)
         self.ran_at_seconds = -math.inf
+        self.has_to_end: Callable[[], bool] = lambda: False
 
     @property
     def is_hung(self) -> bool:
@@ -149,7 +151,7 @@ class BusSweep:
             is_paused = longest_seconds <= _PAUSE_SECONDS and not self.pace.is_slow
             needed_seconds = second_longest_seconds if is_paused else longest_seconds
             taken_seconds = self.bus.held_seconds - forgiven_seconds - (longest_seconds - needed_seconds)
-            if is_answered and taken_seconds + needed_seconds > limit_seconds:
+            if is_answered and (taken_seconds + needed_seconds > limit_seconds or self.has_to_end()):
                 self._turns[sessions[number]] = len(self._turns)
                 stepped[number] = sessions[number].skipped(self.pace.error)
                 continue

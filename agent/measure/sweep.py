@@ -92,6 +92,11 @@ class Sweep:
         self._is_alone = len(self._buses) == 1 and not kernel_sessions  # a slow bus then takes nothing from others
         self._of_the_kernel = KernelSweep(kernel_sessions, clock, interval_seconds)
 
+    def end_if(self, has_to_end: Callable[[], bool]) -> None:
+        """Read no further chips on a bus once this is true: a stop cannot wait for a slow one."""
+        for bus in self._buses:
+            bus.has_to_end = has_to_end
+
     def run(self, only: Container[str] | None = None) -> list[Outcome]:
         """One outcome for every device, or for those of the chips that `only` names, grouped by bus.
 

@@ -7,6 +7,7 @@ import errno
 import random
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,7 @@ from agent.measure.sweep import PATIENCE_SECONDS, Sweep
 from agent.run.agent import Agent, Parts
 from agent.run.loop import Loop
 from agent.run.once import ONCE_PATIENCE_SECONDS
+from agent.run.stopping import is_sweep_overdue
 from agent.run.systemd import Notifier
 from agent.simulate.clock import HandClock
 from tests.bench import HOLD_THE_BUS, Bench, buses_of, ina260, mux, settings_of, world_for
@@ -439,6 +441,26 @@ def test_a_slow_bus_leaves_the_others_their_samples(
     assert max(readings) - min(readings) <= 2
     assert [record.message[:22] for record in caplog.records] == ["/dev/i2c-1: too slow t"]
     measured(f"{len(others)} of 120 samples of another bus; each of the 64 is read {min(readings)} times, in turns")
+
+
+@pytest.mark.reliability(
+    15.28,
+    "SIGTERM during a sweep of 64 chips on an adapter that takes 20 ms for each transfer, at 60 s",
+    "chips that are not read within half a second are left out",
+)
+def test_a_stop_does_not_wait_for_a_slow_bus(machine: Callable[..., Machine], measured: Callable[[str], None]) -> None:
+    node = machine(MANY, 'interval = "60s"\nsample_interval = "60s"\n')
+    node.bench.run_until_read()
+    clock = node.bench.clock
+    slow_down(node, 0.02)
+    waiting = HandWaiting(clock)
+    waiting.stop_requested_at_seconds = clock.seconds + 60.0 + 2.0
+    node.bench.sweep.end_if(partial(is_sweep_overdue, clock, waiting))
+    outcomes = node.bench.run_next()
+    assert any(isinstance(outcome, Reading) for outcome in outcomes.values())
+    stop_seconds = clock.seconds - waiting.stop_requested_at_seconds
+    assert 0.5 < stop_seconds < 1.0
+    measured(f"the sweep ends {stop_seconds:.2f} s after the signal")
 
 
 def test_a_slow_bus_that_becomes_free_is_read(machine: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch) -> None:
