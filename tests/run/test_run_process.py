@@ -321,6 +321,33 @@ def test_a_stop_does_not_wait_for_a_name_server(
     measured("exit 0 before the name server answers")
 
 
+def test_a_stop_during_a_reload_deletes_on_exit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pushgateway_url: str, job: str, gateway: Callable[[], Any]
+) -> None:
+    more = f'[serve]\nlisten = "127.0.0.1:{free_port()}"\n'
+    config = write_config(tmp_path, pushgateway_url, job, push="delete_on_exit = true", more=more)
+    look_up, over = socket.getaddrinfo, threading.Event()
+
+    def unless_silent(host: str, *arguments: Any, **options: Any) -> Any:
+        if host == "silent.test":
+            signal.raise_signal(signal.SIGTERM)
+            over.wait(LONG_SECONDS)
+        return look_up(host, *arguments, **options)
+
+    def reload_once_pushed() -> None:
+        until(lambda: {"cpu", ""} <= set(gateway()), "the groups")
+        config.write_text(config.read_text().replace('listen = "127.0.0.1', 'listen = "silent.test'))
+        signal.raise_signal(signal.SIGHUP)
+
+    monkeypatch.setattr(socket, "getaddrinfo", unless_silent)
+    thread = threading.Thread(target=reload_once_pushed)
+    thread.start()
+    assert cli.main(["--config", str(config), "--simulate"]) == 0
+    over.set()
+    thread.join()
+    until(lambda: not gateway(), "the deletion", seconds=5.0)
+
+
 @pytest.mark.reliability(
     15.24,
     "a reload while no thread is left, with `[serve]`",
@@ -448,6 +475,7 @@ def test_a_refused_reload_writes_no_counters(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "state").mkdir()
     earlier = State({"cpu": Saved(Counters(joules=42.0, readings=7))})
     assert StateFile(tmp_path / "state", "simulated", "an earlier boot").save(earlier, ended_well=True)
+    threads = set(threading.enumerate())
     signals = iter((signal.SIGHUP, signal.SIGTERM))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         changed = config.read_text().replace(str(tmp_path / "state"), str(tmp_path / "other"))
@@ -459,7 +487,7 @@ def test_a_refused_reload_writes_no_counters(tmp_path: Path, monkeypatch: pytest
 
         monkeypatch.setattr(Loop, "run", end_at_once)
         assert cli.main(["--config", str(config), "--simulate"]) == 0
-    until(lambda: not any(thread.name == "save" for thread in threading.enumerate()), "the last save")
+    until(lambda: set(threading.enumerate()) <= threads, "the last save")
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["simulated.lock"]
 
 
