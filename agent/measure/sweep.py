@@ -155,6 +155,9 @@ class Sweep:
         """Read these buses; those that another process holds are added to the end of `held`."""
         for bus in buses:
             earlier = held.pop(bus, None)
+            if bus.has_to_end():
+                outcomes[bus.bus.name] = bus.postponed(only)
+                continue
             try:
                 outcomes[bus.bus.name] = bus.run(
                     only, wait_seconds, self.limit_seconds if limit_seconds is None else limit_seconds

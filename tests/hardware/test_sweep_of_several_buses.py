@@ -445,14 +445,17 @@ def test_a_slow_bus_leaves_the_others_their_samples(
 
 @pytest.mark.reliability(
     15.28,
-    "SIGTERM during a sweep of 64 chips on an adapter that takes 20 ms for each transfer, at 60 s",
+    "SIGTERM during a sweep of 64 chips on an adapter that takes 20 ms for each transfer, and of three slower ones",
     "chips that are not read within half a second are left out",
 )
 def test_a_stop_does_not_wait_for_a_slow_bus(machine: Callable[..., Machine], measured: Callable[[str], None]) -> None:
-    node = machine(MANY, 'interval = "60s"\nsample_interval = "60s"\n')
+    others = "".join(ina260(f"other{bus}", f"bus = {bus}") for bus in (2, 3, 4))
+    node = machine(MANY + others, 'interval = "60s"\nsample_interval = "60s"\n')
     node.bench.run_until_read()
     clock = node.bench.clock
     slow_down(node, 0.02)
+    for bus in (2, 3, 4):
+        slow_down(node, 0.1, bus)
     waiting = HandWaiting(clock)
     waiting.stop_requested_at_seconds = clock.seconds + 60.0 + 2.0
     node.bench.sweep.end_if(partial(is_sweep_overdue, clock, waiting))
