@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agent.run.agent import Agent
     from agent.run.assembly import RunOptions, Runtime
     from agent.run.saver import Saver
+    from agent.run.systemd import Notifier
     from agent.settings import Settings
 
 log = logging.getLogger("agent")
@@ -170,7 +171,7 @@ def _run_loop(
                 agent = make_agent(settings, run_options, runtime, stack, earlier)
             except AgentError as error:
                 if signals.stop_requested:  # while it waited for the disk, or for a name server
-                    return _end_early(earlier, runtime)
+                    return _end_early(earlier, runtime, notifier)
                 if earlier is None or settings is earlier.settings:
                     raise
                 _log_not_reloaded(error)
@@ -198,13 +199,15 @@ def _run_loop(
         earlier, settings = agent, new_settings
 
 
-def _end_early(earlier: Agent | None, runtime: Runtime) -> int:
-    """Stop while a configuration is being taken into use; the counters of the one before are saved."""
-    from agent.run.stopping import await_last_save, stop_deadline
+def _end_early(earlier: Agent | None, runtime: Runtime, notifier: Notifier) -> int:
+    """Stop while a configuration is being taken into use: that of before ends as in any stop."""
+    from agent.run.loop import Loop
 
     if earlier is not None:
-        earlier.save_last()
-        await_last_save(earlier, runtime.clock, runtime.waiting, stop_deadline(runtime.clock, runtime.waiting))
+        log.info("stopping")
+        Loop(earlier, runtime.clock, runtime.waiting, notifier).finish()
+        if earlier.parts.destination is not None:
+            earlier.parts.destination.close()  # again: it has opened a connection since
     return ExitCode.OK
 
 

@@ -22,7 +22,7 @@ from agent.measure.pace import Pace
 from agent.measure.readings import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from agent.clock import Clock
     from agent.i2c.bus import Bus
@@ -36,12 +36,16 @@ if TYPE_CHECKING:
 _AT_ONCE_SECONDS = 0.005
 """The longest that a reading takes that fails because the bus has timed out before."""
 
+_PAUSE_SECONDS = 3.0
+"""A single reading up to this long shows no slow bus: the process may have been paused in it."""
+
 
 class BusSweep:
     """The chips on one bus, in an order that switches each mux channel once.
 
     Attributes:
         pace: whether it is slow.
+        has_to_end: whether its sweep has to end now, because a stop waits for it.
         ran_at_seconds: when its last sweep began, on the monotonic clock.
     """
 
@@ -55,6 +59,7 @@ class BusSweep:
         self._turns: dict[ChipSession, int] = {}  # of those that the last sweep had no time for
         self.pace = Pace(bus.name, sample_interval_seconds)
         self.ran_at_seconds = -math.inf
+        self.has_to_end: Callable[[], bool] = lambda: False
 
     @property
     def is_hung(self) -> bool:
@@ -138,12 +143,15 @@ class BusSweep:
         stepped = [known or [] for known in backing_off]
         error: BusError | None = None
         is_answered = any(map(_is_answer, stepped))
-        longest_seconds = 0.0
+        longest_seconds = second_longest_seconds = 0.0
         # First time-outs cost the chips after them nothing: in the next sweep, the chips that they came from are last.
         forgiven_seconds = 0.0
         for number in due:
             # Until a chip answers, the next one may show that the bus hangs; `Attempts` bounds the time for that.
-            if is_answered and self.bus.held_seconds - forgiven_seconds + longest_seconds > limit_seconds:
+            is_paused = longest_seconds <= _PAUSE_SECONDS and not self.pace.is_slow
+            needed_seconds = second_longest_seconds if is_paused else longest_seconds
+            taken_seconds = self.bus.held_seconds - forgiven_seconds - (longest_seconds - needed_seconds)
+            if is_answered and (taken_seconds + needed_seconds > limit_seconds or self.has_to_end()):
                 self._turns[sessions[number]] = len(self._turns)
                 stepped[number] = sessions[number].skipped(self.pace.error)
                 continue
@@ -152,7 +160,8 @@ class BusSweep:
             took_seconds = self._clock.monotonic() - started_seconds
             if _is_answer(outcomes):
                 is_answered = True
-                longest_seconds = max(longest_seconds, took_seconds)
+                slowest = sorted((second_longest_seconds, longest_seconds, took_seconds))
+                second_longest_seconds, longest_seconds = slowest[1:]
                 continue
             forgiven_seconds += 0.0 if self.pace.is_slow else took_seconds
             if (time_out := _time_out(outcomes)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from agent.chips import hwmon
@@ -91,6 +92,11 @@ class Sweep:
         self._is_alone = len(self._buses) == 1 and not kernel_sessions  # a slow bus then takes nothing from others
         self._of_the_kernel = KernelSweep(kernel_sessions, clock, interval_seconds)
 
+    def end_if(self, has_to_end: Callable[[], bool]) -> None:
+        """Read no further chips on a bus once this is true: a stop cannot wait for a slow one."""
+        for bus in self._buses:
+            bus.has_to_end = has_to_end
+
     def run(self, only: Container[str] | None = None) -> list[Outcome]:
         """One outcome for every device, or for those of the chips that `only` names, grouped by bus.
 
@@ -113,6 +119,10 @@ class Sweep:
                 continue
             self._try_each([bus], only, 0.0, outcomes, held, ends_at_seconds - self._clock.monotonic())
             has_time = not bus.is_hung and self._clock.monotonic() < ends_at_seconds
+        held_slow = {bus: held.pop(bus) for bus in waiting if has_time and bus in held and not bus.is_hung}
+        if held_slow:
+            self._await(held_slow, only, outcomes, ends_at_seconds)
+            held |= held_slow
         self.was_cut_short = is_left_out or any(bus.was_cut_short for bus in self._buses)
         for bus, error in held.items():
             outcomes[bus.bus.name] = bus.held(error, only)
@@ -124,12 +134,14 @@ class Sweep:
         held: dict[BusSweep, BusyError],
         only: Container[str] | None,
         outcomes: dict[BusName, list[Outcome]],
+        ends_at_seconds: float = math.inf,
     ) -> None:
         """Wait for the held buses in turn; those that were read leave `held`."""
         give_up_at = self._clock.monotonic() + self.patience_seconds
         turn_seconds = min(_TURN_SECONDS, self.patience_seconds / len(held))
         while held and (left_seconds := give_up_at - self._clock.monotonic()) > 0:
-            self._try_each(list(held)[:1], only, min(turn_seconds, left_seconds), outcomes, held)
+            limit_seconds = min(self.limit_seconds, ends_at_seconds - self._clock.monotonic())
+            self._try_each(list(held)[:1], only, min(turn_seconds, left_seconds), outcomes, held, limit_seconds)
 
     def _try_each(  # noqa: PLR0913, PLR0917 - what a sweep knows so far
         self,
@@ -143,6 +155,9 @@ class Sweep:
         """Read these buses; those that another process holds are added to the end of `held`."""
         for bus in buses:
             earlier = held.pop(bus, None)
+            if bus.has_to_end():
+                outcomes[bus.bus.name] = bus.postponed(only)
+                continue
             try:
                 outcomes[bus.bus.name] = bus.run(
                     only, wait_seconds, self.limit_seconds if limit_seconds is None else limit_seconds

@@ -19,7 +19,7 @@ from agent.measure.sweep import Sweep
 from agent.run.agent import Agent, Parts
 from agent.run.scrapes import Scrapes
 from agent.run.state_opening import open_state
-from agent.run.stopping import in_thread
+from agent.run.stopping import in_thread, is_sweep_overdue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -217,9 +217,10 @@ def make_agent(
     if destination is not None:
         stack.callback(destination.close)
     sweep = make_sweep(settings, options, clock, stack, state)
+    sweep.end_if(partial(is_sweep_overdue, clock, runtime.waiting))
     parts = Parts(settings, runtime.info, clock, sweep, destination, runtime.publisher, saver)
     agent = Agent(parts, state)
-    if state.is_unconfirmed:
+    if state.is_unconfirmed and earlier is None:  # a reload may still be refused: it writes to no other folder
         agent.save(ended_well=False)  # a file that ended well in another boot is not carried on a second time
     if settings.serve is None or options.is_once or options.is_dry_run:
         runtime.scrapes.close()

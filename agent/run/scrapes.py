@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.errors import BusyError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,15 +32,23 @@ class Scrapes:
         health: Callable[[], str | None],
         title: str,
     ) -> None:
-        """Serve this from now on; see `ScrapeServer`."""
-        if self._server is not None and settings == self._settings:
+        """Serve this from now on; see `ScrapeServer`. If that fails, an earlier server is kept."""
+        earlier = self._settings
+        if self._server is not None and settings == earlier:
             self._server.show(registry, health, title)
             return
         from agent.serve.server import ScrapeServer
 
+        try:
+            server = ScrapeServer(settings, registry, health, title)
+        except BusyError:
+            # Perhaps the earlier server has the port, under another address of this machine.
+            if self._server is None or earlier is None or earlier.port != settings.port:
+                raise
+            self.close()
+            server = ScrapeServer(settings, registry, health, title)
         self.close()
-        self._server = ScrapeServer(settings, registry, health, title)
-        self._settings = settings
+        self._server, self._settings = server, settings
 
     def close(self) -> None:
         """Stop serving, if anything is served."""

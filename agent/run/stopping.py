@@ -26,6 +26,9 @@ the 2 s in which SIGTERM ends the process is for the end of the interpreter."""
 STOP_SECONDS = 0.2
 """The longest that a push may take to end once it is aborted."""
 
+SWEEP_SECONDS = 0.5
+"""How long the sweep under way may take after the signal; one of buses that are well takes less."""
+
 LEAST_SECONDS = 0.1
 """What the last save gets at least, even if a sweep has used up the budget."""
 
@@ -60,6 +63,12 @@ def in_thread(job: Callable[[], _Result], waiting: Waiting, wake: Callable[[], N
     except NoThreadError:
         return job()
     return results[0]
+
+
+def is_sweep_overdue(clock: Clock, waiting: Waiting) -> bool:
+    """Whether a stop has waited for the sweep under way for long enough."""
+    asked_at = waiting.stop_requested_at_seconds
+    return asked_at is not None and clock.monotonic() - asked_at > SWEEP_SECONDS
 
 
 def stop_deadline(clock: Clock, waiting: Waiting) -> float:

@@ -7,6 +7,7 @@ import errno
 import random
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,10 +21,12 @@ from agent.measure.sweep import PATIENCE_SECONDS, Sweep
 from agent.run.agent import Agent, Parts
 from agent.run.loop import Loop
 from agent.run.once import ONCE_PATIENCE_SECONDS
+from agent.run.stopping import is_sweep_overdue
 from agent.run.systemd import Notifier
 from agent.simulate.clock import HandClock
 from tests.bench import HOLD_THE_BUS, Bench, buses_of, ina260, mux, settings_of, world_for
 from tests.emulated_i2c_dev import EmulatedI2CDev
+from tests.noise import before_each_transfer
 from tests.run.running import INFO, HandPublisher, HandWaiting, MemoryGateway
 
 if TYPE_CHECKING:
@@ -440,6 +443,51 @@ def test_a_slow_bus_leaves_the_others_their_samples(
     measured(f"{len(others)} of 120 samples of another bus; each of the 64 is read {min(readings)} times, in turns")
 
 
+@pytest.mark.reliability(
+    15.28,
+    "SIGTERM during a sweep of 64 chips on an adapter that takes 20 ms for each transfer, and of three slower ones",
+    "chips that are not read within half a second are left out",
+)
+def test_a_stop_does_not_wait_for_a_slow_bus(machine: Callable[..., Machine], measured: Callable[[str], None]) -> None:
+    others = "".join(ina260(f"other{bus}", f"bus = {bus}") for bus in (2, 3, 4))
+    node = machine(MANY + others, 'interval = "60s"\nsample_interval = "60s"\n')
+    node.bench.run_until_read()
+    clock = node.bench.clock
+    slow_down(node, 0.02)
+    for bus in (2, 3, 4):
+        slow_down(node, 0.1, bus)
+    waiting = HandWaiting(clock)
+    waiting.stop_requested_at_seconds = clock.seconds + 60.0 + 2.0
+    node.bench.sweep.end_if(partial(is_sweep_overdue, clock, waiting))
+    outcomes = node.bench.run_next()
+    assert any(isinstance(outcome, Reading) for outcome in outcomes.values())
+    stop_seconds = clock.seconds - waiting.stop_requested_at_seconds
+    assert 0.5 < stop_seconds < 1.0
+    measured(f"the sweep ends {stop_seconds:.2f} s after the signal")
+
+
+def test_a_slow_bus_that_becomes_free_is_read(machine: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch) -> None:
+    node = machine(MANY + ina260("other", "bus = 2"), 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    slow_down(node, 0.003)
+    node.sweeps(3.0)
+    clock = node.bench.clock
+    sleep, due_seconds = clock.sleep, clock.seconds + 1.0
+    with contextlib.ExitStack() as holder:
+        holder.enter_context(node.held(1))
+
+        def free_then(seconds: float) -> None:
+            sleep(seconds)
+            if clock.seconds >= due_seconds + 0.1:
+                holder.close()
+
+        monkeypatch.setattr(clock, "sleep", free_then)
+        outcomes = node.bench.run_next()
+    assert sum(isinstance(outcome, Reading) for outcome in outcomes.values()) > 30
+    assert not any(isinstance(outcome, Failure) and outcome.tried for outcome in outcomes.values())
+    assert clock.seconds - due_seconds <= 1.0
+
+
 def test_chips_that_a_sweep_leaves_out_are_counted(machine: Callable[..., Machine]) -> None:
     node = machine(MANY + ina260("other", "bus = 2"), 'sample_interval = "1s"\n')
     node.sweeps(2.0)
@@ -459,11 +507,45 @@ def test_a_slow_bus_never_makes_a_sweep_long(machine: Callable[..., Machine], se
     node = machine(MANY, 'sample_interval = "1s"\n')
     node.sweeps(2.0)
     slow_down(node, seconds)
-    for _ in range(20):
+    for chips in (2, *[1] * 19):  # the first long reading might be a pause of the process
         node.bench.clock.sleep(1.0)
         began_seconds = node.bench.clock.seconds
         node.bench.run()
-        assert node.bench.clock.seconds - began_seconds <= 16 * seconds  # one chip
+        assert node.bench.clock.seconds - began_seconds <= 16 * seconds * chips
+
+
+@pytest.mark.reliability(
+    1.45,
+    "the process is paused for 0.3 to 3 s at any transfer of a sweep (SIGSTOP, a busy machine), at 100 ms to 5 s",
+    "a single long reading shows no slow bus: the chips after it are read",
+)
+@pytest.mark.parametrize("sample_interval", ["100ms", "1s", "5s"])
+def test_a_pause_of_the_process_costs_no_reading(
+    machine: Callable[..., Machine], sample_interval: str, measured: Callable[[str], None]
+) -> None:
+    text = mux("m0", 0x70) + "".join(ina260(f"d{n}", f'mux = "m0", channel = {n}') for n in range(8))
+    node = machine(text, f'sample_interval = "{sample_interval}"\n')
+    node.bench.run_until_read()
+    left = -1
+
+    def pause() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            node.bench.clock.sleep(seconds)
+
+    before_each_transfer(node.bench.wire, pause)
+    pauses = 0
+    for seconds in (0.3, 1.0, 3.0):
+        left = 0
+        node.bench.run_next()
+        transfers = -left
+        for number in range(1, transfers + 1):
+            left = number
+            assert node.bench.all_read(node.bench.run_next()), (seconds, number)
+            node.bench.run_next()
+            pauses += 1
+    measured(f"{pauses} pauses, 8 chips behind a mux at {sample_interval}: no reading is lost")
 
 
 @pytest.mark.reliability(

@@ -194,6 +194,23 @@ def test_a_reload_with_another_hostname_counts_from_zero(tmp_path: Path, clock: 
     assert gateway.groups["device cpu"][READINGS] == 1
 
 
+def test_a_reload_without_a_gateway_publishes_carried_counters(tmp_path: Path, clock: HandClock) -> None:
+    gateway = MemoryGateway()
+    gateway.held_error = UnreachableError("gateway.invalid: no route to host")
+    agent = carried_agent(tmp_path, clock, gateway)
+    push(agent)
+    settings = replace(agent.settings, pushgateway=None)
+    sweep = sweep_of(settings, world_for(settings, clock), clock)
+    later = Agent(replace(agent.parts, settings=settings, sweep=sweep, destination=None), agent.state())
+    later.take_over_from(agent)
+    later.take_sweep()
+    later.begin_push()
+    registry = later.scrape_registry()
+    assert registry is not None
+    assert registry.get_sample_value(READINGS, {"device": "cpu", "hostname": settings.hostname}) == 8
+    assert not later.state().is_unconfirmed
+
+
 def test_once_from_a_restored_file_starts_from_zero(node: Node) -> None:
     node.run("a", pushes=4)
     shutil.copy(node.folder / "counters.json", node.folder / "image")

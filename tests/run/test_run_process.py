@@ -26,6 +26,7 @@ from agent.energy.state import State
 from agent.energy.state_file import StateFile, boot_id
 from agent.errors import BusyError, ConfigError
 from agent.i2c.place import Place
+from agent.run import state_opening
 from agent.run.assembly import RunOptions, Runtime, make_agent
 from agent.run.loop import Loop
 from agent.run.publisher import Publisher
@@ -320,6 +321,33 @@ def test_a_stop_does_not_wait_for_a_name_server(
     measured("exit 0 before the name server answers")
 
 
+def test_a_stop_during_a_reload_deletes_on_exit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pushgateway_url: str, job: str, gateway: Callable[[], Any]
+) -> None:
+    more = f'[serve]\nlisten = "127.0.0.1:{free_port()}"\n'
+    config = write_config(tmp_path, pushgateway_url, job, push="delete_on_exit = true", more=more)
+    look_up, over = socket.getaddrinfo, threading.Event()
+
+    def unless_silent(host: str, *arguments: Any, **options: Any) -> Any:
+        if host == "silent.test":
+            signal.raise_signal(signal.SIGTERM)
+            over.wait(LONG_SECONDS)
+        return look_up(host, *arguments, **options)
+
+    def reload_once_pushed() -> None:
+        until(lambda: {"cpu", ""} <= set(gateway()), "the groups")
+        config.write_text(config.read_text().replace('listen = "127.0.0.1', 'listen = "silent.test'))
+        signal.raise_signal(signal.SIGHUP)
+
+    monkeypatch.setattr(socket, "getaddrinfo", unless_silent)
+    thread = threading.Thread(target=reload_once_pushed)
+    thread.start()
+    assert cli.main(["--config", str(config), "--simulate"]) == 0
+    over.set()
+    thread.join()
+    until(lambda: not gateway(), "the deletion", seconds=5.0)
+
+
 @pytest.mark.reliability(
     15.24,
     "a reload while no thread is left, with `[serve]`",
@@ -356,6 +384,65 @@ def test_a_reload_keeps_the_scrape_server(
 
 
 @pytest.mark.reliability(
+    15.27,
+    "a reload with another address for `[serve]`, which is taken or for which no thread is left",
+    "refused: the server at the old address is kept, with its connections",
+)
+@pytest.mark.parametrize("is_taken", [True, False], ids=["taken", "no thread"])
+def test_a_refused_address_keeps_the_scrape_server(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    measured: Callable[[str], None],
+    *,
+    is_taken: bool,
+) -> None:
+    port = free_port()
+    config = write_config(tmp_path, None, more=f'[serve]\nlisten = "127.0.0.1:{port}"\n')
+    signals = iter((signal.SIGHUP, signal.SIGTERM))
+
+    def no_thread(*_: object) -> threading.Thread:
+        raise NoThreadError("can't start new thread")
+
+    with socket.create_server(("127.0.0.1", 0)) as taken, ExitStack() as stack:
+        other_port = taken.getsockname()[1] if is_taken else free_port()
+        clients: list[socket.socket] = []
+
+        def end_at_once(_: Loop) -> None:
+            if not clients:
+                client = socket.create_connection(("127.0.0.1", port), timeout=LONG_SECONDS)
+                clients.append(stack.enter_context(client))
+                client.send(b"GET /-/healthy HTTP/1.1\r\n")
+                ask(f"http://127.0.0.1:{port}/")
+                if not is_taken:
+                    monkeypatch.setattr(server, "start_thread", no_thread)
+                config.write_text(config.read_text().replace(f":{port}", f":{other_port}"))
+            else:
+                clients[0].send(b"\r\n")
+                assert b"no sweep has finished yet" in clients[0].makefile("rb").read()
+            signal.raise_signal(next(signals))
+
+        monkeypatch.setattr(Loop, "run", end_at_once)
+        assert cli.main(["--config", str(config), "--simulate"]) == 0
+    measured("a connection opened before the reload gets its answer after it")
+
+
+def test_a_reload_serves_at_another_host_with_the_same_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    config = write_config(tmp_path, None, more=f'[serve]\nlisten = "127.0.0.1:{port}"\n')
+    signals = iter((signal.SIGHUP, signal.SIGTERM))
+    answers: list[int] = []
+
+    def end_at_once(_: Loop) -> None:
+        answers.append(ask(f"http://127.0.0.{1 + len(answers)}:{port}/")[0])
+        config.write_text(config.read_text().replace("127.0.0.1:", "0.0.0.0:"))
+        signal.raise_signal(next(signals))
+
+    monkeypatch.setattr(Loop, "run", end_at_once)
+    assert cli.main(["--config", str(config), "--simulate"]) == 0
+    assert answers == [200, 200]
+
+
+@pytest.mark.reliability(
     12.43,
     "a reload with another `state_dir`, in which there is an older file; later the first folder again",
     "the counters go on in the new folder, and the file in the other one is replaced or emptied",
@@ -380,6 +467,28 @@ def test_a_reload_leaves_its_counters_in_one_folder_only(
     assert run("--config", config, "--simulate", "--once").returncode == 0
     assert gateway()["cpu"]["wattpush_device_readings_total"] == 1
     measured("neither the older counters nor the first ones are pushed again")
+
+
+def test_a_refused_reload_writes_no_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_opening, "StateFile", partial(StateFile, forgetful_filesystem=lambda _: None))
+    config = write_config(tmp_path, "http://gateway.invalid", more=f'[serve]\nlisten = "127.0.0.1:{free_port()}"\n')
+    (tmp_path / "state").mkdir()
+    earlier = State({"cpu": Saved(Counters(joules=42.0, readings=7))})
+    assert StateFile(tmp_path / "state", "simulated", "an earlier boot").save(earlier, ended_well=True)
+    threads = set(threading.enumerate())
+    signals = iter((signal.SIGHUP, signal.SIGTERM))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        changed = config.read_text().replace(str(tmp_path / "state"), str(tmp_path / "other"))
+        changed = f'{changed.partition("[serve]")[0]}[serve]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"\n'
+
+        def end_at_once(_: Loop) -> None:
+            config.write_text(changed)
+            signal.raise_signal(next(signals))
+
+        monkeypatch.setattr(Loop, "run", end_at_once)
+        assert cli.main(["--config", str(config), "--simulate"]) == 0
+    until(lambda: set(threading.enumerate()) <= threads, "the last save")
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["simulated.lock"]
 
 
 @pytest.mark.reliability(
