@@ -181,6 +181,11 @@ class Bus:
         return self._attempts.retries
 
     @property
+    def has_timed_out(self) -> bool:
+        """Whether a transfer of this session, or of the last one, took as long as a time-out, and failed."""
+        return self._attempts.has_timed_out
+
+    @property
     def mux_conflicts(self) -> int:
         """How often a mux was found switched by somebody else; only rises."""
         return self._switches.mux_conflicts

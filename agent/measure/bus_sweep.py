@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, BusError, BusyError
 from agent.i2c.attempts import stuck_error
-from agent.measure.back_off import NO_BACK_OFF, TIME_OUT_SECONDS
+from agent.measure.back_off import NO_BACK_OFF
 from agent.measure.pace import Pace
 from agent.measure.readings import Failure
 
@@ -159,10 +159,8 @@ class BusSweep:
                 error = time_out
                 if took_seconds < _AT_ONCE_SECONDS and not was_failing:  # the time-outs are another chip's
                     stepped[number] = sessions[number].interrupted(time_out)
-            elif took_seconds >= TIME_OUT_SECONDS:
-                error = stuck_error(self.bus.name)
-        if error is not None and not is_answered:
-            return self._hangs(error, sessions, backing_off)
+        if not is_answered and (error is not None or self.bus.has_timed_out):
+            return self._hangs(error or stuck_error(self.bus.name), sessions, backing_off)
         self._back_off = NO_BACK_OFF
         return stepped
 
@@ -177,12 +175,9 @@ class BusSweep:
         due = [number for number, known in enumerate(backing_off) if known is None]
         first = due[self._probes % len(due)]
         self._probes += 1
-        started_seconds = self._clock.monotonic()
         outcomes = sessions[first].step()
-        if not _is_answer(outcomes):
-            took_seconds = self._clock.monotonic() - started_seconds
-            if _time_out(outcomes) is not None or took_seconds >= TIME_OUT_SECONDS:
-                return self._hangs(error, sessions, backing_off)
+        if not _is_answer(outcomes) and (_time_out(outcomes) is not None or self.bus.has_timed_out):
+            return self._hangs(error, sessions, backing_off)
         return self._step(sessions, [*backing_off[:first], outcomes, *backing_off[first + 1 :]], limit_seconds)
 
     def _hangs(

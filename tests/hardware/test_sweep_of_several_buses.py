@@ -22,7 +22,7 @@ from agent.run.loop import Loop
 from agent.run.once import ONCE_PATIENCE_SECONDS
 from agent.run.systemd import Notifier
 from agent.simulate.clock import HandClock
-from tests.bench import HOLD_THE_BUS, Bench, buses_of, ina260, mux, settings_of, world_for
+from tests.bench import HOLD_THE_BUS, Bench, buses_of, failure, ina260, mux, settings_of, world_for
 from tests.emulated_i2c_dev import EmulatedI2CDev
 from tests.run.running import INFO, HandPublisher, HandWaiting, MemoryGateway
 
@@ -508,3 +508,27 @@ def test_a_hung_bus_leaves_short_intervals_most_samples(
     hang(node, 2.0, errno.EIO)
     read = sum(isinstance(outcomes["d2"], Reading) for outcomes in node.sweeps(seconds))
     assert read >= share * seconds / node.bench.settings.sample_interval_seconds
+
+
+def test_a_mux_that_others_switch_is_no_hung_bus(machine: Callable[..., Machine]) -> None:
+    node = machine(mux("m0", 0x70) + ina260("d", 'mux = "m0", channel = 0'), 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    wire = node.bench.wire
+    inner = wire.transfer
+
+    def transfer(messages: Sequence[Message]) -> None:
+        node.bench.clock.sleep(0.0003)
+        inner(messages)
+        if messages[0][0] == 0x40:
+            node.bench.world.muxes["m0"].control = 0x02
+
+    wire.transfer = transfer
+    for outcomes in node.sweeps(20.0):
+        assert "was switched while a chip was read" in failure(outcomes["d"])
+
+
+def test_a_slow_nack_is_no_time_out(machine: Callable[..., Machine]) -> None:
+    node = machine(a_bus_each(1), 'sample_interval = "1s"\n')
+    hang(node, 0.13, errno.ENXIO)
+    for outcomes in node.sweeps(5.0):
+        assert failure(outcomes["d1"]) == "no INA260 at 0x40 on /dev/i2c-1: NACK; is it powered?"
