@@ -43,6 +43,7 @@ class BusSweep:
     Attributes:
         pace: whether it is slow.
         ran_at_seconds: when its last sweep began, on the monotonic clock.
+        was_cut_short: whether the last sweep had no time for some chips, or for the bus.
     """
 
     def __init__(self, bus: Bus, sessions: Sequence[ChipSession], clock: Clock, sample_interval_seconds: float) -> None:
@@ -55,16 +56,12 @@ class BusSweep:
         self._turns: dict[ChipSession, int] = {}  # of those that the last sweep had no time for
         self.pace = Pace(bus.name, sample_interval_seconds)
         self.ran_at_seconds = -math.inf
+        self.was_cut_short = False
 
     @property
     def is_hung(self) -> bool:
         """Whether its transfers timed out when it was read last."""
         return self._back_off.error is not None
-
-    @property
-    def was_cut_short(self) -> bool:
-        """Whether its last sweep had no time for some chips."""
-        return bool(self._turns)
 
     @property
     def is_resting(self) -> bool:
@@ -83,6 +80,7 @@ class BusSweep:
         Raises:
             BusyError: another process held the bus for longer than `wait_seconds`.
         """
+        self.was_cut_short = False
         if self._back_off.reason(self._clock.monotonic()) is not None:
             return self.postponed(only)
         sessions = self._of(only)
@@ -108,6 +106,7 @@ class BusSweep:
 
     def postponed(self, only: Container[str] | None) -> list[Outcome]:
         """The outcomes of a sweep in which a bus that hung or is slow is not tried."""
+        self.was_cut_short = not self.is_hung
         if (error := self._back_off.error) is not None:
             return [outcome for session in self._of(only) for outcome in session.interrupted(error, tried=False)]
         return [
@@ -145,6 +144,7 @@ class BusSweep:
             # Until a chip answers, the next one may show that the bus hangs; `Attempts` bounds the time for that.
             if is_answered and self.bus.held_seconds - forgiven_seconds + longest_seconds > limit_seconds:
                 self._turns[sessions[number]] = len(self._turns)
+                self.was_cut_short = True
                 stepped[number] = sessions[number].skipped(self.pace.error)
                 continue
             was_failing, started_seconds = sessions[number].is_failing, self._clock.monotonic()

@@ -452,6 +452,11 @@ def test_chips_that_a_sweep_leaves_out_are_counted(machine: Callable[..., Machin
         clock.sleep(1.0)
         agent.take_sweep()
     assert agent.counters.missed_samples == 3
+    with node.held(1):
+        for _ in range(3):
+            clock.sleep(1.0)
+            agent.take_sweep()
+    assert agent.counters.missed_samples == 3  # held, not slow
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.3, 0.5])
