@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from agent.run.agent import Agent
     from agent.run.assembly import RunOptions, Runtime
+    from agent.run.loop import Loop
     from agent.run.saver import Saver
     from agent.settings import Settings
 
@@ -163,6 +164,7 @@ def _run_loop(
     collect_garbage_as_usual()
     notifier = Notifier(os.environ)
     earlier: Agent | None = None
+    loop: Loop | None = None
     held: Saver | None = None
     while True:
         with ExitStack() as stack:
@@ -170,7 +172,7 @@ def _run_loop(
                 agent = make_agent(settings, run_options, runtime, stack, earlier)
             except AgentError as error:
                 if signals.stop_requested:  # while it waited for the disk, or for a name server
-                    return _end_early(earlier, runtime)
+                    return _finish_earlier(loop, earlier)
                 if earlier is None or settings is earlier.settings:
                     raise
                 _log_not_reloaded(error)
@@ -198,13 +200,12 @@ def _run_loop(
         earlier, settings = agent, new_settings
 
 
-def _end_early(earlier: Agent | None, runtime: Runtime) -> int:
-    """Stop while a configuration is being taken into use; the counters of the one before are saved."""
-    from agent.run.stopping import await_last_save, stop_deadline
-
-    if earlier is not None:
-        earlier.save_last()
-        await_last_save(earlier, runtime.clock, runtime.waiting, stop_deadline(runtime.clock, runtime.waiting))
+def _finish_earlier(loop: Loop | None, earlier: Agent | None) -> int:
+    """Stop while a configuration is being taken into use: end the run of the one before it, if there was one."""
+    if loop is not None and earlier is not None:
+        loop.finish()
+        if earlier.parts.destination is not None:
+            earlier.parts.destination.close()  # the last push has opened it again
     return ExitCode.OK
 
 

@@ -26,6 +26,7 @@ from agent.energy.state import State
 from agent.energy.state_file import StateFile, boot_id
 from agent.errors import BusyError, ConfigError
 from agent.i2c.place import Place
+from agent.measure.readings import Reading
 from agent.run.assembly import RunOptions, Runtime, make_agent
 from agent.run.loop import Loop
 from agent.run.publisher import Publisher
@@ -50,7 +51,7 @@ from tests.run.running import (
     world_for,
     write_config,
 )
-from tests.servers import Server, free_port, get, hanging, running_pushgateway
+from tests.servers import Server, answering, free_port, get, hanging, running_pushgateway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -318,6 +319,35 @@ def test_a_stop_does_not_wait_for_a_name_server(
     if is_reload:
         assert saved(tmp_path)[0]
     measured("exit 0 before the name server answers")
+
+
+@pytest.mark.parametrize(("push", "method"), [("", "PUT"), ("delete_on_exit = true", "DELETE")])
+def test_a_stop_in_a_reload_is_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, push: str, method: str
+) -> None:
+    answer, getaddrinfo = threading.Event(), socket.getaddrinfo
+
+    def look_up(host: str, *arguments: Any, **options: Any) -> list[Any]:
+        if host != "node.invalid":
+            return getaddrinfo(host, *arguments, **options)
+        signal.raise_signal(signal.SIGTERM)
+        assert answer.wait(LONG_SECONDS)
+        raise socket.gaierror
+
+    def reload(loop: Loop) -> None:
+        agent = loop._agent
+        until(lambda: any(isinstance(outcome, Reading) for outcome in agent.take_sweep()), "a reading")
+        write_config(tmp_path, receiver.url, push=push, more='[serve]\nlisten = "node.invalid:9812"\n')
+        signal.raise_signal(signal.SIGHUP)
+
+    monkeypatch.setattr(Loop, "run", reload)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with Server(answering("202 Accepted")) as receiver:
+        config = write_config(tmp_path, receiver.url, push=push)
+        assert cli.main(["--config", str(config), "--simulate"]) == 0
+        assert [request.method for request in receiver.requests] == [method] * 2
+    answer.set()
+    assert saved(tmp_path)[0]
 
 
 @pytest.mark.reliability(
