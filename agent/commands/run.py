@@ -220,7 +220,7 @@ def _leave(held: Saver, agent: Agent, runtime: Runtime) -> None:
     if held is not agent.parts.saver:
         agent.save(ended_well=False)
         held.save(State(), ended_well=True)
-        # Not long: the next reload finds the folder locked only if its disk stalls.
+        # A short wait: the next reload finds the folder locked only if its disk stalls.
         await_save(held, runtime.clock, runtime.waiting, runtime.clock.monotonic() + STOP_SECONDS)
     held.unlock()
 
