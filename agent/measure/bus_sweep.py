@@ -54,6 +54,8 @@ class BusSweep:
         self._back_off = NO_BACK_OFF
         self._probes = 0
         self._turns: dict[ChipSession, int] = {}  # of those that the last sweep had no time for
+        # Failing ones that another chip's time-outs have kept from being tried, with the time since when.
+        self._cut_off_at_seconds: dict[ChipSession, float] = {}
         self.pace = Pace(bus.name, sample_interval_seconds)
         self.ran_at_seconds = -math.inf
         self.was_cut_short = False
@@ -130,9 +132,7 @@ class BusSweep:
     ) -> list[list[Outcome]]:
         """Read the chips that are due, and find out whether the bus hangs."""
         due = [number for number, known in enumerate(backing_off) if known is None]
-        # First those that have waited. Chips that failed come last: if one of them holds the bus until a time-out, the
-        # others have been read.
-        due.sort(key=lambda number: (self._turns.get(sessions[number], len(sessions)), sessions[number].is_failing))
+        due.sort(key=lambda number: self._turn(sessions[number]))
         self._turns.clear()
         stepped = [known or [] for known in backing_off]
         error: BusError | None = None
@@ -150,19 +150,33 @@ class BusSweep:
             was_failing, started_seconds = sessions[number].is_failing, self._clock.monotonic()
             outcomes = stepped[number] = sessions[number].step()
             took_seconds = self._clock.monotonic() - started_seconds
+            time_out = _time_out(outcomes)
+            error = time_out or error
+            if time_out is not None and took_seconds < _AT_ONCE_SECONDS:  # the time-outs are another chip's
+                if was_failing:
+                    self._cut_off_at_seconds.setdefault(sessions[number], started_seconds)
+                else:
+                    stepped[number] = sessions[number].interrupted(time_out)
+                continue
+            self._cut_off_at_seconds.pop(sessions[number], None)
             if _is_answer(outcomes):
                 is_answered = True
                 longest_seconds = max(longest_seconds, took_seconds)
-                continue
-            forgiven_seconds += 0.0 if self.pace.is_slow else took_seconds
-            if (time_out := _time_out(outcomes)) is not None:
-                error = time_out
-                if took_seconds < _AT_ONCE_SECONDS and not was_failing:  # the time-outs are another chip's
-                    stepped[number] = sessions[number].interrupted(time_out)
+            elif not self.pace.is_slow:
+                forgiven_seconds += took_seconds
         if not is_answered and (error is not None or self.bus.has_timed_out):
             return self._hangs(error or stuck_error(self.bus.name), sessions, backing_off)
         self._back_off = NO_BACK_OFF
         return stepped
+
+    def _turn(self, session: ChipSession) -> tuple[int, bool, float]:
+        """Sorts chips by when to read them: first those that the last sweep had no time for.
+
+        Those that failed come last: if one of them holds the bus until a time-out, the others have been read. Among
+        them, those that were cut off by that come first: otherwise they would never be read again.
+        """
+        cut_off_at_seconds = self._cut_off_at_seconds.get(session, math.inf)
+        return self._turns.get(session, len(self._sessions)), session.is_failing, cut_off_at_seconds
 
     def _probe(
         self,

@@ -260,6 +260,31 @@ def test_chips_that_hang_cost_the_others_no_back_off(machine: Callable[..., Mach
         assert node.bench.all_read({name: outcome for name, outcome in found.items() if "odd" not in name})
 
 
+@pytest.mark.parametrize("sample_interval", ["1s", "15s"])
+def test_a_chip_that_hangs_lets_another_one_return(machine: Callable[..., Machine], sample_interval: str) -> None:
+    chips = "".join(ina260(name, "bus = 1", 0x40 + n) for n, name in enumerate(("well", "odd", "odder", "back")))
+    node = machine(chips, f'interval = "15s"\nsample_interval = "{sample_interval}"\n')
+    node.sweeps(30.0)
+    absent = {0x43}
+
+    def fails(transaction: Transaction) -> int | None:
+        address = transaction.messages[0].address
+        if address in absent:
+            return errno.ENXIO
+        if address in {0x41, 0x42}:
+            node.bench.clock.sleep(2.0)
+            return errno.EIO
+        return None
+
+    node.bench.wire.faults.fail_when(fails)
+    node.sweeps(120.0)
+    absent.clear()
+    node.sweeps(60.0)
+    found = node.sweeps(60.0)
+    assert all(isinstance(outcomes["back"], Reading) for outcomes in found)
+    assert all(isinstance(outcomes["well"], Reading) for outcomes in found)
+
+
 class Watchdog(Notifier):
     """The service manager: notes the longest time between two pings."""
 
