@@ -144,7 +144,7 @@ class Chip:
 
     def _find(self) -> Rail:
         self._is_confirmed = False
-        # Behind the links of the class folder, where a driver that is loaded again may put another chip.
+        # Without the links of the class folder: a driver that is loaded again may put another chip behind them.
         folders = list(dict.fromkeys(folder.resolve() for folder in self._folders()))
         known = [rail for folder in folders for rail in rails(folder, self._sensor)]
         meant = [rail for rail in known if self._is_meant(rail.volts)]

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from agent.run.agent import Agent
     from agent.run.assembly import RunOptions, Runtime
+    from agent.run.loop import Loop
     from agent.run.saver import Saver
-    from agent.run.systemd import Notifier
     from agent.settings import Settings
 
 log = logging.getLogger("agent")
@@ -164,6 +164,7 @@ def _run_loop(
     collect_garbage_as_usual()
     notifier = Notifier(os.environ)
     earlier: Agent | None = None
+    loop: Loop | None = None
     held: Saver | None = None
     while True:
         with ExitStack() as stack:
@@ -171,7 +172,7 @@ def _run_loop(
                 agent = make_agent(settings, run_options, runtime, stack, earlier)
             except AgentError as error:
                 if signals.stop_requested:  # while it waited for the disk, or for a name server
-                    return _end_early(earlier, runtime, notifier)
+                    return _finish_earlier(loop, earlier)
                 if earlier is None or settings is earlier.settings:
                     raise
                 _log_not_reloaded(error)
@@ -199,15 +200,13 @@ def _run_loop(
         earlier, settings = agent, new_settings
 
 
-def _end_early(earlier: Agent | None, runtime: Runtime, notifier: Notifier) -> int:
-    """Stop while a configuration is being taken into use: that of before ends as in any stop."""
-    from agent.run.loop import Loop
-
-    if earlier is not None:
+def _finish_earlier(loop: Loop | None, earlier: Agent | None) -> int:
+    """Stop while a configuration is being taken into use: end the run of the one before it, if there was one."""
+    if loop is not None and earlier is not None:
         log.info("stopping")
-        Loop(earlier, runtime.clock, runtime.waiting, notifier).finish()
+        loop.finish()
         if earlier.parts.destination is not None:
-            earlier.parts.destination.close()  # again: it has opened a connection since
+            earlier.parts.destination.close()  # the last push has opened it again
     return ExitCode.OK
 
 
@@ -222,7 +221,7 @@ def _leave(held: Saver, agent: Agent, runtime: Runtime) -> None:
     if held is not agent.parts.saver:
         agent.save(ended_well=False)
         held.save(State(), ended_well=True)
-        # Not long: the next reload finds the folder locked only if its disk stalls.
+        # A short wait: the next reload finds the folder locked only if its disk stalls.
         await_save(held, runtime.clock, runtime.waiting, runtime.clock.monotonic() + STOP_SECONDS)
     held.unlock()
 

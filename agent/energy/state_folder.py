@@ -16,14 +16,19 @@ if TYPE_CHECKING:
 AS_A_FILE = os.O_NOFOLLOW | os.O_NONBLOCK
 """Follow no link, and do not wait for the other end of a FIFO."""
 
-
-_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_HINTS = {
+    errno.EMFILE: "raise LimitNOFILE= or ulimit -n",
+    errno.ENFILE: "raise the sysctl fs.file-max",
+    errno.ENOMEM: "free some memory",
+}
+"""What to do if the system, not the disk, has run out of something."""
 
 
 def refuse_passing(error: OSError, path: Path) -> None:
     """Raise BusyError if the system, not the disk, has run out of something: nothing is wrong with the file."""
-    if error.errno in _PASSING:
-        raise BusyError(f"{path}: cannot be opened ({error.strerror}); raise LimitNOFILE= or ulimit -n") from error
+    hint = _HINTS.get(error.errno or 0)
+    if hint is not None:
+        raise BusyError(f"{path}: cannot be opened ({error.strerror}); {hint}") from error
 
 
 def foreign_folder_error(folder: Path) -> PermissionDeniedError | None:

@@ -41,7 +41,7 @@ _SLICE_MILLISECONDS = 100
 
 _INTERIM = range(102, 200)
 """The final answer is still to come after these, known or not (RFC 9110, section 15.2); http.client itself skips only
-100. 101 would end HTTP on the connection, and nobody asked for that."""
+100. 101 would end HTTP on the connection, and no request asks for that."""
 
 _DROPPED = (
     http.client.RemoteDisconnected,

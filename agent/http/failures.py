@@ -44,7 +44,7 @@ _HTML = re.compile(
     rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<(!--|(!doctype html|html|head|body|title|meta|script|center|div|h1|p)\b)",
     re.IGNORECASE,
 )
-"""The beginning of a web page; that of an error in XML, whose words mean something, is another."""
+"""The beginning of a web page, but not that of an error in XML, whose words belong into a message."""
 
 PROXY_CREDENTIALS_HINT = "put the proxy's user and password into the proxy variable of the environment"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import BusError, PermissionDeniedError
@@ -14,7 +14,7 @@ from agent.i2c.place import BOARD, bus_path
 from agent.i2c.transfers import OpenBus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from agent.i2c.place import BusName
 
@@ -35,29 +35,34 @@ def open_bus(bus: BusName) -> OpenBus:
     return _open_numbered(bus if isinstance(bus, int) else _number_behind(bus), bus_path(bus))
 
 
-def one_name_each(open_bus: Callable[[BusName], OpenBus]) -> Callable[[BusName], OpenBus]:
-    """Open buses as `open_bus` does, but none under a second name.
+class BusNames:
+    """The name that each bus is used under: one only.
 
     Each name has its own muxes, chips and sessions. For chips under one name, nothing would keep the channels of a mux
-    closed that is configured under the other. The function raises BusError for the second name.
+    closed that is configured under the other.
     """
-    names: dict[int, BusName] = {}
 
-    def open_under_one_name(bus: BusName) -> OpenBus:
-        opened = open_bus(bus)
-        if opened.number is not None:
-            first = names.setdefault(opened.number, bus)
-            if first != bus and _still_leads_to(first, opened.number):
-                with suppress(Exception):
-                    opened.close()
-                raise BusError(
-                    f"{bus_path(bus)}: is the same bus as {bus_path(first)}, which is configured too; "
-                    "give its muxes and chips one name for it"
-                )
-            names[opened.number] = bus
-        return opened
+    def __init__(self) -> None:
+        self._by_number: dict[int, BusName] = {}
 
-    return open_under_one_name
+    def claim(self, name: BusName, number: int) -> None:
+        """Note that a bus is used under this name.
+
+        Raises:
+            BusError: it is used under another one.
+        """
+        first = self._by_number.setdefault(number, name)
+        if first != name and _still_leads_to(first, number):
+            raise BusError(
+                f"{bus_path(name)}: is the same bus as {bus_path(first)}, which is configured too; "
+                "give its muxes and chips one name for it"
+            )
+        self._by_number[number] = name
+
+    def release(self, number: int) -> None:
+        """Forget the bus of a configured number, as another adapter has it now."""
+        if self._by_number.get(number) == number:
+            del self._by_number[number]
 
 
 def _still_leads_to(bus: BusName, number: int) -> bool:

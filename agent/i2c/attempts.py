@@ -49,12 +49,14 @@ class Attempts:
     Attributes:
         retries: how many transfers were repeated at once; only rises.
         has_answered: whether a chip has answered in this session, and the adapter is not gone.
+        has_timed_out: whether a transfer of this session took as long as a time-out, and failed.
     """
 
     def __init__(self, name: BusName, clock: Clock) -> None:
         """Prepare: the name of the bus is for errors, the clock for time-outs."""
         self.retries = 0
         self.has_answered = False
+        self.has_timed_out = False
         self._name = name
         self._clock = clock
         self._time_outs_in_a_row = 0
@@ -63,6 +65,7 @@ class Attempts:
     def begin(self) -> None:
         """Begin a session: failures of earlier ones no longer count."""
         self.has_answered = False
+        self.has_timed_out = False
         self._time_outs_in_a_row = 0
         self._failing_seconds = 0.0
 
@@ -114,6 +117,7 @@ class Attempts:
         if is_gone(failure):
             self.has_answered = False
         elif seconds > _LONGEST_NACK_SECONDS:
+            self.has_timed_out = True
             failure = OSError(errno.ETIMEDOUT, f"time-out, {seconds:.1f} s")
         self._failing_seconds += seconds
         return failure

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, BusError, BusyError
 from agent.i2c import hints
+from agent.i2c.adapters import BusNames
 from agent.i2c.attempts import ATTEMPTS, Attempts
 from agent.i2c.channels import driver_channel
 from agent.i2c.lock import exclusive_lock
@@ -74,6 +75,7 @@ class Bus:
         sysfs: Path = Path("/sys"),
         *,
         expected_adapter: str | None = None,
+        names: BusNames | None = None,
     ) -> None:
         """Prepare; nothing is opened yet.
 
@@ -84,12 +86,14 @@ class Bus:
             clock: for waits and time-outs.
             sysfs: the kernel's view of the adapters.
             expected_adapter: the `adapter` of an earlier run; another one under the same number is an error.
+            names: those of all buses.
         """
         self.name = name
         self.adapter = expected_adapter
         self._opener = opener
         self._clock = clock
         self._sysfs = sysfs
+        self._names = names or BusNames()
         self._opened: OpenBus | None = None
         self._guarded: Place | None = None
         self._began_seconds = 0.0  # this session
@@ -179,6 +183,11 @@ class Bus:
     def retries(self) -> int:
         """How many transfers were repeated at once; only rises."""
         return self._attempts.retries
+
+    @property
+    def has_timed_out(self) -> bool:
+        """Whether a transfer of this session, or of the last one, took as long as a time-out, and failed."""
+        return self._attempts.has_timed_out
 
     @property
     def mux_conflicts(self) -> int:
@@ -304,12 +313,19 @@ class Bus:
                 raise BusError(
                     f"{bus_path(self.name)}: cannot be opened ({type(error).__name__}: {error}); is the adapter there?"
                 ) from error
-            self._check_adapter(opened)
+            try:
+                self._check_adapter(opened)
+                if opened.number is not None:
+                    self._names.claim(self.name, opened.number)
+            except BusError:
+                with suppress(Exception):
+                    opened.close()
+                raise
             self._opened = opened
         return self._opened
 
     def _check_adapter(self, opened: OpenBus) -> None:
-        """Make sure that the number is still that of the same USB adapter; close it otherwise.
+        """Make sure that the number is still that of the same USB adapter.
 
         The kernel numbers USB adapters in the order in which they are plugged in. A path is left to whoever made the
         link, and other adapters keep their numbers.
@@ -322,8 +338,7 @@ class Bus:
         if self.adapter is None:
             self.adapter = found if usb_port(found) else None
             return
-        with suppress(Exception):
-            opened.close()
+        self._names.release(self.name)
         present = bus_on(self.adapter, self._sysfs)
         raise BusError(
             f"{bus_path(self.name)} is another adapter now ({usb_port(found) or found} instead of "

@@ -9,9 +9,6 @@ if TYPE_CHECKING:
 
 LONGEST_BACK_OFF_SECONDS = 10.0
 
-TIME_OUT_SECONDS = 0.5
-"""A failed reading that took longer waited for a time-out: a NACK takes less than a millisecond."""
-
 
 class BackOff(NamedTuple):
     """Probe a chip in the sweep after its first failure, and half as often after each further one.

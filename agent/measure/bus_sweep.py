@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, BusError, BusyError
 from agent.i2c.attempts import stuck_error
-from agent.measure.back_off import NO_BACK_OFF, TIME_OUT_SECONDS
-from agent.measure.pace import Pace
+from agent.measure.back_off import NO_BACK_OFF
+from agent.measure.pace import Pace, SweepTime
 from agent.measure.readings import Failure
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 _AT_ONCE_SECONDS = 0.005
 """The longest that a reading takes that fails because the bus has timed out before."""
 
-_PAUSE_SECONDS = 3.0
-"""A single reading up to this long shows no slow bus: the process may have been paused in it."""
-
 
 class BusSweep:
     """The chips on one bus, in an order that switches each mux channel once.
@@ -47,6 +44,7 @@ class BusSweep:
         pace: whether it is slow.
         has_to_end: whether its sweep has to end now, because a stop waits for it.
         ran_at_seconds: when its last sweep began, on the monotonic clock.
+        was_cut_short: whether the last sweep had no time for some chips, or for the bus.
     """
 
     def __init__(self, bus: Bus, sessions: Sequence[ChipSession], clock: Clock, sample_interval_seconds: float) -> None:
@@ -57,19 +55,17 @@ class BusSweep:
         self._back_off = NO_BACK_OFF
         self._probes = 0
         self._turns: dict[ChipSession, int] = {}  # of those that the last sweep had no time for
+        # Failing ones that another chip's time-outs have kept from being tried, with the time since when.
+        self._cut_off_at_seconds: dict[ChipSession, float] = {}
         self.pace = Pace(bus.name, sample_interval_seconds)
         self.ran_at_seconds = -math.inf
         self.has_to_end: Callable[[], bool] = lambda: False
+        self.was_cut_short = False
 
     @property
     def is_hung(self) -> bool:
         """Whether its transfers timed out when it was read last."""
         return self._back_off.error is not None
-
-    @property
-    def was_cut_short(self) -> bool:
-        """Whether its last sweep had no time for some chips."""
-        return bool(self._turns)
 
     @property
     def is_resting(self) -> bool:
@@ -88,6 +84,7 @@ class BusSweep:
         Raises:
             BusyError: another process held the bus for longer than `wait_seconds`.
         """
+        self.was_cut_short = False
         if self._back_off.reason(self._clock.monotonic()) is not None:
             return self.postponed(only)
         sessions = self._of(only)
@@ -113,6 +110,7 @@ class BusSweep:
 
     def postponed(self, only: Container[str] | None) -> list[Outcome]:
         """The outcomes of a sweep in which a bus that hung or is slow is not tried."""
+        self.was_cut_short = not self.is_hung
         if (error := self._back_off.error) is not None:
             return [outcome for session in self._of(only) for outcome in session.interrupted(error, tried=False)]
         return [
@@ -136,44 +134,49 @@ class BusSweep:
     ) -> list[list[Outcome]]:
         """Read the chips that are due, and find out whether the bus hangs."""
         due = [number for number, known in enumerate(backing_off) if known is None]
-        # First those that have waited. Chips that failed come last: if one of them holds the bus until a time-out, the
-        # others have been read.
-        due.sort(key=lambda number: (self._turns.get(sessions[number], len(sessions)), sessions[number].is_failing))
+        due.sort(key=lambda number: self._turn(sessions[number]))
         self._turns.clear()
         stepped = [known or [] for known in backing_off]
         error: BusError | None = None
         is_answered = any(map(_is_answer, stepped))
-        longest_seconds = second_longest_seconds = 0.0
-        # First time-outs cost the chips after them nothing: in the next sweep, the chips that they came from are last.
-        forgiven_seconds = 0.0
+        time = SweepTime(limit_seconds, is_slow=self.pace.is_slow)
         for number in due:
             # Until a chip answers, the next one may show that the bus hangs; `Attempts` bounds the time for that.
-            is_paused = longest_seconds <= _PAUSE_SECONDS and not self.pace.is_slow
-            needed_seconds = second_longest_seconds if is_paused else longest_seconds
-            taken_seconds = self.bus.held_seconds - forgiven_seconds - (longest_seconds - needed_seconds)
-            if is_answered and (taken_seconds + needed_seconds > limit_seconds or self.has_to_end()):
+            if is_answered and (self.has_to_end() or not time.is_left(self.bus.held_seconds)):
                 self._turns[sessions[number]] = len(self._turns)
+                self.was_cut_short = True
                 stepped[number] = sessions[number].skipped(self.pace.error)
                 continue
             was_failing, started_seconds = sessions[number].is_failing, self._clock.monotonic()
             outcomes = stepped[number] = sessions[number].step()
             took_seconds = self._clock.monotonic() - started_seconds
+            time_out = _time_out(outcomes)
+            error = time_out or error
+            if time_out is not None and took_seconds < _AT_ONCE_SECONDS:  # the time-outs are another chip's
+                if was_failing:
+                    self._cut_off_at_seconds.setdefault(sessions[number], started_seconds)
+                else:
+                    stepped[number] = sessions[number].interrupted(time_out)
+                continue
+            self._cut_off_at_seconds.pop(sessions[number], None)
             if _is_answer(outcomes):
                 is_answered = True
-                slowest = sorted((second_longest_seconds, longest_seconds, took_seconds))
-                second_longest_seconds, longest_seconds = slowest[1:]
-                continue
-            forgiven_seconds += 0.0 if self.pace.is_slow else took_seconds
-            if (time_out := _time_out(outcomes)) is not None:
-                error = time_out
-                if took_seconds < _AT_ONCE_SECONDS and not was_failing:  # the time-outs are another chip's
-                    stepped[number] = sessions[number].interrupted(time_out)
-            elif took_seconds >= TIME_OUT_SECONDS:
-                error = stuck_error(self.bus.name)
-        if error is not None and not is_answered:
-            return self._hangs(error, sessions, backing_off)
+                time.note_reading(took_seconds)
+            else:
+                time.note_failure(took_seconds)
+        if not is_answered and (error is not None or self.bus.has_timed_out):
+            return self._hangs(error or stuck_error(self.bus.name), sessions, backing_off)
         self._back_off = NO_BACK_OFF
         return stepped
+
+    def _turn(self, session: ChipSession) -> tuple[int, bool, float]:
+        """Sorts chips by when to read them: first those that the last sweep had no time for.
+
+        Those that failed come last: if one of them holds the bus until a time-out, the others have been read. Among
+        them, those that were cut off by that come first: otherwise they would never be read again.
+        """
+        cut_off_at_seconds = self._cut_off_at_seconds.get(session, math.inf)
+        return self._turns.get(session, len(self._sessions)), session.is_failing, cut_off_at_seconds
 
     def _probe(
         self,
@@ -186,12 +189,9 @@ class BusSweep:
         due = [number for number, known in enumerate(backing_off) if known is None]
         first = due[self._probes % len(due)]
         self._probes += 1
-        started_seconds = self._clock.monotonic()
         outcomes = sessions[first].step()
-        if not _is_answer(outcomes):
-            took_seconds = self._clock.monotonic() - started_seconds
-            if _time_out(outcomes) is not None or took_seconds >= TIME_OUT_SECONDS:
-                return self._hangs(error, sessions, backing_off)
+        if not _is_answer(outcomes) and (_time_out(outcomes) is not None or self.bus.has_timed_out):
+            return self._hangs(error, sessions, backing_off)
         return self._step(sessions, [*backing_off[:first], outcomes, *backing_off[first + 1 :]], limit_seconds)
 
     def _hangs(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, SensorError
-from agent.measure.back_off import NO_BACK_OFF, TIME_OUT_SECONDS
+from agent.measure.back_off import NO_BACK_OFF
 from agent.measure.readings import Failure
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.measure.readings import Outcome
     from agent.measure.session import KernelSession
+
+_TIME_OUT_SECONDS = 0.5
+"""A failed reading that took longer waited for a time-out: a NACK takes less than a millisecond."""
 
 _FAILING_SECONDS = 1.5
 """How long such readings may take in a sweep; the chips after them are read in the next one."""
@@ -55,7 +58,7 @@ class KernelSweep:
                 found = session.backing_off() or session.step()
                 took_seconds = self._clock.monotonic() - began_seconds
                 outcomes[session] = found
-                if isinstance(found[0], Failure) and took_seconds >= TIME_OUT_SECONDS:
+                if isinstance(found[0], Failure) and took_seconds >= _TIME_OUT_SECONDS:
                     lost_seconds += took_seconds
                     self._set_aside(session, found[0].error, lost_seconds)
                 elif session is probed:

@@ -27,6 +27,8 @@ _OVERLONG_SWEEPS = 3
 """In a row, before a bus rests: a chip that lets single transfers time out is tried less and less often anyway."""
 _LATE_SWEEPS = 10
 """In a row, before it is logged: a process that was not scheduled for a moment shows nothing."""
+_PAUSE_SECONDS = 3.0
+"""A single reading up to this long shows no slow bus: the process may have been paused in it."""
 _REST = 3
 """Times the length of the sweep before it."""
 
@@ -68,3 +70,36 @@ class Pace:
         if self._late_sweeps == _LATE_SWEEPS and not self._is_told:
             self._is_told = True
             log.warning("%s", self.error)
+
+
+class SweepTime:
+    """The time that one sweep of a bus has left for further chips."""
+
+    def __init__(self, limit_seconds: float, *, is_slow: bool) -> None:
+        """Begin; a bus that `is_slow` is given no benefit of the doubt."""
+        self._limit_seconds = limit_seconds
+        self._is_slow = is_slow
+        self._longest_seconds = 0.0
+        self._second_longest_seconds = 0.0
+        self._forgiven_seconds = 0.0
+
+    def note_reading(self, seconds: float) -> None:
+        """Record how long a chip took that answered."""
+        slowest = sorted((self._second_longest_seconds, self._longest_seconds, seconds))
+        self._second_longest_seconds, self._longest_seconds = slowest[1:]
+
+    def note_failure(self, seconds: float) -> None:
+        """Record how long a chip took that failed.
+
+        First time-outs cost the chips after them nothing: in the next sweep, the chips that they came from are last.
+        """
+        if not self._is_slow:
+            self._forgiven_seconds += seconds
+
+    def is_left(self, taken_seconds: float) -> bool:
+        """Whether another chip fits in; `taken_seconds` is how long the sweep has held the bus."""
+        chip_seconds = self._longest_seconds
+        if chip_seconds <= _PAUSE_SECONDS and not self._is_slow:
+            chip_seconds = self._second_longest_seconds
+        pause_seconds = self._longest_seconds - chip_seconds
+        return taken_seconds - self._forgiven_seconds - pause_seconds + chip_seconds <= self._limit_seconds

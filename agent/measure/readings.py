@@ -53,7 +53,7 @@ class Reading(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A device could not be read. With `tried` False its chip was skipped, because it backs off."""
+    """A device was not read. With `tried` False its chip was skipped: it or its bus backs off, or there was no time."""
 
     device: str
     error: AgentError

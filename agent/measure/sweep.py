@@ -40,7 +40,6 @@ class Sweep:
     Attributes:
         patience_seconds: how long a sweep waits for all the buses that other processes hold.
         limit_seconds: after this, chips on slow buses have to wait for the next sweep.
-        was_cut_short: whether the last sweep left out chips on a slow bus.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, and by keyword what is known about earlier and other runs
@@ -67,7 +66,6 @@ class Sweep:
         self._clock = clock
         self.patience_seconds = min(PATIENCE_SECONDS, interval_seconds * _PATIENCE_SHARE)
         self.limit_seconds = limit_seconds(interval_seconds)
-        self.was_cut_short = False
         by_name = {bus.name: bus for bus in buses}
         sessions: dict[BusName, list[RunSession | ObserverSession]] = {bus.name: [] for bus in buses}
         for chip in settings.chips():
@@ -111,11 +109,10 @@ class Sweep:
         if held:
             self._await(held, only, outcomes)
         # Last, and in turns: a bus that hung may take 2 s again, and a slow one may take all the time that is left.
-        has_time, is_left_out = True, False
+        has_time = True
         for bus in sorted(waiting, key=lambda bus: bus.ran_at_seconds):
             if (bus.is_resting and not self._is_alone) or not has_time:
                 outcomes[bus.bus.name] = bus.postponed(only)
-                is_left_out = is_left_out or not bus.is_hung
                 continue
             self._try_each([bus], only, 0.0, outcomes, held, ends_at_seconds - self._clock.monotonic())
             has_time = not bus.is_hung and self._clock.monotonic() < ends_at_seconds
@@ -123,7 +120,6 @@ class Sweep:
         if held_slow:
             self._await(held_slow, only, outcomes, ends_at_seconds)
             held |= held_slow
-        self.was_cut_short = is_left_out or any(bus.was_cut_short for bus in self._buses)
         for bus, error in held.items():
             outcomes[bus.bus.name] = bus.held(error, only)
             bus.bus.close()  # the holder may have an earlier device file of an adapter that was plugged in again
@@ -164,6 +160,11 @@ class Sweep:
                 )
             except BusyError as error:
                 held[bus] = earlier or error
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether the last sweep left out chips on a slow bus."""
+        return any(bus.was_cut_short for bus in self._buses)
 
     @property
     def mux_conflicts(self) -> int:

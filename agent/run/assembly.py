@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from agent.chips import hwmon
 from agent.energy.state import State
 from agent.errors import ConfigError, UsageError
-from agent.i2c.adapters import one_name_each, open_bus, prepare_blinka
+from agent.i2c.adapters import BusNames, open_bus, prepare_blinka
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
 from agent.measure.sweep import Sweep
@@ -123,15 +123,16 @@ def make_buses(
 ) -> list[Bus]:
     """The buses that the devices are on, with their muxes; nothing is opened yet. `adapters`: see `State`."""
     adapters = adapters or {}
-    open_bus = one_name_each(hardware.open_bus)
+    names = BusNames()
     return [
         Bus(
             name,
             [mux for mux in settings.muxes if mux.bus == name],
-            open_bus,
+            hardware.open_bus,
             clock,
             hardware.sysfs,
             expected_adapter=adapters.get(str(name)),
+            names=names,
         )
         for name in hardware.bus_names
     ]

@@ -148,9 +148,8 @@ class Loop:
         self._end_push(math.inf)
         self._agent.save(ended_well=False)
         saver = self._agent.parts.saver
-        if (
-            saver is not None
-        ):  # else the next agent could find the file locked, if it uses another one and then this again
+        if saver is not None:
+            # Otherwise a reload that leaves this file and a later one that returns to it could find it locked.
             await_save(saver, self._clock, self._waiting, self._clock.monotonic() + STOP_SECONDS)
 
     def _end_push(self, ends_at_seconds: float) -> bool:

@@ -86,8 +86,8 @@ def _sweep_until_settled(agent: Agent, clock: Clock, waiting: Waiting) -> list[O
     """
     give_up_at = clock.monotonic() + CONVERSION_WAIT_SECONDS
     pause_seconds = min(agent.settings.sample_interval_seconds, _LONGEST_PAUSE_SECONDS)
-    tries_left = _TRIES_AFTER_TIME_OUTS
-    # A chip that failed is due again after half an interval: nobody waits for a long one.
+    tries_after_time_outs = _TRIES_AFTER_TIME_OUTS
+    # A chip that failed is due again after half an interval; `--once` does not wait for a long one.
     tries_of_failed = _TRIES_OF_FAILED if agent.settings.sample_interval_seconds <= _LONGEST_PAUSE_SECONDS else 0
     agent.parts.sweep.patience_seconds = ONCE_PATIENCE_SECONDS
     agent.parts.sweep.limit_seconds = math.inf
@@ -96,13 +96,12 @@ def _sweep_until_settled(agent: Agent, clock: Clock, waiting: Waiting) -> list[O
         if settling := _settling(last.values()):
             again = {outcome.device for outcome in settling}
             ready_seconds = min(outcome.ready_at_seconds for outcome in settling)
-        elif tries_left and (again := _interrupted(last.values())):
-            tries_left -= 1
-            tries_of_failed = 0
+        # Tries of one kind only: each may wait for time-outs again.
+        elif tries_after_time_outs and (again := _interrupted(last.values())):
+            tries_after_time_outs, tries_of_failed = tries_after_time_outs - 1, 0
             ready_seconds = clock.monotonic() + pause_seconds
         elif tries_of_failed and (again := _failed(last.values())):
-            tries_of_failed -= 1
-            tries_left = 0
+            tries_after_time_outs, tries_of_failed = 0, tries_of_failed - 1
             ready_seconds = clock.monotonic() + pause_seconds
         else:
             break

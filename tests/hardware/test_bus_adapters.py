@@ -193,6 +193,26 @@ def test_a_name_is_free_once_its_link_leads_elsewhere(start_node: Callable[..., 
     assert "same bus" not in str(getattr(node.bench.run_next()["right"], "error", ""))
 
 
+@pytest.mark.parametrize("is_link_first", [False, True])
+def test_a_link_is_read_if_its_number_was_anothers(
+    start_node: Callable[..., TwoAdapters], tmp_path: Path, *, is_link_first: bool
+) -> None:
+    link = tmp_path / "i2c-rack"
+    link.symlink_to("/dev/i2c-0" if is_link_first else "/dev/i2c-1")
+    numbered, linked = ("right", "left") if is_link_first else ("left", "right")
+    node = start_node(f'"{link}"', "1") if is_link_first else start_node("0", f'"{link}"')
+    node.bench.run_until_read()
+    node.plug(RIGHT, LEFT)
+    link.unlink()
+    link.symlink_to("/dev/i2c-1" if is_link_first else "/dev/i2c-0")
+    for _ in range(5):
+        node.bench.run_next()
+    node.bench.clock.sleep(10.0)
+    outcomes = node.bench.run()
+    assert isinstance(outcomes[linked], Reading)
+    assert "is another adapter now" in failure(outcomes[numbered])
+
+
 def test_a_link_to_something_else_is_refused(tmp_path: Path) -> None:
     link = tmp_path / "i2c-rack"
     link.symlink_to("/dev/null")

@@ -188,7 +188,7 @@ def test_a_lost_arbitration_is_repeated_at_once(code: int, measured: Callable[[s
     measured(f"{100 * read / due:.1f} % of the readings that were due")
 
 
-def test_a_lost_arbitration_does_not_hide_chips_beside_a_silent_mux() -> None:
+def test_a_lost_arbitration_hides_no_chip_beside_a_silent_mux() -> None:
     bench = Bench.of(TWO_MUXES)
     bench.run_until_read()
     bench.world.muxes["m1"].unplug()

@@ -24,7 +24,7 @@ from agent.run.once import ONCE_PATIENCE_SECONDS
 from agent.run.stopping import is_sweep_overdue
 from agent.run.systemd import Notifier
 from agent.simulate.clock import HandClock
-from tests.bench import HOLD_THE_BUS, Bench, buses_of, ina260, mux, settings_of, world_for
+from tests.bench import HOLD_THE_BUS, Bench, buses_of, failure, ina260, mux, settings_of, world_for
 from tests.emulated_i2c_dev import EmulatedI2CDev
 from tests.noise import before_each_transfer
 from tests.run.running import INFO, HandPublisher, HandWaiting, MemoryGateway
@@ -261,6 +261,31 @@ def test_chips_that_hang_cost_the_others_no_back_off(machine: Callable[..., Mach
     # Two of them spend the time that a sweep has for time-outs; the first sweeps find out which they are.
     for found in node.sweeps(60.0)[2:]:
         assert node.bench.all_read({name: outcome for name, outcome in found.items() if "odd" not in name})
+
+
+@pytest.mark.parametrize("sample_interval", ["1s", "15s"])
+def test_a_chip_that_hangs_lets_another_one_return(machine: Callable[..., Machine], sample_interval: str) -> None:
+    chips = "".join(ina260(name, "bus = 1", 0x40 + n) for n, name in enumerate(("well", "odd", "odder", "back")))
+    node = machine(chips, f'interval = "15s"\nsample_interval = "{sample_interval}"\n')
+    node.sweeps(30.0)
+    absent = {0x43}
+
+    def fails(transaction: Transaction) -> int | None:
+        address = transaction.messages[0].address
+        if address in absent:
+            return errno.ENXIO
+        if address in {0x41, 0x42}:
+            node.bench.clock.sleep(2.0)
+            return errno.EIO
+        return None
+
+    node.bench.wire.faults.fail_when(fails)
+    node.sweeps(120.0)
+    absent.clear()
+    node.sweeps(60.0)
+    found = node.sweeps(60.0)
+    assert all(isinstance(outcomes["back"], Reading) for outcomes in found)
+    assert all(isinstance(outcomes["well"], Reading) for outcomes in found)
 
 
 class Watchdog(Notifier):
@@ -500,6 +525,11 @@ def test_chips_that_a_sweep_leaves_out_are_counted(machine: Callable[..., Machin
         clock.sleep(1.0)
         agent.take_sweep()
     assert agent.counters.missed_samples == 3
+    with node.held(1):
+        for _ in range(3):
+            clock.sleep(1.0)
+            agent.take_sweep()
+    assert agent.counters.missed_samples == 3  # held, not slow
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.3, 0.5])
@@ -590,3 +620,27 @@ def test_a_hung_bus_leaves_short_intervals_most_samples(
     hang(node, 2.0, errno.EIO)
     read = sum(isinstance(outcomes["d2"], Reading) for outcomes in node.sweeps(seconds))
     assert read >= share * seconds / node.bench.settings.sample_interval_seconds
+
+
+def test_a_mux_that_others_switch_is_no_hung_bus(machine: Callable[..., Machine]) -> None:
+    node = machine(mux("m0", 0x70) + ina260("d", 'mux = "m0", channel = 0'), 'sample_interval = "1s"\n')
+    node.sweeps(2.0)
+    wire = node.bench.wire
+    inner = wire.transfer
+
+    def transfer(messages: Sequence[Message]) -> None:
+        node.bench.clock.sleep(0.0003)
+        inner(messages)
+        if messages[0][0] == 0x40:
+            node.bench.world.muxes["m0"].control = 0x02
+
+    wire.transfer = transfer
+    for outcomes in node.sweeps(20.0):
+        assert "was switched while a chip was read" in failure(outcomes["d"])
+
+
+def test_a_slow_nack_is_no_time_out(machine: Callable[..., Machine]) -> None:
+    node = machine(a_bus_each(1), 'sample_interval = "1s"\n')
+    hang(node, 0.13, errno.ENXIO)
+    for outcomes in node.sweeps(5.0):
+        assert failure(outcomes["d1"]) == "no INA260 at 0x40 on /dev/i2c-1: NACK; is it powered?"

@@ -26,6 +26,7 @@ from agent.energy.state import State
 from agent.energy.state_file import StateFile, boot_id
 from agent.errors import BusyError, ConfigError
 from agent.i2c.place import Place
+from agent.measure.readings import Reading
 from agent.run import state_opening
 from agent.run.assembly import RunOptions, Runtime, make_agent
 from agent.run.loop import Loop
@@ -51,7 +52,7 @@ from tests.run.running import (
     world_for,
     write_config,
 )
-from tests.servers import Server, free_port, get, hanging, running_pushgateway
+from tests.servers import Server, answering, free_port, get, hanging, running_pushgateway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -321,31 +322,33 @@ def test_a_stop_does_not_wait_for_a_name_server(
     measured("exit 0 before the name server answers")
 
 
-def test_a_stop_during_a_reload_deletes_on_exit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pushgateway_url: str, job: str, gateway: Callable[[], Any]
+@pytest.mark.parametrize(("push", "method"), [("", "PUT"), ("delete_on_exit = true", "DELETE")])
+def test_a_stop_in_a_reload_is_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, push: str, method: str
 ) -> None:
-    more = f'[serve]\nlisten = "127.0.0.1:{free_port()}"\n'
-    config = write_config(tmp_path, pushgateway_url, job, push="delete_on_exit = true", more=more)
-    look_up, over = socket.getaddrinfo, threading.Event()
+    answer, getaddrinfo = threading.Event(), socket.getaddrinfo
 
-    def unless_silent(host: str, *arguments: Any, **options: Any) -> Any:
-        if host == "silent.test":
-            signal.raise_signal(signal.SIGTERM)
-            over.wait(LONG_SECONDS)
-        return look_up(host, *arguments, **options)
+    def look_up(host: str, *arguments: Any, **options: Any) -> list[Any]:
+        if host != "node.invalid":
+            return getaddrinfo(host, *arguments, **options)
+        signal.raise_signal(signal.SIGTERM)
+        assert answer.wait(LONG_SECONDS)
+        raise socket.gaierror
 
-    def reload_once_pushed() -> None:
-        until(lambda: {"cpu", ""} <= set(gateway()), "the groups")
-        config.write_text(config.read_text().replace('listen = "127.0.0.1', 'listen = "silent.test'))
+    def reload(loop: Loop) -> None:
+        agent = loop._agent
+        until(lambda: any(isinstance(outcome, Reading) for outcome in agent.take_sweep()), "a reading")
+        write_config(tmp_path, receiver.url, push=push, more='[serve]\nlisten = "node.invalid:9812"\n')
         signal.raise_signal(signal.SIGHUP)
 
-    monkeypatch.setattr(socket, "getaddrinfo", unless_silent)
-    thread = threading.Thread(target=reload_once_pushed)
-    thread.start()
-    assert cli.main(["--config", str(config), "--simulate"]) == 0
-    over.set()
-    thread.join()
-    until(lambda: not gateway(), "the deletion", seconds=5.0)
+    monkeypatch.setattr(Loop, "run", reload)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with Server(answering("202 Accepted")) as receiver:
+        config = write_config(tmp_path, receiver.url, push=push)
+        assert cli.main(["--config", str(config), "--simulate"]) == 0
+        assert [request.method for request in receiver.requests] == [method] * 2
+    answer.set()
+    assert saved(tmp_path)[0]
 
 
 @pytest.mark.reliability(
