@@ -11,6 +11,7 @@ import sysconfig
 import textwrap
 import venv
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -125,11 +126,19 @@ def insert(project: Path, name: str, start: str, block: str) -> None:
     file.write_text(f"{before}\n{textwrap.dedent(block)}{start}{after}"[1:], encoding="utf-8")
 
 
-def copy_of_the_project(folder: Path) -> Path:
-    """The files of this tree, and an environment with the packages of this one that imports the copy."""
-    for private in (folder, folder.parent):  # a test starts the program as another user
-        private.chmod(0o755)
-    project = folder / "wattpush"
+@pytest.fixture
+def copy_of_the_project() -> Iterator[Path]:
+    """The files of this tree, and an environment with the packages of this one that imports the copy.
+
+    It is not in `tmp_path`: every run of pytest that starts closes the parent of that to other users, and a test in the
+    copy starts the program as another user.
+    """
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield _copied_to(Path(folder, "wattpush"))
+
+
+def _copied_to(project: Path) -> Path:
     shutil.copytree(PROJECT, project, ignore=NOT_COPIED)
     if (PROJECT / ".cache").exists():  # servers that are not installed
         (project / ".cache").symlink_to(PROJECT / ".cache")
@@ -161,8 +170,8 @@ def make(project: Path, target: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-def test_make_test_passes_after_every_step_of_the_page(tmp_path: Path) -> None:
-    project = copy_of_the_project(tmp_path)
+def test_make_test_passes_after_every_step_of_the_page(copy_of_the_project: Path) -> None:
+    project = copy_of_the_project
     for name, text in FILES.items():
         assert not (project / name).exists()
         (project / name).write_text(text, encoding="utf-8")

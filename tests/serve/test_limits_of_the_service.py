@@ -90,8 +90,11 @@ def running_as_user(*limits: str) -> Iterator[tuple[Program, int, Server]]:
     if os.geteuid() != 0 or setpriv is None or prlimit is None:
         pytest.skip("needs root, setpriv and prlimit, to become another user")
     become = [prlimit, *limits, setpriv, f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
-    if subprocess.run([*become, sys.executable, "-c", ""], capture_output=True, check=False).returncode != 0:
-        pytest.skip(f"only root may run {sys.executable}: put the interpreter where everybody may")
+    tried = subprocess.run(
+        [*become, sys.executable, "-c", "import agent"], cwd=PROJECT, capture_output=True, check=False
+    )
+    if tried.returncode != 0:
+        pytest.skip(f"only root may run {PROJECT} with {sys.executable}: put both where everybody may")
     port = free_port()
     with Server(answering("200 OK")) as gateway, ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
