@@ -223,30 +223,6 @@ def test_a_foreign_configuration_is_never_read_as_ours(
     measured("found in the next sweep; no number is wrong")
 
 
-@pytest.mark.reliability(
-    2.3,
-    "another program sets the narrow range of an INA228, INA237 or INA238, or the calibration of an INA228's counters",
-    "the next sweep sees it, configures the chip again, and publishes nothing in between",
-)
-@pytest.mark.parametrize(
-    ("name", "written"),
-    [*((name, b"\x00\x00\x10") for name in ("ina228", "ina237", "ina238")), ("ina228", b"\x02\x08\x00")],
-)
-def test_a_foreign_scale_is_never_decoded_as_ours(name: str, written: bytes, measured: Callable[[str], None]) -> None:
-    bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
-    rail = constant(bench.rails["cpu"])
-    rail.volts, rail.amperes = 5.0, 0.2
-    bench.run_until_read()
-    for _ in range(20):
-        bench.run_next()
-        bench.chip("cpu").write(written)
-        bench.clock.sleep(1.0)
-        assert f"reads 0x{written[1:].hex()} instead of" in failure(bench.run()["cpu"])  # readings: see `assert_right`
-        bench.run_next()
-        bench.run_until_read()
-    measured("20 times each: 0 readings with the wrong scale")
-
-
 def test_a_foreign_write_to_an_ina219_fails_the_next_sweep() -> None:
     bench = Bench.of(with_shunt("ina219", "cpu", "bus = 1"))
     bench.run_until_read()
