@@ -18,7 +18,7 @@ from agent.simulate import ina23x
 from agent.simulate.chips import CONFIG
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
-from tests.bench import SHORTEST, Bench, constant, failure, ina260, ina3221, power_losses, settings_of, with_shunt
+from tests.bench import SHORTEST, Bench, failure, ina260, ina3221, power_losses, settings_of, with_shunt
 from tests.hardware.test_chip_words import measured_of, of_two_complement, refusal_of
 
 if TYPE_CHECKING:
