@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.clock import Clock
+    from agent.errors import AgentError
     from agent.i2c.place import BusName
     from agent.i2c.transfers import Transfer
 
@@ -41,6 +42,11 @@ def stuck_error(bus: BusName) -> BusError:
     return BusError(
         f"{bus_path(bus)}: stuck, transactions time out; is a chip holding SDA or SCL low?", errno.ETIMEDOUT
     )
+
+
+def is_stuck_error(error: AgentError | None) -> bool:
+    """Whether it is the error of a bus whose transfers time out."""
+    return isinstance(error, BusError) and error.errno == errno.ETIMEDOUT
 
 
 class Attempts:

@@ -11,12 +11,11 @@ longer than that rests after it.
 
 from __future__ import annotations
 
-import errno
 import math
 from typing import TYPE_CHECKING
 
-from agent.errors import AgentError, BusError, BusyError
-from agent.i2c.attempts import stuck_error
+from agent.errors import AgentError, BusyError
+from agent.i2c.attempts import is_stuck_error, stuck_error
 from agent.measure.back_off import NO_BACK_OFF
 from agent.measure.pace import Pace, SweepTime
 from agent.measure.readings import Failure
@@ -137,7 +136,7 @@ class BusSweep:
         due.sort(key=lambda number: self._turn(sessions[number]))
         self._turns.clear()
         stepped = [known or [] for known in backing_off]
-        error: BusError | None = None
+        error: AgentError | None = None
         is_answered = any(map(_is_answer, stepped))
         time = SweepTime(limit_seconds, is_slow=self.pace.is_slow)
         for number in due:
@@ -214,10 +213,10 @@ def _first_error(outcomes: Sequence[Outcome]) -> AgentError | None:
     return next((outcome.error for outcome in outcomes if isinstance(outcome, Failure)), None)
 
 
-def _time_out(outcomes: Sequence[Outcome]) -> BusError | None:
+def _time_out(outcomes: Sequence[Outcome]) -> AgentError | None:
     """The error of a bus that timed out, if that is why a chip could not be read."""
     error = _first_error(outcomes)
-    return error if isinstance(error, BusError) and error.errno == errno.ETIMEDOUT else None
+    return error if is_stuck_error(error) else None
 
 
 def _visiting_order(place: Place) -> tuple[tuple[int, int], ...]:

@@ -29,8 +29,8 @@ _LATE_SWEEPS = 10
 """In a row, before it is logged: a process that was not scheduled for a moment shows nothing."""
 _PAUSE_SECONDS = 3.0
 """A single reading up to this long shows no slow bus: the process may have been paused in it."""
-_REST = 3
-"""Times the length of the sweep before it."""
+_REST_SWEEPS = 3
+"""How long a bus rests: this many times as long as its last sweep."""
 
 
 def limit_seconds(sample_interval_seconds: float) -> float:
@@ -65,7 +65,7 @@ class Pace:
         is_overlong = took_seconds > self._limit_seconds * _SHARE_OF_AN_OVERLONG_SWEEP and not is_hung
         self._overlong_sweeps = self._overlong_sweeps + 1 if is_overlong else 0
         if self._overlong_sweeps >= _OVERLONG_SWEEPS:
-            self.rests_until_seconds = now_seconds + min(took_seconds * _REST, LONGEST_BACK_OFF_SECONDS)
+            self.rests_until_seconds = now_seconds + min(took_seconds * _REST_SWEEPS, LONGEST_BACK_OFF_SECONDS)
         self._late_sweeps = self._late_sweeps + 1 if is_cut_short or is_overlong else 0
         if self._late_sweeps == _LATE_SWEEPS and not self._is_told:
             self._is_told = True

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 from typing import TYPE_CHECKING
 
 from agent.errors import BusError, ExitCode, SensorError, exit_code
+from agent.i2c.attempts import is_stuck_error
 from agent.measure.readings import Failure, Settling
 from agent.run.stopping import STOP_SECONDS, await_last_save, stop_deadline
 
@@ -122,8 +122,7 @@ def _interrupted(outcomes: Iterable[Outcome]) -> set[str]:
     return {
         outcome.device
         for outcome in outcomes
-        if isinstance(outcome, Failure)
-        and (not outcome.tried or (isinstance(outcome.error, BusError) and outcome.error.errno == errno.ETIMEDOUT))
+        if isinstance(outcome, Failure) and (not outcome.tried or is_stuck_error(outcome.error))
     }
 
 
