@@ -322,7 +322,7 @@ class Agent:
         if earlier.settings.hostname == self.settings.hostname:
             self.meters.adopt(earlier.meters)
             self.counters = earlier.counters
-            if self.parts.destination is not None:  # else nobody can confirm them, as at a start
+            if self.parts.destination is not None:  # without a gateway nothing can confirm them, as at a start
                 self._carried = earlier._carried
             self._other_devices |= earlier.meters.saved()
         self.swept_at_seconds = earlier.swept_at_seconds

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,12 +14,15 @@ from agent.measure.readings import Failure
 from agent.push.dry_run import DryRun
 from agent.run.loop import Loop, Ticker
 from agent.run.once import run_once
+from agent.run.publisher import Publisher
+from agent.run.stale_groups import PushedGroups, StaleGroups
 from agent.settings import Averaging, PushgatewaySettings, ServeSettings
 from agent.simulate.rails import ConstantRail
 from tests.energy.disks import state_on_disk
 from tests.run.running import (
     CPU,
     DISK,
+    LONG_SECONDS,
     NO_MANAGER,
     RADIO,
     HandPublisher,
@@ -30,10 +34,12 @@ from tests.run.running import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Sequence
     from pathlib import Path
 
     from agent.measure.readings import Outcome
+    from agent.metrics.groups import Group
+    from agent.push.delivery import PushResult
     from agent.run.agent import Agent
     from agent.settings import Device, Settings
     from agent.simulate.clock import HandClock
@@ -379,6 +385,51 @@ def test_a_push_left_behind_pushes_nothing_later(clock: HandClock, measured: Cal
     assert (later.gateway.groups, later.gateway.deleted) == (groups, [])
     assert len(later.gateway.history) == pushes
     measured("no counter goes back, and no group that is pushed again is deleted")
+
+
+class LateGateway(MemoryGateway):
+    """A push to it begins after a stop, knows nothing of that stop, and ends at the next one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first_stop, self.begun, self.second_stop = (threading.Event() for _ in range(3))
+
+    def push(self, groups: Sequence[Group], budget_seconds: float) -> Sequence[PushResult]:
+        self.first_stop.wait(LONG_SECONDS)
+        self.begun.set()
+        self.second_stop.wait(LONG_SECONDS)
+        return super().push(groups, budget_seconds)
+
+    def stop(self) -> None:
+        (self.second_stop if self.begun.is_set() else self.first_stop).set()
+
+
+def test_a_push_that_begins_after_its_stop_ends_too(clock: HandClock) -> None:
+    gateway, settings = LateGateway(), settings_for(QUICK_CPU)
+    agent = agent_of(settings, world_for(settings, clock), clock, gateway, Publisher(clock, lambda: None))
+    agent.begin_push()
+    agent.stop_push()
+    assert gateway.begun.wait(LONG_SECONDS)
+    agent.abandon_push()
+    ended = gateway.second_stop.is_set()
+    gateway.second_stop.set()
+    assert ended
+
+
+def test_a_stop_ends_deletions_at_further_gateways(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = StaleGroups(None)
+    first, second = MemoryGateway(), MemoryGateway()
+    delete = first.delete
+
+    def stop_meanwhile(*arguments: Any) -> Sequence[PushResult]:
+        groups.stop()
+        return delete(*arguments)
+
+    monkeypatch.setattr(first, "delete", stop_meanwhile)
+    groups.add([PushedGroups(gateway, ({"hostname": "node"},)) for gateway in (first, second)], [])
+    groups.delete(1.0)
+    assert (first.deleted, second.deleted) == (["node"], [])
+    assert [left.destination for left in groups.remaining()] == [second]
 
 
 @pytest.mark.parametrize(("later_cpu", "seconds"), [(QUICK_CPU, 5.5), (replace(QUICK_CPU, place=DISK.place), 4.0)])

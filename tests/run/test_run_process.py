@@ -26,7 +26,7 @@ from agent.energy.state import State
 from agent.energy.state_file import StateFile, boot_id
 from agent.errors import BusyError, ConfigError
 from agent.i2c.place import Place
-from agent.measure.readings import Reading
+from agent.measure.readings import Failure, Reading, Settling
 from agent.run import state_opening
 from agent.run.assembly import RunOptions, Runtime, make_agent
 from agent.run.loop import Loop
@@ -41,6 +41,8 @@ from tests.run.running import (
     INFO,
     LONG_SECONDS,
     PROJECT,
+    HandPublisher,
+    HandWaiting,
     agent_of,
     ask,
     groups_of,
@@ -907,6 +909,19 @@ def test_a_fifo_in_place_of_the_counters_is_78_at_once(tmp_path: Path, command: 
     ended = run(*command, "--config", config, "--simulate")
     assert ended.returncode == 78
     assert "simulated.json is a FIFO, not a file" in ended.stdout + ended.stderr
+
+
+def test_a_sweep_that_a_stop_waits_for_reads_no_chip(clock: HandClock, tmp_path: Path) -> None:
+    settings, waiting = replace(settings_for(CPU), state_dir=tmp_path), HandWaiting(clock)
+    with ExitStack() as stack:
+        runtime = Runtime(clock, waiting, {}, HandPublisher(clock), INFO, lambda: None)
+        agent = make_agent(settings, RunOptions(is_simulated=True), runtime, stack)
+        assert isinstance(agent.take_sweep()[0], Settling)
+        waiting.stop_requested_at_seconds = clock.seconds
+        clock.sleep(0.6)
+        (outcome,) = agent.take_sweep()
+        assert isinstance(outcome, Failure)
+        assert not outcome.tried
 
 
 @pytest.mark.reliability(15.22, 'a reload that adds `bus = "board"`', "refused; the error says to restart")
