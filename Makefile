@@ -28,7 +28,6 @@ test: environment servers lint types  ## lint, types and all tests that take les
 	$(PYTEST) -m "not long"
 
 test-long: environment servers  ## the tests that take minutes
-	@scripts/servers victoria-metrics
 	$(PYTEST) -m "long and not systemd"
 
 test-systemd: environment servers deb  ## install and run wattpush in a Debian that boots its own systemd; needs root
@@ -65,7 +64,7 @@ environment:
 	@scripts/environment $(VENV) requirements-dev.txt
 
 servers:
-	@scripts/servers prometheus-pushgateway prometheus nginx tmux
+	@scripts/servers prometheus-pushgateway prometheus victoria-metrics nginx tmux
 
 deb: environment  ## the Debian package: dist/wattpush_VERSION_all.deb, for every processor
 	@scripts/deb $(VENV)

@@ -115,6 +115,28 @@ class PushgatewaySettings(ConnectionSettings):
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteWriteSettings(ConnectionSettings):
+    """Where and how to keep history by remote write.
+
+    Attributes:
+        resolution: a row for each push interval, or for each sweep.
+        max_backlog_bytes: on disk; beyond it the oldest is dropped.
+        max_age_seconds: what is older is dropped.
+        catch_up: how many times faster than real time a backlog is sent.
+        clock: "system" trusts the clock as it is; else samples are dated once it is synchronised.
+        headers: sent with every request, in addition to the usual ones.
+    """
+
+    job: str = "power"
+    resolution: Literal["interval", "sample"] = "interval"
+    max_backlog_bytes: int = 64_000_000
+    max_age_seconds: float = 604_800.0
+    catch_up: float = 20.0
+    clock: Literal["synchronised", "system"] = "synchronised"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ServeSettings:
     """Where to answer scrapes."""
 
@@ -132,7 +154,7 @@ class MetricsSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A whole, valid configuration. At least one of `pushgateway` and `serve` is set."""
+    """A whole, valid configuration. At least one of `pushgateway`, `remote_write` and `serve` is set."""
 
     hostname: str
     devices: tuple[Device, ...]
@@ -142,6 +164,7 @@ class Settings:
     max_gap_seconds: float = 600.0
     state_dir: Path | None = None
     pushgateway: PushgatewaySettings | None = None
+    remote_write: RemoteWriteSettings | None = None
     serve: ServeSettings | None = None
     metrics: MetricsSettings = MetricsSettings()
     warnings: tuple[str, ...] = ()

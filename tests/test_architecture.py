@@ -26,6 +26,7 @@ PICTURE = {
     "metrics": "all to its right",
     "http": "all to its right",
     "push": "all to its right",
+    "history": "run/ and check/",
     "serve": "run/",
     "run": "watch/ and commands/",
     "check": "commands/",

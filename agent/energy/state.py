@@ -22,6 +22,30 @@ class AgentCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteCounters:
+    """The counters of remote write. What was produced is these four and the backlog.
+
+    Attributes:
+        accepted: samples that the server has taken.
+        refused: samples that the server will never take.
+        dropped: samples given up because of the bound, their age or the disk.
+        undated: samples of a boot that never got a clock.
+    """
+
+    accepted: int = 0
+    refused: int = 0
+    dropped: int = 0
+    undated: int = 0
+    requests: int = 0
+    request_failures: int = 0
+
+    @property
+    def settled(self) -> int:
+        """The samples that are no longer in the backlog."""
+        return self.accepted + self.refused + self.dropped + self.undated
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Everything that one run hands to the next.
 
@@ -31,6 +55,7 @@ class State:
         is_unconfirmed: the counters were carried over a reboot, and nothing has confirmed yet that no later run pushed.
         adapters: the `Bus.adapter` of each bus, by its number as text.
         hostname: under which all this was published; None in files of early versions.
+        remote: the counters of remote write.
     """
 
     devices: Mapping[str, Saved] = field(default_factory=dict)
@@ -39,6 +64,7 @@ class State:
     is_unconfirmed: bool = False
     adapters: Mapping[str, str] = field(default_factory=dict)
     hostname: str | None = None
+    remote: RemoteCounters = RemoteCounters()
 
     def is_of(self, hostname: str) -> bool:
         """Whether a run under this hostname continues the counters.

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.energy.counters import Counters, LastReading, Saved
-from agent.energy.state import AgentCounters, State
+from agent.energy.state import AgentCounters, RemoteCounters, State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +50,8 @@ def written(content: Content) -> str:
             "hostname": state.hostname,
         },
     }
+    if state.remote != RemoteCounters():
+        fields["remote"] = asdict(state.remote)
     if state.adapters:
         fields["adapters"] = dict(state.adapters)
     text = json.dumps(fields)
@@ -75,6 +77,7 @@ def read(data: bytes) -> Content:
             run.get("is_unconfirmed", False),
             adapters,
             run.get("hostname"),
+            RemoteCounters(**content.get("remote", {})),  # not in files of earlier versions
         )
         return Content(content["boot"], content["ended_well"], state)
     except (AttributeError, KeyError, TypeError, RecursionError) as error:

@@ -12,7 +12,26 @@ if TYPE_CHECKING:
 
     from agent.build_info import AgentInfo
     from agent.energy.meter import DeviceSnapshot
-    from agent.energy.state import AgentCounters
+    from agent.energy.state import AgentCounters, RemoteCounters
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteStatus:
+    """Remote write and its backlog at one moment.
+
+    Attributes:
+        backlog_samples: produced, and not settled yet.
+        backlog_bytes: on disk and in memory.
+        oldest_seconds: Unix time of the oldest sample of the backlog; None if there is none, or it is not known yet.
+        accepted_seconds: Unix time of the newest sample that the server has taken; None before the first.
+    """
+
+    counters: RemoteCounters
+    backlog_samples: int
+    backlog_bytes: int
+    backlog_limit_bytes: int
+    oldest_seconds: float | None
+    accepted_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +43,7 @@ class Snapshot:
         sweep_seconds: duration of the last sweep; None before the first.
         push_seconds: duration of the last push; None before the first.
         has_counters: False if the counters could not be saved and therefore must not be published.
+        remote: remote write; None without it.
     """
 
     devices: tuple[DeviceSnapshot, ...]
@@ -32,6 +52,7 @@ class Snapshot:
     sweep_seconds: float | None
     push_seconds: float | None
     has_counters: bool
+    remote: RemoteStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +191,69 @@ AGENT_SERIES = (
         "wattpush_agent_mux_conflicts_total",
         "Times a mux was found switched by somebody else.",
         lambda snapshot: snapshot.counters.mux_conflicts,
+    ),
+)
+
+
+def _remote(value: Callable[[RemoteStatus], float | None]) -> Callable[[Snapshot], float | None]:
+    return lambda snapshot: None if snapshot.remote is None else value(snapshot.remote)
+
+
+REMOTE_SERIES = (
+    Series(
+        "wattpush_agent_remote_samples_total",
+        "Samples that the remote write server has accepted.",
+        _remote(lambda remote: remote.counters.accepted),
+    ),
+    Series(
+        "wattpush_agent_remote_refused_samples_total",
+        "Samples that the remote write server will never accept.",
+        _remote(lambda remote: remote.counters.refused),
+    ),
+    Series(
+        "wattpush_agent_remote_dropped_samples_total",
+        "Samples of the backlog given up because of its size, their age or the disk.",
+        _remote(lambda remote: remote.counters.dropped),
+    ),
+    Series(
+        "wattpush_agent_remote_undated_samples_total",
+        "Samples given up because the clock was never set while they were taken.",
+        _remote(lambda remote: remote.counters.undated),
+    ),
+    Series(
+        "wattpush_agent_remote_requests_total",
+        "Remote write requests sent.",
+        _remote(lambda remote: remote.counters.requests),
+    ),
+    Series(
+        "wattpush_agent_remote_request_failures_total",
+        "Remote write requests that were not accepted.",
+        _remote(lambda remote: remote.counters.request_failures),
+    ),
+    Series(
+        "wattpush_agent_remote_backlog_samples",
+        "Samples waiting to be sent by remote write.",
+        _remote(lambda remote: remote.backlog_samples),
+    ),
+    Series(
+        "wattpush_agent_remote_backlog_bytes",
+        "Size of the samples waiting to be sent, on disk and in memory.",
+        _remote(lambda remote: remote.backlog_bytes),
+    ),
+    Series(
+        "wattpush_agent_remote_backlog_limit_bytes",
+        "Size at which the oldest samples are given up.",
+        _remote(lambda remote: remote.backlog_limit_bytes),
+    ),
+    Series(
+        "wattpush_agent_remote_oldest_timestamp_seconds",
+        "Unix time of the oldest sample waiting to be sent.",
+        _remote(lambda remote: remote.oldest_seconds),
+    ),
+    Series(
+        "wattpush_agent_remote_accepted_timestamp_seconds",
+        "Unix time of the newest sample that the remote write server has accepted.",
+        _remote(lambda remote: remote.accepted_seconds),
     ),
 )
 

@@ -21,6 +21,7 @@ from agent.metrics.catalogue import (
     EXTREME_SERIES,
     INA260_SERIES,
     METER_SERIES,
+    REMOTE_SERIES,
     Series,
     Snapshot,
 )
@@ -184,7 +185,7 @@ def _agent_families(snapshot: Snapshot, labels: Mapping[str, str]) -> Iterator[M
     }
     info.add_sample(AGENT_INFO[0], {**labels, **versions, "machine": agent.machine}, 1.0)
     yield info
-    for series in AGENT_SERIES:
+    for series in (*AGENT_SERIES, *REMOTE_SERIES):
         value = series.value(snapshot)
         if value is None or (series.is_counter and not snapshot.has_counters):
             continue

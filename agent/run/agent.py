@@ -311,7 +311,7 @@ class Agent:
         return State(
             {**self._other_devices, **self.meters.saved()},
             self.counters,
-            self.parts.info.started_at_seconds() if carried is None else carried.run_start_seconds,
+            run_start_seconds=self.parts.info.started_at_seconds() if carried is None else carried.run_start_seconds,
             is_unconfirmed=carried is not None,
             adapters=self.parts.sweep.adapters(),
             hostname=self.settings.hostname,
