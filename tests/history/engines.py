@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from urllib.parse import urlencode
 import pytest
 
 from agent.history.samples import Labels
+from tests.history.remote_read import read_all
 from tests.prometheus_server import ask, binary
 from tests.servers import START_SECONDS, free_port, wait_for_port
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Stored = dict[Labels, list[tuple[int, float]]]
-"""The samples of each series, by time: Unix milliseconds and value. Stale markers are left out."""
+"""The samples of each series, by time: Unix milliseconds and value."""
 
 
 @dataclass(slots=True)
@@ -119,13 +121,13 @@ class Engine:
     def flush(self) -> None:
         """Make everything visible to queries that it has taken."""
 
-    def samples(self, selector: str, *, seconds: float = 172_800.0, until: float | None = None) -> Stored:
-        """Every stored sample of the series that `selector` matches.
+    def samples(self, selector: str, *, seconds: float = 172_800.0, with_markers: bool = False) -> Stored:
+        """Every stored sample of the series that `selector` matches, up to an hour from now.
 
         Args:
-            selector: such as `{job="power"}`.
+            selector: a name and matchers of equality, such as `up{job="power"}`.
             seconds: how far back.
-            until: Unix seconds; an hour from now by default, so that samples from the future are found as well.
+            with_markers: stale markers, too, with the value NaN.
         """
         raise NotImplementedError
 
@@ -195,15 +197,11 @@ class Prometheus(Engine):
             *self.arguments,
         ]
 
-    def samples(self, selector: str, *, seconds: float = 172_800.0, until: float | None = None) -> Stored:
-        """Every stored sample, by a query of the raw range."""
-        end = time.time() + 3600.0 if until is None else until
-        window = round((seconds + (3600.0 if until is None else 0.0)) * 1000)
-        data = ask(self.url, "query", query=f"{selector}[{window}ms]", time=end)
-        return {
-            _labels(one["metric"]): [(round(float(at) * 1000), float(value)) for at, value in one["values"]]
-            for one in data["result"]
-        }
+    def samples(self, selector: str, *, seconds: float = 172_800.0, with_markers: bool = False) -> Stored:
+        """Every stored sample, by remote read."""
+        now = time.time()
+        found = read_all(self.port, selector, round((now - seconds) * 1000), round((now + 3600.0) * 1000))
+        return found if with_markers else _without_markers(found)
 
 
 @dataclass(slots=True)
@@ -237,23 +235,25 @@ class VictoriaMetrics(Engine):
         """It shows what it has taken a second later, unless it is told to show it now."""
         assert self.get("/internal/force_flush")[0] == 200
 
-    def samples(self, selector: str, *, seconds: float = 172_800.0, until: float | None = None) -> Stored:
+    def samples(self, selector: str, *, seconds: float = 172_800.0, with_markers: bool = False) -> Stored:
         """Every stored sample, exported; without `dedup` a sample that was stored twice is there twice."""
         self.flush()
-        end = time.time() + 3600.0 if until is None else until
-        start = end - seconds - (3600.0 if until is None else 0.0)
-        status, text = self.get("/api/v1/export", **_matching(selector, start, end))
+        now = time.time()
+        status, text = self.get("/api/v1/export", **_matching(selector, now - seconds, now + 3600.0))
         assert status == 200, text
-        stored: Stored = {}
+        found: Stored = {}
         for line in text.splitlines():
             one = json.loads(line)
-            series = stored.setdefault(_labels(one["metric"]), [])
-            series += [
-                (at, value) for at, value in zip(one["timestamps"], one["values"], strict=True) if value is not None
-            ]
-        for series in stored.values():
+            series = found.setdefault(_labels(one["metric"]), [])
+            values = (math.nan if value is None else value for value in one["values"])
+            series += zip(one["timestamps"], values, strict=True)
+        for series in found.values():
             series.sort()
-        return stored
+        return found if with_markers else _without_markers(found)
+
+
+def _without_markers(found: Stored) -> Stored:
+    return {labels: [(at, value) for at, value in series if not math.isnan(value)] for labels, series in found.items()}
 
 
 def _labels(metric: dict[str, str]) -> Labels:

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import time
 from typing import TYPE_CHECKING
 
+import cramjam
 import pytest
 
+from agent.history.samples import STALE
 from tests.history.engines import Engine, Prometheus, VictoriaMetrics
 from tests.history.fault_proxy import FaultProxy
+from tests.history.remote_read import field, varint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def _varint(number: int) -> bytes:
-    head = b""
-    while number > 0x7F:
-        head += bytes((number & 0x7F | 0x80,))
-        number >>= 7
-    return head + bytes((number,))
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
+(STALE_VALUE,) = struct.unpack("<d", STALE)
 
 
 def message(name: str, *samples: tuple[int, float]) -> bytes:
-    """A request with one series, in a snappy block of literals of up to 60 bytes."""
+    """A request with one series."""
     labels = b"".join(
-        _field(1, _field(1, key.encode()) + _field(2, value.encode()))
+        field(1, field(1, key.encode()) + field(2, value.encode()))
         for key, value in (("__name__", name), ("job", "test"))
     )
-    rows = b"".join(_field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + _varint(at)) for at, value in samples)
-    body = _field(1, labels + rows)
-    parts = [body[at : at + 60] for at in range(0, len(body), 60)]
-    return _varint(len(body)) + b"".join(bytes(((len(part) - 1) << 2,)) + part for part in parts)
+    rows = b"".join(field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + varint(at)) for at, value in samples)
+    body = field(1, labels + rows)
+    return bytes(cramjam.snappy.compress_raw(body))
 
 
 @pytest.fixture(params=["prometheus", "victoria-metrics"])
@@ -56,6 +50,11 @@ def test_an_engine_keeps_samples_through_a_restart(engine: Engine) -> None:
         engine.stop()
         engine.start()
         assert engine.samples('{job="test"}') == {key: samples}
+        assert engine.post(message("made_up", (now + 1000, STALE_VALUE)))[0] == 204
+        assert engine.samples('{job="test"}') == {key: samples}
+        (((at, value),),) = (series[3:] for series in engine.samples('{job="test"}', with_markers=True).values())
+        assert at == now + 1000
+        assert math.isnan(value)
         assert engine.over_time("count_over_time", '{job="test"}', seconds=60, until=now / 1000) == {key: 3.0}
         assert engine.over_time("sum_over_time", '{job="test"}', seconds=60, until=now / 1000) == {key: 7.75}
 
