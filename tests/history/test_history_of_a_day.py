@@ -117,7 +117,7 @@ class Outage:
                 column.append(value)
             self.backlog.add(TABLE, [round(self.clock.seconds * 1000)], b"".join(map(packed, values)))
             if self.clock.seconds >= tend_at:
-                tend_at = self.backlog.tend()
+                tend_at = self.clock.seconds + self.backlog.tend()
             if self.clock.seconds >= step_at:
                 step_at = self.clock.seconds + self.sender.step()
         return len(TABLE) * len(self.columns[0])
