@@ -255,6 +255,8 @@ class Sender:
             self._refusal.note(verdict)
         elif outcome is Outcome.TAKEN:
             self._is_taken_since = True
+        elif outcome is Outcome.TOO_LARGE:
+            self._is_partly_stored |= self._is_unanswered
         self._failures = 0
         self._errors = 0
         self._is_unanswered = False
