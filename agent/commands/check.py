@@ -72,9 +72,10 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
         yield from check_state_dir(settings.state_dir, file_name(is_simulated=is_simulated(options)))
     gateway = settings.pushgateway
     if gateway is not None and gateway.files and not options.gateway:  # --gateway reads them anyway
-        from agent.check.gateway import check_files
+        from agent.check.connection import check_files
+        from agent.push.gateway import endpoint_of
 
-        yield from check_files(gateway, os.environ)
+        yield from check_files(endpoint_of(gateway), os.environ)
     if options.hardware:
         if is_simulated(options):
             yield Finding(Status.NOTE, "hardware", SIMULATED, "leave out --simulate to check the real hardware")
