@@ -211,6 +211,15 @@ def test_unreadable_credentials_end_the_check(tmp_path: Path) -> None:
     assert found["credentials"].exit_code == ExitCode.CONFIG
 
 
+def test_a_password_in_plain_text_is_warned_about(tmp_path: Path) -> None:
+    password = write_file(tmp_path / "password", "secret")
+    (tmp_path / "password").chmod(0o600)
+    found = check("http://vm.invalid/api/v1/write", username="a", password_file=password, timeout_seconds=1.0)
+
+    assert found["credentials"].status is Status.WARNING
+    assert str(found["credentials"]).endswith("is sent in plain text; use https:// in remote_write.url")
+
+
 def test_a_server_that_shows_nothing_gets_a_note() -> None:
     with Server(answering("204 No Content", b"")) as server:
         found = check(f"{server.url}/api/v1/push", headers=(("X-Scope-OrgID", "lab"),))
@@ -258,7 +267,13 @@ def test_a_clock_that_differs_from_the_servers_is_told(*, is_clock_known: bool, 
     assert harm in found["clock"].text
 
 
-ODD_FLAGS = [b"-", b"<html>", b'-retentionPeriod="forever"\n-dedup.minScrapeInterval="soon"', b"\xff" * 100]
+ODD_FLAGS = [
+    b'-remoteWrite.url="secret"',
+    b"-",
+    b"<html>",
+    b'-retentionPeriod="forever"\n-dedup.minScrapeInterval="soon"',
+    b"\xff" * 100,
+]
 
 
 @pytest.mark.parametrize("body", ODD_FLAGS)
