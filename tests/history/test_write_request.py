@@ -152,20 +152,23 @@ def test_frame_without_a_known_time_is_never_encoded() -> None:
 
 
 _VALUES = (0.0, 1.0, 0.1, 5.0125, -3.2, 1e-9, 123_456_789.123_456_78, 86_400.000_1, 0.00125 * 3, 2.0**53)
-"""Of a series each: VictoriaMetrics keeps fewer digits of small values beside large ones of the same series."""
+"""A series for each: VictoriaMetrics keeps fewer digits of small values beside large ones of the same series."""
+
+
+_SECONDS = 400
 
 
 def _real_frame(end_seconds: float) -> Frame:
-    """A series for each of the values, which rises a little once a second, and another one with gaps."""
+    """A series for each of the values, which rises a little once a second, and one with gaps; more than 64 KiB."""
     table = [_labels("wattpush_device_joules_total", f"rail-{number}") for number in range(len(_VALUES))]
     rows = {
         1_000_000 + 1000 * second: [
             *(value * (1 + second * 1e-6) for value in _VALUES),
             float(second) if second % 3 else None,
         ]
-        for second in range(10)
+        for second in range(_SECONDS)
     }
-    return _frame([*table, AMPERES], rows, int(end_seconds * 1000) - 1_010_000)
+    return _frame([*table, AMPERES], rows, int(end_seconds * 1000) - 1_000_000 - 1000 * _SECONDS)
 
 
 def _post(engine: Engine, body: bytes) -> int:
@@ -203,6 +206,7 @@ def test_real_servers_give_the_values_back(
         statuses = [_post(engine, body) for body in (EMPTY_REQUEST, encode(frame))]
         stored = engine.samples('{job="power"}', seconds=600)
 
+    assert len(message(frame)) > 1 << 16
     assert statuses == [204, 204]
     tolerance = 1e-12 if engine_type is VictoriaMetrics else 0.0  # it keeps decimals instead of bits
     assert stored.keys() == sent.keys()
