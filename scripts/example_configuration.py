@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from agent import chips
 from agent.config.keys import DEVICE, TABLES
-from agent.config.values import AVERAGING_EXAMPLE, spell_duration
+from agent.config.values import AVERAGING_EXAMPLE, spell_duration, spell_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,8 @@ HEAD = """\
 # `wattpush scan --toml` writes a short one for what is connected.
 #
 # A line that begins with "#key = value" shows the default of that key; remove the "#" to change it.
-# Durations: "500ms", "15s", "2m", "1h30m", or a number of seconds. Addresses: 0x40, without quotes. Paths: "" is none.
+# Durations: "500ms", "15s", "1h30m", "7d", or a number of seconds. Sizes: "64MB", "1.5GB".
+# Addresses: 0x40, without quotes. Paths: "" is none.
 # "${NAME}" in any string is the value of that environment variable; "$$" is a dollar sign.
 """
 
@@ -100,11 +101,15 @@ def example() -> str:
 def toml_default(table: KeyTable, key: Key) -> str:
     """The default of a key in TOML; empty if it has none."""
     default = table.default(key.name)
-    if default is None:
+    if default is None or default == ():
         return ""
     if isinstance(default, bool):
         return str(default).lower()
-    return f'"{spell_duration(default)}"' if key.kind.unit else f'"{default}"'
+    if key.kind.unit == "_seconds":
+        return f'"{spell_duration(default)}"'
+    if key.kind.unit == "_bytes":
+        return f'"{spell_size(default)}"'
+    return f"{default:g}" if isinstance(default, float) else f'"{default}"'
 
 
 def averaging_choices(options: Mapping[str, ChipOptions]) -> list[tuple[list[str], AveragingChoices]]:

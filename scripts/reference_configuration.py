@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent import chips
 from agent.config import SHARED_HOSTNAMES, parse
-from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, TABLES
+from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, REMOTE_WRITE, TABLES
 from agent.config.values import AVERAGING_EXAMPLE, spell_duration
 from agent.errors import ConfigError
 from scripts.example_configuration import COLUMNS, averaging_choices, toml_default
@@ -27,6 +27,9 @@ RULES: Mapping[str, str] = {
     "[install.md](install.md#the-energy-counters).",
     PUSHGATEWAY.name: "`username` and `password_file` need each other, and so do `cert_file` and `key_file`. "
     "`bearer_token_file` excludes a user. How groups look: [metrics.md](metrics.md).",
+    REMOTE_WRITE.name: "The keys of a connection are those of `[pushgateway]`. `headers` cannot hold `Authorization`, "
+    "`Host`, `User-Agent`, `Content-...` or `X-Prometheus-Remote-Write-Version`. Which server needs what: "
+    "[history.md](history.md).",
     METRICS.name: "All series: [metrics.md](metrics.md).",
     MUX.name: "Parts that are connected at the same time must have different addresses: those on the bus itself, and "
     "those behind each channel on the path to a chip. Chips behind different channels of one mux never meet. Buses "
@@ -42,6 +45,8 @@ MISTAKES: Mapping[str, str] = {
     "a number in quotes": SMALLEST.replace("0x40", '"0x40"'),
     "a value out of range": f'sample_interval = "1ms"\n{SMALLEST}',
     "a user without a password": SMALLEST.replace(':9091"', ':9091"\nusername = "node"'),
+    "a size without a unit": f'{SMALLEST}[remote_write]\nurl = "http://vm:8428/api/v1/write"\nmax_backlog = 64\n',
+    "a remote write URL without its path": f'{SMALLEST}[remote_write]\nurl = "http://vm:8428"\n',
     "two devices on one chip": SMALLEST + _DEVICE.replace("cpu", "disk"),
     "a chip on the bus with the address of one behind a mux": SMALLEST
     + _DEVICE.replace("cpu", "fan").replace('mux = "m0"\nchannel = 0', "bus = 1"),
@@ -78,7 +83,8 @@ The file is that of `--config`, else of `$WATTPUSH_CONFIG`, else `/etc/wattpush/
 everything that is wrong with it, one line for each mistake. SIGHUP reloads it; if it is bad, the errors are logged and
 the old configuration stays in force.
 
-**Durations** are strings such as "500ms", "15s", "2m", "1.5h" or "1h30m" (us, ms, s, m, h), or a number of seconds.
+**Durations** are strings such as "500ms", "15s", "1.5h", "1h30m" or "7d" (us, ms, s, m, h, d), or a number of seconds.
+**Sizes** are strings such as "64MB" or "1.5GB" (kB, MB, GB, TB; or KiB, MiB, GiB, TiB).
 **Addresses** have 7 bits and no quotes: 0x40. **Paths**: "" is the same as no key.
 
 In any string, `${{NAME}}` is the value of the environment variable NAME in the process that reads the file; one that

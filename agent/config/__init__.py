@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.config.environment import escape
-from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, SERVE, TOP
+from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, REMOTE_WRITE, SERVE, TOP
 from agent.config.rules import check_connection, check_device, check_top, check_unique_names, is_on_i2c
 from agent.config.tables import read_list, read_single, read_top
 from agent.config.topology import (
@@ -26,7 +26,14 @@ from agent.config.topology import (
 )
 from agent.config.values import MAX_NAME_CHARACTERS, parse_duration, quoted
 from agent.errors import ConfigError, PermissionDeniedError
-from agent.settings import Device, MetricsSettings, PushgatewaySettings, ServeSettings, Settings
+from agent.settings import (
+    Device,
+    MetricsSettings,
+    PushgatewaySettings,
+    RemoteWriteSettings,
+    ServeSettings,
+    Settings,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -118,12 +125,13 @@ def parse(
 ) -> Settings:
     """Check the text of a configuration file; arguments and ConfigError as for `load`."""
     top = read_top(_parse_toml(text), environ)
-    pushgateway, serve, metrics = (read_single(top, spec) for spec in (PUSHGATEWAY, SERVE, METRICS))
+    specs = (PUSHGATEWAY, REMOTE_WRITE, SERVE, METRICS)
+    pushgateway, remote_write, serve, metrics = (read_single(top, spec) for spec in specs)
     muxes, devices = read_list(top, MUX), read_list(top, DEVICE)
 
     check_top(top, default_hostname)
-    if pushgateway:
-        check_connection(pushgateway)
+    for connection in filter(None, (pushgateway, remote_write)):
+        check_connection(connection)
     check_unique_names(muxes)
     check_unique_names(devices)
     topology = Topology(muxes, all_read="mux" not in top.given or "mux" in top.good)
@@ -147,6 +155,7 @@ def parse(
         devices=tuple(_make_device(*pair) for pair in zip(devices, places, strict=True)),
         muxes=topology.muxes(),
         pushgateway=PushgatewaySettings(**PUSHGATEWAY.arguments(pushgateway.good)) if pushgateway else None,
+        remote_write=RemoteWriteSettings(**REMOTE_WRITE.arguments(remote_write.good)) if remote_write else None,
         serve=_make_serve(serve) if serve else None,
         metrics=MetricsSettings(**METRICS.arguments(metrics.good)) if metrics else MetricsSettings(),
         warnings=tuple(_warnings(top, devices, default_hostname)),

@@ -13,7 +13,14 @@ from agent.config import values
 from agent.config.values import Kind
 from agent.i2c.muxes import MUX_ADDRESSES, MUX_KINDS, mux_names
 from agent.i2c.place import Mux
-from agent.settings import Device, MetricsSettings, PushgatewaySettings, ServeSettings, Settings
+from agent.settings import (
+    Device,
+    MetricsSettings,
+    PushgatewaySettings,
+    RemoteWriteSettings,
+    ServeSettings,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,13 +121,13 @@ def _channels_of_muxes() -> str:
     return "; ".join(f"{kind.name} with channels 0 to {kind.channels - 1}" for kind in MUX_KINDS.values())
 
 
-def connection_keys(url: str, check_url: Callable[[object], str]) -> tuple[Key, ...]:
+def connection_keys(url: str, check_url: Callable[[object], str], url_meaning: str) -> tuple[Key, ...]:
     """How to reach a server that we push to, for each table with such a server; `url` is an example in TOML."""
     return (
         Key(
             "url",
             Kind("`http://` or `https://` URL", check_url),
-            "Where to push. A path is kept. Credentials go into separate keys, below.",
+            f"{url_meaning} Credentials go into separate keys, below.",
             example=url,
             required=True,
         ),
@@ -201,9 +208,9 @@ TOP = KeyTable(
 PUSHGATEWAY = KeyTable(
     "pushgateway",
     PushgatewaySettings,
-    "The Pushgateway to push to. This table, or `[serve]`, or both are required.",
+    "The Pushgateway to push to. At least one of this table, `[remote_write]` and `[serve]` is required.",
     (
-        *connection_keys(url='"http://127.0.0.1:9091"', check_url=values.gateway_url),
+        *connection_keys('"http://127.0.0.1:9091"', values.gateway_url, "Where to push. A path is kept."),
         Key("job", _GROUPING_VALUE, "The grouping key `job`."),
         Key(
             "group_by",
@@ -213,6 +220,64 @@ PUSHGATEWAY = KeyTable(
         ),
         Key("delete_on_exit", _SWITCH, "Delete this machine's groups from the gateway at a clean stop."),
     ),
+)
+
+REMOTE_WRITE = KeyTable(
+    "remote_write",
+    RemoteWriteSettings,
+    "Keep the history of every series in a server that takes Prometheus remote write 1.0: VictoriaMetrics, Prometheus, "
+    "Mimir, Grafana Cloud, Thanos, Cortex. What cannot be sent waits in a backlog in `state_dir`, and arrives later "
+    "with its own time. Without this table nothing is kept.",
+    (
+        *connection_keys(
+            '"https://vm.example.org/api/v1/write"',
+            values.remote_write_url,
+            "Where to send, with the whole path: /api/v1/write for VictoriaMetrics and Prometheus, /api/v1/push for "
+            "Mimir and Cortex, /api/prom/push for Grafana Cloud, /api/v1/receive for Thanos.",
+        ),
+        Key(
+            "headers",
+            Kind("table of strings", values.headers),
+            "Sent with every request: the tenant of Mimir, for example. No secrets, because this file need not be "
+            "private.",
+            example='{ X-Scope-OrgID = "tenant" }',
+            default_text="none",
+        ),
+        Key("job", _GROUPING_VALUE, "The label `job` of every series; that of `[pushgateway]` keeps dashboards going."),
+        Key(
+            "resolution",
+            values.one_of("interval", "sample"),
+            '"interval": one sample of each series for every `interval`. "sample": also the volts, amperes, watts and '
+            "counters of every single reading. For VictoriaMetrics that is little; a Prometheus that has taken a day "
+            "of it late needs more than a minute for its next start, and seconds for a query.",
+        ),
+        Key(
+            "max_backlog",
+            values.size(100_000, 10**13),
+            "The most that the backlog may take on disk; beyond it the oldest samples are dropped and counted. A day "
+            'of 8 devices takes some 12 MB with `resolution = "sample"` at 1 s, and some 2 MB with "interval" at 15 s.',
+        ),
+        Key(
+            "max_age",
+            values.duration(60, 366 * _DAY_SECONDS),
+            "Samples that are older are dropped and counted. Not more than the server accepts: the "
+            "`out_of_order_time_window` of Prometheus or Mimir, the `-retentionPeriod` of VictoriaMetrics.",
+        ),
+        Key(
+            "catch_up",
+            values.number(2, 1000),
+            "How many times faster than real time a backlog is sent: at 20, a day takes 72 minutes. It keeps a fleet "
+            "that returns at once from flattening its server.",
+        ),
+        Key(
+            "clock",
+            values.one_of("synchronised", "system"),
+            '"synchronised": samples are sent once the clock was synchronised with a time server in this boot, '
+            'because one sample from the future makes Prometheus refuse those of all nodes. "system": trust the clock '
+            "as it is, on a machine whose clock is set in another way, by GPS or its host.",
+        ),
+    ),
+    in_force=False,
 )
 
 SERVE = KeyTable(
@@ -361,4 +426,4 @@ DEVICE = KeyTable(
     is_list=True,
 )
 
-TABLES = (TOP, PUSHGATEWAY, SERVE, METRICS, MUX, DEVICE)
+TABLES = (TOP, PUSHGATEWAY, REMOTE_WRITE, SERVE, METRICS, MUX, DEVICE)

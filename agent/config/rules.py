@@ -31,11 +31,11 @@ def check_top(top: Table, default_hostname: str) -> None:
     _check_order(top, shorter="sample_interval", longer="interval")
     if "device" not in top.given or top.good.get("device") == []:
         top.refuse("device", "missing; describe at least one measured load in a [[device]] table")
-    if "pushgateway" not in top.given and "serve" not in top.given:
+    if not top.given & {"pushgateway", "remote_write", "serve"}:
         top.refuse(
             "pushgateway",
-            'missing; write [pushgateway] with url = "http://..." to push, or [serve] with listen = "127.0.0.1:9812" '
-            "to be scraped",
+            'missing; write [pushgateway] with url = "http://..." to push, [remote_write] with '
+            'url = "http://.../api/v1/write" to keep history, or [serve] with listen = "127.0.0.1:9812" to be scraped',
         )
 
 

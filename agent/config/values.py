@@ -29,13 +29,34 @@ _MAX_BUS = 0xFFFFF
 # A number of more than 64 bits is a typing error, and Python refuses to print one of some thousand digits.
 _MAX_SHOWN_BITS = 64
 
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:us|ms|s|m|h))+")
-_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|h)")
+_DAY_SECONDS = 86400
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:us|ms|s|m|h|d))+")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|h|d)")
 # Multiply, then divide: 1.1 / 1000 is the float nearest to 0.0011, while 1.1 * 0.001 is not.
-_UNIT_RATIOS = {"us": (1, 1_000_000), "ms": (1, 1_000), "s": (1, 1), "m": (60, 1), "h": (3600, 1)}
+_UNIT_RATIOS = {"us": (1, 1_000_000), "ms": (1, 1_000), "s": (1, 1), "m": (60, 1), "h": (3600, 1), "d": (86400, 1)}
+
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(kB|MB|GB|TB|KiB|MiB|GiB|TiB)")
+_SIZE_UNITS: dict[str, int] = {
+    **{unit: 1000**power for power, unit in enumerate(("kB", "MB", "GB", "TB"), start=1)},
+    **{unit: 1024**power for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB"), start=1)},
+}
 
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 _LISTEN = re.compile(r"(?:\[(?P<bracketed>[^\]]*)\]|(?P<plain>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
+
+# RFC 9110, section 5.6.2: a token.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
+_MAX_HEADER_CHARACTERS = 4000
+# What the agent sends itself, and what to write instead.
+_OWN_HEADERS = {
+    "authorization": "write username and password_file, or bearer_token_file",
+    "proxy-authorization": "write the user into the URL of the proxy, in the environment",
+    "user-agent": "the agent sends its own; remove it",
+    "host": "it is made from url; remove it",
+    "connection": "connections are kept open by the agent; remove it",
+    "transfer-encoding": "the agent sends the length; remove it",
+    "x-prometheus-remote-write-version": "the agent speaks version 0.1.0; remove it",
+}
 
 _PUSH_PATH = re.compile(r"/+metrics(?:/+job(?:@base64)?(?:/.*)?)?/*$")
 
@@ -92,7 +113,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def parse_duration(value: object) -> float:
-    """A duration in seconds, from a string such as "500ms", "15s", "2m", "1.5h" or "1h30m", or a number of seconds.
+    """A duration in seconds, from a string such as "500ms", "15s", "1h30m" or "7d", or a number of seconds.
 
     Zero is a duration; the caller decides whether it makes sense.
 
@@ -117,7 +138,9 @@ def parse_duration(value: object) -> float:
 
 
 def spell_duration(seconds: float) -> str:
-    """A duration as one writes it in the file: 0.5 is `500ms`, 600 is `10m`."""
+    """A duration as one writes it in the file: 0.5 is `500ms`, 600 is `10m`, a week is `7d`."""
+    if seconds > _DAY_SECONDS and seconds % _DAY_SECONDS == 0:
+        return f"{seconds / _DAY_SECONDS:g}d"
     for unit, size in (("h", 3600), ("m", 60)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g}{unit}"
@@ -138,6 +161,55 @@ def duration(low_seconds: float, high_seconds: float) -> Kind:
         return seconds
 
     return Kind(f"duration, {low} to {high}", check, unit="_seconds")
+
+
+def parse_size(value: object) -> int:
+    """A size in bytes, from a string such as "64MB", "1.5 GB" or "64MiB".
+
+    Raises:
+        InvalidError: anything else, also a number without a unit, which may mean anything.
+    """
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise InvalidError(f'expected a size such as "64MB" or "64MiB", not {describe(value)}{_size_hint(value)}')
+    return round(float(found[1]) * _SIZE_UNITS[found[2]])
+
+
+def _size_hint(value: object) -> str:
+    """What was meant by a size with a unit in other letters, or without one; empty if that cannot be told."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**15:
+        shown = spell_size(value) if value >= _SIZE_UNITS["kB"] else f"{value}MB"
+        return f'; write "{shown}"'
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]{1,3})", value) if isinstance(value, str) else None
+    if found:
+        for unit in _SIZE_UNITS:
+            if found[2].lower() in (unit.lower(), unit[0].lower()):
+                return f'; did you mean "{found[1]}{unit}"?'
+    return ""
+
+
+def spell_size(size_bytes: int) -> str:
+    """A size as one writes it in the file: 64,000,000 is `64MB`."""
+    for unit, factor in sorted(_SIZE_UNITS.items(), key=lambda item: -item[1]):
+        if size_bytes % factor == 0 and size_bytes:
+            return f"{size_bytes // factor}{unit}"
+    for unit in ("TB", "GB", "MB", "kB"):
+        if size_bytes >= _SIZE_UNITS[unit]:
+            return f"{size_bytes / _SIZE_UNITS[unit]:.6g}{unit}"
+    return f"{size_bytes / _SIZE_UNITS['kB']:g}kB"
+
+
+def size(low_bytes: int, high_bytes: int) -> Kind:
+    """A size from `low_bytes` to `high_bytes`, both allowed."""
+    low, high = spell_size(low_bytes), spell_size(high_bytes)
+
+    def check(value: object) -> int:
+        size_bytes = parse_size(value)
+        if not low_bytes <= size_bytes <= high_bytes:
+            raise InvalidError(f"{spell_size(size_bytes)} is not in {low}..{high}")
+        return size_bytes
+
+    return Kind(f"size, {low} to {high}", check, unit="_bytes")
 
 
 def _is_control(character: str) -> bool:
@@ -214,6 +286,20 @@ def whole_number(low: int, high: int) -> Kind:
         return number
 
     return Kind(f"{low} to {high}", check)
+
+
+def number(low: float, high: float) -> Kind:
+    """A number from `low` to `high`, both allowed."""
+
+    def check(value: object) -> float:
+        is_nan = isinstance(value, float) and math.isnan(value)  # math.isnan fails on huge integers
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or is_nan:
+            raise InvalidError(f"expected a number, not {describe(value)}{_unquote_hint(value)}")
+        if not low <= value <= high:
+            raise InvalidError(f"{describe(value)} is not in {low:g}..{high:g}")
+        return float(value)
+
+    return Kind(f"{low:g} to {high:g}", check)
 
 
 def any_whole_number(value: object) -> int:
@@ -335,6 +421,43 @@ def gateway_url(value: object) -> str:
         without = quoted(given.removesuffix(found[0]))
         raise InvalidError(f"{quoted(given)}: leave out {found[0]}, which every push adds: url = {without}")
     return given
+
+
+def remote_write_url(value: object) -> str:
+    """The URL of a remote write server with its whole path, to which nothing is added."""
+    given = url(value)
+    if not urlsplit(given).path.strip("/"):
+        raise InvalidError(
+            f"{quoted(given)}: the path is missing; it is /api/v1/write for Prometheus and VictoriaMetrics, "
+            "/insert/0/prometheus/api/v1/write for a VictoriaMetrics cluster, /api/v1/push for Mimir and Cortex, "
+            "/api/prom/push for Grafana Cloud, /api/v1/receive for Thanos"
+        )
+    return given
+
+
+def headers(value: object) -> tuple[tuple[str, str], ...]:
+    """The headers of a table of strings, in its order; none that the agent sends itself."""
+    if not isinstance(value, dict):
+        raise InvalidError(f'expected a table such as {{ X-Scope-OrgID = "tenant" }}, not {describe(value)}')
+    names: set[str] = set()
+    for name, content in value.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise InvalidError(f"{quoted(name)} cannot be the name of a header")
+        lower = name.lower()
+        own = _OWN_HEADERS.get(lower) or ("the agent describes its own body; remove it" * lower.startswith("content-"))
+        if own:
+            raise InvalidError(f"{name}: not allowed here: {own}")
+        if lower in names:
+            raise InvalidError(f"{name}: given twice; upper and lower case are the same")
+        names.add(lower)
+        if not isinstance(content, str):
+            raise InvalidError(f"{name}: expected a string, not {describe(content)}")
+        # The value may be a secret, so no message shows it.
+        if not content or content != content.strip(" ") or not (content.isascii() and content.isprintable()):
+            raise InvalidError(f"{name}: the value must be printable ASCII, without spaces at its ends")
+        if len(content) > _MAX_HEADER_CHARACTERS:
+            raise InvalidError(f"{name}: the value is longer than {_MAX_HEADER_CHARACTERS} characters")
+    return tuple(value.items())
 
 
 def listen(value: object) -> tuple[str, int]:

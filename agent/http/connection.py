@@ -95,6 +95,9 @@ class Connection:
 
     Every operation is part of an attempt of `deadline`, and ends with it. Only the first `body_limit_bytes` of a longer
     answer are read; its connection is then closed.
+
+    Attributes:
+        was_resent: whether the last exchange sent its request on a connection that was dropped, and then again.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Connection:
         body_limit_bytes: int,
     ) -> None:
         self.deadline = deadline
+        self.was_resent = False
         self._body_limit_bytes = body_limit_bytes
         self._route = route
         self._resolver = resolver
@@ -118,7 +122,7 @@ class Connection:
         """Send one request and read its answer, whatever its status, without following redirects.
 
         A connection that was dropped while idle is replaced at once, which is safe because sending a PUT or DELETE
-        twice has the same effect as sending it once.
+        twice has the same effect as sending it once. For a POST see `was_resent`.
 
         Raises:
             OSError, http.client.HTTPException: as the socket, TLS and HTTP layers raise them.
@@ -126,12 +130,14 @@ class Connection:
         """
         request = self._request(method, url, headers, body)
         idle = self._socket()
+        self.was_resent = False
         try:
             # Anything that arrives on an idle connection is its end, or an answer without a request.
             if idle is not None and _is_silent(idle) and not self._has_moved():
                 try:
                     return self._exchange_on(idle, method, request)
                 except _DROPPED:
+                    self.was_resent = True
                     # Dropped after the check, unless the deadline did it: then this raises.
                     self.deadline.remaining_seconds()
             return self._exchange_on(self._open(), method, request)

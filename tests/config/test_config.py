@@ -10,11 +10,20 @@ from pathlib import Path
 import pytest
 
 from agent.config import find_file, load, parse, parse_duration
-from agent.config.values import spell_duration
+from agent.config.values import parse_size, spell_duration, spell_size
 from agent.errors import ConfigError, ExitCode, PermissionDeniedError
 from agent.i2c.muxes import MUX_KINDS
 from agent.i2c.place import Mux, Place
-from agent.settings import Averaging, ChipOptions, Device, MetricsSettings, PushgatewaySettings, ServeSettings, Settings
+from agent.settings import (
+    Averaging,
+    ChipOptions,
+    Device,
+    MetricsSettings,
+    PushgatewaySettings,
+    RemoteWriteSettings,
+    ServeSettings,
+    Settings,
+)
 
 Chips = Mapping[str, ChipOptions]
 Parse = Callable[[str], Settings]
@@ -222,6 +231,8 @@ def test_a_working_topology_is_accepted(devices: str, parse_text: Parse) -> None
         ("1h", 3600.0),
         ("1.5s", 1.5),
         ("1h30m", 5400.0),
+        ("7d", 604_800.0),
+        ("1d12h", 129_600.0),
         ("140us", 140e-6),
         ("1.1ms", 1.1e-3),
         ("0s", 0.0),
@@ -237,7 +248,7 @@ def test_a_duration_has_a_unit_or_is_in_seconds(value: object, seconds: float) -
 @pytest.mark.parametrize(
     "value",
     [
-        *("", "s", "5", "5 s", " 5s", "5S", "5d", "-1s", "+1s", "1e3s", ".5s", "5.s", "1s2", "9" * 400 + "s"),
+        *("", "s", "5", "5 s", " 5s", "5S", "5w", "-1s", "+1s", "1e3s", ".5s", "5.s", "1s2", "9" * 400 + "s"),
         *(True, False, None, [], {}, -1, -0.5, math.nan, math.inf, 10**400),
     ],
 )
@@ -246,7 +257,7 @@ def test_the_error_for_a_bad_duration_names_valid_ones(value: object) -> None:
         parse_duration(value)
 
 
-@pytest.mark.parametrize("text", ["24h", "10m", "90s", "1.5s", "1s", "100ms", "2.116ms", "140us", "0s"])
+@pytest.mark.parametrize("text", ["7d", "24h", "10m", "90s", "1.5s", "1s", "100ms", "2.116ms", "140us", "0s"])
 def test_a_message_spells_a_duration_as_the_file_does(text: str) -> None:
     assert spell_duration(parse_duration(text)) == text
 
@@ -493,3 +504,56 @@ def test_reading_the_configuration_imports_nothing_heavy() -> None:
 
     assert "agent.config" in modules
     assert not {"board", "busio", "prometheus_client", "tenacity", "urllib3", "asyncio", "difflib"} & set(modules)
+
+
+def test_every_key_of_remote_write_arrives_in_the_settings(parse_text: Parse) -> None:
+    lines = """
+        [remote_write]
+        url = "https://mimir.example.org/api/v1/push"
+        timeout = "9s"
+        username = "node"
+        password_file = "/run/password"
+        ca_file = "/etc/ca.pem"
+        cert_file = "/etc/cert.pem"
+        key_file = "/etc/key.pem"
+        headers = { X-Scope-OrgID = "a|b", X-B = "${HOME}" }
+        job = "lab"
+        resolution = "sample"
+        max_backlog = "1.5 GiB"
+        max_age = "30h"
+        catch_up = 7.5
+        clock = "system"
+    """
+
+    assert parse_text(lines + DEVICE).remote_write == RemoteWriteSettings(
+        url="https://mimir.example.org/api/v1/push",
+        timeout_seconds=9.0,
+        username="node",
+        password_file="/run/password",
+        ca_file="/etc/ca.pem",
+        cert_file="/etc/cert.pem",
+        key_file="/etc/key.pem",
+        headers=(("X-Scope-OrgID", "a|b"), ("X-B", "/home/pi")),
+        job="lab",
+        resolution="sample",
+        max_backlog_bytes=3 * 2**29,
+        max_age_seconds=108_000.0,
+        catch_up=7.5,
+        clock="system",
+    )
+
+
+def test_a_file_may_only_keep_history(parse_text: Parse) -> None:
+    settings = parse_text(f'[remote_write]\nurl = "http://vm:8428/api/v1/write"\n{DEVICE}')
+
+    assert settings.remote_write == RemoteWriteSettings(url="http://vm:8428/api/v1/write")
+    assert (settings.pushgateway, settings.serve) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [("100kB", 100_000), ("64MB", 64_000_000), ("1.5GB", 1_500_000_000), ("64 MiB", 2**26), ("0.5TiB", 2**39)],
+)
+def test_a_size_has_a_unit(text: str, size_bytes: int) -> None:
+    assert parse_size(text) == size_bytes
+    assert parse_size(spell_size(size_bytes)) == size_bytes

@@ -13,7 +13,7 @@ from agent import chips
 from agent.config import parse
 from agent.config.keys import DEVICE, TABLES
 from agent.errors import ConfigError
-from agent.settings import MetricsSettings, PushgatewaySettings, ServeSettings, Settings
+from agent.settings import MetricsSettings, PushgatewaySettings, RemoteWriteSettings, ServeSettings, Settings
 
 Parse = Callable[[str], Settings]
 
@@ -39,6 +39,7 @@ def test_the_example_works_as_it_is(parse_text: Parse) -> None:
     settings = parse_text(EXAMPLE)
 
     assert settings.pushgateway == PushgatewaySettings(url="http://127.0.0.1:9091")
+    assert settings.remote_write is None
     assert settings.serve is None
     assert [mux.name for mux in settings.muxes] == ["m0"]
     assert [(device.name, device.chip, device.input) for device in settings.devices] == [
@@ -54,6 +55,9 @@ def test_the_example_works_with_every_line_in_force(parse_text: Parse) -> None:
 
     assert settings.hostname == "node-17"
     assert settings.state_dir == Path("/var/lib/wattpush")
+    assert settings.remote_write == RemoteWriteSettings(
+        url="https://vm.example.org/api/v1/write", headers=(("X-Scope-OrgID", "tenant"),)
+    )
     assert settings.serve == ServeSettings("127.0.0.1", 9812)
     assert [mux.name for mux in settings.muxes] == ["m0", "m1"]
     # Chips without a separate block follow.

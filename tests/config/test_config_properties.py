@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config import parse_duration
-from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, SERVE, TABLES, KeyTable
+from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, REMOTE_WRITE, SERVE, TABLES, KeyTable
+from agent.config.values import parse_size, spell_size
 from agent.errors import ConfigError
 from agent.settings import Device, Settings
 
@@ -73,7 +74,21 @@ WORDS = [
         ".",
         "..",
     ),
-    *("15s", "1.1ms", "0x40", "http://[", "http://gateway:9091", "http://a:b@c", "[::1]:0", ":99999", "~", "~nobody-x"),
+    *(
+        "15s",
+        "1.1ms",
+        "0x40",
+        "http://[",
+        "http://gateway:9091",
+        "http://a:b@c",
+        "http://c/api/v1/write",
+        "64MB",
+        "7d",
+        "[::1]:0",
+        ":99999",
+        "~",
+        "~nobody-x",
+    ),
 ]
 SCALARS = st.one_of(
     st.sampled_from(WORDS),
@@ -106,6 +121,7 @@ FILES = st.fixed_dictionaries(
         "hostname": SCALARS,
         "state_dir": SCALARS,
         "pushgateway": tables_like(PUSHGATEWAY),
+        "remote_write": tables_like(REMOTE_WRITE),
         "serve": tables_like(SERVE),
         "metrics": tables_like(METRICS),
         "mux": st.lists(tables_like(MUX), max_size=4),
@@ -134,6 +150,18 @@ def test_any_value_is_a_duration_or_refused(value: object) -> None:
     except ValueError:
         return
     assert 0 <= seconds < float("inf")
+
+
+@settings(max_examples=200)
+@given(st.one_of(SCALARS, st.text("0123456789.kMGTiB "), st.from_regex(r"[0-9.]{1,20} ?[kMGT]i?B", fullmatch=True)))
+def test_any_value_is_a_size_or_refused(value: object) -> None:
+    try:
+        size_bytes = parse_size(value)
+    except ValueError:
+        return
+    assert size_bytes >= 0
+    if size_bytes >= 1000 and size_bytes % 1000 == 0:
+        assert parse_size(spell_size(size_bytes)) == size_bytes
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20).filter(

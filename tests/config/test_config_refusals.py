@@ -25,6 +25,14 @@ def url(value: str) -> str:
     return f'[pushgateway]\nurl = "{value}"\n{DEVICE}'
 
 
+def remote(lines: str, url: str = "http://vm:8428/api/v1/write") -> str:
+    return f'[remote_write]\nurl = "{url}"\n{lines}\n{DEVICE}'
+
+
+def header(line: str) -> str:
+    return remote(f"headers = {{ {line} }}")
+
+
 def listen(value: str) -> str:
     return f'[serve]\nlisten = "{value}"\n{DEVICE}'
 
@@ -55,6 +63,13 @@ def averaging(value: str) -> str:
 
 
 EXPECTED_DURATION = 'expected a duration such as "15s" or a number of seconds'
+EXPECTED_SIZE = 'expected a size such as "64MB" or "64MiB"'
+HEADER_VALUE = "the value must be printable ASCII, without spaces at its ends"
+PATHS = (
+    "the path is missing; it is /api/v1/write for Prometheus and VictoriaMetrics, /insert/0/prometheus/api/v1/write "
+    "for a VictoriaMetrics cluster, /api/v1/push for Mimir and Cortex, /api/prom/push for Grafana Cloud, "
+    "/api/v1/receive for Thanos"
+)
 COUNTS = "1, 4, 16, 64, 128, 256, 512, 1024"
 TIMES = "140us, 204us, 332us, 588us, 1.1ms, 2.116ms, 4.156ms, 8.244ms"
 BOTH_ANSWER = "they would answer at once; give one of them another address"
@@ -129,7 +144,7 @@ TOP: dict[str, tuple[str, ...]] = {
         top("zzz = 3"),
         (
             "zzz: unknown key; known here: hostname, interval, sample_interval, max_gap, state_dir, pushgateway, "
-            "serve, metrics, mux, device"
+            "remote_write, serve, metrics, mux, device"
         ),
     ),
     "unknown key with strange characters": (
@@ -167,8 +182,8 @@ TOP: dict[str, tuple[str, ...]] = {
     "nowhere to send it": (
         DEVICE,
         (
-            'pushgateway: missing; write [pushgateway] with url = "http://..." to push, or [serve] with '
-            'listen = "127.0.0.1:9812" to be scraped'
+            'pushgateway: missing; write [pushgateway] with url = "http://..." to push, [remote_write] with '
+            'url = "http://.../api/v1/write" to keep history, or [serve] with listen = "127.0.0.1:9812" to be scraped'
         ),
     ),
     "a home folder of an unknown user": (
@@ -276,6 +291,117 @@ PUSHGATEWAY: dict[str, tuple[str, ...]] = {
     "bad key with a cert": (
         gateway('key_file = 1\ncert_file = "c"'),
         "pushgateway: key_file: expected a string, not 1",
+    ),
+}
+REMOTE_WRITE: dict[str, tuple[str, ...]] = {
+    "no url": (
+        f"[remote_write]\n{DEVICE}",
+        'remote_write: url: missing; write url = "https://vm.example.org/api/v1/write"',
+    ),
+    "no path": (remote("", "http://vm:8428"), f'remote_write: url: "http://vm:8428": {PATHS}'),
+    "a path of slashes": (remote("", "http://vm:8428//"), f'remote_write: url: "http://vm:8428//": {PATHS}'),
+    "a user in the url": (
+        remote("", "http://a:b@vm/api/v1/write"),
+        f"remote_write: url: contains credentials; {MOVE_CREDENTIALS}",
+    ),
+    "user without a password": (
+        remote('username = "node"'),
+        'remote_write: username: needs password_file; write password_file = "..."',
+    ),
+    "a key of the gateway": (
+        remote('group_by = "node"'),
+        "remote_write: group_by: unknown key here; it belongs in [pushgateway]",
+    ),
+    "size without a unit": (
+        remote("max_backlog = 64"),
+        f'remote_write: max_backlog: {EXPECTED_SIZE}, not 64; write "64MB"',
+    ),
+    "size in bytes": (
+        remote("max_backlog = 64000000"),
+        f'remote_write: max_backlog: {EXPECTED_SIZE}, not 64000000; write "64MB"',
+    ),
+    "size in other letters": (
+        remote('max_backlog = "64mb"'),
+        f'remote_write: max_backlog: {EXPECTED_SIZE}, not "64mb"; did you mean "64MB"?',
+    ),
+    "size in short": (
+        remote('max_backlog = "1.5G"'),
+        f'remote_write: max_backlog: {EXPECTED_SIZE}, not "1.5G"; did you mean "1.5GB"?',
+    ),
+    "size of words": (
+        remote('max_backlog = "a lot"'),
+        f'remote_write: max_backlog: {EXPECTED_SIZE}, not "a lot"',
+    ),
+    "negative size": (remote('max_backlog = "-1MB"'), f'remote_write: max_backlog: {EXPECTED_SIZE}, not "-1MB"'),
+    "true for a size": (remote("max_backlog = true"), f"remote_write: max_backlog: {EXPECTED_SIZE}, not true"),
+    "backlog too small": (remote('max_backlog = "99kB"'), "remote_write: max_backlog: 99kB is not in 100kB..10TB"),
+    "no backlog": (remote('max_backlog = "0MB"'), "remote_write: max_backlog: 0kB is not in 100kB..10TB"),
+    "backlog too large": (remote('max_backlog = "11TB"'), "remote_write: max_backlog: 11TB is not in 100kB..10TB"),
+    "age too short": (remote('max_age = "59s"'), "remote_write: max_age: 59s is not in 1m..366d"),
+    "age too long": (remote('max_age = "367d"'), "remote_write: max_age: 367d is not in 1m..366d"),
+    "never catches up": (remote("catch_up = 1"), "remote_write: catch_up: 1 is not in 2..1000"),
+    "string for a number": (
+        remote('catch_up = "20"'),
+        'remote_write: catch_up: expected a number, not "20"; write 20 without quotes',
+    ),
+    "nan for a number": (remote("catch_up = nan"), "remote_write: catch_up: expected a number, not nan"),
+    "true for a number": (remote("catch_up = true"), "remote_write: catch_up: expected a number, not true"),
+    "american clock": (
+        remote('clock = "synchronized"'),
+        'remote_write: clock: "synchronized" is not one of "synchronised", "system"',
+    ),
+    "unknown resolution": (
+        remote('resolution = "1s"'),
+        'remote_write: resolution: "1s" is not one of "interval", "sample"',
+    ),
+    "headers that are none": (
+        remote('headers = "X-Scope-OrgID: a"'),
+        'remote_write: headers: expected a table such as { X-Scope-OrgID = "tenant" }, not "X-Scope-OrgID: a"',
+    ),
+    "number for a header": (
+        header("X-Scope-OrgID = 7"),
+        "remote_write: headers: X-Scope-OrgID: expected a string, not 7",
+    ),
+    "a space in a header's name": (
+        header('"X Scope" = "a"'),
+        'remote_write: headers: "X Scope" cannot be the name of a header',
+    ),
+    "a line end in a header's name": (
+        header('"X\\r\\nHost" = "a"'),
+        'remote_write: headers: "X\\r\\nHost" cannot be the name of a header',
+    ),
+    "a line end in a header": (header('X-A = "a\\r\\nHost: b"'), f"remote_write: headers: X-A: {HEADER_VALUE}"),
+    "a space at the end of a header": (header('X-A = "a "'), f"remote_write: headers: X-A: {HEADER_VALUE}"),
+    "an empty header": (header('X-A = ""'), f"remote_write: headers: X-A: {HEADER_VALUE}"),
+    "a long header": (
+        header(f'X-A = "{"a" * 4001}"'),
+        "remote_write: headers: X-A: the value is longer than 4000 characters",
+    ),
+    "a header twice": (
+        header('X-A = "a", x-a = "b"'),
+        "remote_write: headers: x-a: given twice; upper and lower case are the same",
+    ),
+    "credentials in a header": (
+        header('authorization = "Bearer secret"'),
+        (
+            "remote_write: headers: authorization: not allowed here: write username and password_file, or "
+            "bearer_token_file"
+        ),
+    ),
+    "the agent's own encoding": (
+        header('Content-Encoding = "gzip"'),
+        "remote_write: headers: Content-Encoding: not allowed here: the agent describes its own body; remove it",
+    ),
+    "the agent's own version": (
+        header('X-Prometheus-Remote-Write-Version = "2.0.0"'),
+        (
+            "remote_write: headers: X-Prometheus-Remote-Write-Version: not allowed here: the agent speaks version "
+            "0.1.0; remove it"
+        ),
+    ),
+    "the agent's own host": (
+        header('Host = "vm"'),
+        "remote_write: headers: Host: not allowed here: it is made from url; remove it",
     ),
 }
 SERVE_AND_METRICS: dict[str, tuple[str, ...]] = {
@@ -688,6 +814,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     for group, rows in {
         "top": TOP,
         "pushgateway": PUSHGATEWAY,
+        "remote write": REMOTE_WRITE,
         "serve and metrics": SERVE_AND_METRICS,
         "mux": MUXES,
         "device": DEVICES,

@@ -1,0 +1,621 @@
+"""The backlog: frames that the server has not answered for, in memory first and on disk in an outage.
+
+Every sample has a place: how many were produced before it. The backlog is what lies between the cursor and the end of
+the newest frame; whatever the cursor passes is accepted, refused, dropped or undated. So these five always add up to
+what was produced, also over a frame that is damaged or missing.
+
+All of it may be used from several threads; `status` never waits, everything else may wait for a disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from agent.energy.state import RemoteCounters
+from agent.energy.state_folder import foreign_folder_error
+from agent.errors import PermissionDeniedError
+from agent.history import position as positions
+from agent.history.frame_records import DamagedError, Packed, pack, unpack
+from agent.history.memory import Memory
+from agent.history.position import Position
+from agent.history.runtime_folder import key_of
+from agent.history.samples import VALUE_BYTES, Frame, count_samples
+from agent.history.segments import FORMAT, Segments
+from agent.metrics.catalogue import RemoteStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from agent.clock import Clock
+    from agent.history.dating import Dating
+    from agent.history.samples import Labels
+
+LONGEST_IN_MEMORY_SECONDS: Final = 60.0
+"""What waits for longer goes to disk: one append a minute in an outage, none while the server answers."""
+
+_LONGEST_FRAME_SECONDS = 90.0
+"""Of frames that are merged: what came in while the first one waited."""
+
+MOST_IN_MEMORY_BYTES: Final = 1_000_000
+"""Of frames that cannot go to disk."""
+
+_LARGEST_OFFSET_DIFFERENCE = 1000
+"""In milliseconds. Offsets of neighbouring frames differ because NTP slews the clock; more is a step."""
+
+_LOSSES_END_SECONDS = 3600.0
+
+log = logging.getLogger(__name__)
+
+
+class _Losses:
+    """One line when samples begin to be dropped for some reason, and one with their number when that has ended."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, int] = {}
+        self._last_seconds = 0.0
+
+    def add(self, reason: str, samples: int, now_seconds: float) -> None:
+        """Count samples."""
+        if reason not in self._samples:
+            self._samples[reason] = 0
+            log.warning("remote write drops samples: %s", reason)
+        self._samples[reason] += samples
+        self._last_seconds = now_seconds
+
+    def end_if_over(self, now_seconds: float) -> None:
+        """End it when nothing was dropped for long."""
+        if now_seconds - self._last_seconds >= _LOSSES_END_SECONDS:
+            self.end()
+
+    def end(self) -> None:
+        """Log the numbers."""
+        for reason, samples in self._samples.items():
+            log.warning("remote write dropped %d samples in all: %s", samples, reason)
+        self._samples.clear()
+
+
+class Backlog:
+    """The backlog in one folder.
+
+    Args:
+        folder: on disk, made when it is first needed; None keeps everything in memory.
+        runtime_folder: in memory that outlives the process but not the boot; None if there is none.
+        dating: dates frames.
+        clock: for ages.
+        max_bytes: on disk; beyond it the oldest is dropped.
+        max_age_seconds: what is older is dropped.
+        saved: the counters of the state file, from which these continue.
+
+    Raises:
+        ConfigError: a newer version of wattpush has written into the folder; nothing is changed.
+        PermissionDeniedError: this user may not read the folder.
+    """
+
+    def __init__(  # noqa: PLR0913 - two places, two clocks and what bounds it
+        self,
+        folder: Path | None,
+        runtime_folder: Path | None,
+        dating: Dating,
+        clock: Clock,
+        *,
+        max_bytes: int,
+        max_age_seconds: float,
+        saved: RemoteCounters,
+    ) -> None:
+        self._lock = threading.Lock()
+        self._folder = folder
+        self._dating = dating
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._max_age_milliseconds = round(max_age_seconds * 1000)
+        self._losses = _Losses()
+        self._disk_failures = 0
+        self._disk_position = None if folder is None else folder / "position.json"
+        key = key_of(folder)
+        self._runtime_position = None if runtime_folder is None else runtime_folder / f"{key}.json"
+        mirror = None if runtime_folder is None else runtime_folder / f"{key}.v{FORMAT}"
+        self._segments = self._open_segments()
+        self._memory = Memory(mirror, 0 if self._segments is None else self._segments.end, clock.monotonic())
+        self._position = self._open_position(saved)
+        self._written_to_disk = self._position
+        self._disk_written_at = clock.monotonic()
+        self._handed_until = 0
+        self._undated_ahead: dict[int, int] = {}  # samples of frames behind the cursor's that will be counted undated
+        self._head: Packed | None = None
+        self._end = max(
+            self._position.cursor, 0 if self._segments is None else self._segments.end, self._memory.end or 0
+        )
+        # Whether frames of this boot without an offset are left is not known yet: their end is that of all frames.
+        self._undated_end = self._end
+        self._is_unreadable = False
+        self._forget_settled()
+        self._publish()
+
+    # Opening
+
+    def _open_segments(self) -> Segments | None:
+        if self._folder is None:
+            return None
+        try:
+            return Segments(self._folder, self._max_bytes)
+        except PermissionError as error:
+            path = error.filename or self._folder
+            raise foreign_folder_error(self._folder) or PermissionDeniedError(
+                f"{path}: permission denied; sudo chown $USER {path}"
+            ) from error
+        except OSError as error:
+            log.error("%s: cannot be read (%s); history is kept in memory only", self._folder, error.strerror)  # noqa: TRY400 - a broken disk, not a bug
+            return None
+
+    def _open_position(self, saved: RemoteCounters) -> Position:
+        boot = self._dating.boot
+        found = []
+        for path in (self._runtime_position, self._disk_position):
+            if path is not None:
+                with suppress(OSError):
+                    found.append(positions.read(path))
+        known = [position for position in found if position is not None]
+        end = max(0 if self._segments is None else self._segments.end, self._memory.end or 0)
+        same_boot = [position for position in known if position.boot == boot != ""]
+        if same_boot:
+            newest = max(same_boot, key=lambda position: (position.cursor, position.counters.settled))
+            return replace(newest, counters=max(newest.counters, saved, key=lambda counters: counters.settled))
+        # After a reboot the file may be older than what was sent and removed: begin at the oldest frame that there is.
+        newest = max(known, key=lambda position: position.cursor, default=Position())
+        starts = [
+            start
+            for start in (self._memory.start, self._segments.start if self._segments else None)
+            if start is not None
+        ]
+        cursor = max(newest.cursor, min(starts, default=0))
+        return replace(newest, boot=boot, cursor=cursor, tried_until=max(end, cursor), counters=saved)
+
+    # Adding
+
+    def add(self, table: tuple[Labels, ...], times_milliseconds: Sequence[int], values: bytes) -> None:
+        """Add rows, of this boot, as a frame; it is in the runtime folder when this returns.
+
+        A full or broken disk never raises: samples stay in memory up to a bound, then the oldest are dropped.
+        """
+        samples = count_samples(values)
+        if not samples:
+            return
+        with self._lock:
+            offset = self._dating.offset_milliseconds()
+            frame = Frame(table, self._dating.boot, offset, tuple(times_milliseconds), values, samples, self._end)
+            self._memory.add(pack(frame), self._clock.monotonic())
+            self._end = frame.end
+            if offset is None:
+                self._undated_end = self._end
+            self._keep_memory_small()
+            self._publish()
+
+    def _keep_memory_small(self) -> None:
+        while self._memory.size_bytes > MOST_IN_MEMORY_BYTES:
+            if self._spill():
+                self._keep_bound()
+                return
+            segments, oldest = self._segments, self._memory.frames()[0]
+            if segments is not None and segments.start is not None:
+                self._drop_until(segments.end_of_oldest, "the disk cannot be written")  # makes room on a full disk
+            else:
+                self._drop_until(oldest.end, "the disk cannot be written")
+
+    # Reading
+
+    def next(self, after: Frame | None = None) -> Frame | None:
+        """The oldest frame, or the one after another, dated; None if none can be sent now.
+
+        What is too old is dropped on the way, rows that are not later than what was sent before are dropped, and frames
+        of other boots that were never dated are counted as undated.
+        """
+        with self._lock:
+            self._fix_dates()
+            try:
+                return self._next(self._position.cursor if after is None else max(after.end, self._position.cursor))
+            finally:
+                self._publish()
+
+    def _next(self, place: int) -> Frame | None:
+        while (packed := self._read(place)) is not None:
+            is_head = place <= self._position.cursor
+            if is_head and packed.start > place:
+                self._drop_until(packed.start, "they are damaged or missing")
+            offset = self._offset_of(packed)
+            if offset is None and packed.boot == self._dating.boot and not self._is_too_old(packed, None):
+                return None
+            frame = None
+            if offset is not None and not self._is_too_old(packed, offset):
+                frame = self._dated(packed, offset)
+            if frame is not None:
+                self._handed_until = max(self._handed_until, frame.end)
+                return frame
+            place = packed.end
+            if not is_head:
+                if offset is None:
+                    self._undated_ahead[packed.start] = packed.samples
+            elif offset is None:
+                self._settle_until(place, undated=packed.samples)
+            else:
+                reason = "older than max_age" if self._is_too_old(packed, offset) else "not later than what was sent"
+                self._drop_until(place, reason)
+        if place <= self._position.cursor < self._end and not self._is_unreadable:
+            self._drop_until(self._end, "they are damaged or missing")
+        return None
+
+    def _read(self, place: int) -> Packed | None:
+        """The first frame that ends behind this place; None if there is none, or it `_is_unreadable` at this moment."""
+        self._is_unreadable = False
+        if self._segments is not None and place < self._segments.end:
+            try:
+                packed = self._segments.read(place)
+            except OSError as error:
+                self._note_disk_failure(error)
+                self._is_unreadable = True
+                return None
+            if packed is not None:
+                return packed
+        return self._memory.read(place)
+
+    def _dated(self, packed: Packed, offset: int) -> Frame | None:
+        """The frame, without the rows that are not later than what was sent before; None if none is left."""
+        try:
+            frame = unpack(packed)
+        except DamagedError:
+            return None
+        # A retry leaves out the same rows as the first attempt.
+        floor = self._position.floors.get(packed.end, self._position.newest_milliseconds)
+        skipped = 0 if floor is None else sum(time + offset <= floor for time in frame.times_milliseconds)
+        if skipped == 0:
+            return replace(frame, offset_milliseconds=offset)
+        width = len(frame.table) * VALUE_BYTES
+        values = frame.values[skipped * width :]
+        samples = count_samples(values)
+        if not samples:
+            return None
+        # What is left out lies before the start, and is dropped when the frame is settled.
+        return Frame(
+            frame.table,
+            frame.boot,
+            offset,
+            frame.times_milliseconds[skipped:],
+            values,
+            samples,
+            frame.end - samples,
+        )
+
+    def _offset_of(self, packed: Packed) -> int | None:
+        if packed.offset_milliseconds is not None:
+            return packed.offset_milliseconds
+        return self._position.date_of(packed.boot, packed.start)
+
+    def _fix_dates(self) -> None:
+        """Date the frames of this boot that could not be dated before; once, so that retries are the same."""
+        boot, offset = self._dating.boot, self._dating.offset_milliseconds()
+        dates = self._position.dates.get(boot, ())
+        if offset is None or self._undated_end <= max(self._position.cursor, dates[-1][0] if dates else 0):
+            return
+        dates = (*(date for date in dates if date[0] > self._position.cursor), (self._undated_end, offset))
+        self._position = replace(self._position, dates={**self._position.dates, boot: dates})
+        self._write_position(must_reach_disk=True)
+
+    def _is_too_old(self, packed: Packed, offset: int | None) -> bool:
+        if offset is None:
+            if packed.boot != self._dating.boot:
+                return False
+            age: int = self._dating.now_milliseconds() - packed.last_milliseconds
+            return age > self._max_age_milliseconds
+        now_offset = self._dating.offset_milliseconds()
+        if now_offset is None:
+            return False
+        age = self._dating.now_milliseconds() + now_offset - packed.last_milliseconds - offset
+        return age > self._max_age_milliseconds
+
+    # Sending
+
+    def may_be_stored(self, frame: Frame) -> bool:
+        """Whether the frame was sent before without a known outcome, perhaps by a run that was killed."""
+        with self._lock:
+            return frame.start < self._position.tried_until
+
+    def about_to_send(self, frame: Frame) -> None:
+        """Note that the frame may be stored from now on; kept in the runtime folder."""
+        with self._lock:
+            position = self._position
+            newest = _newest_milliseconds(frame)
+            if frame.end in position.floors:
+                return
+            self._position = replace(
+                position,
+                tried_until=max(position.tried_until, frame.end),
+                floors={**position.floors, frame.end: position.newest_milliseconds},
+                newest_milliseconds=max(newest, position.newest_milliseconds or newest),
+            )
+            self._write_position()
+
+    def settle(self, frame: Frame, *, accepted: int, refused: int) -> None:
+        """End everything up to this frame, which is included; what is neither accepted nor refused is dropped.
+
+        Args:
+            frame: the last one that ends.
+            accepted: samples of all these frames that the server took.
+            refused: samples that it never will.
+        """
+        with self._lock:
+            if accepted:
+                newest = _newest_milliseconds(frame)
+                known = self._position.accepted_milliseconds
+                self._position = replace(self._position, accepted_milliseconds=max(newest, known or newest))
+            self._settle_until(frame.end, accepted=accepted, refused=refused)
+            self._publish()
+
+    def _settle_until(self, end: int, *, accepted: int = 0, refused: int = 0, undated: int = 0) -> int:
+        """Move the cursor and count what it passes; return how many samples of it are dropped.
+
+        The position is written first: what was removed before would count as missing after a kill -9.
+        """
+        position = self._position
+        passed = max(end - position.cursor, 0)
+        undated += sum(samples for start, samples in self._undated_ahead.items() if start < end)
+        # Frames that were dropped meanwhile are counted already.
+        accepted = min(accepted, passed)
+        refused = min(refused, passed - accepted)
+        undated = min(undated, passed - accepted - refused)
+        dropped = passed - accepted - refused - undated
+        counters = position.counters
+        self._position = replace(
+            position,
+            cursor=max(position.cursor, end),
+            dates=_dates_after(end, position.dates),
+            floors={place: floor for place, floor in position.floors.items() if place > end},
+            counters=replace(
+                counters,
+                accepted=counters.accepted + accepted,
+                refused=counters.refused + refused,
+                dropped=counters.dropped + dropped,
+                undated=counters.undated + undated,
+            ),
+        )
+        self._write_position()
+        self._forget_settled()
+        return dropped
+
+    def _drop_until(self, end: int, reason: str) -> None:
+        dropped = self._settle_until(end)
+        if dropped:
+            self._losses.add(reason, dropped, self._clock.monotonic())
+
+    def _forget_settled(self) -> None:
+        """Remove what lies before the cursor."""
+        cursor = self._position.cursor
+        self._undated_ahead = {start: samples for start, samples in self._undated_ahead.items() if start >= cursor}
+        if self._segments is not None:
+            self._segments.remove_before(cursor)
+        self._memory.remove_before(cursor)
+        if self._head is not None and self._head.end <= cursor:
+            self._head = None
+
+    def count_request(self, *, failed: bool) -> None:
+        """Count a request."""
+        with self._lock:
+            counters = self._position.counters
+            self._position = replace(
+                self._position,
+                counters=replace(
+                    counters,
+                    requests=counters.requests + 1,
+                    request_failures=counters.request_failures + failed,
+                ),
+            )
+            self._write_position()
+            self._publish()
+
+    def forget(self, carried: RemoteCounters) -> None:
+        """Take carried counters off: see `run.carried`."""
+        with self._lock:
+            counters = self._position.counters
+            left = {name: max(getattr(counters, name) - getattr(carried, name), 0) for name in RemoteCounters.__slots__}
+            self._position = replace(self._position, counters=RemoteCounters(**left))
+            self._write_position()
+            self._publish()
+
+    # From memory to disk
+
+    def tend(self) -> float:
+        """Move what has waited for long from memory to disk, and drop what is too old; return when to call it again.
+
+        Returns:
+            After how many seconds.
+        """
+        with self._lock:
+            self._fix_dates()
+            self._drop_too_old()
+            since = self._memory.waiting_since
+            if since is not None and self._clock.monotonic() - since >= LONGEST_IN_MEMORY_SECONDS and self._spill():
+                self._keep_bound()
+            self._losses.end_if_over(self._clock.monotonic())
+            self._publish()
+            since = self._memory.waiting_since
+            if since is None or self._disk_failures or self._segments is None:
+                return LONGEST_IN_MEMORY_SECONDS
+            return since + LONGEST_IN_MEMORY_SECONDS - self._clock.monotonic()
+
+    def _drop_too_old(self) -> None:
+        """Drop the oldest frames that are too old."""
+        while (packed := self._read(self._position.cursor)) is not None:
+            offset = self._offset_of(packed)
+            if not self._is_too_old(packed, offset):
+                break
+            if offset is None:
+                self._settle_until(packed.start)
+                self._settle_until(packed.end, undated=packed.samples)
+            else:
+                self._drop_until(packed.end, "older than max_age")
+
+    def _spill(self) -> bool:
+        """Move all frames from memory to disk; return whether that succeeded."""
+        segments = self._segments
+        if segments is None or self._folder is None:
+            return False
+        try:
+            if segments.start is None:
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+                # Places count on from here: an older position that came back after a power cut would not fit them.
+                self._write_to_disk(is_synced=True)
+            segments.append(self._merged(self._memory.frames()))
+        except OSError as error:
+            self._note_disk_failure(error)
+            self._memory.remove_before(segments.end)
+            return False
+        self._memory.remove_before(segments.end)
+        if self._disk_failures:
+            log.info("%s: can be written again", self._folder)
+            self._disk_failures = 0
+        return True
+
+    def _note_disk_failure(self, error: OSError) -> None:
+        self._disk_failures += 1
+        if self._disk_failures == 1:
+            log.error("%s: cannot be used (%s); the newest samples stay in memory", self._folder, error.strerror)
+
+    def _merged(self, frames: Sequence[Packed]) -> list[Packed]:
+        """Frames of a minute each; those that were tried stay as they are."""
+        merged: list[Packed] = []
+        group: list[Packed] = []
+        for packed in frames:
+            if group and not self._belongs_to(group, packed):
+                merged.append(self._joined(group))
+                group = []
+            group.append(packed)
+        if group:
+            merged.append(self._joined(group))
+        return merged
+
+    def _belongs_to(self, group: Sequence[Packed], packed: Packed) -> bool:
+        first, last = group[0], group[-1]
+        if first.start < max(self._position.tried_until, self._handed_until) or last.end != packed.start:
+            return False
+        if (first.boot, first.table) != (packed.boot, packed.table):
+            return False
+        offsets = self._offset_of(first), self._offset_of(packed)
+        if None in offsets:
+            if offsets != (None, None):
+                return False
+        elif abs((offsets[0] or 0) - (offsets[1] or 0)) > _LARGEST_OFFSET_DIFFERENCE:
+            return False
+        seconds = (packed.last_milliseconds - first.first_milliseconds) / 1000
+        return packed.first_milliseconds > last.last_milliseconds and seconds <= _LONGEST_FRAME_SECONDS
+
+    def _joined(self, group: Sequence[Packed]) -> Packed:
+        if len(group) == 1:
+            return group[0]
+        frames = [unpack(packed) for packed in group]
+        return pack(
+            replace(
+                frames[0],
+                offset_milliseconds=self._offset_of(group[0]),
+                times_milliseconds=tuple(time for frame in frames for time in frame.times_milliseconds),
+                values=b"".join(frame.values for frame in frames),
+                samples=sum(frame.samples for frame in frames),
+            )
+        )
+
+    def _keep_bound(self) -> None:
+        """Remove the oldest segments beyond the bound."""
+        segments = self._segments
+        while segments is not None and segments.size_bytes > self._max_bytes and not segments.is_one:
+            self._drop_until(segments.end_of_oldest, "the backlog is full (max_backlog)")
+
+    # The position
+
+    def _write_position(self, *, must_reach_disk: bool = False) -> None:
+        """Write the position to the runtime folder; to the disk only what a reboot needs, and seldom."""
+        if self._runtime_position is not None:
+            with suppress(OSError):
+                positions.write(self._runtime_position, self._position, is_synced=False)
+        if self._segments is None or self._segments.start is None:
+            return
+        position, written = self._position, self._written_to_disk
+        if self._runtime_position is None:
+            is_due = (position.cursor, position.tried_until) != (written.cursor, written.tried_until)
+        else:
+            is_due = (
+                position.cursor != written.cursor
+                and self._clock.monotonic() - self._disk_written_at >= LONGEST_IN_MEMORY_SECONDS
+            )
+        if is_due or must_reach_disk:
+            try:
+                self._write_to_disk(is_synced=must_reach_disk)
+            except OSError as error:
+                self._note_disk_failure(error)
+
+    def _write_to_disk(self, *, is_synced: bool) -> None:
+        if self._disk_position is not None:
+            positions.write(self._disk_position, self._position, is_synced=is_synced)
+            self._written_to_disk = self._position
+            self._disk_written_at = self._clock.monotonic()
+
+    # Status
+
+    @property
+    def status(self) -> RemoteStatus:
+        """At this moment; never waits."""
+        return self._status
+
+    def _publish(self) -> None:
+        """Make the status, after every change and before the lock is left."""
+        position, segments = self._position, self._segments
+        backlog = self._end - position.cursor
+        oldest = None
+        if backlog:
+            if self._head is None:
+                self._head = self._read(position.cursor)
+            if self._head is not None:
+                offset = self._offset_of(self._head)
+                oldest = None if offset is None else (self._head.first_milliseconds + offset) / 1000
+        accepted = position.accepted_milliseconds
+        self._status = RemoteStatus(
+            position.counters,
+            backlog,
+            self._memory.size_bytes + (0 if segments is None else segments.size_bytes),
+            self._max_bytes if segments is not None else MOST_IN_MEMORY_BYTES,
+            oldest,
+            None if accepted is None else accepted / 1000,
+        )
+
+    def close(self) -> None:
+        """Write everything to disk and sync it, with the counters."""
+        with self._lock:
+            if self._memory.start is not None:
+                self._spill()
+                self._keep_bound()
+            self._losses.end()
+            self._write_position()
+            segments = self._segments
+            if segments is not None and segments.start is not None:
+                try:
+                    self._write_to_disk(is_synced=True)
+                except OSError as error:
+                    self._note_disk_failure(error)
+                segments.close()
+            self._memory.close()
+            self._publish()
+
+
+def _dates_after(
+    cursor: int, dates: Mapping[str, tuple[tuple[int, int], ...]]
+) -> dict[str, tuple[tuple[int, int], ...]]:
+    """The dates that frames behind the cursor may need."""
+    left = {boot: tuple(date for date in of_boot if date[0] > cursor) for boot, of_boot in dates.items()}
+    return {boot: of_boot for boot, of_boot in left.items() if of_boot}
+
+
+def _newest_milliseconds(frame: Frame) -> int:
+    if frame.offset_milliseconds is None:
+        raise ValueError("the frame is not dated")
+    return frame.times_milliseconds[-1] + frame.offset_milliseconds

@@ -1,0 +1,133 @@
+"""What the log says of remote write: once when it starts to fail, once when it works again, and what was refused."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from agent.errors import RejectedError
+from agent.history.answers import Meaning, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.errors import AgentError
+    from agent.history.samples import Frame, Labels
+
+_log = logging.getLogger(__name__)
+
+_FAILURES_UNTIL_WARNING = 2
+"""A server that is busy for a moment is not worth two lines."""
+
+
+class Complaints:
+    """Tells of failures.
+
+    Attributes:
+        failure: why the last request failed; None if it did not.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.failure: AgentError | None = None
+        self._monotonic = monotonic
+        self._began_at_seconds = 0.0
+        self._failures = 0
+        self._warned: Meaning | None = None
+        self._has_told_size = False
+
+    def note(self, verdict: Verdict) -> None:
+        """Note the outcome of a request."""
+        self.failure = verdict.as_error()
+        if verdict.meaning is Meaning.TAKEN:
+            self._works()
+        elif verdict.meaning is Meaning.TOO_LARGE:
+            if not self._has_told_size:
+                _log.warning("remote write: %s", verdict.words)
+                self._has_told_size = True
+        elif verdict.meaning is not Meaning.REFUSED:
+            self._fails(verdict)
+
+    def hold(self, words: str) -> None:
+        """All there is was refused, again."""
+        words = f"{words}; everything that is left is refused"
+        self._fails(Verdict(Meaning.HOLD, words, error=RejectedError))
+
+    def _fails(self, verdict: Verdict) -> None:
+        if not self._failures:
+            self._began_at_seconds = self._monotonic()
+        self._failures += 1
+        if self._warned is verdict.meaning:
+            return
+        if verdict.meaning is Meaning.LATER and (self._failures < _FAILURES_UNTIL_WARNING or self._warned):
+            _log.debug("remote write: %s; trying again", verdict.words)
+            return
+        self._warned = verdict.meaning
+        _log.warning("remote write: %s; nothing is dropped: samples are kept until it works", verdict.words)
+
+    def _works(self) -> None:
+        if self._warned:
+            seconds = self._monotonic() - self._began_at_seconds
+            _log.info("remote write works again, after %.0f s and %d failed requests", seconds, self._failures)
+        self._failures = 0
+        self._warned = None
+
+
+class Refusal:
+    """What a server refuses of some frames in a row.
+
+    Attributes:
+        words: of the last answer.
+        is_server_error: whether that answer was a 5xx.
+        first_part: that was refused.
+        last_part: that was refused.
+    """
+
+    def __init__(self, verdict: Verdict, part: Frame) -> None:
+        self.words = verdict.words
+        self.is_server_error = verdict.is_server_error
+        self.first_part = part
+        self.last_part = part
+        self._first_milliseconds: int | None = None
+        self._last_milliseconds = 0
+        self._series: set[Labels] = set()
+
+    def note(self, verdict: Verdict) -> None:
+        """Note another refusal."""
+        self.words = verdict.words
+        self.is_server_error = verdict.is_server_error
+
+    def add(self, part: Frame) -> None:
+        """Add a part whose samples are refused."""
+        if self._first_milliseconds is None:
+            self.first_part = part
+        self.last_part = part
+        offset = part.offset_milliseconds or 0
+        if self._first_milliseconds is None:
+            self._first_milliseconds = part.times_milliseconds[0] + offset
+        self._last_milliseconds = part.times_milliseconds[-1] + offset
+        self._series.update(part.table)
+
+    def tell(self, samples: int) -> None:
+        """Log that the samples are given up."""
+        some = min(self._series, default=())
+        _log.warning(
+            "remote write: %d samples are refused for good, those from %s to %s of %d series such as %s, while others "
+            "are taken: %s",
+            samples,
+            _utc(self._first_milliseconds or 0),
+            _utc(self._last_milliseconds),
+            len(self._series),
+            _selector(some),
+            self.words,
+        )
+
+
+def _utc(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).isoformat(sep=" ", timespec="seconds")
+
+
+def _selector(labels: Labels) -> str:
+    name = dict(labels).get("__name__", "")
+    matchers = ", ".join(f'{label}="{value}"' for label, value in labels if label != "__name__")
+    return f"{name}{{{matchers}}}"

@@ -1,0 +1,125 @@
+"""The newest frames, in memory, mirrored in a file of the runtime folder: that outlives a killed process."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from agent.history.record_file import RecordFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.history.frame_records import Packed
+
+_SMALLEST_COMPACTED_BYTES = 65_536
+
+log = logging.getLogger(__name__)
+
+
+class Memory:
+    """Frames in memory.
+
+    Args:
+        mirror: the file in the runtime folder; None if there is no such folder.
+        after: frames of the mirror before this place are on disk already.
+        now_seconds: since when those of the mirror count as waiting.
+    """
+
+    def __init__(self, mirror: Path | None, after: int, now_seconds: float) -> None:
+        self._frames: deque[tuple[Packed, float]] = deque()
+        self.size_bytes = 0
+        self._mirror = None if mirror is None else RecordFile(mirror)
+        self._is_failing = False
+        if self._mirror is not None:
+            with suppress(FileNotFoundError):
+                frames, _ = self._mirror.repair()
+                for packed in frames:
+                    if packed.start >= max(after, self.end or 0):
+                        self._push(packed, now_seconds)
+            if not self._frames:
+                self._empty_mirror()
+
+    @property
+    def start(self) -> int | None:
+        """The place of the oldest frame; None if there is none."""
+        return self._frames[0][0].start if self._frames else None
+
+    @property
+    def end(self) -> int | None:
+        """Where the newest frame ends; None if there is none."""
+        return self._frames[-1][0].end if self._frames else None
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When the oldest frame was added; None if there is none."""
+        return self._frames[0][1] if self._frames else None
+
+    def frames(self) -> list[Packed]:
+        """All frames, oldest first."""
+        return [packed for packed, _ in self._frames]
+
+    def add(self, packed: Packed, now_seconds: float) -> None:
+        """Add a frame; it is in the mirror when this returns, unless the runtime folder is full."""
+        self._push(packed, now_seconds)
+        if self._mirror is None:
+            return
+        try:
+            if self._mirror.size_bytes > 2 * self.size_bytes + _SMALLEST_COMPACTED_BYTES:
+                self._mirror = self._compacted(self._mirror)
+            else:
+                self._mirror.append([packed], is_synced=False)
+        except OSError as error:
+            if not self._is_failing:
+                log.warning(
+                    "%s: cannot be written (%s); a killed run would lose the newest samples",
+                    self._mirror.path,
+                    error.strerror,
+                )
+            self._is_failing = True
+        else:
+            self._is_failing = False
+
+    def _compacted(self, mirror: RecordFile) -> RecordFile:
+        """The mirror without what is settled: it would grow for ever if there never was a moment without any frame."""
+        new_path = mirror.path.with_suffix(".new")
+        new_path.unlink(missing_ok=True)
+        new = RecordFile(new_path)
+        try:
+            new.append(self.frames(), is_synced=False)
+            new_path.replace(mirror.path)
+        except OSError:
+            new.close()
+            raise
+        mirror.close()
+        new.path = mirror.path
+        return new
+
+    def _push(self, packed: Packed, now_seconds: float) -> None:
+        self._frames.append((packed, now_seconds))
+        self.size_bytes += packed.size_bytes
+
+    def read(self, place: int) -> Packed | None:
+        """The first frame that ends behind this place."""
+        return next((packed for packed, _ in self._frames if packed.end > place), None)
+
+    def remove_before(self, place: int) -> None:
+        """Forget the frames that end before this place."""
+        had_frames = bool(self._frames)
+        while self._frames and self._frames[0][0].end <= place:
+            packed, _ = self._frames.popleft()
+            self.size_bytes -= packed.size_bytes
+        if had_frames and not self._frames:
+            self._empty_mirror()
+
+    def _empty_mirror(self) -> None:
+        if self._mirror is not None:
+            with suppress(OSError):
+                self._mirror.clear()
+
+    def close(self) -> None:
+        """Close the mirror."""
+        if self._mirror is not None:
+            self._mirror.close()

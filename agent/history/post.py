@@ -1,0 +1,90 @@
+"""Posts a body to a remote write server: one attempt, and what its outcome means."""
+
+from __future__ import annotations
+
+import math
+import socket
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import UnreachableError
+from agent.history.answers import Meaning, Verdict, verdict_of, verdict_of_failure
+from agent.history.write_request import HEADERS
+from agent.http.client import Client
+from agent.http.deadline import WAITING_FOR_THE_ANSWER, watchdog
+from agent.http.endpoint import Endpoint
+from agent.http.failures import AttemptFailedError
+from agent.threads import NoThreadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.clock import Clock
+    from agent.http.connection import Connection
+    from agent.settings import RemoteWriteSettings
+
+
+class Poster:
+    """A remote write server and the connection to it; for one caller at a time, except for `stop`.
+
+    Attributes:
+        client: of the server.
+        ends_at_seconds: no attempt lasts longer than until then, on the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        settings: RemoteWriteSettings,
+        *,
+        clock: Clock,
+        environ: Mapping[str, str],
+        getaddrinfo: Callable[..., list[Any]] = socket.getaddrinfo,
+    ) -> None:
+        """Opens and reads nothing yet.
+
+        Raises:
+            ConfigError: the environment names a proxy that cannot be used.
+        """
+        self.client = Client(endpoint_of(settings), clock=clock, environ=environ, getaddrinfo=getaddrinfo)
+        self.ends_at_seconds = math.inf
+        self._settings = settings
+        # The headers that the protocol prescribes are last: the configuration does not replace them.
+        self._headers = {**dict(settings.headers), **HEADERS}
+        self._clock = clock
+        self._connection: Connection | None = None
+        self._is_stopped = False
+
+    def post(self, body: bytes) -> Verdict:
+        """Send a body once; failures of the network and the server are in the verdict, never raised."""
+        if self._connection is None:
+            self._connection = self.client.new_connection()
+        connection = self._connection
+        ends_at_seconds = min(self._clock.monotonic() + self._settings.timeout_seconds, self.ends_at_seconds)
+        try:
+            with (
+                watchdog([connection.deadline]),
+                self.client.attempt(connection, ends_at_seconds, lambda: self._is_stopped) as attempt,
+            ):
+                answer = attempt.exchange("POST", self._settings.url, self._headers, body)
+        except NoThreadError as error:  # nothing was sent: without a watchdog an attempt might never end
+            return Verdict(Meaning.LATER, f"{self.client.route.server}: not sent: {error}", error=UnreachableError)
+        except AttemptFailedError as failure:
+            is_sent = connection.was_resent or connection.deadline.phase == WAITING_FOR_THE_ANSWER
+            return verdict_of_failure(failure, is_unanswered=is_sent)
+        verdict = verdict_of(answer, self.client.route, self._clock.time)
+        return replace(verdict, is_unanswered=True) if connection.was_resent else verdict
+
+    def stop(self) -> None:
+        """End the attempt under way, and all later ones, within moments; for other threads and signal handlers."""
+        self._is_stopped = True
+
+    def close(self) -> None:
+        """Close the connection; the next attempt opens another one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def endpoint_of(settings: RemoteWriteSettings) -> Endpoint:
+    """The server as an endpoint."""
+    return Endpoint.of(settings, table="remote_write", usual_port=8428, disconnect_hint="")

@@ -1,0 +1,226 @@
+"""Finds what a server refuses of a frame: sends parts of it until everything is either taken or refused.
+
+A part of some series with all their rows may be sent at any time. Parts of some rows are sent oldest first, each to its
+end before the next: a server without an out-of-order window takes nothing that is older than what it has. So a refused
+part is halved by series first, and by time only if both of these halves are refused.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from agent.history.samples import VALUE_BYTES, count_samples
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from agent.history.samples import Frame, Labels
+
+_MOST_REQUESTS = 120
+"""For one frame; what is still unknown then counts as refused. One bad series of 64 takes 13, four of them some 50."""
+
+_PATIENCE = (24, 6, 1)
+"""After how many requests of which none was taken a frame counts as refused: less after each frame that was refused
+whole, as when a server takes nothing of an outage."""
+
+
+class Outcome(Enum):
+    """What became of a part."""
+
+    TAKEN = "taken"
+    STORED = "taken before, as its refusal shows"
+    REFUSED = "refused"
+    TOO_LARGE = "too large for one request"
+
+
+@dataclass(slots=True)
+class Experience:
+    """What the frames before have shown.
+
+    Attributes:
+        bad_series: were refused alone.
+        most_samples: that one request may carry.
+        fruitless: how many frames in a row were refused whole.
+    """
+
+    bad_series: set[Labels] = field(default_factory=set)
+    most_samples: float = math.inf
+    fruitless: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows `first_row` to before `end_row` of some columns of the table."""
+
+    first_row: int
+    end_row: int
+    columns: tuple[int, ...]
+
+
+class Search:
+    """Sends one frame, whole or in parts; makes no request itself.
+
+    Attributes:
+        frame: that is sent.
+        part: what to send now; None once everything is taken or refused.
+        accepted: samples that were taken.
+        refused: samples that were refused.
+        refused_parts: the parts that were refused, in the order of their answers.
+    """
+
+    def __init__(
+        self, frame: Frame, experience: Experience, *, is_refused: bool = False, is_perhaps_in_part: bool = False
+    ) -> None:
+        """Begin.
+
+        Args:
+            frame: to send.
+            experience: of the frames before; updated.
+            is_refused: whether the whole was refused already.
+            is_perhaps_in_part: whether a run that was killed may have sent only parts of it.
+        """
+        self.frame = frame
+        self.part: Frame | None = None
+        self.accepted = 0
+        self.refused = 0
+        self.refused_parts: list[Frame] = []
+        self._experience = experience
+        self._is_perhaps_in_part = is_perhaps_in_part
+        self._patience = _PATIENCE[min(experience.fruitless, len(_PATIENCE) - 1)]
+        self._requests = int(is_refused)
+        whole = _Part(0, len(frame.times_milliseconds), tuple(range(len(frame.table))))
+        self._steps = self._find(whole) if is_refused else self._deliver(whole)
+        self._advance(None)
+
+    def proceed(self, outcome: Outcome) -> Frame | None:
+        """Go on to the next part, after the outcome of this one."""
+        self._requests += 1
+        self._advance(outcome)
+        return self.part
+
+    def _advance(self, outcome: Outcome | None) -> None:
+        try:
+            self.part = next(self._steps) if outcome is None else self._steps.send(outcome)
+        except StopIteration:
+            self.part = None
+            if self.accepted:
+                self._experience.fruitless = 0
+            elif self.refused:
+                self._experience.fruitless += 1
+
+    def _deliver(self, part: _Part) -> Generator[Frame, Outcome, None]:
+        """Send a part, and find what is refused of it."""
+        yield from self._resolve(part, (yield from self._send(part)))
+
+    def _send(self, part: _Part) -> Generator[Frame, Outcome, Outcome]:
+        frame = self._cut(part)
+        if frame.samples == 0:
+            return Outcome.TAKEN
+        if frame.samples > max(1, self._experience.most_samples):
+            return Outcome.TOO_LARGE
+        outcome = yield frame
+        if outcome is Outcome.TOO_LARGE:
+            self._experience.most_samples = frame.samples // 2
+        return outcome
+
+    def _resolve(self, part: _Part, outcome: Outcome) -> Generator[Frame, Outcome, None]:
+        rows = part.end_row - part.first_row
+        if outcome is Outcome.TOO_LARGE:
+            for half in _by_time(part) if rows > 1 else _by_series(part):
+                yield from self._deliver(half)
+        elif outcome is Outcome.REFUSED:
+            yield from self._find(part)
+        elif outcome is Outcome.STORED and self._is_perhaps_in_part and rows > 1:
+            # Some rows are stored, and those after them perhaps not.
+            for row in range(part.first_row, part.end_row):
+                yield from self._deliver(replace(part, first_row=row, end_row=row + 1))
+        else:
+            self._experience.bad_series.difference_update(self.frame.table[column] for column in part.columns)
+            self.accepted += self._cut(part).samples
+
+    def _find(self, part: _Part, *, is_by_time: bool = False) -> Generator[Frame, Outcome, None]:
+        """Divide a part that was refused.
+
+        Args:
+            part: refused as a whole.
+            is_by_time: whether halves by series of what it was in were both refused.
+        """
+        rows = part.end_row - part.first_row
+        if self._is_enough():
+            self._give_up(part)
+        elif (divided := self._without_bad_series(part)) is not None:
+            for piece in divided:
+                yield from self._deliver(piece)
+        elif len(part.columns) > 1 and not (is_by_time and rows > 1):
+            yield from self._find_by_series(part)
+        elif rows > 1:
+            yield from self._find_by_time(part)
+        else:
+            self._experience.bad_series.add(self.frame.table[part.columns[0]])
+            self._give_up(part)
+
+    def _find_by_series(self, part: _Part) -> Generator[Frame, Outcome, None]:
+        first, second = _by_series(part)
+        outcomes = (yield from self._send(first)), (yield from self._send(second))
+        if part.end_row - part.first_row > 1 and outcomes == (Outcome.REFUSED, Outcome.REFUSED):
+            yield from self._find(part, is_by_time=True)
+        else:
+            yield from self._resolve(first, outcomes[0])
+            yield from self._resolve(second, outcomes[1])
+
+    def _find_by_time(self, part: _Part) -> Generator[Frame, Outcome, None]:
+        for half in _by_time(part):
+            outcome = yield from self._send(half)
+            if outcome is Outcome.REFUSED:
+                yield from self._find(half, is_by_time=True)
+            else:
+                yield from self._resolve(half, outcome)
+
+    def _is_enough(self) -> bool:
+        return self._requests >= (_MOST_REQUESTS if self.accepted else self._patience)
+
+    def _give_up(self, part: _Part) -> None:
+        frame = self._cut(part)
+        self.refused += frame.samples
+        self.refused_parts.append(frame)
+
+    def _without_bad_series(self, part: _Part) -> tuple[_Part, _Part] | None:
+        """The part without the series that were refused before, and these; None if it is all of one kind."""
+        bad_series, table = self._experience.bad_series, self.frame.table
+        good = tuple(column for column in part.columns if table[column] not in bad_series)
+        bad = tuple(column for column in part.columns if table[column] in bad_series)
+        return (replace(part, columns=good), replace(part, columns=bad)) if good and bad else None
+
+    def _cut(self, part: _Part) -> Frame:
+        """The part as a frame of its own, at the place of the whole."""
+        frame = self.frame
+        rows = range(part.first_row, part.end_row)
+        if len(part.columns) == len(frame.table):
+            if len(rows) == len(frame.times_milliseconds):
+                return frame
+            table, row_bytes = frame.table, VALUE_BYTES * len(frame.table)
+            values = frame.values[part.first_row * row_bytes : part.end_row * row_bytes]
+        else:
+            table = tuple(frame.table[column] for column in part.columns)
+            places = [(row * len(frame.table) + column) * VALUE_BYTES for row in rows for column in part.columns]
+            values = b"".join(frame.values[place : place + VALUE_BYTES] for place in places)
+        return replace(
+            frame,
+            table=table,
+            times_milliseconds=frame.times_milliseconds[part.first_row : part.end_row],
+            values=values,
+            samples=count_samples(values),
+        )
+
+
+def _by_time(part: _Part) -> tuple[_Part, _Part]:
+    middle = (part.first_row + part.end_row) // 2
+    return replace(part, end_row=middle), replace(part, first_row=middle)
+
+
+def _by_series(part: _Part) -> tuple[_Part, _Part]:
+    middle = len(part.columns) // 2
+    return replace(part, columns=part.columns[:middle]), replace(part, columns=part.columns[middle:])

@@ -1,0 +1,459 @@
+"""Sends the backlog, oldest first: one request at a time, the same bytes until it is answered, gently.
+
+A frame that the server refuses is searched for the part that it means (see search.py). What is refused then waits, with
+the frames after it being sent: only a server that takes one of them, and then refuses the part once more, has shown
+that the part is the cause. If it takes none, everything is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.errors import RejectedError, UnreachableError
+from agent.history.answers import Meaning
+from agent.history.complaints import Complaints, Refusal
+from agent.history.search import Experience, Outcome, Search
+from agent.history.write_request import write_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.clock import Clock
+    from agent.errors import AgentError
+    from agent.history.answers import Verdict
+    from agent.history.backlog import Backlog
+    from agent.history.samples import Frame
+
+_log = logging.getLogger(__name__)
+
+_FIRST_BACK_OFF_SECONDS = 0.5
+_LONGEST_BACK_OFF_SECONDS = 300.0
+_MOST_DOUBLINGS = 10
+_LONGEST_RETRY_AFTER_SECONDS = 3600.0
+_ONCE_BACK_OFF_SECONDS = 4.0
+"""The longest wait of `send_all`, which has not much time."""
+
+_FIRST_HOLD_SECONDS = 5.0
+"""The shortest wait once all there is was refused; the next sample is a push interval away."""
+
+_SEARCH_SECONDS = 0.25
+"""The longest wait between two parts of a frame that was refused."""
+
+_ERRORS_SECONDS = 600.0
+"""A 5xx that lasts this long for one frame may mean its data: Prometheus answers 500 to a sample that is too old."""
+
+_ERRORS_OF_A_PART = 2
+"""After how many 5xx a part of such a frame is refused."""
+
+
+_MOST_TIMES_AGAIN = 3
+"""How often frames are sent again because the server took what it had refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A frame that is answered, and waits for those before it.
+
+    Attributes:
+        start: the place of the frame.
+    """
+
+    start: int
+    accepted: int
+    refused: int
+
+
+class Sender:
+    """Sends one backlog; for one thread.
+
+    Args:
+        backlog: to send.
+        post: one attempt at a request with this body; never raises for a failure of the network or server.
+        clock: for waits.
+        interval_seconds: the time that a frame of one row stands for.
+        catch_up: how many times faster than real time to send.
+        random: as `random.random`, for jitter.
+    """
+
+    def __init__(  # noqa: PLR0913 - its parts, and by keyword how it waits
+        self,
+        backlog: Backlog,
+        post: Callable[[bytes], Verdict],
+        clock: Clock,
+        *,
+        interval_seconds: float,
+        catch_up: float,
+        random: Callable[[], float],
+    ) -> None:
+        self._backlog = backlog
+        self._post = post
+        self._clock = clock
+        self._interval_seconds = interval_seconds
+        self._catch_up = catch_up
+        self._random = random
+        self._complaints = Complaints(clock.monotonic)
+        self._experience = Experience()
+        self._body: tuple[Frame, bytes] | None = None
+        self._wait_seconds = 0.0
+        # A site whose power returns starts all its nodes at once.
+        self._not_before_seconds = clock.monotonic() + random() * min(interval_seconds, 5.0)
+        self._failures = 0
+
+        # Of the frame that is sent.
+        self._search: Search | None = None
+        self._is_unanswered = False  # the part may be stored
+        self._is_partly_stored = False  # Mimir and Thanos store what they do not refuse of a request
+        self._errors_since_seconds: float | None = None
+        self._are_errors_refusals = False
+        self._errors = 0
+        self._taken_before: Frame | None = None  # the frame after it, taken while this one met 5xx
+
+        # Of the frames before it that are answered and not settled, because of what was refused.
+        self._ended: list[_Ended] = []
+        self._last_ended: Frame | None = None
+        self._refusal: Refusal | None = None
+        self._is_taken_since = False  # a request was taken after the last refusal
+        self._is_held = False
+        self._is_oldest_retried = False
+        self._holds = 0
+        self._sent_again_from = -1
+        self._times_again = 0
+
+        # Frames up to here may be stored: by a run that was killed, or because they are sent once more.
+        self._inherited_until = 0
+        self._noted_until = 0
+
+    @property
+    def failure(self) -> AgentError | None:
+        """Why the last request failed; None if it did not, or there was none."""
+        return self._complaints.failure
+
+    def step(self) -> float:
+        """Make at most one request, if one is due; return how long to wait before the next step, in seconds.
+
+        Infinite if nothing is waiting: then the next `Backlog.add` is the reason for a step.
+        """
+        left_seconds = self._not_before_seconds - self._clock.monotonic()
+        if left_seconds > 0:
+            return left_seconds
+        if self._attempt() is None:
+            return self._wait_seconds if self._is_held else math.inf
+        self._not_before_seconds = self._clock.monotonic() + self._wait_seconds
+        return self._wait_seconds
+
+    def send_all(self, ends_at_seconds: float) -> AgentError | None:
+        """Send as much as possible without pacing, for `--once`; return why the newest frame was not accepted.
+
+        None also if the time ended while the server was taking an older backlog, which is then logged.
+        """
+        while self._clock.monotonic() < ends_at_seconds:
+            verdict = self._attempt()
+            if verdict is None:
+                return self._why_not_all()
+            if verdict.meaning is Meaning.HOLD:
+                return self.failure
+            if self._failures:
+                wait_seconds = self._wait_seconds
+                if not verdict.retry_after_seconds:
+                    wait_seconds = min(wait_seconds, _ONCE_BACK_OFF_SECONDS)
+                if self._clock.monotonic() + wait_seconds >= ends_at_seconds:
+                    return self.failure
+                self._clock.sleep(wait_seconds)
+        if self.failure is None:
+            _log.warning(
+                "remote write: %d samples of the backlog are left for the next run: no time was left",
+                self._backlog.status.backlog_samples,
+            )
+        return self.failure
+
+    def _why_not_all(self) -> AgentError | None:
+        """Why nothing can be sent any more; None if all was."""
+        if self._refusal is not None:
+            return RejectedError(self._refusal.words)
+        left = self._backlog.status.backlog_samples
+        if left:
+            return UnreachableError(
+                f"remote write: {left} samples are kept, as their time is not known before the clock is synchronised"
+            )
+        return None
+
+    def _attempt(self) -> Verdict | None:
+        """Make one request and decide on the next; None if there is nothing to send."""
+        oldest = self._backlog.next()
+        if oldest is None:
+            self._start_over()
+            return None
+        self._leave_out_dropped(oldest)
+        if self._search is None:
+            if self._is_taken_since and self._refusal is not None:
+                return self._confirm(self._refusal)
+            if self._refusal is not None and self._is_held and not self._is_oldest_retried:
+                return self._retry(self._refusal)
+            frame = oldest if self._last_ended is None else self._backlog.next(self._last_ended)
+            if frame is None:
+                self._hold()
+                return None
+            self._begin(frame)
+        elif self._has_long_met_errors():
+            following = self._backlog.next(self._search.frame)
+            if following is not None and self._taken_before is None:
+                return self._probe(following)
+        return self._send()
+
+    def _leave_out_dropped(self, oldest: Frame) -> None:
+        """Forget what the backlog has dropped meanwhile."""
+        if self._search is not None and self._search.frame.start < oldest.start:
+            self._end_search()
+        if self._ended and self._ended[0].start < oldest.start:
+            self._ended = [ended for ended in self._ended if ended.start >= oldest.start]
+            if not self._ended:
+                self._forget_ended()
+
+    # The frame in turn.
+
+    def _begin(self, frame: Frame) -> None:
+        """Begin to send a frame."""
+        self._note(frame)
+        is_inherited = frame.start < self._inherited_until
+        self._search = Search(frame, self._experience, is_perhaps_in_part=is_inherited)
+
+    def _note(self, frame: Frame) -> None:
+        """Let the backlog know that the frame is sent from now on."""
+        if frame.start >= self._noted_until:
+            if self._backlog.may_be_stored(frame):
+                self._inherited_until = frame.end
+            self._backlog.about_to_send(frame)
+            self._noted_until = frame.end
+
+    def _send(self) -> Verdict:
+        """Send the part in turn."""
+        search = self._search
+        if search is None or search.part is None:
+            raise RuntimeError("no part to send")
+        part = search.part
+        verdict = self._request(part)
+        outcome = self._outcome(verdict, search)
+        if outcome is None:
+            self._is_unanswered |= verdict.is_unanswered
+            self._watch_errors(verdict)
+            self._back_off(verdict)
+            return verdict
+        if outcome is Outcome.REFUSED:
+            self._is_partly_stored |= not verdict.is_stored_already
+            self._is_taken_since = False
+            if self._refusal is None:
+                self._refusal = Refusal(verdict, part)
+            self._refusal.note(verdict)
+        elif outcome is Outcome.TAKEN:
+            self._is_taken_since = True
+        self._failures = 0
+        self._errors = 0
+        self._is_unanswered = False
+        self._errors_since_seconds = None
+        following = search.proceed(outcome)
+        self._pace(part, is_search=self._refusal is not None and following is not None)
+        if following is None:
+            self._finish(search)
+        return verdict
+
+    def _request(self, part: Frame) -> Verdict:
+        """Post a part; the body is made once."""
+        if self._body is None or self._body[0] is not part:
+            self._body = (part, write_request(part))
+        verdict = self._post(self._body[1])
+        self._backlog.count_request(failed=verdict.meaning is not Meaning.TAKEN)
+        self._complaints.note(verdict)
+        return verdict
+
+    def _outcome(self, verdict: Verdict, search: Search) -> Outcome | None:
+        """What became of the part; None if the same bytes are to be sent again."""
+        part = search.part
+        if verdict.meaning is Meaning.TAKEN:
+            return Outcome.TAKEN
+        if verdict.meaning is Meaning.TOO_LARGE and part is not None and part.samples > 1:
+            return Outcome.TOO_LARGE
+        if verdict.meaning is Meaning.REFUSED:
+            may_be_stored = (
+                verdict.is_unanswered
+                or self._is_unanswered
+                or self._is_partly_stored
+                or search.frame.start < self._inherited_until
+            )
+            return Outcome.STORED if verdict.is_stored_already and may_be_stored else Outcome.REFUSED
+        if verdict.is_server_error and self._are_errors_refusals:
+            self._errors += 1
+            if self._errors >= _ERRORS_OF_A_PART:
+                return Outcome.REFUSED
+        return None
+
+    def _finish(self, search: Search) -> None:
+        """The frame is answered: settle it, or keep it with those whose refusal is not certain."""
+        for part in search.refused_parts:
+            if self._refusal is not None:
+                self._refusal.add(part)
+        self._ended.append(_Ended(search.frame.start, search.accepted, search.refused))
+        self._last_ended = search.frame
+        taken = self._taken_before
+        if taken is not None:
+            self._ended.append(_Ended(taken.start, taken.samples, 0))
+            self._last_ended = taken
+        self._end_search()
+        if not any(ended.refused for ended in self._ended):
+            self._settle()
+        elif self._is_held and not self._is_taken_since:
+            self._hold()
+
+    def _end_search(self) -> None:
+        self._search = None
+        self._is_unanswered = False
+        self._is_partly_stored = False
+        self._errors_since_seconds = None
+        self._are_errors_refusals = False
+        self._errors = 0
+        self._taken_before = None
+
+    # What was refused.
+
+    def _settle(self) -> None:
+        """End the frames that are answered."""
+        if self._last_ended is None:
+            return
+        accepted = sum(ended.accepted for ended in self._ended)
+        refused = sum(ended.refused for ended in self._ended)
+        self._backlog.settle(self._last_ended, accepted=accepted, refused=refused)
+        if refused and self._refusal is not None:
+            self._refusal.tell(refused)
+        self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        self._ended = []
+        self._last_ended = None
+        self._refusal = None
+        self._is_taken_since = False
+        self._is_held = False
+        self._is_oldest_retried = False
+        self._holds = 0
+
+    def _start_over(self) -> None:
+        """Begin with the oldest frame."""
+        self._end_search()
+        self._forget_ended()
+
+    def _confirm(self, refusal: Refusal) -> Verdict:
+        """Send what was refused last once more, now that the server takes others."""
+        part = refusal.last_part
+        verdict = self._request(part)
+        self._errors = self._errors + 1 if verdict.is_server_error else 0
+        is_error = refusal.is_server_error and self._errors >= _ERRORS_OF_A_PART
+        if verdict.meaning in (Meaning.REFUSED, Meaning.TOO_LARGE) or is_error:
+            self._pace(part, is_search=True)
+            self._settle()
+        elif verdict.meaning is Meaning.TAKEN:
+            self._pace(part, is_search=True)
+            self._change_of_mind(part)
+        else:
+            self._back_off(verdict)
+        return verdict
+
+    def _change_of_mind(self, part: Frame) -> None:
+        """The server takes by now what it refused before, and perhaps all the rest of that."""
+        if self._send_again():
+            return
+        place = max(number for number, ended in enumerate(self._ended) if ended.refused)
+        ended = self._ended[place]
+        samples = min(part.samples, ended.refused)
+        self._ended[place] = _Ended(ended.start, ended.accepted + samples, ended.refused - samples)
+        self._settle()
+
+    def _send_again(self) -> bool:
+        """Send all that is not settled again; False after some times, as a server may change its mind for ever."""
+        start = self._ended[0].start
+        if self._sent_again_from != start:
+            self._sent_again_from, self._times_again = start, 0
+        self._times_again += 1
+        if self._times_again > _MOST_TIMES_AGAIN:
+            return False
+        if self._last_ended is not None:
+            self._inherited_until = max(self._inherited_until, self._last_ended.end)
+        self._experience = Experience(most_samples=self._experience.most_samples)
+        self._forget_ended()
+        return True
+
+    # When all there is was refused.
+
+    def _hold(self) -> None:
+        """Wait, then try what was refused first, and then the next frame."""
+        if self._refusal is None:
+            return
+        self._is_held = True
+        self._is_oldest_retried = False
+        base_seconds = max(_FIRST_HOLD_SECONDS, self._interval_seconds) * 2 ** min(self._holds, _MOST_DOUBLINGS)
+        wait_seconds = min(base_seconds, _LONGEST_BACK_OFF_SECONDS) * (0.5 + 0.5 * self._random())
+        self._wait_seconds = wait_seconds
+        self._not_before_seconds = self._clock.monotonic() + wait_seconds
+        self._holds += 1
+        if self._holds > 1:
+            self._complaints.hold(self._refusal.words)
+
+    def _retry(self, refusal: Refusal) -> Verdict:
+        """Send what was refused first once more."""
+        part = refusal.first_part
+        verdict = self._request(part)
+        if verdict.meaning is Meaning.TAKEN:
+            self._pace(part, is_search=True)
+            self._is_oldest_retried = not self._send_again()
+        elif verdict.meaning in (Meaning.REFUSED, Meaning.TOO_LARGE) or verdict.is_server_error:
+            self._pace(part, is_search=True)
+            self._is_oldest_retried = True
+        else:
+            self._back_off(verdict)
+        return verdict
+
+    # Errors that may mean the data.
+
+    def _watch_errors(self, verdict: Verdict) -> None:
+        if not verdict.is_server_error:
+            self._errors_since_seconds = None
+        elif self._errors_since_seconds is None:
+            self._errors_since_seconds = self._clock.monotonic()
+
+    def _has_long_met_errors(self) -> bool:
+        since_seconds = self._errors_since_seconds
+        return since_seconds is not None and self._clock.monotonic() - since_seconds >= _ERRORS_SECONDS
+
+    def _probe(self, following: Frame) -> Verdict:
+        """Send the frame after one that meets only 5xx: if it is taken, the errors mean the data."""
+        self._note(following)
+        self._inherited_until = max(self._inherited_until, following.end)  # if it is sent once more after all
+        verdict = self._request(following)
+        self._errors_since_seconds = None
+        if verdict.meaning is Meaning.TAKEN:
+            self._are_errors_refusals = True
+            self._taken_before = following
+            self._pace(following, is_search=True)
+        else:
+            self._back_off(verdict)
+        return verdict
+
+    # Waits.
+
+    def _pace(self, part: Frame, *, is_search: bool) -> None:
+        """Wait as long as the samples took, but for `catch_up`; the parts of a search follow each other quickly."""
+        times = part.times_milliseconds
+        seconds = ((times[-1] - times[0]) / 1000 + self._interval_seconds) / self._catch_up
+        if is_search:
+            seconds = min(seconds, _SEARCH_SECONDS)
+        self._failures = 0
+        self._wait_seconds = seconds * (0.5 + self._random())
+
+    def _back_off(self, verdict: Verdict) -> None:
+        """Wait longer after each failure, and as long as the server asks for."""
+        base_seconds = _FIRST_BACK_OFF_SECONDS * 2 ** min(self._failures, _MOST_DOUBLINGS)
+        self._failures += 1
+        wait_seconds = min(base_seconds, _LONGEST_BACK_OFF_SECONDS) * (0.5 + 0.5 * self._random())
+        asked_seconds = min(verdict.retry_after_seconds, _LONGEST_RETRY_AFTER_SECONDS)
+        # All nodes may have been asked at once: they do not return at once.
+        self._wait_seconds = max(wait_seconds, asked_seconds * (1 + 0.25 * self._random()))
