@@ -34,13 +34,22 @@ class Memory:
         self._mirror = None if mirror is None else RecordFile(mirror)
         self._is_failing = False
         if self._mirror is not None:
-            with suppress(FileNotFoundError):
-                frames, _ = self._mirror.repair()
-                for packed in frames:
-                    if packed.start >= max(after, self.end or 0):
-                        self._push(packed, now_seconds)
+            for packed in self._mirrored(self._mirror):
+                if packed.start >= max(after, self.end or 0):
+                    self._push(packed, now_seconds)
             if not self._frames:
                 self._empty_mirror()
+
+    def _mirrored(self, mirror: RecordFile) -> list[Packed]:
+        try:
+            return mirror.repair()[0]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            log.warning(
+                "%s: cannot be read (%s); the newest samples of the last run are lost", mirror.path, error.strerror
+            )
+            return []
 
     @property
     def start(self) -> int | None:
