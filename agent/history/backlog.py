@@ -42,6 +42,9 @@ LONGEST_IN_MEMORY_SECONDS: Final = 60.0
 _LONGEST_FRAME_SECONDS = 90.0
 """Of frames that are merged: what came in while the first one waited."""
 
+_MOST_VALUES = 20_000
+"""In a frame that is merged, so that a request stays small."""
+
 MOST_IN_MEMORY_BYTES: Final = 1_000_000
 """Of frames that cannot go to disk."""
 
@@ -127,6 +130,7 @@ class Backlog:
         self._segments = self._open_segments()
         self._memory = Memory(mirror, 0 if self._segments is None else self._segments.end, clock.monotonic())
         self._position = self._open_position(saved)
+        self._memory.remove_lost(self._position.lost)
         self._written_to_disk = self._position
         self._disk_written_at = clock.monotonic()
         self._handed_until = 0
@@ -137,9 +141,9 @@ class Backlog:
         # Whether frames of this boot without an offset are left is not known yet: their end is that of all frames.
         self._undated_end = self._end
         self._is_unreadable = False
+        self._is_closed = False
         start = self._start_of_frames()
-        if start is not None:
-            self._drop_until(start, _MISSING)
+        self._drop_until(self._end if start is None else start, _MISSING)
         self._write_position()
         self._forget_settled()
         self._publish()
@@ -244,6 +248,8 @@ class Backlog:
         of other boots that were never dated are counted as undated.
         """
         with self._lock:
+            if self._is_closed:
+                return None
             self._fix_dates()
             try:
                 return self._next(self._position.cursor if after is None else max(after.end, self._position.cursor))
@@ -355,6 +361,8 @@ class Backlog:
     def about_to_send(self, frame: Frame) -> None:
         """Note that the frame may be stored from now on; kept in the runtime folder."""
         with self._lock:
+            if self._is_closed:
+                return
             position = self._position
             newest = _newest_milliseconds(frame)
             if frame.end in position.floors:
@@ -376,6 +384,8 @@ class Backlog:
             refused: samples that it never will.
         """
         with self._lock:
+            if self._is_closed:
+                return
             if accepted:
                 newest = _newest_milliseconds(frame)
                 known = self._position.accepted_milliseconds
@@ -433,6 +443,8 @@ class Backlog:
     def count_request(self, *, failed: bool) -> None:
         """Count a request."""
         with self._lock:
+            if self._is_closed:
+                return
             counters = self._position.counters
             self._position = replace(
                 self._position,
@@ -540,7 +552,12 @@ class Backlog:
         elif abs((offsets[0] or 0) - (offsets[1] or 0)) > _LARGEST_OFFSET_DIFFERENCE:
             return False
         seconds = (packed.last_milliseconds - first.first_milliseconds) / 1000
-        return packed.first_milliseconds > last.last_milliseconds and seconds <= _LONGEST_FRAME_SECONDS
+        values = sum(one.rows for one in (*group, packed)) * len(first.table)
+        return (
+            packed.first_milliseconds > last.last_milliseconds
+            and seconds <= _LONGEST_FRAME_SECONDS
+            and values <= _MOST_VALUES
+        )
 
     def _joined(self, group: Sequence[Packed]) -> Packed:
         if len(group) == 1:
@@ -620,8 +637,14 @@ class Backlog:
         )
 
     def close(self) -> None:
-        """Write everything to disk and sync it, with the counters."""
+        """Write everything to disk and sync it, with the counters.
+
+        An answer that comes later changes nothing: the next run may have opened the folder, and sends the frame again.
+        """
         with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
             if self._memory.start is not None:
                 self._spill()
                 self._keep_bound()
