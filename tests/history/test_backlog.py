@@ -131,7 +131,11 @@ def test_a_kill_between_disk_and_mirror_doubles_nothing(node: Node, tmp_path: Pa
     backlog.tend()
     assert mirror.read_bytes() == b""
     mirror.write_bytes(before)
-    assert numbers(drained(node.open())) == list(range(node.produced))
+    backlog = node.open()
+    node.add(backlog, 15)
+    node.pass_seconds(60)
+    backlog.tend()
+    assert numbers(drained(backlog)) == list(range(node.produced))
 
 
 def test_the_place_of_a_lost_frame_is_not_used_again(node: Node) -> None:

@@ -187,22 +187,24 @@ def test_the_torn_tail_leaves_the_file(node: Node) -> None:
 
 def test_what_follows_a_damaged_record_has_a_segment_of_its_own(node: Node) -> None:
     backlog = node.open()
-    node.add(backlog, 15)
-    node.pass_seconds(60)
-    backlog.tend()
-    damaged = node.produced
-    assert node.folder is not None
-    (segment,) = node.folder.glob("*.v1")
-    backlog.next()
-    data = bytearray(segment.read_bytes())
-    data[-1] ^= 1
-    segment.write_bytes(data)
-    assert backlog.next() is None
     for _ in range(2):
         node.add(backlog, 15)
         node.pass_seconds(60)
         backlog.tend()
-    assert numbers(drained(backlog)) == list(range(damaged, node.produced))
+    lost = node.produced
+    assert node.folder is not None
+    (segment,) = node.folder.glob("*.v1")
+    data = bytearray(segment.read_bytes())
+    data[-1] ^= 1
+    segment.write_bytes(data)
+    first = backlog.next()
+    assert first is not None
+    backlog.settle(first, accepted=first.samples, refused=0)
+    node.add(backlog, 15)
+    node.pass_seconds(60)
+    backlog.tend()
+    assert numbers(drained(backlog)) == list(range(lost, node.produced))
+    assert backlog.status.counters == RemoteCounters(accepted=120, dropped=60)
 
 
 def test_files_of_a_newer_version_are_left_alone(node: Node) -> None:
