@@ -107,6 +107,7 @@ class Sender:
         self._is_unanswered = False  # the part may be stored
         self._is_partly_stored = False  # Mimir and Thanos store what they do not refuse of a request
         self._errors_since_seconds: float | None = None
+        self._is_probe_due = False
         self._are_errors_refusals = False
         self._errors = 0
         self._taken_before: Frame | None = None  # the frame after it, taken while this one met 5xx
@@ -197,7 +198,8 @@ class Sender:
                 self._hold()
                 return None
             self._begin(frame)
-        elif self._has_long_met_errors():
+        elif self._is_probe_due:
+            self._is_probe_due = False
             following = self._backlog.next(self._search.frame)
             if following is not None and self._taken_before is None:
                 return self._probe(following)
@@ -240,6 +242,10 @@ class Sender:
             self._is_unanswered |= verdict.is_unanswered
             self._watch_errors(verdict)
             self._back_off(verdict)
+            if verdict.is_server_error and self._has_long_met_errors():
+                # At once: a server that recovers in between would take the newer frame first, and this one never.
+                self._is_probe_due = True
+                self._wait_seconds = 0.0
             return verdict
         if outcome is Outcome.REFUSED:
             self._is_partly_stored |= not verdict.is_stored_already
@@ -249,6 +255,8 @@ class Sender:
             self._refusal.note(verdict)
         elif outcome is Outcome.TAKEN:
             self._is_taken_since = True
+        elif outcome is Outcome.TOO_LARGE:
+            self._is_partly_stored |= self._is_unanswered
         self._failures = 0
         self._errors = 0
         self._is_unanswered = False
@@ -282,7 +290,9 @@ class Sender:
                 or self._is_partly_stored
                 or search.frame.start < self._inherited_until
             )
-            return Outcome.STORED if verdict.is_stored_already and may_be_stored else Outcome.REFUSED
+            # Once the frame after it was taken, an older one is out of order whether it is stored or not.
+            is_stored = verdict.is_stored_already and may_be_stored and self._taken_before is None
+            return Outcome.STORED if is_stored else Outcome.REFUSED
         if verdict.is_server_error and self._are_errors_refusals:
             self._errors += 1
             if self._errors >= _ERRORS_OF_A_PART:
@@ -311,6 +321,7 @@ class Sender:
         self._is_unanswered = False
         self._is_partly_stored = False
         self._errors_since_seconds = None
+        self._is_probe_due = False
         self._are_errors_refusals = False
         self._errors = 0
         self._taken_before = None

@@ -203,12 +203,12 @@ class History:
         return gaps[-1 - except_last]
 
     def falls(self) -> list[tuple[str, str]]:
-        """Counters that went back anywhere."""
+        """Counters of devices and the agent that went back anywhere; those of the process start at zero."""
         newest: Interval = {}
         fell = []
         for row in self.rows:
             for key, value in row.items():
-                if key[0].endswith("_total") and not math.isnan(value):
+                if key[0].startswith("wattpush_") and key[0].endswith("_total") and not math.isnan(value):
                     if value < newest.get(key, -math.inf) * (1 - 1e-12):
                         fell.append(key)
                     newest[key] = value
