@@ -158,9 +158,15 @@ def _victoria_metrics(
     if deduplication_seconds == 0:
         loses = "VictoriaMetrics stores a request twice if its answer was lost"
         found = [warning(what, loses, _DEDUPLICATION_HINT)]
-    elif deduplication_seconds is not None and deduplication_seconds > spacing_seconds:
+    elif deduplication_seconds is not None and deduplication_seconds >= spacing_seconds:
         loses = f"VictoriaMetrics keeps one sample in {spell_duration(deduplication_seconds)}"
-        found = [warning(what, f"{loses}, of one in {spell_duration(spacing_seconds)}", _DEDUPLICATION_HINT)]
+        found = [
+            warning(
+                what,
+                f"{loses}, and those of this node are {spell_duration(spacing_seconds)} apart",
+                _DEDUPLICATION_HINT,
+            )
+        ]
     kept_seconds = _retention_seconds(retention)
     if kept_seconds is not None and kept_seconds < remote_write.max_age_seconds:
         found.append(
