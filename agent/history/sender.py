@@ -104,6 +104,8 @@ class Sender:
 
         # Of the frame that is sent.
         self._search: Search | None = None
+        self._refusal_in_search: Refusal | None = None
+        self._is_taken_since = False  # a part was taken after the last refusal
         self._is_unanswered = False  # the part may be stored
         self._is_partly_stored = False  # Mimir and Thanos store what they do not refuse of a request
         self._errors_since_seconds: float | None = None
@@ -115,7 +117,7 @@ class Sender:
         self._ended: list[_Ended] = []
         self._last_ended: Frame | None = None
         self._refusal: Refusal | None = None
-        self._is_taken_since = False  # a request was taken after the last refusal
+        self._is_confirm_due = False  # a request was taken after the last refusal
         self._is_held = False
         self._is_oldest_retried = False
         self._holds = 0
@@ -187,9 +189,9 @@ class Sender:
             self._start_over()
             return None
         self._leave_out_dropped(oldest)
+        if self._is_confirm_due and self._refusal is not None:
+            return self._confirm(self._refusal)
         if self._search is None:
-            if self._is_taken_since and self._refusal is not None:
-                return self._confirm(self._refusal)
             if self._refusal is not None and self._is_held and not self._is_oldest_retried:
                 return self._retry(self._refusal)
             frame = oldest if self._last_ended is None else self._backlog.next(self._last_ended)
@@ -244,17 +246,18 @@ class Sender:
         if outcome is Outcome.REFUSED:
             self._is_partly_stored |= not verdict.is_stored_already
             self._is_taken_since = False
-            if self._refusal is None:
-                self._refusal = Refusal(verdict, part)
-            self._refusal.note(verdict)
+            if self._refusal_in_search is None:
+                self._refusal_in_search = Refusal(verdict, part)
+            self._refusal_in_search.note(verdict)
         elif outcome is Outcome.TAKEN:
             self._is_taken_since = True
+            self._is_confirm_due |= self._refusal is not None
         self._failures = 0
         self._errors = 0
         self._is_unanswered = False
         self._errors_since_seconds = None
         following = search.proceed(outcome)
-        self._pace(part, is_search=self._refusal is not None and following is not None)
+        self._pace(part, is_search=self._refusal_in_search is not None and following is not None)
         if following is None:
             self._finish(search)
         return verdict
@@ -291,9 +294,15 @@ class Sender:
 
     def _finish(self, search: Search) -> None:
         """The frame is answered: settle it, or keep it with those whose refusal is not certain."""
-        for part in search.refused_parts:
-            if self._refusal is not None:
-                self._refusal.add(part)
+        refusal = self._refusal_in_search
+        if refusal is not None and search.refused:
+            for part in search.refused_parts:
+                refusal.add(part)
+            self._is_confirm_due |= self._is_taken_since
+            if self._refusal is None:
+                self._refusal = refusal
+            else:
+                self._refusal.join(refusal)
         self._ended.append(_Ended(search.frame.start, search.accepted, search.refused))
         self._last_ended = search.frame
         taken = self._taken_before
@@ -301,13 +310,15 @@ class Sender:
             self._ended.append(_Ended(taken.start, taken.samples, 0))
             self._last_ended = taken
         self._end_search()
-        if not any(ended.refused for ended in self._ended):
+        if self._refusal is None:
             self._settle()
-        elif self._is_held and not self._is_taken_since:
+        elif self._is_held and not self._is_confirm_due:
             self._hold()
 
     def _end_search(self) -> None:
         self._search = None
+        self._refusal_in_search = None
+        self._is_taken_since = False
         self._is_unanswered = False
         self._is_partly_stored = False
         self._errors_since_seconds = None
@@ -325,14 +336,14 @@ class Sender:
         refused = sum(ended.refused for ended in self._ended)
         self._backlog.settle(self._last_ended, accepted=accepted, refused=refused)
         if refused and self._refusal is not None:
-            self._refusal.tell(refused)
+            self._complaints.give_up(self._refusal, refused)
         self._forget_ended()
 
     def _forget_ended(self) -> None:
         self._ended = []
         self._last_ended = None
         self._refusal = None
-        self._is_taken_since = False
+        self._is_confirm_due = False
         self._is_held = False
         self._is_oldest_retried = False
         self._holds = 0
@@ -379,7 +390,7 @@ class Sender:
         if self._last_ended is not None:
             self._inherited_until = max(self._inherited_until, self._last_ended.end)
         self._experience = Experience(most_samples=self._experience.most_samples)
-        self._forget_ended()
+        self._start_over()
         return True
 
     # When all there is was refused.
