@@ -99,6 +99,11 @@ class Search:
         self._advance(outcome)
         return self.part
 
+    @property
+    def is_part_known_bad(self) -> bool:
+        """Whether every series of the part was refused before."""
+        return self.part is not None and self._experience.bad_series.issuperset(self.part.table)
+
     def _advance(self, outcome: Outcome | None) -> None:
         try:
             self.part = next(self._steps) if outcome is None else self._steps.send(outcome)

@@ -184,6 +184,14 @@ def test_errors_for_one_row_cost_only_that_row() -> None:
     assert sending.store.values == without(52, 24, 25, 26, 27)
 
 
+def test_errors_for_a_long_backlog_end_with_the_first_frame_that_is_taken() -> None:
+    """As Prometheus answers 500 to what is older than its out-of-order window."""
+    sending = Sending(Store(lambda request: ERROR if min(times_of(request)) <= 270 else None, is_in_order=False))
+    sending.add(frames=288)
+    sending.run(seconds=3600)
+    assert sending.counts == (18 * 4, 270 * 4, 0)
+
+
 def test_an_hour_of_errors_for_everything_loses_nothing() -> None:
     is_broken = True
     sending = Sending(Store(lambda request: ERROR if is_broken else None))
