@@ -19,9 +19,9 @@ export UV_CACHE_DIR := $(CURDIR)/.cache/uv
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo:  ## run the agent on simulated chips against a real Pushgateway, and show what arrives
+demo:  ## run the agent on simulated chips against real servers, through an outage, and show what arrives
 	@scripts/environment .venv-demo requirements.txt
-	@scripts/servers prometheus-pushgateway
+	@scripts/servers prometheus-pushgateway victoria-metrics
 	@.venv-demo/bin/python scripts/demo.py
 
 test: environment servers lint types  ## lint, types and all tests that take less than ten minutes in total

@@ -1,16 +1,24 @@
-"""Demo: a real Pushgateway, the agent on simulated chips, and the gateway's content after a few pushes."""
+"""Demo: the agent on simulated chips, what arrives at a real Pushgateway, and history through an outage.
+
+The history goes to a real VictoriaMetrics, which is stopped for some seconds. It keeps what it is sent twice twice, so
+that doubled samples would show. Every row of the history says how many samples the agent had produced before it; as
+many must be there.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,17 +29,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PUSHES = 3
+OUTAGE_SECONDS = 4.0
 WAIT_TIMEOUT_SECONDS = 60.0
 LISTENING = re.compile(r'msg="Listening on" address=(\S+)')
 
+PRODUCED = {
+    "wattpush_agent_remote_samples_total",
+    "wattpush_agent_remote_refused_samples_total",
+    "wattpush_agent_remote_dropped_samples_total",
+    "wattpush_agent_remote_undated_samples_total",
+    "wattpush_agent_remote_backlog_samples",
+}
+"""Where produced samples can be: their sum is what the agent produced."""
+
 CONFIG = """\
 hostname = "demo"
-interval = "2s"
+interval = "1s"
 sample_interval = "200ms"
 state_dir = "{state_dir}"
 
 [pushgateway]
 url = "{url}"
+
+[remote_write]
+url = "{history_url}/api/v1/write"
+# The demo does not wait for time synchronisation, which a container cannot see.
+clock = "system"
 
 [[mux]]
 name = "m0"
@@ -66,8 +89,9 @@ shunt_ohms = 0.05
 
 def main() -> int:
     gateway = shutil.which("prometheus-pushgateway") or shutil.which("pushgateway")
-    if gateway is None:
-        sys.stderr.write("please install: sudo apt-get install prometheus-pushgateway\n")
+    server = shutil.which("victoria-metrics")
+    if gateway is None or server is None:
+        sys.stderr.write("please install: sudo apt-get install prometheus-pushgateway victoria-metrics\n")
         return 1
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wattpush-demo-")))
@@ -78,16 +102,105 @@ def main() -> int:
         url = f"http://{address}"
         say(f"Pushgateway at {url}. The agent runs on simulated chips: two INA260 and an INA3221 behind a TCA9548A.")
         config = folder / "config.toml"
-        config.write_text(CONFIG.format(state_dir=folder / "state", url=url), encoding="utf-8")
+        history = History(stack, server, folder)
+        history.begin()
+        settings = CONFIG.format(state_dir=folder / "state", url=url, history_url=history.url)
+        config.write_text(settings, encoding="utf-8")
         agent = start(stack, [sys.executable, "-m", "agent", "--config", str(config), "--simulate"], None)
-        say(f"Waiting for {PUSHES} pushes, one every 2 s ...")
-        wait_for(lambda: agent.poll() is not None or pushes(url) >= PUSHES, f"{PUSHES} pushes")
+        say(f"Waiting for {PUSHES} pushes, one a second ...")
+        wait_for(
+            lambda: agent.poll() is not None or value_at(url, "wattpush_agent_pushes_total") >= PUSHES,
+            f"{PUSHES} pushes",
+        )
         if agent.poll() is not None:
             return agent.returncode
         say("The gateway now holds:")
         show(url)
-        say("Done. The agent and the Pushgateway are stopped.")
+        if not outage(url, history):
+            return 1
+        say("Done. The agent and both servers are stopped.")
     return 0
+
+
+class History:
+    """A VictoriaMetrics that is stopped and started again on the same data."""
+
+    def __init__(self, stack: ExitStack, binary: str, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.url = f"http://{address}"
+        self._log = stack.enter_context((folder / "history.log").open("wb"))
+        self._command = [binary, f"-storageDataPath={folder / 'history'}", f"-httpListenAddr={address}"]
+        self._process: subprocess.Popen[bytes] | None = None
+        stack.callback(self.end)
+
+    def begin(self) -> None:
+        """Start it and wait until it listens."""
+        self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+        wait_for(lambda: fetch(f"{self.url}/health") is not None, "VictoriaMetrics to listen")
+
+    def end(self) -> None:
+        """Stop it; everything that it has taken is on its disk."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+    def counts(self) -> tuple[int, int, int]:
+        """Samples that the agent had produced before the newest row, lost ones and doubled ones."""
+        fetch(f"{self.url}/internal/force_flush")
+        text = fetch(f"{self.url}/api/v1/export?match[]=%7Bjob=%22power%22%7D") or ""
+        series = [json.loads(line) for line in text.splitlines()]
+        held: Counter[int] = Counter()
+        produced: Counter[int] = Counter()
+        doubled = 0
+        for one in series:
+            times = set(one["timestamps"])
+            held.update(times)
+            doubled += len(one["timestamps"]) - len(times)
+            if one["metric"]["__name__"] in PRODUCED:
+                for at, value in zip(one["timestamps"], one["values"], strict=True):
+                    produced[at] += int(value or 0)
+        newest = max(produced)
+        return produced[newest], produced[newest] - sum(held[at] for at in held if at < newest), doubled
+
+
+def outage(gateway_url: str, history: History) -> bool:
+    """Stop the server of the history for some seconds; return whether everything is there afterwards."""
+    history.end()
+    waiting = Waiting(gateway_url)
+    back_at = time.monotonic() + OUTAGE_SECONDS
+    while time.monotonic() < back_at:
+        waiting.look()
+    say(f"History: VictoriaMetrics was stopped for {OUTAGE_SECONDS:.0f} s. Samples that wait: {waiting.numbers()}")
+    history.begin()
+    wait_for(lambda: waiting.look() == 0, "the backlog to drain")
+    produced, lost, doubled = history.counts()
+    sys.stdout.write(f"It is back, and they are sent. Samples that wait: {waiting.numbers()}\n")
+    sys.stdout.write(f"Counted in VictoriaMetrics, of {produced} samples: {lost} lost, {doubled} doubled.\n")
+    return lost == doubled == 0
+
+
+class Waiting:
+    """How many samples wait on the node, as the Pushgateway says."""
+
+    def __init__(self, gateway_url: str) -> None:
+        self._url = gateway_url
+        self._numbers: list[int] = []
+
+    def look(self) -> int:
+        """Note the number, if it is another one than before, and return it."""
+        time.sleep(0.1)
+        number = int(value_at(self._url, "wattpush_agent_remote_backlog_samples"))
+        if self._numbers[-1:] != [number]:
+            self._numbers.append(number)
+        return number
+
+    def numbers(self) -> str:
+        """Those since the last call."""
+        text = ", ".join(map(str, self._numbers))
+        self._numbers.clear()
+        return text
 
 
 def say(line: str) -> None:
@@ -114,7 +227,7 @@ def start(stack: ExitStack, command: list[str], log: Path | None) -> subprocess.
 
 def fetch(url: str) -> str | None:
     try:
-        with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=5) as answer:
             text: str = answer.read().decode()
             return text
     except (urllib.error.URLError, ConnectionError):
@@ -124,13 +237,13 @@ def fetch(url: str) -> str | None:
 def samples(url: str) -> list[tuple[str, dict[str, str], float]]:
     return [
         (sample.name, sample.labels, sample.value)
-        for family in text_string_to_metric_families(fetch(url) or "")
+        for family in text_string_to_metric_families(fetch(f"{url}/metrics") or "")
         for sample in family.samples
     ]
 
 
-def pushes(url: str) -> float:
-    return next((value for name, _, value in samples(url) if name == "wattpush_agent_pushes_total"), 0.0)
+def value_at(url: str, series: str) -> float:
+    return next((value for name, _, value in samples(url) if name == series), 0.0)
 
 
 def show(url: str) -> None:

@@ -192,7 +192,7 @@ def _run_loop(
                     return ExitCode.OK
                 signals.reload_requested = False
                 new_settings = _reloaded(options, signals)
-            loop.hand_over()
+            loop.hand_over(ends_series=new_settings.remote_write is None)
             # The lock is held throughout: a waiting `--once` would take it, and this run would have to end.
             held = agent.parts.saver
             if held is not None:

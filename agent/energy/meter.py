@@ -117,16 +117,24 @@ class EnergyMeter:
         """Whether there are readings that no push has delivered yet."""
         return any(interval.readings > 0 for interval in (self._current, self._in_flight, self._pending))
 
+    @property
+    def has_open_readings(self) -> bool:
+        """Whether there are readings that no closed interval holds yet."""
+        return self._current.readings > 0
+
     def close_interval(self, *, for_push: bool = True) -> Closed:
         """Close the interval. With `for_push`, call `acknowledge` when the push has ended."""
         ended, self._current = self._current, Interval()
-        if for_push:
-            self.acknowledge(pushed=False)  # of an earlier push that was abandoned
         self._pending += ended
-        closed = Closed(pending=self._snapshot(self._pending), last_interval=self._snapshot(ended))
-        if for_push:
-            self._in_flight, self._pending = self._pending, Interval()
-        return closed
+        last_interval = self._snapshot(ended)
+        return Closed(self.carry_pending() if for_push else self._snapshot(self._pending), last_interval)
+
+    def carry_pending(self) -> DeviceSnapshot:
+        """Hand what was closed before to a push, and close nothing; call `acknowledge` when the push has ended."""
+        self.acknowledge(pushed=False)  # of an earlier push that was abandoned
+        snapshot = self._snapshot(self._pending)
+        self._in_flight, self._pending = self._pending, Interval()
+        return snapshot
 
     def acknowledge(self, *, pushed: bool) -> None:
         """End the push that is under way: forget what it delivered, or keep it pending for the next push."""
@@ -287,6 +295,15 @@ class EnergyMeters:
     def has_unpushed_readings(self) -> bool:
         """Whether there are readings of any device that no push has delivered yet."""
         return any(meter.has_unpushed_readings for meter in self.devices.values())
+
+    @property
+    def has_open_readings(self) -> bool:
+        """Whether there are readings of any device that no closed interval holds yet."""
+        return any(meter.has_open_readings for meter in self.devices.values())
+
+    def carry_pending(self) -> tuple[DeviceSnapshot, ...]:
+        """Hand what was closed before to a push; see `EnergyMeter.carry_pending`."""
+        return tuple(meter.carry_pending() for meter in self.devices.values())
 
     def close_intervals(self, *, for_push: bool = True) -> tuple[Closed, ...]:
         """Close the interval of every device; see `EnergyMeter.close_interval`."""

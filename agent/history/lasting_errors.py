@@ -20,6 +20,9 @@ _LASTING_SECONDS = 600.0
 class LastingErrors:
     """The errors of the frame in turn.
 
+    Attributes:
+        is_due: whether a later frame is to be tried now.
+
     Args:
         monotonic: the clock.
         frame_after: the frame after another, noted as sent; None if there is none.
@@ -31,7 +34,7 @@ class LastingErrors:
         self._since_seconds: float | None = None
         self._step = 1
         self._last: Frame | None = None
-        self._is_due = False
+        self.is_due = False
 
     def note(self, verdict: Verdict) -> None:
         """Note an answer to the frame in turn that settles nothing."""
@@ -39,25 +42,21 @@ class LastingErrors:
             self.forget()
         elif self._since_seconds is None:
             self._since_seconds = self._monotonic()
-        self._is_due = self.have_lasted
+        since_seconds = self._since_seconds
+        self.is_due = since_seconds is not None and self._monotonic() - since_seconds >= _LASTING_SECONDS
 
     def forget(self) -> None:
         """The frame in turn is another one, or its errors have ended."""
         self._since_seconds = None
         self._step = 1
         self._last = None
-        self._is_due = False
-
-    @property
-    def have_lasted(self) -> bool:
-        """Whether it may be the data."""
-        return self._since_seconds is not None and self._monotonic() - self._since_seconds >= _LASTING_SECONDS
+        self.is_due = False
 
     def frame_to_try(self, frame_in_turn: Frame) -> Frame | None:
         """The later frame to try now; None to try the one in turn again."""
-        if not self._is_due:
+        if not self.is_due:
             return None
-        self._is_due = False
+        self.is_due = False
         frame = last = self._last or frame_in_turn
         for _ in range(self._step):
             following = self._frame_after(frame)

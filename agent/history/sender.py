@@ -249,8 +249,9 @@ class Sender:
             self._is_unanswered |= verdict.is_unanswered
             self._errors.note(verdict)
             self._back_off(verdict)
-            if self._errors.have_lasted:
-                self._wait_seconds = min(self._wait_seconds, _TRY_SECONDS)
+            if self._errors.is_due:
+                # At once: a server that recovers in between would take the later frame first, and this one never.
+                self._wait_seconds = 0.0
             return verdict
         if outcome is Outcome.REFUSED:
             self._is_partly_stored |= not verdict.is_stored_already
@@ -261,6 +262,8 @@ class Sender:
         elif outcome is Outcome.TAKEN:
             self._is_taken_since = True
             self._is_confirm_due |= self._refusal is not None
+        elif outcome is Outcome.TOO_LARGE:
+            self._is_partly_stored |= self._is_unanswered
         self._failures = 0
         self._errors_of_part = 0
         self._is_unanswered = False
@@ -294,7 +297,10 @@ class Sender:
                 or self._is_partly_stored
                 or self._is_inherited(search.frame)
             )
-            return Outcome.STORED if verdict.is_stored_already and may_be_stored else Outcome.REFUSED
+            # Once a later frame was taken, an older one is out of order whether it is stored or not.
+            is_overtaken = search.frame.start < self._errors_mean_data_until
+            is_stored = verdict.is_stored_already and may_be_stored and not is_overtaken
+            return Outcome.STORED if is_stored else Outcome.REFUSED
         if verdict.is_server_error and (search.frame.start < self._errors_mean_data_until or search.is_part_known_bad):
             self._errors_of_part += 1
             if self._errors_of_part >= _ERRORS_OF_A_PART:

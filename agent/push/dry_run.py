@@ -33,13 +33,19 @@ class Printed:
 class DryRun(GatewayDestination):
     """Takes the place of a `Pushgateway`, without the imports that sending needs."""
 
-    def __init__(self, settings: PushgatewaySettings, write: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: PushgatewaySettings, write: Callable[[str], None], then: Callable[[], None] = lambda: None
+    ) -> None:
+        """`then` is called after the groups of a push, to print what else a run would send."""
         self._settings = settings
         self._write = write
+        self._then = then
 
     def push(self, groups: Sequence[Group], _budget_seconds: float) -> Sequence[Printed]:
         """Print the groups, each under a line such as `# PUT /metrics/job/power/device/cpu`."""
-        return self._print(put_requests(groups, self._settings, compression=None))
+        results = self._print(put_requests(groups, self._settings, compression=None))
+        self._then()
+        return results
 
     def delete(self, grouping_keys: Sequence[Mapping[str, str]], _budget_seconds: float) -> Sequence[Printed]:
         """Print the requests that would delete these groups."""

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from agent.energy.counters import Saved
 from agent.energy.meter import EnergyMeters
-from agent.energy.state import State
+from agent.energy.state import RemoteCounters, State
 from agent.measure.readings import Settling
 from agent.metrics.catalogue import Snapshot
 from agent.metrics.groups import grouping_keys, scrape_registry
 from agent.run.for_scrapes import ForScrapes
 from agent.run.health import stall, status_line
+from agent.run.history import log_left_behind
 from agent.run.push_job import PushJob
 from agent.run.push_log import PushLog
 from agent.run.saver import Save
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 
     from agent.build_info import AgentInfo
     from agent.clock import Clock
+    from agent.energy.meter import DeviceSnapshot
     from agent.errors import AgentError
     from agent.measure.readings import Outcome
     from agent.measure.sweep import Sweep
     from agent.run.carried import Carried
     from agent.run.destination import Destination, GroupResult
+    from agent.run.history import History
     from agent.run.publisher import Publisher, PushReport
     from agent.run.saver import Saver
     from agent.settings import Settings
@@ -51,6 +54,7 @@ class Parts:
         destination: where groups are pushed; None if nowhere.
         publisher: the thread that pushes.
         saver: saves the counters; None for a dry run, which changes nothing.
+        history: keeps every interval; None without remote write.
     """
 
     settings: Settings
@@ -60,6 +64,7 @@ class Parts:
     destination: Destination | None
     publisher: Publisher
     saver: Saver | None
+    history: History | None = None
 
 
 class Agent:
@@ -78,6 +83,7 @@ class Agent:
         self.counters = state.agent
         self.swept_at_seconds: float | None = None
         self._other_devices: dict[str, Saved] = dict(state.devices)
+        self._unused_remote = state.remote  # for the next configuration with remote write
         self._sweep_seconds: float | None = None
         self._push_seconds: float | None = None
         self._push_errors: list[AgentError] | None = None
@@ -114,6 +120,8 @@ class Agent:
         self.swept_at_seconds = self.parts.clock.monotonic()
         self._sweep_seconds = self.swept_at_seconds - started_seconds
         self.meters.add(outcomes)
+        if self.parts.history is not None:
+            self.parts.history.add_sweep(outcomes, self.meters.devices)
         self._sensor_log.write(outcomes, sweep.last_mux_conflicts())
         if any(isinstance(outcome, Settling) and outcome.power_lost for outcome in outcomes):
             self.save(ended_well=False)  # otherwise the next run would count energy across it
@@ -124,7 +132,12 @@ class Agent:
         self.counters = replace(self.counters, missed_samples=self.counters.missed_samples + samples)
 
     def begin_push(
-        self, *, is_last: bool = False, budget_seconds: float | None = None, needs_counters: bool = False
+        self,
+        *,
+        is_last: bool = False,
+        is_late: bool = False,
+        budget_seconds: float | None = None,
+        needs_counters: bool = False,
     ) -> None:
         """Close the intervals, save the counters and start pushing; without a destination, only publish.
 
@@ -132,13 +145,18 @@ class Agent:
 
         Args:
             is_last: nothing is pushed afterwards that the saved counters do not hold.
+            is_late: the intervals have been closed by `publish`: push those, and close no fragment of the next one.
             budget_seconds: how long the push may take.
             needs_counters: push nothing if the counters cannot be saved in time.
         """
         destination, clock = self.parts.destination, self.parts.clock
         if destination is not None:
             self.counters = replace(self.counters, pushes=self.counters.pushes + 1)
-        snapshot, save = self._close_intervals(is_last=is_last)
+        if is_late:
+            save = self.save(ended_well=is_last)
+            snapshot = self._snapshot(self.meters.carry_pending())
+        else:
+            snapshot, save = self._close_intervals(is_last=is_last)
         budget = self.budget_seconds if budget_seconds is None else budget_seconds
         self._is_deletion = False
         if destination is None:
@@ -166,27 +184,32 @@ class Agent:
         return ()
 
     def publish(self) -> None:
-        """Close the intervals for scrapes only, while a push takes longer than an interval."""
+        """Close the intervals for scrapes and history only, while a push takes longer than an interval."""
         self._close_intervals(for_push=False)
 
     def _close_intervals(self, *, for_push: bool = True, is_last: bool = False) -> tuple[Snapshot, Save]:
-        """Close the intervals, save the counters and publish them to scrapes; return the snapshot to push."""
+        """Close the intervals, save the counters and hand all to scrapes and history; return the snapshot to push."""
         closed = self.meters.close_intervals(for_push=for_push)
-        save = self.save(ended_well=is_last)
-        snapshot = Snapshot(
-            tuple(interval.pending for interval in closed),
+        snapshot = self._snapshot(tuple(interval.pending for interval in closed))
+        save = self.save(ended_well=is_last)  # after the snapshot: the counters of history go on meanwhile
+        last_interval = replace(snapshot, devices=tuple(interval.last_interval for interval in closed))
+        may_have_counters = self._carried is None or self._push_errors is not None
+        self._for_scrapes.put(last_interval, save, may_have_counters=may_have_counters)
+        if self.parts.history is not None:
+            self.parts.history.add_interval(last_interval, save, may_have_counters=may_have_counters)
+        return snapshot, save
+
+    def _snapshot(self, devices: tuple[DeviceSnapshot, ...]) -> Snapshot:
+        history = self.parts.history
+        return Snapshot(
+            devices,
             self.parts.info,
             self.counters,
             self._sweep_seconds,
             self._push_seconds,
             has_counters=False,
+            remote=None if history is None else history.status,
         )
-        self._for_scrapes.put(
-            replace(snapshot, devices=tuple(interval.last_interval for interval in closed)),
-            save,
-            may_have_counters=self._carried is None or self._push_errors is not None,
-        )
-        return snapshot, save
 
     @property
     def published(self) -> Snapshot | None:
@@ -255,6 +278,9 @@ class Agent:
                 meter.saved = meter.saved._replace(counters=counters)
             self.counters = carried.agent_counted_since(self.counters)
             self._other_devices = {}
+            self._unused_remote = RemoteCounters()
+            if self.parts.history is not None:
+                self.parts.history.forget(carried.remote)
             self.save(ended_well=False)
 
     def _acknowledge(self, grouping_key: Mapping[str, str], *, pushed: bool) -> None:
@@ -308,6 +334,7 @@ class Agent:
     def state(self, *, is_confirmed: bool = False) -> State:
         """What the next run continues from. Unconfirmed counters stay those of the run that they were carried from."""
         carried = None if is_confirmed else self._carried
+        status = None if self.parts.history is None else self.parts.history.status
         return State(
             {**self._other_devices, **self.meters.saved()},
             self.counters,
@@ -315,6 +342,7 @@ class Agent:
             is_unconfirmed=carried is not None,
             adapters=self.parts.sweep.adapters(),
             hostname=self.settings.hostname,
+            remote=self._unused_remote if status is None else status.counters,
         )
 
     def take_over_from(self, earlier: Agent) -> None:
@@ -326,6 +354,7 @@ class Agent:
                 self._carried = earlier._carried
             self._other_devices |= earlier.meters.saved()
         self.swept_at_seconds = earlier.swept_at_seconds
+        log_left_behind(earlier.parts.history, self.parts.history)
         pushed = [*earlier._stale_groups.remaining()]
         if earlier.parts.destination is not None:
             keys = tuple(earlier.grouping_keys())
@@ -345,7 +374,8 @@ class Agent:
     def status(self) -> str:
         """One line for `systemctl status`."""
         are_up = [meter.is_up for meter in self.meters.devices.values()]
-        return status_line(are_up, self._push_errors, is_pushed=self.parts.destination is not None)
+        history = "" if self.parts.history is None else self.parts.history.words
+        return status_line(are_up, self._push_errors, is_pushed=self.parts.destination is not None, history=history)
 
     def health(self) -> str | None:
         """Why the loop is unhealthy; None while it makes progress."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from agent.chips import hwmon
 from agent.energy.state import State
 from agent.errors import ConfigError, UsageError
+from agent.http.endpoint import authority
 from agent.i2c.adapters import BusNames, open_bus, prepare_blinka
 from agent.i2c.bus import Bus
 from agent.i2c.transfers import OpenBus
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.i2c.place import BusName
     from agent.run.destination import Destination
+    from agent.run.history import History
     from agent.run.publisher import Publisher
     from agent.run.stopping import Waiting
     from agent.settings import Device, PushgatewaySettings, Settings
@@ -167,26 +169,64 @@ def make_watched_sweep(settings: Settings, options: RunOptions, clock: Clock, st
 
 def destination_name(settings: Settings) -> str:
     """Where a run of this configuration pushes, for the log."""
-    return "nowhere" if settings.pushgateway is None else settings.pushgateway.url
+    gateway = [] if settings.pushgateway is None else [settings.pushgateway.url]
+    remote = [] if settings.remote_write is None else [f"{authority(settings.remote_write.url)} by remote write"]
+    return " and to ".join([*gateway, *remote]) or "nowhere"
 
 
-def make_destination(settings: Settings, options: RunOptions, runtime: Runtime) -> Destination | None:
+def make_destination(
+    settings: Settings, options: RunOptions, runtime: Runtime, history: History | None = None
+) -> Destination | None:
     """Where a run pushes; None if nowhere. Another kind of destination is a folder and a line here.
 
     Raises:
         UsageError: the command line asks for a push, and there is nowhere to push to.
     """
     if settings.pushgateway is not None:
-        return _make_pushgateway(settings.pushgateway, options, runtime)
-    if options.is_once or options.is_dry_run:
-        raise UsageError("--once and --dry-run push, but the configuration has no [pushgateway] url")
+        return _make_pushgateway(settings.pushgateway, options, runtime, history)
+    if history is None and (options.is_once or options.is_dry_run):
+        raise UsageError(
+            "--once and --dry-run push, but the configuration has neither a [pushgateway] url nor a [remote_write] url"
+        )
     return None
 
 
-def _make_pushgateway(gateway: PushgatewaySettings, options: RunOptions, runtime: Runtime) -> Destination:
+def make_history(
+    settings: Settings, options: RunOptions, runtime: Runtime, state: State, earlier: Agent | None = None
+) -> History | None:
+    """What keeps every interval of a run; None if nothing does. See `make_agent`."""
+    remote = settings.remote_write
+    if remote is None:
+        return None
     if options.is_dry_run:
+        from agent.history.dry_run import PrintedHistory
+
+        return PrintedHistory(settings, remote, options.write, waits_for_push=settings.pushgateway is not None)
+    from agent.history.remote_write import open_remote_write
+
+    before = None if earlier is None else earlier.parts.history
+    return open_remote_write(
+        settings,
+        remote,
+        saved=state.remote,
+        environ=runtime.environ,
+        clock=runtime.clock,
+        wake=runtime.wake,
+        is_simulated=options.is_simulated,
+        is_once=options.is_once,
+        live=None if before is None else before.live,
+    )
+
+
+def _make_pushgateway(
+    gateway: PushgatewaySettings, options: RunOptions, runtime: Runtime, history: History | None
+) -> Destination:
+    if options.is_dry_run:
+        from agent.history.dry_run import PrintedHistory
         from agent.push.dry_run import DryRun
 
+        if isinstance(history, PrintedHistory):
+            return DryRun(gateway, options.write, history.print_waiting)
         return DryRun(gateway, options.write)
     from agent.push.gateway import Pushgateway
 
@@ -214,12 +254,18 @@ def make_agent(
     clock = runtime.clock
     saver, state = open_state(settings, options, runtime, stack, earlier)
     state = state.with_sources({device.name: device.source for device in settings.devices})
-    destination = make_destination(settings, options, runtime)
+    # Its disk may stall.
+    stopped = f"{settings.state_dir}: stopped before the disk answered"
+    open_history = partial(make_history, settings, options, runtime, state, earlier)
+    history = in_thread(open_history, runtime.waiting, runtime.wake, stopped) if settings.remote_write else None
+    if history is not None:
+        stack.callback(history.close)
+    destination = make_destination(settings, options, runtime, history)
     if destination is not None:
         stack.callback(destination.close)
     sweep = make_sweep(settings, options, clock, stack, state)
     sweep.end_if(partial(is_sweep_overdue, clock, runtime.waiting))
-    parts = Parts(settings, runtime.info, clock, sweep, destination, runtime.publisher, saver)
+    parts = Parts(settings, runtime.info, clock, sweep, destination, runtime.publisher, saver, history)
     agent = Agent(parts, state)
     if state.is_unconfirmed and earlier is None:  # a reload may still be refused: it writes to no other folder
         agent.save(ended_well=False)  # a file that ended well in another boot is not carried on a second time
@@ -231,6 +277,8 @@ def make_agent(
         # The address may be a name, and its lookup takes long without a name server.
         stopped = f"serve: listen: {settings.serve.host}: stopped before the name was looked up"
         in_thread(serve, runtime.waiting, runtime.wake, stopped)
+    if history is not None:
+        history.start()
     return agent
 
 

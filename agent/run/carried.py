@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 from agent.energy.counters import Counters
-from agent.energy.state import AgentCounters
+from agent.energy.state import AgentCounters, RemoteCounters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,11 +37,12 @@ class Carried:
     run_start_seconds: float | None
     devices: Mapping[str, Saved]
     agent: AgentCounters
+    remote: RemoteCounters
 
     @classmethod
     def of(cls, state: State) -> Carried:
         """Those of a state."""
-        return cls(state.run_start_seconds, state.devices, state.agent)
+        return cls(state.run_start_seconds, state.devices, state.agent, state.remote)
 
     def are_outdated(self, held: Mapping[tuple[str, str], float], groups: Iterable[Group]) -> bool:
         """Whether a run that the file does not know has pushed, as far as can be seen.

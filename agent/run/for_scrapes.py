@@ -22,7 +22,10 @@ def _with_counters_of(earlier: Snapshot | None, snapshot: Snapshot) -> Snapshot:
         return snapshot
     counters = {device.device: device.counters for device in earlier.devices}
     devices = tuple(device._replace(counters=counters[device.device]) for device in snapshot.devices)
-    return replace(snapshot, devices=devices, counters=earlier.counters, has_counters=True)
+    remote = snapshot.remote
+    if remote is not None and earlier.remote is not None:
+        remote = replace(remote, counters=earlier.remote.counters)
+    return replace(snapshot, devices=devices, counters=earlier.counters, remote=remote, has_counters=True)
 
 
 class ForScrapes:

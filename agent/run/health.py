@@ -12,21 +12,24 @@ if TYPE_CHECKING:
 _GRACE_SECONDS = 10.0
 
 
-def status_line(are_up: Sequence[bool], push_errors: Sequence[AgentError] | None, *, is_pushed: bool) -> str:
+def status_line(
+    are_up: Sequence[bool], push_errors: Sequence[AgentError] | None, *, is_pushed: bool, history: str = ""
+) -> str:
     """One line for a person.
 
     Args:
         are_up: of each device, whether its last reading succeeded.
         push_errors: of the last push; None before the first.
         is_pushed: whether anything is pushed at all.
+        history: how remote write is doing; empty without it.
     """
     if not is_pushed:
-        push = "nothing is pushed"
+        push = "" if history else "nothing is pushed"
     elif push_errors is None:
         push = "not pushed yet"
     else:
         push = f"last push failed: {push_errors[0]}" if push_errors else "last push accepted"
-    return f"{sum(are_up)} of {len(are_up)} devices up; {push}"
+    return "; ".join(filter(None, (f"{sum(are_up)} of {len(are_up)} devices up", push, history)))
 
 
 def stall(swept_at_seconds: float | None, now_seconds: float, sample_interval_seconds: float) -> str | None:

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from agent.measure.readings import Settling
+from agent.run.history import await_end, await_hand_over, end_within
 from agent.run.permissions import Denials, refuse_to_run_without_permission
 from agent.run.stopping import LEAST_SECONDS, STOP_SECONDS, Waiting, await_last_save, await_save, stop_deadline
 
@@ -54,7 +55,7 @@ class Loop:
         self._sample = Ticker(now, settings.sample_interval_seconds)
         self._push = Ticker(now + settings.interval_seconds, settings.interval_seconds)
         self._is_first_push_due = True
-        self._publish_at_seconds = 0.0
+        self._is_push_late = False
         self._denials = Denials()
         self._was_abandoned = False
 
@@ -82,10 +83,9 @@ class Loop:
                     self._push = Ticker(self._clock.monotonic(), agent.settings.interval_seconds)
                     self._is_first_push_due = False
             self._take_report()
-            if self._clock.monotonic() >= self._push.next_seconds:
-                self._push_or_publish()
+            self._push_or_publish()
             next_seconds = self._sample.next_seconds
-            if not agent.parts.publisher.is_busy:
+            if self._closes_every_interval or not agent.parts.publisher.is_busy:
                 next_seconds = min(next_seconds, self._push.next_seconds)
             notifier.status(agent.status())
             notifier.ping_watchdog()
@@ -94,19 +94,30 @@ class Loop:
                 wait_seconds = min(wait_seconds, notifier.watchdog_seconds / 2)
             waiting.wait(wait_seconds)
 
+    @property
+    def _closes_every_interval(self) -> bool:
+        """Whether scrapes or history take every interval, also while a push takes longer than that."""
+        return self._agent.settings.serve is not None or self._agent.parts.history is not None
+
     def _push_or_publish(self) -> None:
-        """Push; if the previous push takes longer than an interval, scrapes still get this interval."""
+        """Push if that is due. While the previous push takes longer than an interval, only close the interval.
+
+        What is closed in this way is pushed late, as soon as that push has ended.
+        """
         agent, now = self._agent, self._clock.monotonic()
-        if not agent.parts.publisher.is_busy:
+        is_busy = agent.parts.publisher.is_busy
+        if now >= self._push.next_seconds and (self._closes_every_interval or not is_busy):
             self._push.advance(now)
             self._is_first_push_due = False
-            agent.begin_push()
-            self._take_report()
-        elif agent.settings.serve is not None and now >= self._publish_at_seconds:
-            agent.publish()
-        else:
-            return
-        self._publish_at_seconds = now + agent.settings.interval_seconds
+            self._is_push_late = is_busy
+            if is_busy:
+                agent.publish()
+            else:
+                agent.begin_push()
+        elif self._is_push_late and not is_busy:
+            self._is_push_late = False
+            agent.begin_push(is_late=True)
+        self._take_report()
 
     def _take_report(self) -> None:
         report = self._agent.parts.publisher.take_report()
@@ -122,7 +133,10 @@ class Loop:
         agent, clock = self._agent, self._clock
         ends_at_seconds = stop_deadline(clock, self._waiting)
         self._notifier.stopping()
-        destination = agent.parts.destination
+        destination, history = agent.parts.destination, agent.parts.history
+        if history is not None:
+            self._close_open_interval()
+            end_within(history, clock, ends_at_seconds, ends_series=True)
         has_ended = self._end_push(ends_at_seconds)
         if destination is not None and destination.delete_on_exit:
             if has_ended:
@@ -134,18 +148,40 @@ class Loop:
                 )
         elif destination is not None and has_ended and agent.meters.has_unpushed_readings:
             # Without new readings, the last push would show every device as down.
-            agent.begin_push(is_last=True, budget_seconds=self._last_push_seconds(ends_at_seconds), needs_counters=True)
+            agent.begin_push(
+                is_last=True,
+                is_late=history is not None,
+                budget_seconds=self._last_push_seconds(ends_at_seconds),
+                needs_counters=True,
+            )
             self._end_push(ends_at_seconds)
         agent.save_last()
+        if history is not None and await_end(history, clock, self._waiting, ends_at_seconds):
+            agent.save_last()  # again, if history has counted something since
         await_last_save(agent, clock, self._waiting, ends_at_seconds)
 
     def _last_push_seconds(self, ends_at_seconds: float) -> float:
         left_seconds = ends_at_seconds - STOP_SECONDS - self._clock.monotonic()
         return max(LEAST_SECONDS, min(LAST_PUSH_SECONDS, left_seconds))
 
-    def hand_over(self) -> None:
-        """End the push under way, so that the agent of a new configuration can take over."""
+    def _close_open_interval(self) -> None:
+        """History takes the readings since the last interval, whatever becomes of the push."""
+        if self._agent.meters.has_open_readings:
+            self._agent.publish()
+
+    def hand_over(self, *, ends_series: bool = False) -> None:
+        """End the push under way, so that the agent of a new configuration can take over.
+
+        Args:
+            ends_series: that configuration keeps no history, so that its series end here.
+        """
+        history = self._agent.parts.history
+        if history is not None:
+            self._close_open_interval()
+            history.end(self._clock.monotonic() + (STOP_SECONDS if ends_series else 0.0), ends_series=ends_series)
         self._end_push(math.inf)
+        if history is not None:
+            await_hand_over(history, self._waiting)
         self._agent.save(ended_well=False)
         saver = self._agent.parts.saver
         if saver is not None:

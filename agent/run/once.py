@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from agent.errors import BusError, ExitCode, SensorError, exit_code
 from agent.i2c.attempts import is_stuck_error
 from agent.measure.readings import Failure, Settling
+from agent.run.history import await_end, await_once, end_within
 from agent.run.stopping import STOP_SECONDS, await_last_save, stop_deadline
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from agent.errors import AgentError
     from agent.measure.readings import Outcome
     from agent.run.agent import Agent
+    from agent.run.history import History
     from agent.run.publisher import PushReport
     from agent.run.stopping import Waiting
 
@@ -28,6 +30,9 @@ CONVERSION_WAIT_SECONDS = 120.0
 
 ONCE_PATIENCE_SECONDS = 1.0
 """How long `--once` waits for all the buses that other processes hold: it has no other sweep."""
+
+HISTORY_TO_DISK_SECONDS = 30.0
+"""How long `--once` waits for the disk after its last request."""
 
 _SHORTEST_WAIT_SECONDS = 0.01
 
@@ -51,19 +56,47 @@ def run_once(agent: Agent, clock: Clock, waiting: Waiting) -> ExitCode:
                 errors.append(error)
     if waiting.stop_requested:
         agent.save_last()
-        await_last_save(agent, clock, waiting, stop_deadline(clock, waiting))
+        _stop(agent, clock, waiting)
         return ExitCode.OK
     agent.log_gaps()
     agent.begin_push(is_last=True)
-    report = _report_unless_stopped(agent, clock, waiting)
-    if report is None:
-        log.warning("stopped before the push had ended; the readings are counted, and the next push covers them")
-        await_last_save(agent, clock, waiting, stop_deadline(clock, waiting))
-        return ExitCode.OK
-    push_errors = agent.end_push(report)
-    agent.save_last()  # again, if the failed push has been counted since
+    history = agent.parts.history
+    sends_until_seconds = clock.monotonic() + agent.budget_seconds
+    if history is not None:
+        sends_until_seconds = max(sends_until_seconds, clock.monotonic() + history.timeout_seconds)
+        history.end(sends_until_seconds, ends_series=False)
+    if agent.parts.destination is not None:
+        report = _report_unless_stopped(agent, clock, waiting)
+        if report is None:
+            log.warning("stopped before the push had ended; the readings are counted, and the next push covers them")
+            _stop(agent, clock, waiting)
+            return ExitCode.OK
+        errors += agent.end_push(report)
+    if history is not None:
+        if not await_once(history, clock, waiting, sends_until_seconds + HISTORY_TO_DISK_SECONDS):
+            _stop(agent, clock, waiting)
+            return ExitCode.OK
+        errors += _history_errors(history)
+    agent.save_last()  # again, if a failed push, or what was sent, has been counted since
     await_last_save(agent, clock, waiting, clock.monotonic() + agent.budget_seconds)
-    return exit_code(errors + push_errors)
+    return exit_code(errors)
+
+
+def _history_errors(history: History) -> list[AgentError]:
+    """Why the newest samples were not accepted; says how many wait for the next run."""
+    failure, status = history.failure, history.status
+    if status is not None and status.backlog_samples:
+        log.warning("history: %d samples are kept, and the next run sends them", status.backlog_samples)
+    return [] if failure is None else [failure]
+
+
+def _stop(agent: Agent, clock: Clock, waiting: Waiting) -> None:
+    """End within the budget of a stop."""
+    ends_at_seconds = stop_deadline(clock, waiting)
+    if agent.parts.history is not None:
+        end_within(agent.parts.history, clock, ends_at_seconds, ends_series=False)
+        await_end(agent.parts.history, clock, waiting, ends_at_seconds)
+    await_last_save(agent, clock, waiting, ends_at_seconds)
 
 
 def _report_unless_stopped(agent: Agent, clock: Clock, waiting: Waiting) -> PushReport | None:
