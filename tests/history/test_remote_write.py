@@ -39,10 +39,11 @@ class Node:
 
     def __init__(self, folder: Path, clock: HandClock, url: str, **remote: Any) -> None:
         self.clock = clock
+        self.job = folder.name
         self.settings = replace(
             SETTINGS,
             state_dir=folder / "state",
-            remote_write=RemoteWriteSettings(url, clock="system", catch_up=1000.0, **remote),
+            remote_write=RemoteWriteSettings(url, job=folder.name, clock="system", catch_up=1000.0, **remote),
         )
         self.runtime = folder / "runtime"
         self.runtime.mkdir(mode=0o700, exist_ok=True)
@@ -76,22 +77,26 @@ class Node:
     def is_idle(self) -> bool:
         return not self.history._waiting  # the keeper's queue
 
+    def of(self, name: str, device: str | None = None) -> str:
+        """The selector of a series of this node; an empty name selects all."""
+        return f'{name}{{job="{self.job}"' + ("}" if device is None else f',device="{device}"}}')
+
     def end(self, seconds: float = 1.0) -> None:
         """Stop cleanly."""
         self.history.end(time.monotonic() + seconds, ends_series=True)
         until(lambda: self.history.has_ended, "the end")
 
 
-@pytest.fixture(params=["Prometheus", "VictoriaMetrics"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    folder = tmp_path / "engine"
-    with Prometheus(folder) if request.param == "Prometheus" else VictoriaMetrics(folder) as running:
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """Shared by the tests: each writes under its own job."""
+    with Prometheus(tmp_path_factory.mktemp("engine") / "prometheus") as running:
         yield running
 
 
-@pytest.fixture
-def victoria(tmp_path: Path) -> Iterator[Engine]:
-    with VictoriaMetrics(tmp_path / "engine") as running:
+@pytest.fixture(scope="module")
+def victoria(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with VictoriaMetrics(tmp_path_factory.mktemp("engine") / "victoria") as running:
         yield running
 
 
@@ -101,8 +106,8 @@ def away() -> str:
     return f"http://127.0.0.1:{free_port()}/api/v1/write"
 
 
-def devices_with(engine: Engine, name: str) -> set[str]:
-    return {dict(labels)["device"] for labels in engine.instant(name)}
+def devices_with(engine: Engine, selector: str) -> set[str]:
+    return {dict(labels)["device"] for labels in engine.instant(selector)}
 
 
 @pytest.mark.reliability(
@@ -110,28 +115,36 @@ def devices_with(engine: Engine, name: str) -> set[str]:
     "a device that no longer answers, or whose chip has lost power, with a real Prometheus and VictoriaMetrics",
     "an instant query of its gauges is empty at once; those of the others go on",
 )
-@pytest.mark.parametrize("resolution", ["interval", "sample"])
-@pytest.mark.parametrize("fault", ["unplug", "power_loss"])
-def test_a_device_that_went_down_is_gone_at_once(
-    engine: Engine, tmp_path: Path, clock: HandClock, resolution: str, fault: str
+@pytest.mark.parametrize(
+    ("server", "resolution", "fault"),
+    [
+        ("prometheus", "interval", "unplug"),
+        ("prometheus", "sample", "power_loss"),
+        ("victoria", "interval", "power_loss"),
+        ("victoria", "sample", "unplug"),
+    ],
+)
+def test_a_device_that_went_down_is_gone_at_once(  # noqa: PLR0917 - what varies
+    request: pytest.FixtureRequest, tmp_path: Path, clock: HandClock, server: str, resolution: str, fault: str
 ) -> None:
+    engine: Engine = request.getfixturevalue(server)
     node = Node(tmp_path, clock, engine.write_url, resolution=resolution)
     node.history.start()
     node.interval()  # the first conversion begins
     node.interval()
     node.await_sent()
-    assert devices_with(engine, WATTS) == {"cpu", "disk"}
+    assert devices_with(engine, node.of(WATTS)) == {"cpu", "disk"}
     getattr(node.world.chips["disk"], fault)()
     node.interval()
     node.await_sent()
-    assert devices_with(engine, WATTS) == {"cpu"}
-    assert {dict(labels)["device"]: up for labels, up in engine.instant("wattpush_device_up").items()} == {
+    assert devices_with(engine, node.of(WATTS)) == {"cpu"}
+    assert {dict(labels)["device"]: up for labels, up in engine.instant(node.of("wattpush_device_up")).items()} == {
         "cpu": 1.0,
         "disk": 0.0,
     }
-    assert devices_with(engine, JOULES) == {"cpu", "disk"}
+    assert devices_with(engine, node.of(JOULES)) == {"cpu", "disk"}
     node.end()
-    assert engine.instant('{job="power"}') == {}
+    assert engine.instant(node.of("")) == {}
 
 
 def test_every_sweep_is_kept_with_its_own_values(victoria: Engine, tmp_path: Path, clock: HandClock) -> None:
@@ -145,13 +158,13 @@ def test_every_sweep_is_kept_with_its_own_values(victoria: Engine, tmp_path: Pat
         expected.append(cpu.power_watts)  # type: ignore[union-attr] # a reading
     node.agent.begin_push()
     node.await_sent()
-    stored = victoria.samples(f'{WATTS}{{device="cpu"}}')
+    stored = victoria.samples(node.of(WATTS, "cpu"))
     assert [value for series in stored.values() for _, value in series] == pytest.approx(expected)
-    (joules,) = victoria.samples(f'{JOULES}{{device="cpu"}}').values()
+    (joules,) = victoria.samples(node.of(JOULES, "cpu")).values()
     assert [value for _, value in joules] == sorted(value for _, value in joules)
     assert len(joules) == 5
     assert joules[-1][1] == pytest.approx(node.agent.meters.devices["cpu"].saved.counters.joules)
-    (readings,) = victoria.samples('wattpush_device_readings_total{device="cpu"}').values()
+    (readings,) = victoria.samples(node.of("wattpush_device_readings_total", "cpu")).values()
     assert len(readings) == 2, "the other series have a sample an interval"
     node.end()
 
@@ -173,7 +186,7 @@ def test_counters_that_could_not_be_saved_are_not_sent(
     failed.end(may_publish=False)
     node.await_sent()
     until(lambda: node.history.status.counters.accepted > 0, "accepted samples")
-    names = {dict(labels)["__name__"] for labels in victoria.samples('{job="power"}')}
+    names = {dict(labels)["__name__"] for labels in victoria.samples(node.of(""))}
     assert WATTS in names
     assert {name for name in names if name.endswith("_total")} == {"process_cpu_seconds_total"}
     node.end()
@@ -207,7 +220,7 @@ def test_a_stop_does_not_wait_for_a_save_that_hangs(
         later.start()
         until(lambda: later.status.counters.accepted == kept, "the backlog to be sent")
         later.close()
-    assert f"{JOULES}" not in {dict(labels)["__name__"] for labels in victoria.samples('{job="power"}')}
+    assert f"{JOULES}" not in {dict(labels)["__name__"] for labels in victoria.samples(node.of(""))}
     measured(f"ended in {seconds:.2f} s")
 
 
@@ -226,7 +239,7 @@ def test_a_long_interval_goes_in_several_requests(
     node.agent.begin_push()
     node.await_sent()
     assert node.history.status.counters.requests - before >= 5
-    (watts,) = victoria.samples(f'{WATTS}{{device="cpu"}}').values()
+    (watts,) = victoria.samples(node.of(WATTS, "cpu")).values()
     assert len(watts) == 20
     node.end()
 
@@ -298,7 +311,7 @@ def test_rows_of_one_process_never_have_the_same_time(victoria: Engine, tmp_path
         node.agent.take_sweep()
     node.agent.begin_push()
     node.await_sent()
-    (watts,) = victoria.samples(f'{WATTS}{{device="cpu"}}').values()
+    (watts,) = victoria.samples(node.of(WATTS, "cpu")).values()
     times = [at for at, _ in watts]
     assert len(set(times)) == len(times) == 49
     assert times == sorted(times)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 UP = "wattpush_device_up"
 PUSHES = "wattpush_agent_pushes_total"
-EVERYTHING = '{job="power"}'
 INTERVAL_MILLISECONDS = 200
 
 
@@ -35,6 +34,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.job = folder.name
         self.port = free_port()
         runtime = folder / "runtime"
         runtime.mkdir(mode=0o700)
@@ -53,9 +53,13 @@ class Site:
     ) -> None:
         more = f'[serve]\nlisten = "127.0.0.1:{self.port}"\n' if serves else ""
         if write_url is not None:
-            more += f'[remote_write]\nurl = "{write_url}"\nclock = "system"\n{remote}\n'
+            more += f'[remote_write]\nurl = "{write_url}"\njob = "{self.job}"\nclock = "system"\n{remote}\n'
         config = write_config(self.folder, gateway, devices=devices, more=more, push='timeout = "1s"')
         config.write_text(config.read_text().replace('"node-17"', f'"{hostname}"'))
+
+    def of(self, name: str) -> str:
+        """The selector of a series; an empty name selects all."""
+        return f'{name}{{job="{self.job}"}}'
 
     def arguments(self) -> tuple[str | Path, ...]:
         return "--config", self.config, "--simulate"
@@ -86,16 +90,16 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-@pytest.fixture(params=["Prometheus", "VictoriaMetrics"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    folder = tmp_path / "engine"
-    with Prometheus(folder) if request.param == "Prometheus" else VictoriaMetrics(folder) as running:
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """Shared by the tests: each writes under its own job."""
+    with Prometheus(tmp_path_factory.mktemp("engine") / "prometheus") as running:
         yield running
 
 
-@pytest.fixture
-def prometheus(tmp_path: Path) -> Iterator[Engine]:
-    with Prometheus(tmp_path / "engine") as running:
+@pytest.fixture(scope="module")
+def victoria(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with VictoriaMetrics(tmp_path_factory.mktemp("engine") / "victoria") as running:
         yield running
 
 
@@ -105,8 +109,8 @@ def silent(client: Client) -> None:
     client.hang()
 
 
-def held(engine: Engine, hostname: str = "node-17-simulated") -> History:
-    return History.of(engine.samples(f'{{hostname="{hostname}"}}', with_markers=True))
+def held(engine: Engine, site: Site, hostname: str = "node-17-simulated") -> History:
+    return History.of(engine.samples(f'{{job="{site.job}",hostname="{hostname}"}}', with_markers=True))
 
 
 def is_complete(history: History) -> bool:
@@ -136,10 +140,10 @@ def test_a_gateway_that_hangs_makes_no_hole(site: Site, prometheus: Engine, meas
             until(lambda: site.metric("wattpush_agent_push_failures_total") >= 2, "pushes that fail")
             code, seconds = running.end(signal.SIGTERM)
     assert (code, seconds < 2.0) == (0, True)
-    history = held(prometheus)
+    history = held(prometheus, site)
     assert is_complete(history)
     assert history.longest_gap_milliseconds() < 3 * INTERVAL_MILLISECONDS
-    assert prometheus.instant(EVERYTHING) == {}
+    assert prometheus.instant(site.of("")) == {}
     gap_milliseconds = history.longest_gap_milliseconds()
     measured(f"{len(history.times)} rows, the longest gap {gap_milliseconds} ms; stopped in {seconds:.2f} s")
 
@@ -168,7 +172,7 @@ def test_a_remote_server_that_hangs_delays_no_push(
         with site.start() as running:
             until(lambda: site.metric(REMOTE["accepted"]) > 700, "the backlog to be sent")
             running.end(signal.SIGTERM)
-    assert is_complete(held(prometheus))
+    assert is_complete(held(prometheus, site))
     measured(f"stopped in {seconds:.2f} s")
 
 
@@ -177,15 +181,18 @@ def test_a_remote_server_that_hangs_delays_no_push(
     "a clean stop, with a real Prometheus and a real VictoriaMetrics",
     "an instant query is empty at once",
 )
-@pytest.mark.parametrize("resolution", ["interval", "sample"])
-def test_an_instant_query_is_empty_after_a_clean_stop(site: Site, engine: Engine, resolution: str) -> None:
+@pytest.mark.parametrize(("server", "resolution"), [("prometheus", "sample"), ("victoria", "interval")])
+def test_an_instant_query_is_empty_after_a_clean_stop(
+    request: pytest.FixtureRequest, site: Site, server: str, resolution: str
+) -> None:
+    engine: Engine = request.getfixturevalue(server)
     site.configure(engine.write_url, remote=f'resolution = "{resolution}"')
     with site.start() as running:
         until(lambda: site.metric(REMOTE["accepted"]) > 300, "some accepted samples")
-        assert len(engine.instant(UP)) == 2
+        assert len(engine.instant(site.of(UP))) == 2
         running.end(signal.SIGTERM)
-    assert engine.instant(EVERYTHING) == {}
-    history = held(engine)
+    assert engine.instant(site.of("")) == {}
+    history = held(engine, site)
     assert history.doubled == 0
     assert falls(history) == []
 
@@ -208,16 +215,16 @@ def test_a_reload_goes_on_with_the_same_backlog(site: Site, prometheus: Engine) 
                 running.logs("configuration reloaded")
                 until(lambda: site.produced() > produced + 200, "samples after the reload")
             until(lambda: site.metric(REMOTE["backlog"]) == 0, "an empty backlog")
-            assert {dict(labels)["device"] for labels in prometheus.instant(UP)} == {"cpu"}
+            assert {dict(labels)["device"] for labels in prometheus.instant(site.of(UP))} == {"cpu"}
             markers = [
                 value
-                for labels, series in prometheus.samples(UP, with_markers=True).items()
+                for labels, series in prometheus.samples(site.of(UP), with_markers=True).items()
                 for _, value in series
                 if dict(labels)["device"] == "cpu" and value != value  # noqa: PLR0124 - only NaN differs from itself
             ]
             assert markers == [], "series that go on do not end"
             running.end(signal.SIGTERM)
-    assert is_complete(held(prometheus))
+    assert is_complete(held(prometheus, site))
 
 
 @pytest.mark.long
@@ -241,14 +248,14 @@ def test_frames_keep_the_hostname_of_their_time(site: Site, prometheus: Engine) 
             until(lambda: site.metric(REMOTE["backlog"]) == 0, "an empty backlog")
             accepted = site.metric(REMOTE["accepted"])
             running.end(signal.SIGTERM)
-    old, new = held(prometheus), held(prometheus, "node-18-simulated")
+    old, new = held(prometheus, site), held(prometheus, site, "node-18-simulated")
     assert max(old.times) < max(new.times)
     assert old.doubled == new.doubled == 0
-    stored = sum(map(len, prometheus.samples(EVERYTHING, with_markers=True).values()))
+    stored = sum(map(len, prometheus.samples(site.of(""), with_markers=True).values()))
     assert stored >= accepted > 500
     readings = sorted(row[READINGS, "cpu"] for row in old.rows if row.get((READINGS, "cpu"), -1.0) >= 0)
     assert len(readings) >= 3
-    assert {dict(labels)["hostname"] for labels in prometheus.instant(UP)} == set()
+    assert {dict(labels)["hostname"] for labels in prometheus.instant(site.of(UP))} == set()
 
 
 def test_a_reload_that_is_refused_keeps_the_history_going(site: Site, prometheus: Engine) -> None:
@@ -263,7 +270,7 @@ def test_a_reload_that_is_refused_keeps_the_history_going(site: Site, prometheus
         before = site.metric(REMOTE["accepted"])
         until(lambda: site.metric(REMOTE["accepted"]) > before + 300, "more accepted samples")
         running.end(signal.SIGTERM)
-    history = held(prometheus)
+    history = held(prometheus, site)
     assert is_complete(history)
 
 
@@ -282,7 +289,7 @@ def test_a_reload_without_remote_write_leaves_the_backlog_and_says_so(site: Site
     with site.start() as running:
         until(lambda: site.metric(REMOTE["accepted"]) > 500, "the backlog to be sent")
         running.end(signal.SIGTERM)
-    history = held(prometheus)
+    history = held(prometheus, site)
     assert history.doubled == 0
     assert max(history.lost()) == 0
 
@@ -295,7 +302,7 @@ def test_once_keeps_what_it_cannot_send_and_sends_it_later(site: Site, prometheu
             assert (done.returncode, "samples are kept, and the next run sends them" in done.stderr) == (69, True)
         done = site.once()
         assert done.returncode == 0, done.stderr
-    history = held(prometheus)
+    history = held(prometheus, site)
     assert is_complete(history)
     assert [row[UP, "cpu"] for row in history.rows] == [1.0, 1.0], "two runs, and no marker between or after them"
 
@@ -307,7 +314,7 @@ def test_once_is_refused_for_good_by_a_wrong_path(site: Site, prometheus: Engine
     assert "remote_write.url" in done.stderr
     site.configure(prometheus.write_url, serves=False)
     assert site.once().returncode == 0
-    assert len(held(prometheus).times) == 2, "nothing was dropped"
+    assert len(held(prometheus, site).times) == 2, "nothing was dropped"
 
 
 def test_once_needs_both_destinations(site: Site, prometheus: Engine) -> None:
@@ -318,7 +325,7 @@ def test_once_needs_both_destinations(site: Site, prometheus: Engine) -> None:
         assert groups_of(gateway, "power")["cpu"][UP] == 1
     done = site.once()
     assert done.returncode == 69, "the gateway is gone"
-    assert len(held(prometheus).times) == 2
+    assert len(held(prometheus, site).times) == 2
 
 
 def test_a_dry_run_prints_rows_and_touches_nothing(site: Site) -> None:
@@ -331,7 +338,7 @@ def test_a_dry_run_prints_rows_and_touches_nothing(site: Site) -> None:
     assert [head.split()[1] for head in heads] == ["PUT"] * 3 + ["POST"]
     rows = samples_of(done.stdout.partition("# POST /api/v1/write\n")[2])
     (labels,) = [labels for labels in rows[UP] if ("device", "cpu") in labels]
-    assert labels == (("device", "cpu"), ("hostname", "node-17-simulated"), ("job", "power"))
+    assert labels == (("device", "cpu"), ("hostname", "node-17-simulated"), ("job", site.job))
     assert not (site.folder / "state").exists()
     assert list((site.folder / "runtime").iterdir()) == []
 
@@ -361,4 +368,4 @@ def test_a_killed_run_loses_nothing_that_it_had_kept(site: Site, prometheus: Eng
         with site.start() as running:
             until(lambda: site.metric(REMOTE["accepted"]) >= produced, "the backlog to be sent")
             running.end(signal.SIGTERM)
-    assert is_complete(held(prometheus))
+    assert is_complete(held(prometheus, site))
