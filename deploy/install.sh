@@ -182,7 +182,7 @@ uninstall() {
     if [ "$(readlink /usr/local/bin/wattpush)" = "$HOME_FOLDER/bin/wattpush" ]; then rm -f /usr/local/bin/wattpush; fi
     rm -rf "$HOME_FOLDER"
     if "$purge"; then
-        rm -rf "${CONFIG%/*}" "$STATE" "${UNITS[@]/#//etc/systemd/system/}"
+        rm -rf "${CONFIG%/*}" "$STATE" /run/wattpush "${UNITS[@]/#//etc/systemd/system/}"
         rm -rf /etc/systemd/system/wattpush.service.d /etc/systemd/system/wattpush-once.{service,timer}.d
         if id wattpush >/dev/null 2>&1; then userdel wattpush; fi
         say "removed, with its configuration and counters"

@@ -3,7 +3,9 @@
 The Grafana SDK needs Python 3.11.
 
 A gateway keeps showing the last values of a stale node, so gauges are masked with `wattpush:device_age:fresh` from
-deploy/prometheus/rules/recordings.yml. Counters need no mask: those of a stale node stand still.
+deploy/prometheus/rules/recordings.yml. Counters need no mask: those of a stale node stand still. Nor do the curves of a
+node without a gateway: its series end by themselves, and a mask would hide what remote write brought after an outage,
+because no rule evaluates the past again.
 """
 
 from __future__ import annotations
@@ -45,6 +47,15 @@ NODE = 'job=~"$job", hostname=~"$hostname"'
 DEVICE = f'{NODE}, device=~"$device"'
 BY_DEVICE = "job, hostname, device"
 FRESH = f"and on ({BY_DEVICE}) wattpush:device_age:fresh"
+# The masks of curves; the first is per device, the second per node.
+SHOWN = (
+    f"and on ({BY_DEVICE}) (wattpush:device_age:fresh{{{DEVICE}}} or "
+    f"(wattpush_device_up{{{DEVICE}}} unless on (job, hostname) push_time_seconds{{{NODE}}}))"
+)
+NODE_SHOWN = (
+    f"and on (job, hostname) (wattpush:node_age:fresh{{{NODE}}} or "
+    f"(wattpush_agent_info{{{NODE}}} unless on (job, hostname) push_time_seconds{{{NODE}}}))"
+)
 WINDOW = "[$__rate_interval]"
 
 Panel = TypeVar("Panel", stat.Panel, table.Panel, timeseries.Panel)
@@ -105,8 +116,8 @@ def band(title: str, description: str, unit: str, mean: str, quantity: str) -> t
         description,
         unit,
         query(mean, "mean", "A"),
-        query(f"min_over_time(wattpush_device_min_{quantity}{{{DEVICE}}}{WINDOW}) {FRESH}", "lowest", "B"),
-        query(f"max_over_time(wattpush_device_max_{quantity}{{{DEVICE}}}{WINDOW}) {FRESH}", "highest", "C"),
+        query(f"min_over_time(wattpush_device_min_{quantity}{{{DEVICE}}}{WINDOW}) {SHOWN}", "lowest", "B"),
+        query(f"max_over_time(wattpush_device_max_{quantity}{{{DEVICE}}}{WINDOW}) {SHOWN}", "highest", "C"),
     )
     edge = [
         DynamicConfigValue("custom.lineWidth", 0),
@@ -189,6 +200,11 @@ def energy(window: str) -> str:
     return f"sum by ({BY_DEVICE}) (increase(wattpush_device_joules_total{{{DEVICE}}}{window})) / 3.6e6"
 
 
+def recent(series: str) -> str:
+    """The last value per node, within a short window: without it, a value stays for five minutes."""
+    return f"last_over_time({series}{{{NODE}}}{WINDOW}) {NODE_SHOWN}"
+
+
 def coverage() -> str:
     """The measured share of the selected time range, per device."""
     measured = f"increase(wattpush_device_measured_seconds_total{{{DEVICE}}}[$__range])"
@@ -227,8 +243,8 @@ def fleet_numbers() -> list[stat.Panel]:
         with_names(
             number(
                 "Nodes",
-                "Fresh: pushed or scraped within wattpush:stale_after:seconds. Stale: the gateway only shows the "
-                "node's last values.",
+                "Fresh: pushed, scraped or received by remote write within wattpush:stale_after:seconds. Stale: a "
+                "gateway only shows the node's last values.",
                 "none",
                 instant(f"count(wattpush:node_age:fresh{{{NODE}}}) or vector(0)", "fresh", "A"),
                 instant(
@@ -253,10 +269,11 @@ def fleet_power() -> timeseries.Panel:
             "Power by node",
             "Mean power, stacked. A stale node is left out.",
             "watt",
-            # Only nodes that are fresh at that point: the mean alone would keep a stale node for one more window.
+            # Only devices that have a value at that point: the mean alone would keep one for one more window. Not the
+            # recorded series, which has a hole where remote write has filled one.
             query(
-                f"sum by (hostname) (avg_over_time(wattpush:device_watts:fresh{{{DEVICE}}}{WINDOW}) "
-                "and wattpush:device_watts:fresh)",
+                f"sum by (hostname) (avg_over_time(wattpush_device_watts{{{DEVICE}}}{WINDOW}) "
+                f"and wattpush_device_watts {SHOWN})",
                 "{{hostname}}",
             ),
         )
@@ -285,7 +302,7 @@ def fleet_table() -> table.Panel:
                 "Current": (last("wattpush_device_amperes"), "amp"),
                 "Energy": (energy("[$__range]"), "kwatth"),
                 "Coverage": (coverage(), "percentunit"),
-                "Last push": (f"sum by ({BY_DEVICE}) (wattpush:device_age:seconds{{{DEVICE}}})", "s"),
+                "Newest data": (f"sum by ({BY_DEVICE}) (wattpush:device_age:seconds{{{DEVICE}}})", "s"),
             },
             (),
         )
@@ -295,13 +312,42 @@ def fleet_table() -> table.Panel:
     )
 
 
+def lost(counter: str) -> str:
+    """Samples per node that will never be in the history, within a short window."""
+    return f"sum by (hostname) (increase(wattpush_agent_remote_{counter}_samples_total{{{NODE}}}{WINDOW})) > 0"
+
+
+def fleet_history() -> list[timeseries.Panel]:
+    return [
+        curves(
+            "Backlog by node",
+            "Samples that wait on each node for its remote write server. They become more while the server is away, "
+            "and fewer while the node catches up. A healthy node has those of one push at most.",
+            "short",
+            query(
+                f"max by (hostname) ({recent('wattpush_agent_remote_backlog_samples')})",
+                "{{hostname}}",
+            ),
+        ),
+        curves(
+            "Samples lost by node",
+            "Samples that the history will never have: refused by the remote write server for good, given up because "
+            "of the backlog's size, their age or the disk, or measured while the time was not known. Should be empty.",
+            "short",
+            query(lost("refused"), "{{hostname}} refused", "A"),
+            query(lost("dropped"), "{{hostname}} dropped", "B"),
+            query(lost("undated"), "{{hostname}} undated", "C"),
+        ),
+    ]
+
+
 def fleet() -> dashboard.Dashboard:
     board = new_dashboard(
-        "wattpush-fleet", "wattpush: fleet", "All nodes: power, energy, and which nodes still push.", "now-6h"
+        "wattpush-fleet", "wattpush: fleet", "All nodes: power, energy, and which nodes still send.", "now-6h"
     )
     for variable in (JOBS, any_of(choice("hostname", "Node", HOSTNAME)), DEVICES):
         board.with_variable(variable)
-    for panel in (*fleet_numbers(), fleet_power(), fleet_table()):
+    for panel in (*fleet_numbers(), fleet_power(), fleet_table(), *fleet_history()):
         board.with_panel(panel)
     return board
 
@@ -309,8 +355,9 @@ def fleet() -> dashboard.Dashboard:
 def node_numbers() -> list[stat.Panel]:
     return [
         number(
-            "Last push",
-            "Time since the last push, by the gateway's clock.",
+            "Newest data",
+            "Time since the last push, by the gateway's clock, since the last scrape, or since the newest sample by "
+            "remote write.",
             "s",
             instant(f"max(wattpush:node_age:seconds{{{NODE}}})"),
         ),
@@ -358,7 +405,7 @@ def node_bands() -> list[timeseries.Panel]:
             "Voltage of $device",
             "The mean, with the band between the lowest and the highest reading. It shows a supply that sags.",
             "volt",
-            f"avg_over_time(wattpush_device_volts{{{DEVICE}}}{WINDOW}) {FRESH}",
+            f"avg_over_time(wattpush_device_volts{{{DEVICE}}}{WINDOW}) {SHOWN}",
             "volts",
         ),
     ]
@@ -369,7 +416,7 @@ def node_curves() -> list[timeseries.Panel]:
         "Current",
         "Mean current. Negative values flow back.",
         "amp",
-        query(f"avg_over_time(wattpush_device_amperes{{{DEVICE}}}{WINDOW}) {FRESH}", "{{device}}"),
+        query(f"avg_over_time(wattpush_device_amperes{{{DEVICE}}}{WINDOW}) {SHOWN}", "{{device}}"),
     )
     returned = f"increase(wattpush_device_returned_joules_total{{{DEVICE}}}[$__interval])"
     bars = (
@@ -408,16 +455,13 @@ def node_curves() -> list[timeseries.Panel]:
 
 
 def agent_curves() -> list[timeseries.Panel]:
-    def last(series: str) -> str:
-        return f"{series}{{{NODE}}} and on (job, hostname) wattpush:node_age:fresh"
-
     return [
         curves(
             "Sweep and push duration",
             "How long the last sweep of all devices and the last push took. A sweep has to fit into sample_interval.",
             "s",
-            query(last("wattpush_agent_sweep_seconds"), "sweep", "A"),
-            query(last("wattpush_agent_push_seconds"), "push", "B"),
+            query(recent("wattpush_agent_sweep_seconds"), "sweep", "A"),
+            query(recent("wattpush_agent_push_seconds"), "push", "B"),
         ),
         curves(
             "Agent CPU",
@@ -425,8 +469,50 @@ def agent_curves() -> list[timeseries.Panel]:
             "percentunit",
             query(f"rate(process_cpu_seconds_total{{{NODE}}}{WINDOW})", "CPU"),
         ),
-        curves("Agent memory", "Resident memory.", "bytes", query(last("process_resident_memory_bytes"), "memory")),
+        curves("Agent memory", "Resident memory.", "bytes", query(recent("process_resident_memory_bytes"), "memory")),
     ]
+
+
+def node_history() -> list[timeseries.Panel]:
+    def last(series: str) -> str:
+        return recent(f"wattpush_agent_remote_{series}")
+
+    def rate(counter: str) -> str:
+        return f"rate(wattpush_agent_remote_{counter}_total{{{NODE}}}{WINDOW})"
+
+    panels = [
+        curves(
+            "Backlog",
+            "Samples that wait for the remote write server. They become more while it is away, and fewer while the "
+            "node catches up.",
+            "short",
+            query(last("backlog_samples"), "samples"),
+        ),
+        curves(
+            "Backlog size",
+            "On disk and in memory. At the limit, the oldest samples are given up.",
+            "bytes",
+            query(last("backlog_bytes"), "backlog", "A"),
+            query(last("backlog_limit_bytes"), "limit", "B"),
+        ),
+        curves(
+            "Oldest sample waiting",
+            "Its age. Empty if nothing waits, or if its time is not known because the clock is not set.",
+            "s",
+            query(f"time() - ({last('oldest_timestamp_seconds')})", "age"),
+        ),
+        curves(
+            "Remote write",
+            "Samples per second that the server has accepted and refused, that the node has given up because of the "
+            "backlog's size, their age or the disk, and those measured while the time was not known.",
+            "cps",
+            query(rate("samples"), "accepted", "A"),
+            query(rate("refused_samples"), "refused", "B"),
+            query(rate("dropped_samples"), "dropped", "C"),
+            query(rate("undated_samples"), "undated", "D"),
+        ),
+    ]
+    return [panel.span(6) for panel in panels]
 
 
 def node_tables() -> list[table.Panel]:
@@ -455,7 +541,7 @@ def node() -> dashboard.Dashboard:
     board = new_dashboard("wattpush-node", "wattpush: node", "One node: its devices, and the agent itself.", "now-1h")
     for variable in (JOBS, choice("hostname", "Node", HOSTNAME), DEVICES):
         board.with_variable(variable)
-    for panel in (*node_numbers(), *node_bands(), *node_curves(), *node_tables()):
+    for panel in (*node_numbers(), *node_bands(), *node_curves(), *node_history(), *node_tables()):
         board.with_panel(panel)
     return board
 
