@@ -654,8 +654,11 @@ class Backlog:
             self._losses.end()
             self._write_position()
             segments = self._segments
-            if segments is not None and segments.start is not None:
+            # The time that was sent last is needed after a reboot, too, when the clock may be behind it.
+            is_needed = self._position.newest_milliseconds is not None
+            if segments is not None and self._folder is not None and (is_needed or segments.start is not None):
                 try:
+                    self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
                     self._write_to_disk(is_synced=True)
                 except OSError as error:
                     self._note_disk_failure(error)

@@ -26,9 +26,10 @@ def test_nothing_reaches_the_disk_while_the_server_answers(node: Node, tmp_path:
         node.add(backlog, 15)
         drained(backlog)
         backlog.tend()
-    backlog.close()
     assert files(tmp_path / "history") == []
     assert sum(path.stat().st_size for path in (tmp_path / "run").glob("*.v1")) == 0
+    backlog.close()
+    assert files(tmp_path / "history") == ["position.json"]
     assert backlog.status.counters.accepted == node.produced == 50 * 15 * 4
 
 
