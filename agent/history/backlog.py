@@ -110,8 +110,7 @@ class Backlog:
         self._undated_end = self._end
         self._is_unreadable = False
         self._is_closed = False
-        start = self._start_of_frames()
-        self._drop_until(self._end if start is None else start, _MISSING)
+        self._drop_missing()
         self._write_position()
         self._forget_settled()
         self._publish()
@@ -157,6 +156,11 @@ class Backlog:
 
     def _end_of_frames(self) -> int:
         return max(self._memory.end or 0, 0 if self._segments is None else self._segments.end)
+
+    def _drop_missing(self) -> None:
+        """Count what is missing before the oldest frame that there is."""
+        start = self._start_of_frames()
+        self._drop_until(self._end if start is None else start, _MISSING)
 
     # Adding
 
@@ -522,6 +526,7 @@ class Backlog:
             if self._memory.start is not None:
                 self._spill()
                 self._keep_bound()
+            self._drop_missing()  # the next boot begins at the oldest frame, and could not tell
             self._losses.end()
             self._write_position()
             segments = self._segments

@@ -155,6 +155,21 @@ def test_the_place_of_a_lost_frame_is_not_used_again(node: Node) -> None:
     assert backlog.status.counters == RemoteCounters(dropped=lost.samples)
 
 
+def test_a_lost_frame_is_counted_before_a_reboot(node: Node) -> None:
+    backlog = node.open()
+    node.add(backlog, 15)
+    with full():
+        node.add(backlog, 15)
+    node.add(backlog, 15)
+    backlog = node.open()
+    first = backlog.next()
+    assert first is not None
+    backlog.settle(first, accepted=60, refused=0)
+    backlog.close()
+    assert backlog.status.counters == RemoteCounters(accepted=60, dropped=60)
+    assert backlog.status.backlog_samples == 60
+
+
 def test_a_frame_lost_to_a_power_cut_leaves_no_trace(node: Node) -> None:
     node.runtime = None
     backlog = node.open()
