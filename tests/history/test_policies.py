@@ -175,6 +175,17 @@ def test_errors_for_one_frame_stop_the_rest_for_ten_minutes_only() -> None:
     assert sending.store.values == without(20, 4, 5, 6, 7)
 
 
+def test_errors_for_some_frames_in_a_row_cost_only_these() -> None:
+    """Even where nothing older than the newest is taken."""
+    sending = Sending(Store(lambda request: ERROR if times_of(request) & {2, 3, 4} else None))
+    sending.add(frames=8)
+    sending.run(seconds=900)
+    sending.add()
+    sending.run()
+    assert sending.counts == (24, 12, 0)
+    assert sending.store.values == without(36, *range(4, 16))
+
+
 def test_errors_for_one_row_cost_only_that_row() -> None:
     sending = Sending(Store(lambda request: ERROR if 7 in times_of(request) else None, is_in_order=False))
     sending.add(rows=10)
