@@ -9,6 +9,7 @@ All of it may be used from several threads; `status` never waits, everything els
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from contextlib import suppress
@@ -41,6 +42,9 @@ LONGEST_IN_MEMORY_SECONDS: Final = 60.0
 _LONGEST_FRAME_SECONDS = 90.0
 """Of frames that are merged: what came in while the first one waited."""
 
+_MOST_VALUES = 20_000
+"""In a frame that is merged, so that a request stays small."""
+
 MOST_IN_MEMORY_BYTES: Final = 1_000_000
 """Of frames that cannot go to disk."""
 
@@ -48,6 +52,9 @@ _LARGEST_OFFSET_DIFFERENCE = 1000
 """In milliseconds. Offsets of neighbouring frames differ because NTP slews the clock; more is a step."""
 
 _LOSSES_END_SECONDS = 3600.0
+
+_MISSING = "they are damaged or missing"
+_DISK_FAILS = "the disk cannot be written"
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +90,9 @@ class Backlog:
     """The backlog in one folder.
 
     Args:
-        folder: on disk, made when it is first needed; None keeps everything in memory.
-        runtime_folder: in memory that outlives the process but not the boot; None if there is none.
+        folder: on disk, made when it is first needed; None keeps everything in this process.
+        runtime_folder: in memory that outlives the process but not the boot; None if there is none. Its files belong to
+            `folder`.
         dating: dates frames.
         clock: for ages.
         max_bytes: on disk; beyond it the oldest is dropped.
@@ -115,24 +123,31 @@ class Backlog:
         self._max_age_milliseconds = round(max_age_seconds * 1000)
         self._losses = _Losses()
         self._disk_failures = 0
+        self._is_full = False
         self._disk_position = None if folder is None else folder / "position.json"
-        key = key_of(folder)
-        self._runtime_position = None if runtime_folder is None else runtime_folder / f"{key}.json"
-        mirror = None if runtime_folder is None else runtime_folder / f"{key}.v{FORMAT}"
+        self._runtime_position = mirror = None
+        if folder is not None and runtime_folder is not None:
+            key = key_of(folder)
+            self._runtime_position = runtime_folder / f"{key}.json"
+            mirror = runtime_folder / f"{key}.v{FORMAT}"
         self._segments = self._open_segments()
         self._memory = Memory(mirror, 0 if self._segments is None else self._segments.end, clock.monotonic())
         self._position = self._open_position(saved)
+        self._memory.remove_lost(self._position.lost)
         self._written_to_disk = self._position
         self._disk_written_at = clock.monotonic()
         self._handed_until = 0
         self._undated_ahead: dict[int, int] = {}  # samples of frames behind the cursor's that will be counted undated
         self._head: Packed | None = None
-        self._end = max(
-            self._position.cursor, 0 if self._segments is None else self._segments.end, self._memory.end or 0
-        )
+        # A place is never used twice, also after frames were lost with a killed run.
+        self._end = max(self._position.cursor, self._position.tried_until, self._end_of_frames())
         # Whether frames of this boot without an offset are left is not known yet: their end is that of all frames.
         self._undated_end = self._end
         self._is_unreadable = False
+        self._is_closed = False
+        start = self._start_of_frames()
+        self._drop_until(self._end if start is None else start, _MISSING)
+        self._write_position()
         self._forget_settled()
         self._publish()
 
@@ -160,20 +175,23 @@ class Backlog:
                 with suppress(OSError):
                     found.append(positions.read(path))
         known = [position for position in found if position is not None]
-        end = max(0 if self._segments is None else self._segments.end, self._memory.end or 0)
         same_boot = [position for position in known if position.boot == boot != ""]
         if same_boot:
             newest = max(same_boot, key=lambda position: (position.cursor, position.counters.settled))
             return replace(newest, counters=max(newest.counters, saved, key=lambda counters: counters.settled))
         # After a reboot the file may be older than what was sent and removed: begin at the oldest frame that there is.
         newest = max(known, key=lambda position: position.cursor, default=Position())
-        starts = [
-            start
-            for start in (self._memory.start, self._segments.start if self._segments else None)
-            if start is not None
-        ]
-        cursor = max(newest.cursor, min(starts, default=0))
-        return replace(newest, boot=boot, cursor=cursor, tried_until=max(end, cursor), counters=saved)
+        end = self._end_of_frames()
+        cursor = max(newest.cursor, self._start_of_frames() or 0)
+        floors = {place: floor for place, floor in newest.floors.items() if place <= end}
+        return replace(newest, boot=boot, cursor=cursor, tried_until=max(end, cursor), floors=floors, counters=saved)
+
+    def _start_of_frames(self) -> int | None:
+        starts = (self._memory.start, None if self._segments is None else self._segments.start)
+        return min((start for start in starts if start is not None), default=None)
+
+    def _end_of_frames(self) -> int:
+        return max(self._memory.end or 0, 0 if self._segments is None else self._segments.end)
 
     # Adding
 
@@ -196,15 +214,33 @@ class Backlog:
             self._publish()
 
     def _keep_memory_small(self) -> None:
-        while self._memory.size_bytes > MOST_IN_MEMORY_BYTES:
-            if self._spill():
-                self._keep_bound()
+        """Drop the oldest if the disk cannot be written for long."""
+        if self._memory.size_bytes <= MOST_IN_MEMORY_BYTES or self._spill():
+            return
+        segments = self._segments
+        if segments is not None and segments.start is not None and self._is_full:
+            self._drop_until(segments.end_of_oldest, _DISK_FAILS)
+            if self._spill():  # there was room in the removed segment
                 return
-            segments, oldest = self._segments, self._memory.frames()[0]
-            if segments is not None and segments.start is not None:
-                self._drop_until(segments.end_of_oldest, "the disk cannot be written")  # makes room on a full disk
+        while self._memory.size_bytes > MOST_IN_MEMORY_BYTES:
+            oldest = self._memory.frames()[0]
+            if segments is None or segments.start is None:
+                self._drop_until(oldest.end, _DISK_FAILS)
             else:
-                self._drop_until(oldest.end, "the disk cannot be written")
+                self._lose(oldest)
+                self._memory.remove_before(oldest.end)
+
+    def _lose(self, packed: Packed) -> None:
+        """Drop a frame of the memory while older ones are on disk and can still be sent."""
+        position = self._position
+        start, end = packed.start, packed.end
+        lost = list(position.lost)
+        if lost and lost[-1][1] == start:
+            start = lost.pop()[0]
+        counters = replace(position.counters, dropped=position.counters.dropped + packed.samples)
+        self._position = replace(position, lost=(*lost, (start, end)), counters=counters)
+        self._losses.add(_DISK_FAILS, packed.samples, self._clock.monotonic())
+        self._write_position()
 
     # Reading
 
@@ -215,6 +251,8 @@ class Backlog:
         of other boots that were never dated are counted as undated.
         """
         with self._lock:
+            if self._is_closed:
+                return None
             self._fix_dates()
             try:
                 return self._next(self._position.cursor if after is None else max(after.end, self._position.cursor))
@@ -225,7 +263,7 @@ class Backlog:
         while (packed := self._read(place)) is not None:
             is_head = place <= self._position.cursor
             if is_head and packed.start > place:
-                self._drop_until(packed.start, "they are damaged or missing")
+                self._drop_until(packed.start, _MISSING)
             offset = self._offset_of(packed)
             if offset is None and packed.boot == self._dating.boot and not self._is_too_old(packed, None):
                 return None
@@ -245,7 +283,7 @@ class Backlog:
                 reason = "older than max_age" if self._is_too_old(packed, offset) else "not later than what was sent"
                 self._drop_until(place, reason)
         if place <= self._position.cursor < self._end and not self._is_unreadable:
-            self._drop_until(self._end, "they are damaged or missing")
+            self._drop_until(self._end, _MISSING)
         return None
 
     def _read(self, place: int) -> Packed | None:
@@ -326,6 +364,8 @@ class Backlog:
     def about_to_send(self, frame: Frame) -> None:
         """Note that the frame may be stored from now on; kept in the runtime folder."""
         with self._lock:
+            if self._is_closed:
+                return
             position = self._position
             newest = _newest_milliseconds(frame)
             if frame.end in position.floors:
@@ -347,6 +387,8 @@ class Backlog:
             refused: samples that it never will.
         """
         with self._lock:
+            if self._is_closed:
+                return
             if accepted:
                 newest = _newest_milliseconds(frame)
                 known = self._position.accepted_milliseconds
@@ -360,7 +402,7 @@ class Backlog:
         The position is written first: what was removed before would count as missing after a kill -9.
         """
         position = self._position
-        passed = max(end - position.cursor, 0)
+        passed = max(end - position.cursor, 0) - position.count_lost(position.cursor, end)
         undated += sum(samples for start, samples in self._undated_ahead.items() if start < end)
         # Frames that were dropped meanwhile are counted already.
         accepted = min(accepted, passed)
@@ -372,6 +414,7 @@ class Backlog:
             position,
             cursor=max(position.cursor, end),
             dates=_dates_after(end, position.dates),
+            lost=tuple(lost for lost in position.lost if lost[1] > end),
             floors={place: floor for place, floor in position.floors.items() if place > end},
             counters=replace(
                 counters,
@@ -403,6 +446,8 @@ class Backlog:
     def count_request(self, *, failed: bool) -> None:
         """Count a request."""
         with self._lock:
+            if self._is_closed:
+                return
             counters = self._position.counters
             self._position = replace(
                 self._position,
@@ -436,8 +481,9 @@ class Backlog:
             self._fix_dates()
             self._drop_too_old()
             since = self._memory.waiting_since
-            if since is not None and self._clock.monotonic() - since >= LONGEST_IN_MEMORY_SECONDS and self._spill():
-                self._keep_bound()
+            if since is not None and self._clock.monotonic() - since >= LONGEST_IN_MEMORY_SECONDS:
+                self._spill()
+            self._keep_bound()
             self._losses.end_if_over(self._clock.monotonic())
             self._publish()
             since = self._memory.waiting_since
@@ -480,6 +526,7 @@ class Backlog:
 
     def _note_disk_failure(self, error: OSError) -> None:
         self._disk_failures += 1
+        self._is_full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
         if self._disk_failures == 1:
             log.error("%s: cannot be used (%s); the newest samples stay in memory", self._folder, error.strerror)
 
@@ -509,7 +556,12 @@ class Backlog:
         elif abs((offsets[0] or 0) - (offsets[1] or 0)) > _LARGEST_OFFSET_DIFFERENCE:
             return False
         seconds = (packed.last_milliseconds - first.first_milliseconds) / 1000
-        return packed.first_milliseconds > last.last_milliseconds and seconds <= _LONGEST_FRAME_SECONDS
+        values = sum(one.rows for one in (*group, packed)) * len(first.table)
+        return (
+            packed.first_milliseconds > last.last_milliseconds
+            and seconds <= _LONGEST_FRAME_SECONDS
+            and values <= _MOST_VALUES
+        )
 
     def _joined(self, group: Sequence[Packed]) -> Packed:
         if len(group) == 1:
@@ -570,7 +622,7 @@ class Backlog:
     def _publish(self) -> None:
         """Make the status, after every change and before the lock is left."""
         position, segments = self._position, self._segments
-        backlog = self._end - position.cursor
+        backlog = self._end - position.cursor - position.count_lost(position.cursor, self._end)
         oldest = None
         if backlog:
             if self._head is None:
@@ -589,16 +641,25 @@ class Backlog:
         )
 
     def close(self) -> None:
-        """Write everything to disk and sync it, with the counters."""
+        """Write everything to disk and sync it, with the counters.
+
+        An answer that comes later changes nothing: the next run may have opened the folder, and sends the frame again.
+        """
         with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
             if self._memory.start is not None:
                 self._spill()
                 self._keep_bound()
             self._losses.end()
             self._write_position()
             segments = self._segments
-            if segments is not None and segments.start is not None:
+            # The time that was sent last is needed after a reboot, too, when the clock may be behind it.
+            is_needed = self._position.newest_milliseconds is not None
+            if segments is not None and self._folder is not None and (is_needed or segments.start is not None):
                 try:
+                    self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
                     self._write_to_disk(is_synced=True)
                 except OSError as error:
                     self._note_disk_failure(error)

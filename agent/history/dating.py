@@ -181,8 +181,8 @@ class SystemTimebase:
             return ""
         return (
             f"this process may not ask whether the clock is synchronised (adjtimex: {self._error.strerror}); in a "
-            "systemd unit allow it with ProtectClock=no and SystemCallFilter=adjtimex, or set "
-            'clock = "system" in [remote_write] if the clock is always right'
+            "systemd unit allow it with ProtectClock=no and SystemCallFilter=adjtimex clock_adjtime clock_adjtime64, "
+            'or set clock = "system" in [remote_write] if the clock is always right'
         )
 
     def _was_adjusted(self) -> bool:

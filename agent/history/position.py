@@ -31,6 +31,7 @@ class Position:
         newest_milliseconds: Unix time of the newest row that was sent; None before the first.
         floors: for each frame that was tried and is not settled, by its end: the Unix time after which its rows are
             sent. A retry leaves out the same rows.
+        lost: ranges of places behind the cursor that were dropped, and counted, before it came there.
         accepted_milliseconds: Unix time of the newest row that the server has taken; None before the first.
         dates: for each boot, places and offsets: what is before a place and has no offset gets this one.
         counters: as published.
@@ -41,9 +42,14 @@ class Position:
     tried_until: int = 0
     newest_milliseconds: int | None = None
     floors: Mapping[int, int | None] = field(default_factory=dict)
+    lost: tuple[tuple[int, int], ...] = ()
     accepted_milliseconds: int | None = None
     dates: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     counters: RemoteCounters = field(default_factory=RemoteCounters)
+
+    def count_lost(self, start: int, end: int) -> int:
+        """How many of these places are lost."""
+        return sum(max(min(end, lost_end) - max(start, lost_start), 0) for lost_start, lost_end in self.lost)
 
     def date_of(self, boot: str, start: int) -> int | None:
         """The offset of a frame without one of its own; None if its boot was not dated since."""
@@ -79,6 +85,7 @@ def read(path: Path) -> Position | None:
             return None
         content["floors"] = dict(content["floors"])
         content["dates"] = {boot: tuple(map(tuple, dates)) for boot, dates in content["dates"].items()}
+        content["lost"] = tuple(map(tuple, content["lost"]))
         content["counters"] = RemoteCounters(**content["counters"])
         return Position(**content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

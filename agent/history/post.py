@@ -11,6 +11,7 @@ from agent.errors import UnreachableError
 from agent.history.answers import Meaning, Verdict, verdict_of, verdict_of_failure
 from agent.history.write_request import HEADERS
 from agent.http.client import Client
+from agent.http.credentials import masked
 from agent.http.deadline import WAITING_FOR_THE_ANSWER, watchdog
 from agent.http.endpoint import Endpoint
 from agent.http.failures import AttemptFailedError
@@ -73,6 +74,7 @@ class Poster:
             verdict = verdict_of_failure(failure, is_unanswered=is_sent)
             return replace(verdict, meaning=Meaning.LATER) if self._is_stopped else verdict
         verdict = verdict_of(answer, self.client.route, self._clock.time)
+        verdict = replace(verdict, words=masked(verdict.words, attempt.secrets))
         return replace(verdict, is_unanswered=True) if connection.was_resent else verdict
 
     def stop(self) -> None:
