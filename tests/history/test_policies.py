@@ -85,6 +85,18 @@ def test_bad_series_are_the_only_loss_and_are_remembered(
     assert caplog.text.count("refused for good") == 1
 
 
+def test_a_refusal_waits_for_a_request_that_is_taken_after_it() -> None:
+    """What was taken before it shows nothing: the server may have broken since."""
+    sending = Sending(Store(bad_rows(2)))
+    sending.add(rows=2)
+    sending.run(seconds=600)
+    assert sending.counts == (0, 0, 8)
+    assert sending.store.values == without(4)
+    sending.add()
+    sending.run()
+    assert sending.counts == (8, 4, 0)
+
+
 def test_a_search_is_bounded() -> None:
     """Half of all series are refused, spread so that every part has some of them."""
     names = {f"series_{number:02}" for number in range(0, 64, 2)}
