@@ -159,7 +159,7 @@ class RemoteWrite:
         self._crash: BaseException | None = None
         self._last_failure: AgentError | None = None
         self._lost_intervals = 0
-        self._was_unknown = ""
+        self._why_unknown = ""
 
     def start(self) -> None:
         """Start the threads; without a thread left, the next interval tries again."""
@@ -183,6 +183,8 @@ class RemoteWrite:
         """For the status line."""
         if (failure := self._sender.failure) is not None:
             return f"history is kept here: {failure}"
+        if self._why_unknown:
+            return f"history is kept here: {self._why_unknown}"
         return f"history goes to {self.server}"
 
     def forget(self, carried: RemoteCounters) -> None:
@@ -354,11 +356,11 @@ class RemoteWrite:
     def _log_the_clock(self) -> None:
         """Say once why nothing can be dated, and once that it can."""
         reason = self._dating.why_unknown()
-        if reason and not self._was_unknown:
+        if reason and not self._why_unknown:
             log.warning("remote write to %s: nothing is sent yet, all is kept: %s", self.server, reason)
-        elif self._was_unknown and not reason:
+        elif self._why_unknown and not reason:
             log.info("remote write to %s: the clock is known now", self.server)
-        self._was_unknown = reason
+        self._why_unknown = reason
 
     # The sender's thread.
 
@@ -368,7 +370,8 @@ class RemoteWrite:
             self._sender_has_work.wait(min(max(0.0, wait_seconds), _LONGEST_WAIT_SECONDS))
             self._sender_has_work.clear()
         self._is_all_kept.wait()
-        if self._is_once or self._sender.failure is None:
+        has_time = self._clock.monotonic() < self._send_until_seconds
+        if has_time and (self._is_once or self._sender.failure is None):
             self._last_failure = self._sender.send_all(self._send_until_seconds)
 
 

@@ -283,3 +283,12 @@ def test_a_reload_hands_over_the_open_interval(clock: HandClock) -> None:
     run.loop.hand_over()
     assert run.history.readings[-1] == 19
     assert run.history.ended == [(clock.seconds, False)]
+
+
+def test_intervals_are_closed_on_time_between_two_sweeps(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU, sample_interval_seconds=10.0), clock)
+    run.until(1010.5)
+    run.publisher.hangs = True
+    run.until(1075.0)
+    moments = [at for at, _, _ in run.history.intervals]
+    assert moments == pytest.approx([1010.0, 1025.0, 1040.0, 1055.0, 1070.0])
