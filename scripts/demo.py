@@ -8,6 +8,7 @@ many must be there.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -106,6 +107,9 @@ def main() -> int:
         history.begin()
         settings = CONFIG.format(state_dir=folder / "state", url=url, history_url=history.url)
         config.write_text(settings, encoding="utf-8")
+        (folder / "run").mkdir(mode=0o700)
+        # As systemd does; otherwise the agent leaves its place in the backlog in /dev/shm.
+        os.environ["RUNTIME_DIRECTORY"] = str(folder / "run")
         agent = start(stack, [sys.executable, "-m", "agent", "--config", str(config), "--simulate"], None)
         say(f"Waiting for {PUSHES} pushes, one a second ...")
         wait_for(

@@ -73,9 +73,9 @@ class Store:
         return at < newest or (at == newest and series[at] != value)
 
     @property
-    def values(self) -> list[float]:
-        """All stored values; with `Node.add` they are the numbers of the samples."""
-        return sorted(value for series in self.stored.values() for value in series.values())
+    def values(self) -> list[int]:
+        """All stored values without their fraction; with `Node.add` they are the numbers of the samples."""
+        return sorted(int(value) for series in self.stored.values() for value in series.values())
 
 
 class Sending:

@@ -118,6 +118,19 @@ class Life:
         self.backlog.close()
         self._poster.close()
 
+    def send_all_after_an_outage(self, errors: int) -> None:
+        """Produce samples until the server has been tried this often, and then send all of them."""
+        before = len(self._proxy.seen)
+        while len(self._proxy.seen) - before < errors:
+            self._clock.sleep(INTERVAL_SECONDS)
+            self._add_rows()
+            self._work()
+        while self.backlog.status.backlog_samples:
+            self._clock.sleep(1.0)
+            self._work()
+        self.backlog.close()
+        self._poster.close()
+
     def _add_rows(self) -> None:
         now = round(self._timebase.since_boot() * 1000)
         times = self._chance.choice([[now], [now - 2000, now - 1000, now]])
@@ -198,6 +211,22 @@ def live_and_check(engine: Engine, folder: Path, lives: int) -> int:
             samples += len(held)
         assert sum(seen.status != 204 for seen in proxy.seen) > 10 * lives
     return samples
+
+
+def test_a_server_that_returns_at_any_moment_gets_everything(tmp_path: Path) -> None:
+    """A proxy answers 502 while its server is away; newer samples sent first would shut the older ones out for ever."""
+    clock = HandClock()
+    timebase = HandTimebase(clock, round(time.time() - LONG_AGO_SECONDS - clock.seconds))
+    with Prometheus(tmp_path / "server") as prometheus, FaultProxy(prometheus.write_url) as proxy:
+        for errors in range(10, 22):
+            before = len(proxy.seen)
+            proxy.faults.answer = lambda _, last=before + errors: (
+                ("502 Bad Gateway", b"") if len(proxy.seen) < last else None
+            )
+            life = Life(tmp_path / f"life-{errors}", proxy, timebase, f"node-{errors}", errors)
+            life.send_all_after_an_outage(errors)
+            stored = prometheus.samples(f'{{hostname="node-{errors}"}}', seconds=LONG_AGO_SECONDS + 3600.0)
+            assert {(labels, at, value) for labels, series in stored.items() for at, value in series} == life.produced
 
 
 ENGINES: dict[str, Callable[[Path], Engine]] = {

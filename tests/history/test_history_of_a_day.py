@@ -141,8 +141,7 @@ class Outage:
         assert [at for at, _ in self._engine.samples('{hostname="neighbour"}')[NEIGHBOUR]] == sorted(set(self.live))
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", ["Prometheus with a window", "VictoriaMetrics"])
+@pytest.mark.parametrize("name", [pytest.param("Prometheus with a window", marks=pytest.mark.long), "VictoriaMetrics"])
 @pytest.mark.reliability(
     12.02,
     "A day's outage of the server, 8 devices, replayed beside another node that goes on writing",
