@@ -274,6 +274,22 @@ def test_a_reload_that_is_refused_keeps_the_history_going(site: Site, prometheus
     assert is_complete(history)
 
 
+def test_a_reload_to_another_server_ends_the_series_at_the_old_one(
+    site: Site, prometheus: Engine, victoria: Engine
+) -> None:
+    site.configure(prometheus.write_url)
+    with site.start() as running:
+        until(lambda: site.metric(REMOTE["accepted"]) > 100, "some accepted samples")
+        site.configure(victoria.write_url)
+        running.process.send_signal(signal.SIGHUP)
+        running.logs("configuration reloaded")
+        until(lambda: len(victoria.instant(site.of(UP))) == 2, "samples at the new server")
+        assert prometheus.instant(site.of("")) == {}
+        assert running.end(signal.SIGTERM)[0] == 0
+    old, new = held(prometheus, site), held(victoria, site)
+    assert max(old.times) < min(new.times)
+
+
 @pytest.mark.long
 def test_a_reload_without_remote_write_leaves_the_backlog_and_says_so(site: Site, prometheus: Engine) -> None:
     with FaultProxy(prometheus.write_url) as proxy, proxy.outage():
