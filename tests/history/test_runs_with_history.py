@@ -323,6 +323,20 @@ def test_once_keeps_what_it_cannot_send_and_sends_it_later(site: Site, prometheu
     assert [row[UP, "cpu"] for row in history.rows] == [1.0, 1.0], "two runs, and no marker between or after them"
 
 
+def test_a_stop_of_once_keeps_what_a_server_does_not_answer(site: Site, prometheus: Engine) -> None:
+    with FaultProxy(prometheus.write_url) as proxy:
+        proxy.faults.hangs = True
+        site.configure(proxy.write_url, serves=False)
+        with program(*site.arguments(), "--once", environ=site.environ) as running:
+            until(lambda: list((site.folder / "runtime").glob("*.v*")), "a kept frame")
+            code, seconds = running.end(signal.SIGTERM)
+        assert (code, seconds < 2.0) == (0, True)
+        assert [file for file in site.backlog_files() if ".v" in file.name and file.stat().st_size]
+        proxy.faults.hangs = False
+        assert site.once().returncode == 0
+    assert len(held(prometheus, site).times) == 2
+
+
 def test_once_is_refused_for_good_by_a_wrong_path(site: Site, prometheus: Engine) -> None:
     site.configure(f"{prometheus.url}/api/v1/wrong", serves=False)
     done = site.once()
