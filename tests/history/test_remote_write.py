@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 
 from agent.clock import SystemClock
 from agent.energy.state import RemoteCounters
+from agent.history import backlog
 from agent.history import remote_write as module
 from agent.history.remote_write import RemoteWrite, open_remote_write
 from agent.run.saver import Save
@@ -253,6 +255,45 @@ def test_a_stop_does_not_wait_for_a_save_that_hangs(
         later.close()
     assert f"{JOULES}" not in {dict(labels)["__name__"] for labels in victoria.samples(node.of(""))}
     measured(f"ended in {seconds:.2f} s")
+
+
+@pytest.mark.reliability(
+    12.09,
+    "the disk of the backlog stalls in a sync during an outage",
+    "neither an interval nor a stop waits for it, and what was kept before is in the runtime folder",
+)
+def test_a_disk_that_stalls_delays_neither_intervals_nor_a_stop(
+    away: str, tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch, measured: Callable[[str], None]
+) -> None:
+    stalls, is_well = threading.Event(), threading.Event()
+
+    def fsync(_: int) -> None:
+        stalls.set()
+        is_well.wait(60.0)
+
+    node = Node(tmp_path, clock, away)
+    node.history.start()
+    node.interval()
+    until(lambda: node.produced() > 0, "the interval to be kept")
+    kept = node.produced()
+    with monkeypatch.context() as patch:
+        patch.setattr(backlog, "LONGEST_IN_MEMORY_SECONDS", 0.0)
+        patch.setattr(os, "fsync", fsync)
+        node.interval()
+        until(stalls.is_set, "the disk to stall")
+        began_at = time.monotonic()
+        for _ in range(20):
+            node.interval()
+            assert node.history.status.backlog_samples >= kept
+        seconds = time.monotonic() - began_at
+        assert seconds < 1.0
+        node.history.end(time.monotonic(), ends_series=True)
+        assert not node.history.has_ended
+        assert node.opened().status.backlog_samples >= kept, "as the next run finds it, if this one is killed"
+        is_well.set()
+        until(lambda: node.history.has_ended, "the end")
+    assert node.opened().status.backlog_samples > 20 * 40, "nothing was lost, as the disk works again in time"
+    measured(f"20 intervals in {1000 * seconds:.0f} ms beside the stall")
 
 
 class HandTimebase:
