@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from agent.history.dating import Dating, system_timebase
 from agent.history.post import endpoint_of
 from agent.history.write_request import EMPTY_REQUEST, HEADERS
 from agent.http.client import Client
+from agent.http.credentials import masked
 from agent.http.failures import one_line
 from agent.push.probe import Probe
 
@@ -75,6 +77,7 @@ def check_remote_write(
         answer = probe.exchange("POST", remote_write.url, {**dict(remote_write.headers), **HEADERS}, EMPTY_REQUEST)
         seconds = clock.monotonic() - begun_seconds
         verdict = verdict_of(answer, probe.route, clock.time)
+        verdict = replace(verdict, words=masked(verdict.words, probe.secrets))
         refusal = verdict.as_error()
         if refusal is not None:
             yield failed(f"{_PREFIX}request", refusal)

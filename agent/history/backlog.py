@@ -90,8 +90,9 @@ class Backlog:
     """The backlog in one folder.
 
     Args:
-        folder: on disk, made when it is first needed; None keeps everything in memory.
-        runtime_folder: in memory that outlives the process but not the boot; None if there is none.
+        folder: on disk, made when it is first needed; None keeps everything in this process.
+        runtime_folder: in memory that outlives the process but not the boot; None if there is none. Its files belong to
+            `folder`.
         dating: dates frames.
         clock: for ages.
         max_bytes: on disk; beyond it the oldest is dropped.
@@ -124,9 +125,11 @@ class Backlog:
         self._disk_failures = 0
         self._is_full = False
         self._disk_position = None if folder is None else folder / "position.json"
-        key = key_of(folder)
-        self._runtime_position = None if runtime_folder is None else runtime_folder / f"{key}.json"
-        mirror = None if runtime_folder is None else runtime_folder / f"{key}.v{FORMAT}"
+        self._runtime_position = mirror = None
+        if folder is not None and runtime_folder is not None:
+            key = key_of(folder)
+            self._runtime_position = runtime_folder / f"{key}.json"
+            mirror = runtime_folder / f"{key}.v{FORMAT}"
         self._segments = self._open_segments()
         self._memory = Memory(mirror, 0 if self._segments is None else self._segments.end, clock.monotonic())
         self._position = self._open_position(saved)
@@ -478,8 +481,9 @@ class Backlog:
             self._fix_dates()
             self._drop_too_old()
             since = self._memory.waiting_since
-            if since is not None and self._clock.monotonic() - since >= LONGEST_IN_MEMORY_SECONDS and self._spill():
-                self._keep_bound()
+            if since is not None and self._clock.monotonic() - since >= LONGEST_IN_MEMORY_SECONDS:
+                self._spill()
+            self._keep_bound()
             self._losses.end_if_over(self._clock.monotonic())
             self._publish()
             since = self._memory.waiting_since

@@ -94,7 +94,7 @@ class Memory:
 
     def _compacted(self, mirror: RecordFile) -> RecordFile:
         """The mirror without what is settled: it would grow for ever if there never was a moment without any frame."""
-        new_path = mirror.path.with_suffix(".new")
+        new_path = mirror.path.with_suffix(".compacted")
         new_path.unlink(missing_ok=True)
         new = RecordFile(new_path)
         try:

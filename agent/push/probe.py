@@ -31,6 +31,9 @@ class Probe:
         timeout_seconds: for one step.
         body_limit_bytes: of a longer answer only the beginning is read.
         prefix: begins the messages.
+
+    Attributes:
+        secrets: of the last request: words of its answer that no message may show.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Probe:
         self._body_limit_bytes = body_limit_bytes
         self._prefix = prefix
         self.route = client.route
+        self.secrets: tuple[str, ...] = ()
 
     def look_up(self) -> list[str]:
         """The addresses of the first hop."""
@@ -62,6 +66,7 @@ class Probe:
         """Any request to the server, with the credentials of a push, whatever the answer's status."""
         with self._step() as attempt:
             answer = attempt.exchange(method, url, headers or {}, body)
+            self.secrets = attempt.secrets
             length = answer.headers.get("Content-Length", "").strip()
             if length.isdecimal() and len(answer.body) < min(int(length[:15]), self._body_limit_bytes):
                 raise transient(f"{self.route.hops} ended its answer in the middle")

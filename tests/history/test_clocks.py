@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +23,7 @@ from tests.history.engines import Engine, Prometheus, VictoriaMetrics
 from tests.history.test_dating import HandTimebase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from agent.history.answers import Verdict
@@ -107,6 +109,9 @@ class Node:
         self._poster.close()
 
 
+Start = Callable[[HandTimebase], Node]
+
+
 def stored(engine: Engine) -> list[tuple[int, float]]:
     """The samples that the server holds."""
     return engine.samples('true_seconds{job="power"}', seconds=30 * DAY).get(TABLE[0], [])
@@ -119,16 +124,29 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
         yield server
 
 
+@pytest.fixture
+def start(engine: Engine, tmp_path: Path) -> Iterator[Start]:
+    """Starts a node, and closes it at the end also of a test that fails."""
+    with contextlib.ExitStack() as stack:
+
+        def started(base: HandTimebase) -> Node:
+            node = Node(tmp_path, engine, base)
+            stack.callback(node.close)
+            return node
+
+        yield started
+
+
 @pytest.mark.reliability(
     12.06,
     "boots at 1970, at last month (a saved clock) and a year ahead, synchronised later",
     "no sample has a date before the clock is synchronised; then all have the right one",
 )
 def test_three_boots_with_wrong_clocks_arrive_with_true_times(
-    engine: Engine, tmp_path: Path, measured: Callable[[str], None]
+    engine: Engine, start: Start, measured: Callable[[str], None]
 ) -> None:
     now = int(time.time()) - 1800.0
-    node = Node(tmp_path, engine, HandTimebase("boot-1", true=now, booted_at=now - 5.0, wrong_by=-now))
+    node = start(HandTimebase("boot-1", true=now, booted_at=now - 5.0, wrong_by=-now))
     for number, wrong_by in enumerate((None, -31 * DAY, 365 * DAY), start=1):
         if wrong_by is not None:
             node.reboot(f"boot-{number}", wrong_by=wrong_by)
@@ -148,9 +166,9 @@ def test_three_boots_with_wrong_clocks_arrive_with_true_times(
     measured("3 boots, 75 rows: none sent before, all within 1 ms after, nothing refused")
 
 
-def test_a_boot_without_a_clock_is_counted_as_undated(engine: Engine, tmp_path: Path) -> None:
+def test_a_boot_without_a_clock_is_counted_as_undated(engine: Engine, start: Start) -> None:
     now = int(time.time()) - 900.0
-    node = Node(tmp_path, engine, HandTimebase("boot-1", true=now, booted_at=now - 5.0, wrong_by=-DAY))
+    node = start(HandTimebase("boot-1", true=now, booted_at=now - 5.0, wrong_by=-DAY))
     node.run(10, every_seconds=15.0)
     node.reboot("boot-2", wrong_by=0.0)
     node.base.synchronise()
@@ -168,12 +186,12 @@ def test_a_boot_without_a_clock_is_counted_as_undated(engine: Engine, tmp_path: 
 )
 @pytest.mark.parametrize(("step_seconds", "every_seconds"), [(3.0, 1.0), (3600.0, 60.0)])
 def test_timestamps_rise_when_the_clock_is_set_back(
-    step_seconds: float, every_seconds: float, engine: Engine, tmp_path: Path, measured: Callable[[str], None]
+    step_seconds: float, every_seconds: float, engine: Engine, start: Start, measured: Callable[[str], None]
 ) -> None:
     """A time server was wrong, and ahead, and is right again; what would be doubly dated is dropped and counted."""
     now = int(time.time()) - 120 * every_seconds - step_seconds
     base = HandTimebase("boot-1", true=now, booted_at=now - 5.0, wrong_by=step_seconds, synchronised=True)
-    node = Node(tmp_path, engine, base)
+    node = start(base)
     node.run(20, every_seconds=every_seconds)
     node.drain()
     node.base.synchronise()
@@ -192,10 +210,10 @@ def test_timestamps_rise_when_the_clock_is_set_back(
     measured("3 s and 1 h: the rows of the repeated time are dropped and counted, the others are taken")
 
 
-def test_timestamps_rise_over_a_reboot_that_corrects_the_clock(engine: Engine, tmp_path: Path) -> None:
+def test_timestamps_rise_over_a_reboot_that_corrects_the_clock(engine: Engine, start: Start) -> None:
     now = int(time.time()) - 1800.0
     base = HandTimebase("boot-1", true=now, booted_at=now - 5.0, wrong_by=150.0, synchronised=True)
-    node = Node(tmp_path, engine, base)
+    node = start(base)
     node.run(5, every_seconds=15.0)
     node.drain()
     node.reboot("boot-2", wrong_by=0.0)
@@ -210,11 +228,11 @@ def test_timestamps_rise_over_a_reboot_that_corrects_the_clock(engine: Engine, t
     assert (counters.accepted, counters.refused, counters.dropped) == (25 - 8, 0, 8)
 
 
-def test_an_outage_of_days_without_a_time_server_is_dated(engine: Engine, tmp_path: Path) -> None:
+def test_an_outage_of_days_without_a_time_server_is_dated(engine: Engine, start: Start) -> None:
     """The kernel calls the clock unsynchronised some nine hours after the network has gone."""
     now = int(time.time()) - 3 * DAY
     base = HandTimebase("boot-1", true=now, booted_at=now - 5.0, synchronised=True)
-    node = Node(tmp_path, engine, base)
+    node = start(base)
     node.run(2, every_seconds=3600.0)
     node.base.synchronised = False
     node.run(68, every_seconds=3600.0)

@@ -40,6 +40,7 @@ class Node:
     def __init__(self, folder: Path, clock: HandClock, url: str, **remote: Any) -> None:
         self.clock = clock
         self.job = folder.name
+        self.produced_before = 0
         self.settings = replace(
             SETTINGS,
             state_dir=folder / "state",
@@ -71,11 +72,14 @@ class Node:
         self.agent.take_sweep()
         self.agent.begin_push()
 
-    def await_sent(self) -> None:
-        until(lambda: self.history.status.backlog_samples == 0 and self.is_idle(), "everything to be sent")
+    def produced(self) -> int:
+        return self.history.status.counters.settled + self.history.status.backlog_samples
 
-    def is_idle(self) -> bool:
-        return not self.history._waiting  # the keeper's queue
+    def await_sent(self) -> None:
+        """Wait until the interval that was closed last has been kept, and everything has been sent."""
+        until(lambda: self.produced() > self.produced_before, "the interval to be kept")
+        until(lambda: self.history.status.backlog_samples == 0, "everything to be sent")
+        self.produced_before = self.produced()
 
     def of(self, name: str, device: str | None = None) -> str:
         """The selector of a series of this node; an empty name selects all."""
@@ -131,6 +135,7 @@ def test_a_device_that_went_down_is_gone_at_once(  # noqa: PLR0917 - what varies
     node = Node(tmp_path, clock, engine.write_url, resolution=resolution)
     node.history.start()
     node.interval()  # the first conversion begins
+    node.await_sent()
     node.interval()
     node.await_sent()
     assert devices_with(engine, node.of(WATTS)) == {"cpu", "disk"}
@@ -151,6 +156,7 @@ def test_every_sweep_is_kept_with_its_own_values(victoria: Engine, tmp_path: Pat
     node = Node(tmp_path, clock, victoria.write_url, resolution="sample")
     node.history.start()
     node.interval()
+    node.await_sent()
     expected = []
     for _ in range(5):
         clock.sleep(1.0)
@@ -275,7 +281,6 @@ def test_without_a_thread_everything_is_kept_until_there_is_one(
         node.interval()
     assert node.history.status.backlog_samples == 0
     node.interval()
-    until(node.is_idle, "the keeper to take all")
     until(lambda: node.history.status.backlog_samples > 100, "three intervals")
     node.end(0.1)
 
