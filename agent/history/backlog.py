@@ -22,7 +22,7 @@ from agent.errors import PermissionDeniedError
 from agent.history import position as positions
 from agent.history.frame_records import DamagedError, Packed, pack, unpack
 from agent.history.memory import Memory
-from agent.history.position import Position
+from agent.history.position import Position, sync_folder
 from agent.history.runtime_folder import key_of
 from agent.history.samples import VALUE_BYTES, Frame, count_samples
 from agent.history.segments import FORMAT, Segments
@@ -509,10 +509,9 @@ class Backlog:
         if segments is None or self._folder is None:
             return False
         try:
-            if segments.start is None:
+            if not self._folder.exists():
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-                # Places count on from here: an older position that came back after a power cut would not fit them.
-                self._write_to_disk(is_synced=True)
+                sync_folder(self._folder.parent)
             segments.append(self._merged(self._memory.frames()))
         except OSError as error:
             self._note_disk_failure(error)

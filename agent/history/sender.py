@@ -49,7 +49,6 @@ _TRY_SECONDS = 1.0
 _ERRORS_OF_A_PART = 2
 """After how many 5xx a part of such a frame is refused."""
 
-
 _MOST_TIMES_AGAIN = 3
 """How often frames are sent again because the server took what it had refused."""
 
@@ -369,7 +368,8 @@ class Sender:
         verdict = self._request(part)
         self._errors_of_part = self._errors_of_part + 1 if verdict.is_server_error else 0
         is_error = refusal.is_server_error and self._errors_of_part >= _ERRORS_OF_A_PART
-        if verdict.meaning in (Meaning.REFUSED, Meaning.TOO_LARGE) or is_error:
+        if verdict.meaning is Meaning.REFUSED or is_error:
+            self._errors_of_part = 0
             self._pace(part, is_search=True)
             self._settle()
         elif verdict.meaning is Meaning.TAKEN:

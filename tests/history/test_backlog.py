@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.energy.state import RemoteCounters
+from tests.energy.disks import full
 from tests.history.backlogs import OFFSET, TABLE, Node, drained, files, numbers, sum_of, table_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def test_nothing_reaches_the_disk_while_the_server_answers(node: Node, tmp_path:
         drained(backlog)
         backlog.tend()
     assert files(tmp_path / "history") == []
+    assert sum(path.stat().st_size for path in (tmp_path / "run").glob("*.v1")) == 0
     backlog.close()
     assert files(tmp_path / "history") == ["position.json"]
     assert backlog.status.counters.accepted == node.produced == 50 * 15 * 4
@@ -106,6 +108,73 @@ def test_a_tried_frame_is_the_same_for_ever(node: Node) -> None:
     second = backlog.next(first)
     assert second is not None
     assert not backlog.may_be_stored(second)
+
+
+def test_a_frame_that_a_killed_run_tried_is_not_merged(node: Node) -> None:
+    backlog = node.open()
+    node.add(backlog, 15)
+    first = backlog.next()
+    assert first is not None
+    backlog.about_to_send(first)
+    backlog = node.open()
+    for _ in range(10):
+        node.add(backlog, 15)
+    backlog.tend()
+    assert backlog.next() == first
+
+
+def test_a_kill_between_disk_and_mirror_doubles_nothing(node: Node, tmp_path: Path) -> None:
+    backlog = node.open()
+    for _ in range(5):
+        node.add(backlog, 15)
+    mirror = next((tmp_path / "run").glob("*.v1"))
+    before = mirror.read_bytes()
+    backlog.tend()
+    assert mirror.read_bytes() == b""
+    mirror.write_bytes(before)
+    backlog = node.open()
+    node.add(backlog, 15)
+    node.pass_seconds(60)
+    backlog.tend()
+    assert numbers(drained(backlog)) == list(range(node.produced))
+
+
+def test_the_place_of_a_lost_frame_is_not_used_again(node: Node) -> None:
+    backlog = node.open()
+    with full():
+        node.add(backlog, 15)
+    lost = backlog.next()
+    assert lost is not None
+    backlog.about_to_send(lost)
+    backlog = node.open()
+    node.add(backlog, 15)
+    following = backlog.next()
+    assert following is not None
+    assert following.start == lost.end
+    assert not backlog.may_be_stored(following)
+    assert backlog.status.counters == RemoteCounters(dropped=lost.samples)
+
+
+def test_a_frame_lost_to_a_power_cut_leaves_no_trace(node: Node) -> None:
+    node.runtime = None
+    backlog = node.open()
+    node.add(backlog, 15)
+    node.pass_seconds(60)
+    backlog.tend()
+    node.add(backlog, 15)
+    on_disk = backlog.next()
+    assert on_disk is not None
+    backlog.about_to_send(on_disk)
+    in_memory = backlog.next(on_disk)
+    assert in_memory is not None
+    backlog.about_to_send(in_memory)
+    node.dating.boot = "boot-2"
+    node.dating.offset = OFFSET - 15_000  # the new frame has the times of the lost one
+    backlog = node.open()
+    drained(backlog)
+    node.add(backlog, 15)
+    assert backlog.next() is None
+    assert backlog.status.counters == RemoteCounters(accepted=60, dropped=60)
 
 
 def test_a_frame_handed_out_is_not_merged(node: Node) -> None:

@@ -76,7 +76,9 @@ def test_a_full_disk_tears_no_frame(node: Node, small_disk: Disk, caplog: pytest
         node.pass_seconds(60)
         backlog.tend()
     assert "No space left on device" in caplog.records[0].message
+    caplog.clear()
     backlog = node.open()
+    assert caplog.records == []
     assert numbers(drained(backlog)) == list(range(node.produced))
     assert backlog.status.counters == RemoteCounters(accepted=node.produced)
 
@@ -172,6 +174,37 @@ def test_only_the_torn_tail_is_cut(node: Node, cut_bytes: int, caplog: pytest.Lo
     start = int(newest.name[:20])
     assert numbers(drained(backlog)) == list(range(start, node.produced - frames[-1].samples))
     assert len([record for record in caplog.records if "cut off" in record.message]) == 1
+
+
+def test_the_torn_tail_leaves_the_file(node: Node) -> None:
+    newest = three_segments(node)[-1]
+    size_bytes = newest.stat().st_size
+    with newest.open("ab") as file:
+        file.write(bytes(1000))
+    node.open()
+    assert newest.stat().st_size == size_bytes
+
+
+def test_what_follows_a_damaged_record_has_a_segment_of_its_own(node: Node) -> None:
+    backlog = node.open()
+    for _ in range(2):
+        node.add(backlog, 15)
+        node.pass_seconds(60)
+        backlog.tend()
+    lost = node.produced
+    assert node.folder is not None
+    (segment,) = node.folder.glob("*.v1")
+    data = bytearray(segment.read_bytes())
+    data[-1] ^= 1
+    segment.write_bytes(data)
+    first = backlog.next()
+    assert first is not None
+    backlog.settle(first, accepted=first.samples, refused=0)
+    node.add(backlog, 15)
+    node.pass_seconds(60)
+    backlog.tend()
+    assert numbers(drained(backlog)) == list(range(lost, node.produced))
+    assert backlog.status.counters == RemoteCounters(accepted=120, dropped=60)
 
 
 def test_files_of_a_newer_version_are_left_alone(node: Node) -> None:

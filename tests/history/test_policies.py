@@ -85,6 +85,18 @@ def test_bad_series_are_the_only_loss_and_are_remembered(
     assert caplog.text.count("refused for good") == 1
 
 
+def test_a_refusal_waits_for_a_request_that_is_taken_after_it() -> None:
+    """What was taken before it shows nothing: the server may have broken since."""
+    sending = Sending(Store(bad_rows(2)))
+    sending.add(rows=2)
+    sending.run(seconds=600)
+    assert sending.counts == (0, 0, 8)
+    assert sending.store.values == without(4)
+    sending.add()
+    sending.run()
+    assert sending.counts == (8, 4, 0)
+
+
 def test_a_search_is_bounded() -> None:
     """Half of all series are refused, spread so that every part has some of them."""
     names = {f"series_{number:02}" for number in range(0, 64, 2)}
@@ -173,6 +185,17 @@ def test_errors_for_one_frame_stop_the_rest_for_ten_minutes_only() -> None:
     sending.run()
     assert sending.counts == (16, 4, 0)
     assert sending.store.values == without(20, 4, 5, 6, 7)
+
+
+def test_errors_for_some_frames_in_a_row_cost_only_these() -> None:
+    """Even where nothing older than the newest is taken."""
+    sending = Sending(Store(lambda request: ERROR if times_of(request) & {2, 3, 4} else None))
+    sending.add(frames=8)
+    sending.run(seconds=900)
+    sending.add()
+    sending.run()
+    assert sending.counts == (24, 12, 0)
+    assert sending.store.values == without(36, *range(4, 16))
 
 
 def test_errors_for_one_row_cost_only_that_row() -> None:

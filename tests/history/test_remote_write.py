@@ -198,6 +198,25 @@ def test_counters_that_could_not_be_saved_are_not_sent(
     node.end()
 
 
+def test_intervals_whose_saves_hang_do_not_wait_for_each_other(
+    victoria: Engine, tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAVE_SECONDS", 1.0)
+    node = Node(tmp_path, clock, victoria.write_url)
+    node.history.start()
+    began_at = time.monotonic()
+    for _ in range(10):
+        clock.sleep(1.0)
+        node.agent.take_sweep()
+        closed = node.agent.meters.close_intervals()
+        snapshot = node.agent._snapshot(tuple(each.last_interval for each in closed))
+        node.history.add_interval(snapshot, Save(), may_have_counters=True)
+    until(lambda: not node.history._waiting, "all to be kept")
+    seconds = time.monotonic() - began_at
+    assert 1.0 <= seconds < 5.0, "not 1 s each"
+    node.end()
+
+
 @pytest.mark.reliability(
     12.09,
     "a disk that stalls in the save of the counters, at a stop, while the server is away",
