@@ -166,6 +166,23 @@ def test_a_request_sent_twice_over_a_dropped_connection_may_be_stored() -> None:
         poster.close()
 
 
+def test_a_request_sent_before_the_server_went_may_be_stored() -> None:
+    """On a connection that was open; the next one was refused."""
+
+    def behave(client: Client) -> None:
+        client.read_request()
+        client.answer("204 No Content")
+        client.read_request()
+        client.server.stop_listening()
+
+    with Server(behave) as server:
+        poster = poster_for(server.url)
+        poster.post(BODY)
+        verdict = poster.post(BODY)
+        assert "refused the connection" in verdict.words
+        assert verdict.is_unanswered
+
+
 def test_a_connection_is_kept_for_the_next_request() -> None:
     with Server(answering("204 No Content")) as server:
         poster = poster_for(server.url)

@@ -261,6 +261,34 @@ def test_what_is_too_old_is_dropped(node: Node) -> None:
     assert numbers(drained(backlog)) == list(range(60, 120))
 
 
+def test_what_is_too_old_is_dropped_after_a_reboot_too(node: Node) -> None:
+    node.max_age_seconds = 3600.0
+    backlog = node.open()
+    node.add(backlog, 15)
+    backlog.close()
+    node.dating.boot = "boot-2"
+    node.dating.now = 5000
+    node.dating.offset = None
+    backlog = node.open()
+    backlog.tend()
+    assert backlog.status.counters.dropped == 0
+    node.dating.offset = OFFSET + 1_015_000 + 3_600_000 - 5000
+    backlog.tend()
+    assert backlog.status.counters.dropped == 0
+    node.pass_seconds(1)
+    backlog.tend()
+    assert backlog.status.counters.dropped == 60
+
+
+def test_a_clock_that_is_wrong_for_a_moment_costs_nothing(node: Node) -> None:
+    backlog = node.open()
+    node.add(backlog, 15)
+    node.dating.offset = OFFSET + 366 * 86_400_000
+    backlog.tend()
+    node.dating.offset = OFFSET
+    assert numbers(drained(backlog)) == list(range(node.produced))
+
+
 def test_old_frames_keep_their_labels(node: Node) -> None:
     backlog = node.open()
     for hostname in ("old", "new"):

@@ -83,6 +83,9 @@ def test_a_full_disk_tears_no_frame(node: Node, small_disk: Disk, caplog: pytest
     assert backlog.status.counters == RemoteCounters(accepted=node.produced)
 
 
+@pytest.mark.reliability(
+    12.05, "the disk of the backlog stays full in an outage", "goes on, keeps the newest samples, counts the others"
+)
 def test_a_disk_that_stays_full_costs_the_oldest(
     node: Node, small_disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -99,6 +102,9 @@ def test_a_disk_that_stays_full_costs_the_oldest(
     assert len([record for record in caplog.records if "drops samples" in record.message]) == 1
 
 
+@pytest.mark.reliability(
+    12.05, "the disk of the backlog becomes read-only in an outage", "keeps what is on it and the newest in memory"
+)
 def test_a_read_only_disk_costs_no_more_than_does_not_fit_into_memory(
     node: Node, small_disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
