@@ -51,6 +51,9 @@ MOST_IN_MEMORY_BYTES: Final = 1_000_000
 _LARGEST_OFFSET_DIFFERENCE = 1000
 """In milliseconds. Offsets of neighbouring frames differ because NTP slews the clock; more is a step."""
 
+_LARGEST_LEAD_MILLISECONDS = 2 * 3_600_000
+"""A clock that was set back by more was badly wrong. Up to this, what repeats a time is dropped, so that times rise."""
+
 _LOSSES_END_SECONDS = 3600.0
 
 _MISSING = "they are damaged or missing"
@@ -254,6 +257,7 @@ class Backlog:
             if self._is_closed:
                 return None
             self._fix_dates()
+            self._forget_the_future()
             try:
                 return self._next(self._position.cursor if after is None else max(after.end, self._position.cursor))
             finally:
@@ -342,14 +346,33 @@ class Backlog:
         self._position = replace(self._position, dates={**self._position.dates, boot: dates})
         self._write_position(must_reach_disk=True)
 
+    def _forget_the_future(self) -> None:
+        """Forget times that were sent by a clock that was far ahead: until then, nothing would be sent any more."""
+        offset, newest = self._dating.offset_milliseconds(), self._position.newest_milliseconds
+        if offset is None or newest is None:
+            return
+        latest = self._dating.now_milliseconds() + offset + _LARGEST_LEAD_MILLISECONDS
+        if newest <= latest:
+            return
+        accepted = self._position.accepted_milliseconds
+        log.warning(
+            "remote write: the clock was set back by %.1f h; samples are sent with its present time from now on",
+            (newest - latest + _LARGEST_LEAD_MILLISECONDS) / 3_600_000,
+        )
+        self._position = replace(
+            self._position,
+            newest_milliseconds=None,
+            accepted_milliseconds=None if accepted is None or accepted > latest else accepted,
+        )
+        self._write_position(must_reach_disk=True)
+
     def _is_too_old(self, packed: Packed, offset: int | None) -> bool:
-        if offset is None:
-            if packed.boot != self._dating.boot:
-                return False
-            age: int = self._dating.now_milliseconds() - packed.last_milliseconds
-            return age > self._max_age_milliseconds
+        if packed.boot == self._dating.boot:
+            # A clock that is set far ahead for a moment must not drop everything.
+            time_passed: int = self._dating.now_milliseconds() - packed.last_milliseconds
+            return time_passed > self._max_age_milliseconds
         now_offset = self._dating.offset_milliseconds()
-        if now_offset is None:
+        if offset is None or now_offset is None:
             return False
         age = self._dating.now_milliseconds() + now_offset - packed.last_milliseconds - offset
         return age > self._max_age_milliseconds
