@@ -10,7 +10,7 @@ from agent.errors import RejectedError
 from agent.history.answers import Meaning, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from agent.errors import AgentError
     from agent.history.samples import Frame, Labels
@@ -19,6 +19,9 @@ _log = logging.getLogger(__name__)
 
 _FAILURES_UNTIL_WARNING = 2
 """A server that is busy for a moment is not worth two lines."""
+
+_MOST_BYTES_KEPT = 256_000
+"""Of values that were refused, to be sent again if the server takes them after all."""
 
 _TOLD_AGAIN_SECONDS = 3600.0
 
@@ -101,6 +104,7 @@ class Refusal:
         is_server_error: whether that answer was a 5xx.
         first_part: that was refused.
         last_part: that was refused.
+        parts: all that were refused; empty if these are too much to keep.
     """
 
     def __init__(self, verdict: Verdict, part: Frame) -> None:
@@ -108,6 +112,8 @@ class Refusal:
         self.is_server_error = verdict.is_server_error
         self.first_part = part
         self.last_part = part
+        self.parts: list[Frame] = []
+        self._left_bytes = _MOST_BYTES_KEPT
         self._first_milliseconds: int | None = None
         self._last_milliseconds = 0
         self._series: set[Labels] = set()
@@ -122,6 +128,7 @@ class Refusal:
         if self._first_milliseconds is None:
             self.first_part = part
         self.last_part = part
+        self._keep([part])
         offset = part.offset_milliseconds or 0
         if self._first_milliseconds is None:
             self._first_milliseconds = part.times_milliseconds[0] + offset
@@ -133,8 +140,17 @@ class Refusal:
         self.words = later.words
         self.is_server_error = later.is_server_error
         self.last_part = later.last_part
+        self._keep(later.parts)
         self._last_milliseconds = later._last_milliseconds
         self._series |= later._series
+
+    def _keep(self, parts: Sequence[Frame]) -> None:
+        self._left_bytes -= sum(len(part.values) for part in parts)
+        if self._left_bytes < 0 or not parts:  # also if those of later frames are too much
+            self._left_bytes = -1
+            self.parts = []
+        else:
+            self.parts += parts
 
     def __str__(self) -> str:
         """The time, the series and the words of the server."""

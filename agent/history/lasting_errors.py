@@ -1,7 +1,9 @@
 """Errors (5xx) that last for one frame: whether they mean its data, as when Prometheus answers 500 to old samples.
 
-After ten minutes later frames are tried, ever further ahead, with the frame in turn between them: if one is taken, the
-errors of those before it mean their data. A server that is back takes the frame in turn first.
+After ten minutes later frames are tried, the next ones and then some ever further ahead, with the frame in turn between
+them: if one is taken, the errors of those before it mean their data. A server that is back takes the frame in turn
+first. What is skipped is lost only to a server that takes nothing older than it has, and such a server answers 400 to
+old samples, not 500.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from agent.history.samples import Frame
 
 _LASTING_SECONDS = 600.0
+
+_ONE_BY_ONE = 8
+"""So many frames are tried without skipping any."""
 
 
 class LastingErrors:
@@ -32,7 +37,7 @@ class LastingErrors:
         self._monotonic = monotonic
         self._frame_after = frame_after
         self._since_seconds: float | None = None
-        self._step = 1
+        self._tried = 0
         self._last: Frame | None = None
         self.is_due = False
 
@@ -48,7 +53,7 @@ class LastingErrors:
     def forget(self) -> None:
         """The frame in turn is another one, or its errors have ended."""
         self._since_seconds = None
-        self._step = 1
+        self._tried = 0
         self._last = None
         self.is_due = False
 
@@ -58,7 +63,7 @@ class LastingErrors:
             return None
         self.is_due = False
         frame = last = self._last or frame_in_turn
-        for _ in range(self._step):
+        for _ in range(2 ** max(0, self._tried - _ONE_BY_ONE)):
             following = self._frame_after(frame)
             if following is None:
                 break
@@ -67,5 +72,5 @@ class LastingErrors:
             self.forget()
             return None
         self._last = frame
-        self._step *= 2
+        self._tried += 1
         return frame

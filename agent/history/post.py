@@ -71,7 +71,8 @@ class Poster:
             return Verdict(Meaning.LATER, f"{self.client.route.server}: not sent: {error}", error=UnreachableError)
         except AttemptFailedError as failure:
             is_sent = connection.was_resent or connection.deadline.phase == WAITING_FOR_THE_ANSWER
-            return verdict_of_failure(failure, is_unanswered=is_sent)
+            verdict = verdict_of_failure(failure, is_unanswered=is_sent)
+            return replace(verdict, meaning=Meaning.LATER) if self._is_stopped else verdict
         verdict = verdict_of(answer, self.client.route, self._clock.time)
         verdict = replace(verdict, words=masked(verdict.words, attempt.secrets))
         return replace(verdict, is_unanswered=True) if connection.was_resent else verdict

@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 _MOST_REQUESTS = 120
 """For one frame; what is still unknown then counts as refused. One bad series of 64 takes 13, four of them some 50."""
 
-_PATIENCE = (24, 6, 1)
+_PATIENCE = (48, 8, 1)
 """After how many requests of which none was taken a frame counts as refused: less after each frame that was refused
 whole, as when a server takes nothing of an outage."""
+
+
+_MOST_LEVELS_REFUSED = 3
+"""A row of which all eighths are refused is refused itself."""
 
 
 class Outcome(Enum):
@@ -154,34 +158,40 @@ class Search:
         else:
             self.accepted += self._cut(part).samples
 
-    def _find(self, part: _Part, *, is_by_time: bool = False) -> Generator[Frame, Outcome, None]:
+    def _find(
+        self, part: _Part, *, is_by_time: bool = False, levels_refused: int = 0
+    ) -> Generator[Frame, Outcome, None]:
         """Divide a part that was refused.
 
         Args:
             part: refused as a whole.
             is_by_time: whether halves by series of what it was in were both refused.
+            levels_refused: how often in a row both halves were refused, of one row.
         """
         rows = part.end_row - part.first_row
-        if self._is_enough() or self._is_known(part):
+        if self._is_enough() or self._is_known(part) or levels_refused >= _MOST_LEVELS_REFUSED:
             self._give_up(part)
         elif self._without_bad_series(part):  # one of them was found while this part was on its way
             yield from self._deliver(part)
         elif len(part.columns) > 1 and not (is_by_time and rows > 1):
-            yield from self._find_by_series(part)
+            yield from self._find_by_series(part, levels_refused)
         elif rows > 1:
             yield from self._find_by_time(part)
         else:
             self._suspects.add(self.frame.table[part.columns[0]])
             self._give_up(part)
 
-    def _find_by_series(self, part: _Part) -> Generator[Frame, Outcome, None]:
+    def _find_by_series(self, part: _Part, levels_refused: int) -> Generator[Frame, Outcome, None]:
         first, second = _by_series(part)
         outcomes = (yield from self._send(first)), (yield from self._send(second))
-        if part.end_row - part.first_row > 1 and outcomes == (Outcome.REFUSED, Outcome.REFUSED):
-            yield from self._find(part, is_by_time=True)
-        else:
+        if outcomes != (Outcome.REFUSED, Outcome.REFUSED):
             yield from self._resolve(first, outcomes[0])
             yield from self._resolve(second, outcomes[1])
+        elif part.end_row - part.first_row > 1:
+            yield from self._find(part, is_by_time=True)
+        else:
+            yield from self._find(first, levels_refused=levels_refused + 1)
+            yield from self._find(second, levels_refused=levels_refused + 1)
 
     def _find_by_time(self, part: _Part) -> Generator[Frame, Outcome, None]:
         for half in _by_time(part):

@@ -49,7 +49,6 @@ _TRY_SECONDS = 1.0
 _ERRORS_OF_A_PART = 2
 """After how many 5xx a part of such a frame is refused."""
 
-
 _MOST_TIMES_AGAIN = 3
 """How often frames are sent again because the server took what it had refused."""
 
@@ -120,10 +119,12 @@ class Sender:
         self._is_held = False
         self._is_oldest_retried = False
         self._holds = 0
+        self._again: list[Frame] = []  # parts that the server takes by now, perhaps
+        self._is_again_unanswered = False
         self._sent_again_from = -1
         self._times_again = 0
 
-        # Frames up to here may be stored: by a run that was killed, or because they are sent once more.
+        # Frames that may be stored: of a run that was killed, or because they are sent once more.
         self._inherited_until = 0
         self._noted_until = 0
         self._tried_ahead: set[int] = set()
@@ -190,11 +191,9 @@ class Sender:
             self._start_over()
             return None
         self._leave_out_dropped(oldest)
-        if self._is_confirm_due and self._refusal is not None:
-            return self._confirm(self._refusal)
+        if (verdict := self._ask_about_refused()) is not None:
+            return verdict
         if self._search is None:
-            if self._refusal is not None and self._is_held and not self._is_oldest_retried:
-                return self._retry(self._refusal)
             frame = oldest if self._last_ended is None else self._backlog.next(self._last_ended)
             if frame is None:
                 self._hold()
@@ -210,6 +209,7 @@ class Sender:
             self._end_search()
         if self._ended and self._ended[0].start < oldest.start:
             self._ended = [ended for ended in self._ended if ended.start >= oldest.start]
+            self._again = [part for part in self._again if part.start >= oldest.start]
             if not self._ended:
                 self._forget_ended()
 
@@ -337,6 +337,16 @@ class Sender:
 
     # What was refused.
 
+    def _ask_about_refused(self) -> Verdict | None:
+        """Send what was refused once more, if it is its turn."""
+        if self._again:
+            return self._send_part_again(self._again[0])
+        if self._refusal is not None and self._is_confirm_due:
+            return self._confirm(self._refusal)
+        if self._refusal is not None and self._is_held and self._search is None and not self._is_oldest_retried:
+            return self._retry(self._refusal)
+        return None
+
     def _settle(self) -> None:
         """End the frames that are answered."""
         if self._last_ended is None:
@@ -353,6 +363,7 @@ class Sender:
         self._ended = []
         self._last_ended = None
         self._refusal = None
+        self._again = []
         self._is_confirm_due = False
         self._is_held = False
         self._is_oldest_retried = False
@@ -369,39 +380,75 @@ class Sender:
         verdict = self._request(part)
         self._errors_of_part = self._errors_of_part + 1 if verdict.is_server_error else 0
         is_error = refusal.is_server_error and self._errors_of_part >= _ERRORS_OF_A_PART
-        if verdict.meaning in (Meaning.REFUSED, Meaning.TOO_LARGE) or is_error:
+        if verdict.meaning is Meaning.REFUSED or is_error:
+            self._errors_of_part = 0
             self._pace(part, is_search=True)
             self._settle()
         elif verdict.meaning is Meaning.TAKEN:
             self._pace(part, is_search=True)
-            self._change_of_mind(part)
+            if not self._change_of_mind(part):
+                self._settle()
         else:
             self._back_off(verdict)
         return verdict
 
-    def _change_of_mind(self, part: Frame) -> None:
-        """The server takes by now what it refused before, and perhaps all the rest of that."""
-        if self._send_again():
-            return
-        place = max(number for number, ended in enumerate(self._ended) if ended.refused)
-        ended = self._ended[place]
-        samples = min(part.samples, ended.refused)
-        self._ended[place] = _Ended(ended.start, ended.accepted + samples, ended.refused - samples)
-        self._settle()
+    def _change_of_mind(self, taken: Frame) -> bool:
+        """The server takes by now what it refused before, and perhaps all the rest of that: send it again.
 
-    def _send_again(self) -> bool:
-        """Send all that is not settled again; False after some times, as a server may change its mind for ever."""
+        Returns:
+            False after some times, as a server may change its mind for ever.
+        """
+        self._experience = Experience(most_samples=self._experience.most_samples)
+        if self._refusal is not None and self._refusal.parts:
+            self._again = [part for part in self._refusal.parts if part is not taken]
+            self._is_confirm_due = False
+            self._accept(taken)
+            if not self._again:
+                self._settle()
+            return True
         start = self._ended[0].start
         if self._sent_again_from != start:
             self._sent_again_from, self._times_again = start, 0
         self._times_again += 1
         if self._times_again > _MOST_TIMES_AGAIN:
+            self._accept(taken)
             return False
         if self._last_ended is not None:
             self._inherited_until = max(self._inherited_until, self._last_ended.end)
-        self._experience = Experience(most_samples=self._experience.most_samples)
         self._start_over()
         return True
+
+    def _accept(self, part: Frame) -> None:
+        """Count a part as accepted that was refused before."""
+        self._ended = [
+            _Ended(ended.start, ended.accepted + part.samples, ended.refused - part.samples)
+            if ended.start == part.start
+            else ended
+            for ended in self._ended
+        ]
+
+    def _send_part_again(self, part: Frame) -> Verdict:
+        """Send a part that was refused; what is refused again is given up, as others were taken in between."""
+        verdict = self._request(part)
+        is_taken = verdict.meaning is Meaning.TAKEN
+        if verdict.meaning is Meaning.REFUSED:
+            is_taken = verdict.is_stored_already and (verdict.is_unanswered or self._is_again_unanswered)
+        elif not is_taken:
+            self._is_again_unanswered |= verdict.is_unanswered
+            self._errors_of_part = self._errors_of_part + 1 if verdict.is_server_error else 0
+            is_error = self._refusal is not None and self._refusal.is_server_error
+            if not (is_error and self._errors_of_part >= _ERRORS_OF_A_PART):
+                self._back_off(verdict)
+                return verdict
+        self._pace(part, is_search=True)
+        self._is_again_unanswered = False
+        self._errors_of_part = 0
+        if is_taken:
+            self._accept(part)
+        self._again = self._again[1:]
+        if not self._again:
+            self._settle()
+        return verdict
 
     # When all there is was refused.
 
@@ -425,7 +472,7 @@ class Sender:
         verdict = self._request(part)
         if verdict.meaning is Meaning.TAKEN:
             self._pace(part, is_search=True)
-            self._is_oldest_retried = not self._send_again()
+            self._is_oldest_retried = not self._change_of_mind(part)
         elif verdict.meaning in (Meaning.REFUSED, Meaning.TOO_LARGE) or verdict.is_server_error:
             self._pace(part, is_search=True)
             self._is_oldest_retried = True

@@ -36,6 +36,7 @@ class Store:
     Attributes:
         rule: refuses a request with a verdict; None lets it pass.
         is_in_order: refuses what is not newer than the newest sample of its series, unless that is the same.
+        is_order_checked_first: before the rule.
         fates: of the next requests, by hand: AWAY and the like instead of storing; LOST stores, and loses the answer.
         bodies: of all requests.
         stored: the samples of each series, by time.
@@ -44,6 +45,7 @@ class Store:
 
     rule: Callable[[list[DecodedSeries]], Verdict | None] = lambda request: None
     is_in_order: bool = True
+    is_order_checked_first: bool = False
     fates: list[Verdict] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     stored: dict[Labels, dict[int, float]] = field(default_factory=dict)
@@ -55,9 +57,9 @@ class Store:
         if fate is not None and fate is not LOST:
             return fate
         request = decoded(body)
-        verdict = self.rule(request)
-        if verdict is None and self.is_in_order and any(self._is_out_of_order(one) for one in request):
-            verdict = OUT_OF_ORDER
+        order = OUT_OF_ORDER if self.is_in_order and any(self._is_out_of_order(one) for one in request) else None
+        rule = self.rule(request)
+        verdict = (order or rule) if self.is_order_checked_first else (rule or order)
         if verdict is not None:
             return LOST if fate is LOST else verdict
         for one in request:

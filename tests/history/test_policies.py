@@ -11,6 +11,7 @@ import pytest
 from tests.history.backlogs import table_of
 from tests.history.remote_write_message import DecodedSeries, decoded
 from tests.history.sending import (
+    AWAY,
     BAD,
     ERROR,
     LARGE,
@@ -85,6 +86,18 @@ def test_bad_series_are_the_only_loss_and_are_remembered(
     assert caplog.text.count("refused for good") == 1
 
 
+def test_a_refusal_waits_for_a_request_that_is_taken_after_it() -> None:
+    """What was taken before it shows nothing: the server may have broken since."""
+    sending = Sending(Store(bad_rows(2)))
+    sending.add(rows=2)
+    sending.run(seconds=600)
+    assert sending.counts == (0, 0, 8)
+    assert sending.store.values == without(4)
+    sending.add()
+    sending.run()
+    assert sending.counts == (8, 4, 0)
+
+
 def test_a_search_is_bounded() -> None:
     """Half of all series are refused, spread so that every part has some of them."""
     names = {f"series_{number:02}" for number in range(0, 64, 2)}
@@ -97,6 +110,16 @@ def test_a_search_is_bounded() -> None:
     assert left == 0
     assert accepted == len(sending.store.values)
     assert accepted + refused == sending.node.produced
+
+
+def test_a_wide_frame_that_is_refused_whole_takes_few_requests() -> None:
+    sending = Sending(Store(bad_rows(1)))
+    sending.add(table=WIDE)
+    sending.run(seconds=1)
+    sending.add(table=WIDE)
+    sending.run()
+    assert sending.counts == (64, 64, 0)
+    assert len(sending.store.bodies) <= 1 + 2 + 4 + 8 + 3
 
 
 def test_a_replay_that_is_too_old_ends_with_the_first_frame_that_is_taken() -> None:
@@ -146,6 +169,33 @@ def test_a_server_that_recovers_in_between_gets_all_again() -> None:
     assert sending.counts == (84, 0, 0)
 
 
+def test_a_server_in_order_that_recovers_gets_all_that_is_left() -> None:
+    """It stored a part of the frame; it took the rest later."""
+    names = {"watts"}
+    store = Store(lambda request: BAD if names_of(request) & names else None, is_order_checked_first=True)
+    sending = Sending(store)
+    sending.add(rows=4)
+    sending.run(seconds=3)
+    assert len(store.values) == 12
+    names.clear()
+    sending.run(seconds=600)
+    assert sending.store.values == without(16)
+    assert sending.counts == (16, 0, 0)
+
+
+def test_a_long_backlog_that_a_server_takes_after_all_is_sent_again() -> None:
+    """More than is kept in memory for that: all of it is read again."""
+    is_broken = [True]
+    sending = Sending(Store(lambda request: BAD if is_broken[0] else None, is_in_order=False))
+    sending.add(frames=30, rows=60, table=WIDE[:32])
+    sending.run(seconds=600)
+    assert sending.counts[2] == sending.node.produced
+    is_broken[0] = False
+    sending.run(seconds=3600)
+    assert sending.counts == (sending.node.produced, 0, 0)
+    assert sending.store.values == without(sending.node.produced)
+
+
 def test_a_part_that_a_server_takes_and_refuses_by_turns_does_not_stop_the_rest() -> None:
     turns = 0
 
@@ -175,6 +225,73 @@ def test_errors_for_one_frame_stop_the_rest_for_ten_minutes_only() -> None:
     assert sending.store.values == without(20, 4, 5, 6, 7)
 
 
+def test_errors_for_some_frames_in_a_row_cost_only_these() -> None:
+    """Even where nothing older than the newest is taken."""
+    sending = Sending(Store(lambda request: ERROR if times_of(request) & {2, 3} else None))
+    sending.add(frames=8)
+    sending.run(seconds=900)
+    sending.add()
+    sending.run()
+    assert sending.counts == (28, 8, 0)
+    assert sending.store.values == without(36, *range(4, 12))
+
+
+def test_errors_for_series_are_waited_for_once() -> None:
+    sending = Sending(Store(lambda request: ERROR if "watts" in names_of(request) else None, is_in_order=False))
+    sending.add(frames=10)
+    for _ in range(3):
+        sending.run(seconds=600)
+        sending.add(table=table_of("volts"))
+    sending.run(seconds=600)
+    assert sending.counts == (33, 10, 0)
+    sending.add(frames=10)
+    sending.run(seconds=120)
+    assert sending.counts == (63, 20, 0)
+
+
+def test_one_error_of_a_good_part_does_not_lose_it() -> None:
+    """While the errors of a frame are found to mean its data, each other part meets an error once."""
+    seen = set()
+
+    def rule(request: list[DecodedSeries]) -> Verdict | None:
+        if 7 in times_of(request):
+            return ERROR
+        part = (frozenset(times_of(request)), frozenset(names_of(request)))
+        is_first = part not in seen
+        seen.add(part)
+        return ERROR if is_first else None
+
+    sending = Sending(Store(rule, is_in_order=False))
+    sending.add(rows=10)
+    sending.add(frames=3)
+    sending.run(seconds=7200)
+    assert sending.counts == (48, 4, 0)
+    assert sending.store.values == without(52, 24, 25, 26, 27)
+
+
+def test_what_was_overtaken_is_not_counted_as_stored() -> None:
+    """It met 500 until a later frame was taken, and is out of order since: it is lost, and counted as refused."""
+    store = Store()
+    store.rule = lambda request: ERROR if times_of(request) == {2} and len(store.values) < 8 else None
+    sending = Sending(store)
+    sending.add(frames=3)
+    sending.run(seconds=900)
+    sending.add()
+    sending.run()
+    assert sending.store.values == without(16, 4, 5, 6, 7)
+    assert sending.counts == (12, 4, 0)
+
+
+def test_errors_among_other_failures_do_not_mean_the_data() -> None:
+    """A server that comes and goes for an hour: nothing newer is tried."""
+    sending = Sending(Store(fates=[ERROR, AWAY] * 20))
+    sending.add(frames=5)
+    sending.run_requests(40)
+    assert len(set(sending.store.bodies)) == 1
+    sending.run()
+    assert sending.counts == (20, 0, 0)
+
+
 def test_errors_for_one_row_cost_only_that_row() -> None:
     sending = Sending(Store(lambda request: ERROR if 7 in times_of(request) else None, is_in_order=False))
     sending.add(rows=10)
@@ -188,7 +305,9 @@ def test_errors_for_a_long_backlog_end_with_the_first_frame_that_is_taken() -> N
     """As Prometheus answers 500 to what is older than its out-of-order window."""
     sending = Sending(Store(lambda request: ERROR if min(times_of(request)) <= 270 else None, is_in_order=False))
     sending.add(frames=288)
-    sending.run(seconds=3600)
+    sending.run(seconds=660)
+    assert sending.store.values  # the first that is taken is found in some steps
+    sending.run(seconds=3000)
     assert sending.counts == (18 * 4, 270 * 4, 0)
 
 

@@ -16,6 +16,7 @@ from tests.history.sending import (
     AWAY,
     BAD,
     ERROR,
+    LARGE,
     LOST,
     WRONG_PATH,
     Sending,
@@ -52,6 +53,7 @@ def test_a_retry_is_identical_to_the_byte(fate: Verdict, measured: Callable[[str
     sending.run()
     first, *others = sending.store.bodies
     assert others[:3] == [first] * 3
+    assert all(body is first for body in others[:3])  # it is made once
     assert [times_of(decoded(body)) & times_of(decoded(first)) for body in others[3:]] == [set()] * 3
     assert sending.counts == (32, 0, 0)
     assert sending.store.values == list(range(32))
@@ -68,6 +70,15 @@ def test_samples_of_a_lost_answer_count_as_accepted() -> None:
     assert len(sending.store.bodies) == 3
 
 
+def test_samples_of_a_lost_answer_count_as_accepted_in_parts_too() -> None:
+    """A proxy finds the retry too large."""
+    sending = Sending(Store(fates=[LOST, LARGE]))
+    sending.add(rows=4)
+    sending.run()
+    assert sending.counts == (16, 0, 0)
+    assert sending.store.values == list(range(16))
+
+
 def test_a_killed_run_whose_answer_was_lost_loses_nothing() -> None:
     sending = Sending(Store(fates=[LOST]))
     sending.add(frames=2, rows=3)
@@ -78,10 +89,13 @@ def test_a_killed_run_whose_answer_was_lost_loses_nothing() -> None:
     assert sending.store.values == list(range(24))
 
 
+@pytest.mark.parametrize("is_order_checked_first", [True, False])
 @pytest.mark.parametrize("requests", range(1, 14))
-def test_a_kill_in_a_search_counts_and_loses_nothing(requests: int) -> None:
+def test_a_kill_in_a_search_counts_and_loses_nothing(requests: int, *, is_order_checked_first: bool) -> None:
     """Whatever part had been taken: row 5 of 8 is bad for ever."""
-    store = Store(lambda request: BAD if 5 in times_of(request) else None)
+    store = Store(
+        lambda request: BAD if 5 in times_of(request) else None, is_order_checked_first=is_order_checked_first
+    )
     sending = Sending(store)
     sending.add(rows=8)
     sending.add()

@@ -18,8 +18,19 @@ NAMES = tuple(f"series_{number}" for number in range(6))
 
 
 @pytest.mark.parametrize("is_in_order", [True, False])
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(40))
 def test_everything_but_the_bad_arrives_once(seed: int, *, is_in_order: bool) -> None:
+    _live(seed, is_in_order=is_in_order)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("is_in_order", [True, False])
+def test_everything_but_the_bad_arrives_once_in_a_thousand_lives(*, is_in_order: bool) -> None:
+    for seed in range(1000, 2000):
+        _live(seed, is_in_order=is_in_order)
+
+
+def _live(seed: int, *, is_in_order: bool) -> None:
     draws = random.Random(seed)
     bad_rows = set(draws.sample(range(1, 400), draws.choice([0, 9, 20])))
     bad_names = set(draws.sample(NAMES, draws.choice([0, 0, 1])))
