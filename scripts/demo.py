@@ -261,6 +261,7 @@ def show(url: str) -> None:
     for device, values in sorted(table.items()):
         shown = (f"{values[column]:.3f}" if column in values else "-" for column in columns)
         sys.stdout.write(f"{device:<12}" + "".join(f"{text:>15}" for text in shown) + "\n")
+    sys.stdout.flush()
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

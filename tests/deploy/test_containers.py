@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+
+from tests.history.engines import VictoriaMetrics
+from tests.prometheus_server import binary
 
 PROJECT = Path(__file__).parents[2]
 DEPLOY = PROJECT / "deploy"
@@ -43,9 +48,50 @@ def test_a_service_depends_only_on_services_that_exist() -> None:
             assert "profiles" not in COMPOSE["services"][needed]
 
 
+def flags(service: str) -> dict[str, str]:
+    """The flags of a service with their values."""
+    return dict(flag.removeprefix("--").partition("=")[::2] for flag in COMPOSE["services"][service]["command"])
+
+
+def test_the_profile_history_adds_a_database_and_its_rules() -> None:
+    names = {name for name, service in COMPOSE["services"].items() if service.get("profiles") == ["history"]}
+    assert names == {"victoriametrics", "vmalert"}
+    # A lost answer stores a sample twice without the first, and the default of the second is a month.
+    database = flags("victoriametrics")
+    assert (database["dedup.minScrapeInterval"], database["retentionPeriod"]) == ("1ms", "1y")
+    assert database["storageDataPath"] in mounts("victoriametrics")
+    rules = flags("vmalert")
+    assert {rules[name] for name in ("datasource.url", "remoteWrite.url", "remoteRead.url")} == {
+        "http://victoriametrics:8428"
+    }
+    folder, _, pattern = rules["rule"].rpartition("/")
+    parent, _, inside = folder.rpartition("/")
+    assert list((DEPLOY / mounts("vmalert")[parent] / inside).glob(pattern))
+    # The two are released together.
+    assert len({COMPOSE["services"][name]["image"].rpartition(":")[2] for name in names}) == 1
+
+
+@pytest.mark.parametrize(("service", "program"), [("victoriametrics", "victoria-metrics"), ("vmalert", "vmalert")])
+def test_every_flag_of_the_profile_history_exists(service: str, program: str) -> None:
+    done = subprocess.run(
+        [binary(program, "victoria-metrics"), "-help"], capture_output=True, text=True, timeout=60, check=False
+    )
+    known = set(re.findall(r"^  -(\S+)", done.stdout + done.stderr, re.MULTILINE))
+    assert "httpListenAddr" in known
+    # Newer than Debian's version.
+    assert set(flags(service)) - known <= {"notifier.blackhole"}
+
+
+def test_the_documented_address_is_the_one_that_takes_remote_write() -> None:
+    text = (DEPLOY / "compose.yml").read_text(encoding="utf-8")
+    (url,) = re.findall(r"http://victoriametrics:\S+/write", text)
+    assert urlsplit(url).path == VictoriaMetrics(Path()).write_path
+    assert COMPOSE["services"]["victoriametrics"]["ports"] == [f"{urlsplit(url).port}:8428"]
+
+
 def test_every_image_is_pinned_to_a_version() -> None:
     images = [service["image"] for service in COMPOSE["services"].values() if "image" in service]
-    assert len(images) == 3
+    assert len(images) == 5
     assert [image for image in images if not re.search(r":v?\d+\.\d+\.\d+$", image)] == []
 
 
@@ -62,9 +108,10 @@ def test_prometheus_scrapes_the_gateway_by_its_service_name() -> None:
 
 
 def test_grafana_finds_prometheus_and_the_mounted_dashboards() -> None:
-    (source,) = load(PROVISIONING / "datasources" / "prometheus.yml")["datasources"]
-    assert source["url"] == "http://prometheus:9090"
-    assert "prometheus" in COMPOSE["services"]
+    sources = load(PROVISIONING / "datasources" / "prometheus.yml")["datasources"]
+    assert [source["url"] for source in sources] == ["http://prometheus:9090", "http://victoriametrics:8428"]
+    assert {urlsplit(source["url"]).hostname for source in sources} <= COMPOSE["services"].keys()
+    assert [source["uid"] for source in sources if source.get("isDefault")] == ["prometheus"]
     (provider,) = load(PROVISIONING / "dashboards" / "wattpush.yml")["providers"]
     assert mounts("grafana")[provider["options"]["path"]] == "./grafana/dashboards"
     assert mounts("grafana")["/etc/grafana/provisioning"] == "./grafana/provisioning"

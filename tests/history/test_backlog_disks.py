@@ -76,11 +76,16 @@ def test_a_full_disk_tears_no_frame(node: Node, small_disk: Disk, caplog: pytest
         node.pass_seconds(60)
         backlog.tend()
     assert "No space left on device" in caplog.records[0].message
+    caplog.clear()
     backlog = node.open()
+    assert caplog.records == []
     assert numbers(drained(backlog)) == list(range(node.produced))
     assert backlog.status.counters == RemoteCounters(accepted=node.produced)
 
 
+@pytest.mark.reliability(
+    12.05, "the disk of the backlog stays full in an outage", "goes on, keeps the newest samples, counts the others"
+)
 def test_a_disk_that_stays_full_costs_the_oldest(
     node: Node, small_disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -97,6 +102,9 @@ def test_a_disk_that_stays_full_costs_the_oldest(
     assert len([record for record in caplog.records if "drops samples" in record.message]) == 1
 
 
+@pytest.mark.reliability(
+    12.05, "the disk of the backlog becomes read-only in an outage", "keeps what is on it and the newest in memory"
+)
 def test_a_read_only_disk_costs_no_more_than_does_not_fit_into_memory(
     node: Node, small_disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +180,37 @@ def test_only_the_torn_tail_is_cut(node: Node, cut_bytes: int, caplog: pytest.Lo
     start = int(newest.name[:20])
     assert numbers(drained(backlog)) == list(range(start, node.produced - frames[-1].samples))
     assert len([record for record in caplog.records if "cut off" in record.message]) == 1
+
+
+def test_the_torn_tail_leaves_the_file(node: Node) -> None:
+    newest = three_segments(node)[-1]
+    size_bytes = newest.stat().st_size
+    with newest.open("ab") as file:
+        file.write(bytes(1000))
+    node.open()
+    assert newest.stat().st_size == size_bytes
+
+
+def test_what_follows_a_damaged_record_has_a_segment_of_its_own(node: Node) -> None:
+    backlog = node.open()
+    for _ in range(2):
+        node.add(backlog, 15)
+        node.pass_seconds(60)
+        backlog.tend()
+    lost = node.produced
+    assert node.folder is not None
+    (segment,) = node.folder.glob("*.v1")
+    data = bytearray(segment.read_bytes())
+    data[-1] ^= 1
+    segment.write_bytes(data)
+    first = backlog.next()
+    assert first is not None
+    backlog.settle(first, accepted=first.samples, refused=0)
+    node.add(backlog, 15)
+    node.pass_seconds(60)
+    backlog.tend()
+    assert numbers(drained(backlog)) == list(range(lost, node.produced))
+    assert backlog.status.counters == RemoteCounters(accepted=120, dropped=60)
 
 
 def test_files_of_a_newer_version_are_left_alone(node: Node) -> None:

@@ -243,10 +243,15 @@ class Backlogs(RuleBasedStateMachine):
             assert size <= 100_000 + 10_000
 
 
+@pytest.mark.reliability(
+    12.05,
+    "kills, power cuts, full disks, clock steps and answers lost, in any order",
+    "accounts for every sample: accepted, refused, dropped, undated or in the backlog",
+)
 def test_the_sum_holds_through_everything() -> None:
     run_state_machine_as_test(Backlogs, settings=settings(max_examples=60, stateful_step_count=30))
 
 
 @pytest.mark.long
 def test_the_sum_holds_through_long_runs() -> None:
-    run_state_machine_as_test(Backlogs, settings=settings(max_examples=500, stateful_step_count=50))
+    run_state_machine_as_test(Backlogs, settings=settings(max_examples=1000, stateful_step_count=50))

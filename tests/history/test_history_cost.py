@@ -106,7 +106,8 @@ def test_history_is_cheap(tmp_path: Path, pushgateway_url: str, measured: Callab
             config = write_config(
                 disk.folder, pushgateway_url, name, top='interval = "15s"', devices=DEVICES, more=more
             )
-            environ = {**os.environ, "RUNTIME_DIRECTORY": str(runtime)}
+            # As in deploy/systemd/wattpush.service.
+            environ = {**os.environ, "RUNTIME_DIRECTORY": str(runtime), "MALLOC_ARENA_MAX": "1"}
             program = Program("--config", config, "--simulate", environ=environ)
             stack.callback(program.close)
             runs[name] = program, disk

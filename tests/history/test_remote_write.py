@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 
 from agent.clock import SystemClock
 from agent.energy.state import RemoteCounters
+from agent.history import backlog
 from agent.history import remote_write as module
 from agent.history.remote_write import RemoteWrite, open_remote_write
 from agent.run.saver import Save
@@ -37,14 +39,20 @@ JOULES = "wattpush_device_joules_total"
 class Node:
     """An agent on a clock advanced by hand, with the history of a configuration on the real one."""
 
-    def __init__(self, folder: Path, clock: HandClock, url: str, **remote: Any) -> None:
+    def __init__(self, folder: Path, clock: HandClock, url: str, *, trusts_clock: bool = True, **remote: Any) -> None:
         self.clock = clock
         self.job = folder.name
         self.produced_before = 0
         self.settings = replace(
             SETTINGS,
             state_dir=folder / "state",
-            remote_write=RemoteWriteSettings(url, job=folder.name, clock="system", catch_up=1000.0, **remote),
+            remote_write=RemoteWriteSettings(
+                url,
+                job=folder.name,
+                clock="system" if trusts_clock else "synchronised",
+                catch_up=1000.0,
+                **remote,
+            ),
         )
         self.runtime = folder / "runtime"
         self.runtime.mkdir(mode=0o700, exist_ok=True)
@@ -198,6 +206,25 @@ def test_counters_that_could_not_be_saved_are_not_sent(
     node.end()
 
 
+def test_intervals_whose_saves_hang_do_not_wait_for_each_other(
+    victoria: Engine, tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAVE_SECONDS", 1.0)
+    node = Node(tmp_path, clock, victoria.write_url)
+    node.history.start()
+    began_at = time.monotonic()
+    for _ in range(10):
+        clock.sleep(1.0)
+        node.agent.take_sweep()
+        closed = node.agent.meters.close_intervals()
+        snapshot = node.agent._snapshot(tuple(each.last_interval for each in closed))
+        node.history.add_interval(snapshot, Save(), may_have_counters=True)
+    until(lambda: not node.history._waiting, "all to be kept")
+    seconds = time.monotonic() - began_at
+    assert 1.0 <= seconds < 5.0, "not 1 s each"
+    node.end()
+
+
 @pytest.mark.reliability(
     12.09,
     "a disk that stalls in the save of the counters, at a stop, while the server is away",
@@ -228,6 +255,93 @@ def test_a_stop_does_not_wait_for_a_save_that_hangs(
         later.close()
     assert f"{JOULES}" not in {dict(labels)["__name__"] for labels in victoria.samples(node.of(""))}
     measured(f"ended in {seconds:.2f} s")
+
+
+@pytest.mark.reliability(
+    12.09,
+    "the disk of the backlog stalls in a sync during an outage",
+    "neither an interval nor a stop waits for it, and what was kept before is in the runtime folder",
+)
+def test_a_disk_that_stalls_delays_neither_intervals_nor_a_stop(
+    away: str, tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch, measured: Callable[[str], None]
+) -> None:
+    stalls, is_well = threading.Event(), threading.Event()
+
+    def fsync(_: int) -> None:
+        stalls.set()
+        is_well.wait(60.0)
+
+    node = Node(tmp_path, clock, away)
+    node.history.start()
+    node.interval()
+    until(lambda: node.produced() > 0, "the interval to be kept")
+    kept = node.produced()
+    with monkeypatch.context() as patch:
+        patch.setattr(backlog, "LONGEST_IN_MEMORY_SECONDS", 0.0)
+        patch.setattr(os, "fsync", fsync)
+        node.interval()
+        until(stalls.is_set, "the disk to stall")
+        began_at = time.monotonic()
+        for _ in range(20):
+            node.interval()
+            assert node.history.status.backlog_samples >= kept
+        seconds = time.monotonic() - began_at
+        assert seconds < 1.0
+        node.history.end(time.monotonic(), ends_series=True)
+        assert not node.history.has_ended
+        assert node.opened().status.backlog_samples >= kept, "as the next run finds it, if this one is killed"
+        is_well.set()
+        until(lambda: node.history.has_ended, "the end")
+    assert node.opened().status.backlog_samples > 20 * 40, "nothing was lost, as the disk works again in time"
+    measured(f"20 intervals in {1000 * seconds:.0f} ms beside the stall")
+
+
+class HandTimebase:
+    """A machine whose clock is wrong until a time server sets it."""
+
+    boot = "boot"
+
+    def __init__(self) -> None:
+        self.error_seconds = -1e9
+
+    def since_boot(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def unix(self) -> float:
+        return time.time() + self.error_seconds
+
+    def is_synchronised(self) -> bool:
+        return self.error_seconds == 0
+
+
+def test_nothing_is_sent_before_the_clock_is_known(
+    victoria: Engine,
+    tmp_path: Path,
+    clock: HandClock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level("INFO")
+    timebase = HandTimebase()
+    monkeypatch.setattr(module, "system_timebase", lambda: timebase)
+    node = Node(tmp_path, clock, victoria.write_url, trusts_clock=False)
+    node.history.start()
+    for _ in range(3):
+        before = node.produced()
+        node.interval()
+        until(lambda before=before: node.produced() > before, "the interval to be kept")  # type: ignore[misc] # its value now
+    until(lambda: "nothing is sent yet, all is kept" in caplog.text, "the warning")
+    assert node.history.words.startswith("history is kept here: the clock has not been synchronised")
+    assert node.history.status.counters.requests == 0
+    timebase.error_seconds = 0.0
+    node.interval()
+    node.await_sent()
+    assert caplog.text.count("nothing is sent yet") == 1
+    until(lambda: "the clock is known now" in caplog.text, "the end of it in the log")
+    (readings,) = victoria.samples(node.of("wattpush_device_up", "cpu")).values()
+    assert len(readings) == 4
+    assert all(abs(at / 1000 - time.time()) < 60 for at, _ in readings)
+    node.end()
 
 
 def test_a_long_interval_goes_in_several_requests(

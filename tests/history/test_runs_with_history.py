@@ -274,6 +274,22 @@ def test_a_reload_that_is_refused_keeps_the_history_going(site: Site, prometheus
     assert is_complete(history)
 
 
+def test_a_reload_to_another_server_ends_the_series_at_the_old_one(
+    site: Site, prometheus: Engine, victoria: Engine
+) -> None:
+    site.configure(prometheus.write_url)
+    with site.start() as running:
+        until(lambda: site.metric(REMOTE["accepted"]) > 100, "some accepted samples")
+        site.configure(victoria.write_url)
+        running.process.send_signal(signal.SIGHUP)
+        running.logs("configuration reloaded")
+        until(lambda: len(victoria.instant(site.of(UP))) == 2, "samples at the new server")
+        assert prometheus.instant(site.of("")) == {}
+        assert running.end(signal.SIGTERM)[0] == 0
+    old, new = held(prometheus, site), held(victoria, site)
+    assert max(old.times) < min(new.times)
+
+
 @pytest.mark.long
 def test_a_reload_without_remote_write_leaves_the_backlog_and_says_so(site: Site, prometheus: Engine) -> None:
     with FaultProxy(prometheus.write_url) as proxy, proxy.outage():
@@ -305,6 +321,20 @@ def test_once_keeps_what_it_cannot_send_and_sends_it_later(site: Site, prometheu
     history = held(prometheus, site)
     assert is_complete(history)
     assert [row[UP, "cpu"] for row in history.rows] == [1.0, 1.0], "two runs, and no marker between or after them"
+
+
+def test_a_stop_of_once_keeps_what_a_server_does_not_answer(site: Site, prometheus: Engine) -> None:
+    with FaultProxy(prometheus.write_url) as proxy:
+        proxy.faults.hangs = True
+        site.configure(proxy.write_url, serves=False)
+        with program(*site.arguments(), "--once", environ=site.environ) as running:
+            until(lambda: list((site.folder / "runtime").glob("*.v*")), "a kept frame")
+            code, seconds = running.end(signal.SIGTERM)
+        assert (code, seconds < 2.0) == (0, True)
+        assert [file for file in site.backlog_files() if ".v" in file.name and file.stat().st_size]
+        proxy.faults.hangs = False
+        assert site.once().returncode == 0
+    assert len(held(prometheus, site).times) == 2
 
 
 def test_once_is_refused_for_good_by_a_wrong_path(site: Site, prometheus: Engine) -> None:

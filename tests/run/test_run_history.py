@@ -62,6 +62,7 @@ class RecordedHistory:
         self.ended: list[tuple[float, bool]] = []
         self.forgotten: list[RemoteCounters] = []
         self.has_ended = False
+        self.hangs = False
 
     @property
     def status(self) -> RemoteStatus:
@@ -89,7 +90,7 @@ class RecordedHistory:
     def end(self, send_until_seconds: float, *, ends_series: bool) -> None:
         assert send_until_seconds >= self._clock.seconds
         self.ended.append((self._clock.seconds, ends_series))
-        self.has_ended = True
+        self.has_ended = not self.hangs
 
     def close(self) -> None:
         pass
@@ -267,6 +268,19 @@ def test_a_stop_hands_over_the_last_readings_at_once(clock: HandClock, *, is_pus
     assert clock.seconds - began_at < 1.6
 
 
+def test_a_stop_gives_up_a_disk_that_does_not_take_the_backlog(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(settings_for(QUICK_CPU), clock)
+    run.until(1019.5)
+    run.history.hangs = True
+    run.waiting.stop_requested_at_seconds = began_at = clock.seconds
+    run.loop.finish()
+    assert clock.seconds - began_at < 1.7
+    assert run.gateway.groups["device cpu"]["wattpush_device_readings_total"] == 19
+    assert "history: the disk does not answer" in caplog.text
+
+
 def test_the_last_push_of_a_stop_carries_what_history_took(clock: HandClock) -> None:
     run = Run(settings_for(QUICK_CPU), clock)
     run.until(1019.5)
@@ -283,3 +297,12 @@ def test_a_reload_hands_over_the_open_interval(clock: HandClock) -> None:
     run.loop.hand_over()
     assert run.history.readings[-1] == 19
     assert run.history.ended == [(clock.seconds, False)]
+
+
+def test_intervals_are_closed_on_time_between_two_sweeps(clock: HandClock) -> None:
+    run = Run(settings_for(QUICK_CPU, sample_interval_seconds=10.0), clock)
+    run.until(1010.5)
+    run.publisher.hangs = True
+    run.until(1075.0)
+    moments = [at for at, _, _ in run.history.intervals]
+    assert moments == pytest.approx([1010.0, 1025.0, 1040.0, 1055.0, 1070.0])
