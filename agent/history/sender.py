@@ -49,6 +49,9 @@ _TRY_SECONDS = 1.0
 _ERRORS_OF_A_PART = 2
 """After how many 5xx a part of such a frame is refused."""
 
+_ERRORS_OF_A_PART_AGAIN = 12
+"""The same, for a part that was refused with a 4xx: a quarter of an hour."""
+
 _MOST_TIMES_AGAIN = 3
 """How often frames are sent again because the server took what it had refused."""
 
@@ -379,11 +382,17 @@ class Sender:
         part = refusal.last_part
         verdict = self._request(part)
         self._errors_of_part = self._errors_of_part + 1 if verdict.is_server_error else 0
-        is_error = refusal.is_server_error and self._errors_of_part >= _ERRORS_OF_A_PART
-        if verdict.meaning is Meaning.REFUSED or is_error:
+        is_error = self._errors_of_part >= _ERRORS_OF_A_PART
+        if verdict.meaning is Meaning.REFUSED or (is_error and refusal.is_server_error):
             self._errors_of_part = 0
             self._pace(part, is_search=True)
             self._settle()
+        elif is_error:
+            # It was refused with a 4xx before. If another frame is taken after this, the errors mean the data, too.
+            self._errors_of_part = 0
+            self._back_off(verdict)
+            self._is_confirm_due = False
+            refusal.is_server_error = True
         elif verdict.meaning is Meaning.TAKEN:
             self._pace(part, is_search=True)
             if not self._change_of_mind(part):
@@ -436,8 +445,8 @@ class Sender:
         elif not is_taken:
             self._is_again_unanswered |= verdict.is_unanswered
             self._errors_of_part = self._errors_of_part + 1 if verdict.is_server_error else 0
-            is_error = self._refusal is not None and self._refusal.is_server_error
-            if not (is_error and self._errors_of_part >= _ERRORS_OF_A_PART):
+            means_data = self._refusal is not None and self._refusal.is_server_error
+            if self._errors_of_part < (_ERRORS_OF_A_PART if means_data else _ERRORS_OF_A_PART_AGAIN):
                 self._back_off(verdict)
                 return verdict
         self._pace(part, is_search=True)

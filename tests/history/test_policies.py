@@ -249,6 +249,14 @@ def test_errors_for_series_are_waited_for_once() -> None:
     assert sending.counts == (63, 20, 0)
 
 
+def test_a_part_that_is_refused_with_400_and_then_500_does_not_stop_the_rest() -> None:
+    answers = [BAD]
+    sending = Sending(Store(lambda request: (answers.pop() if answers else ERROR) if 2 in times_of(request) else None))
+    sending.add(frames=4, table=table_of("volts"))
+    sending.run(seconds=600)
+    assert sending.counts == (3, 1, 0)
+
+
 def test_one_error_of_a_good_part_does_not_lose_it() -> None:
     """While the errors of a frame are found to mean its data, each other part meets an error once."""
     seen = set()
