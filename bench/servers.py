@@ -1,4 +1,4 @@
-"""Real Pushgateways on loopback, with and without TLS, with and without latency."""
+"""Real servers on loopback: Pushgateways, with and without TLS, with and without latency, and VictoriaMetrics."""
 
 from __future__ import annotations
 
@@ -68,6 +68,43 @@ def running_pushgateway(*arguments: str, certificates: Certificates | None = Non
         yield port
     finally:
         stop(process)
+
+
+@contextlib.contextmanager
+def running_victoria_metrics(folder: Path, *arguments: str) -> Iterator[tuple[int, int]]:
+    """Run a real VictoriaMetrics on loopback and give its port and its process ID.
+
+    Raises:
+        MissingToolError: it is not installed.
+    """
+    port = _free_port()
+    command = [
+        debian_binary("victoria-metrics"),
+        f"-storageDataPath={folder / 'victoria-metrics'}",
+        f"-httpListenAddr=127.0.0.1:{port}",
+        "-retentionPeriod=1y",
+        "-dedup.minScrapeInterval=1ms",
+        "-loggerLevel=ERROR",
+        *arguments,
+    ]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for_port(port, process)
+        yield port, process.pid
+    finally:
+        stop(process)
+
+
+def debian_binary(name: str, package: str = "victoria-metrics") -> str:
+    """The path of a program of a Debian package.
+
+    Raises:
+        MissingToolError: it is not installed.
+    """
+    found = shutil.which(name)
+    if found is None:
+        raise MissingToolError(f"{name} is needed: scripts/servers {package}, then have it in PATH")
+    return found
 
 
 @contextlib.contextmanager

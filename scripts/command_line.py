@@ -39,6 +39,7 @@ FILES = {
         "it to this one. Without it, the folder is that of systemd, else wattpush in $XDG_STATE_HOME, else "
         "~/.local/state/wattpush, and each user has separate counters."
     ),
+    "/var/lib/wattpush/history": "The backlog of remote write: samples that its server has not taken yet.",
     "/dev/i2c-N": "The buses. Each is locked (flock(2)) during a sweep, so that two programs take turns.",
 }
 
@@ -46,6 +47,10 @@ ENVIRONMENT = {
     "WATTPUSH_CONFIG": "The configuration, if --config is not given.",
     "STATE_DIRECTORY, XDG_STATE_HOME, HOME": (
         "Where the counters are saved if the configuration has no state_dir; systemd sets the first."
+    ),
+    "RUNTIME_DIRECTORY, XDG_RUNTIME_DIR": (
+        "Where remote write keeps the newest samples in memory, so that none is lost if the program is killed; systemd "
+        "sets the first. Without either it is a folder in /dev/shm."
     ),
     "CREDENTIALS_DIRECTORY": (
         "The folder of files that the configuration names without a folder: the credentials of a systemd unit."

@@ -8,6 +8,7 @@ many must be there.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -106,6 +107,9 @@ def main() -> int:
         history.begin()
         settings = CONFIG.format(state_dir=folder / "state", url=url, history_url=history.url)
         config.write_text(settings, encoding="utf-8")
+        (folder / "run").mkdir(mode=0o700)
+        # As systemd does; otherwise the agent leaves its place in the backlog in /dev/shm.
+        os.environ["RUNTIME_DIRECTORY"] = str(folder / "run")
         agent = start(stack, [sys.executable, "-m", "agent", "--config", str(config), "--simulate"], None)
         say(f"Waiting for {PUSHES} pushes, one a second ...")
         wait_for(
@@ -129,21 +133,22 @@ class History:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             address = f"127.0.0.1:{probe.getsockname()[1]}"
         self.url = f"http://{address}"
-        self._stack = stack
-        self._log = folder / "history.log"
+        self._log = stack.enter_context((folder / "history.log").open("wb"))
         self._command = [binary, f"-storageDataPath={folder / 'history'}", f"-httpListenAddr={address}"]
         self._process: subprocess.Popen[bytes] | None = None
+        stack.callback(self.end)
 
     def begin(self) -> None:
         """Start it and wait until it listens."""
-        self._process = start(self._stack, self._command, self._log)
+        self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
         wait_for(lambda: fetch(f"{self.url}/health") is not None, "VictoriaMetrics to listen")
 
     def end(self) -> None:
         """Stop it; everything that it has taken is on its disk."""
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait(10)
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
 
     def counts(self) -> tuple[int, int, int]:
         """Samples that the agent had produced before the newest row, lost ones and doubled ones."""
@@ -167,16 +172,16 @@ class History:
 def outage(gateway_url: str, history: History) -> bool:
     """Stop the server of the history for some seconds; return whether everything is there afterwards."""
     history.end()
-    say(f"History: VictoriaMetrics is stopped for {OUTAGE_SECONDS:.0f} s. Samples waiting on the node:", end="")
     waiting = Waiting(gateway_url)
     back_at = time.monotonic() + OUTAGE_SECONDS
     while time.monotonic() < back_at:
-        waiting.show_changes()
+        waiting.look()
+    say(f"History: VictoriaMetrics was stopped for {OUTAGE_SECONDS:.0f} s. Samples that wait: {waiting.numbers()}")
     history.begin()
-    sys.stdout.write("\nVictoriaMetrics is back.           Samples waiting on the node:")
-    wait_for(lambda: waiting.show_changes() == 0.0, "the backlog to drain")
+    wait_for(lambda: waiting.look() == 0, "the backlog to drain")
     produced, lost, doubled = history.counts()
-    sys.stdout.write(f"\nProduced: {produced} samples. Counted in VictoriaMetrics: {lost} lost, {doubled} doubled.\n")
+    sys.stdout.write(f"It is back, and they are sent. Samples that wait: {waiting.numbers()}\n")
+    sys.stdout.write(f"Counted in VictoriaMetrics, of {produced} samples: {lost} lost, {doubled} doubled.\n")
     return lost == doubled == 0
 
 
@@ -185,21 +190,25 @@ class Waiting:
 
     def __init__(self, gateway_url: str) -> None:
         self._url = gateway_url
-        self._shown = -1.0
+        self._numbers: list[int] = []
 
-    def show_changes(self) -> float:
-        """Write the number, if it is another one than before, and return it."""
+    def look(self) -> int:
+        """Note the number, if it is another one than before, and return it."""
         time.sleep(0.1)
-        now = value_at(self._url, "wattpush_agent_remote_backlog_samples")
-        if now != self._shown:
-            sys.stdout.write(f" {now:.0f}")
-            sys.stdout.flush()
-        self._shown = now
-        return now
+        number = int(value_at(self._url, "wattpush_agent_remote_backlog_samples"))
+        if self._numbers[-1:] != [number]:
+            self._numbers.append(number)
+        return number
+
+    def numbers(self) -> str:
+        """Those since the last call."""
+        text = ", ".join(map(str, self._numbers))
+        self._numbers.clear()
+        return text
 
 
-def say(line: str, end: str = "\n") -> None:
-    sys.stdout.write(f"\n{line}{end}")
+def say(line: str) -> None:
+    sys.stdout.write(f"\n{line}\n")
     sys.stdout.flush()
 
 
@@ -252,6 +261,7 @@ def show(url: str) -> None:
     for device, values in sorted(table.items()):
         shown = (f"{values[column]:.3f}" if column in values else "-" for column in columns)
         sys.stdout.write(f"{device:<12}" + "".join(f"{text:>15}" for text in shown) + "\n")
+    sys.stdout.flush()
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

@@ -14,8 +14,8 @@ from agent.config import parse
 from agent.energy.counters import Counters
 from agent.energy.interval import Extremes, Means
 from agent.energy.meter import DeviceSnapshot
-from agent.energy.state import AgentCounters
-from agent.metrics.catalogue import Snapshot
+from agent.energy.state import AgentCounters, RemoteCounters
+from agent.metrics.catalogue import REMOTE_SERIES, RemoteStatus, Snapshot
 from agent.metrics.groups import make_groups, scrape_registry
 from agent.push.dry_run import DryRun
 
@@ -69,14 +69,25 @@ def _settings(
     return parse(text, chips.options(), default_hostname="node-17", environ={"HOME": "/home/pi"})
 
 
-def _snapshot(
+def _snapshot(  # noqa: PLR0913 - one switch for each reason why a series is absent
     *,
     is_measured: bool = True,
     was_ever_read: bool = True,
     has_counters: bool = True,
     was_swept: bool = True,
     was_pushed: bool = True,
+    has_remote: bool = True,
+    has_backlog: bool = True,
+    was_accepted: bool = True,
 ) -> Snapshot:
+    remote = RemoteStatus(
+        RemoteCounters(),
+        backlog_samples=1,
+        backlog_bytes=8,
+        backlog_limit_bytes=64_000_000,
+        oldest_seconds=1.0 if has_backlog else None,
+        accepted_seconds=1.0 if was_accepted else None,
+    )
     return Snapshot(
         devices=(
             DeviceSnapshot(
@@ -93,6 +104,7 @@ def _snapshot(
         sweep_seconds=1.0 if was_swept else None,
         push_seconds=1.0 if was_pushed else None,
         has_counters=has_counters,
+        remote=remote if has_remote else None,
     )
 
 
@@ -103,6 +115,9 @@ ABSENCES: tuple[tuple[str, Snapshot, Settings], ...] = (
     ("the counters cannot be saved", _snapshot(has_counters=False), _settings()),
     ("before the first sweep", _snapshot(was_swept=False), _settings()),
     ("before the first push", _snapshot(was_pushed=False), _settings()),
+    ("without `[remote_write]`", _snapshot(has_remote=False), _settings()),
+    ("nothing is waiting, or its time is not known", _snapshot(has_backlog=False), _settings()),
+    ("before the first accepted request", _snapshot(was_accepted=False), _settings()),
     ("`extremes = false`", _snapshot(), _settings(extremes=False)),
     ("`ina260_names = false`, the default", _snapshot(), _settings(ina260_names=False)),
     ("any chip other than an INA260", _snapshot(), _settings(chip="ina3221")),
@@ -117,7 +132,8 @@ def page() -> str:
     device = list(_published(device_group.registry))
     node = list(_published(node_group.registry))
     info = {family.name: family.labels for family in (*device, *node)}
-    ours = [family for family in node if not family.name.startswith("process_")]
+    remote = [family for family in node if family.name in {series.name for series in REMOTE_SERIES}]
+    ours = [family for family in node if not family.name.startswith("process_") and family not in remote]
     process = [family for family in node if family.name.startswith("process_")]
     plain = [family for family in device if not family.name.startswith("ina260_")]
     renamed = [family for family in device if family.name.startswith("ina260_")]
@@ -132,8 +148,8 @@ amperes, watts, joules, seconds. Currents and powers are signed; positive values
 {_shapes()}
 
 A push has the `job` of `[pushgateway]`; a scrape gets `job` and `instance` from Prometheus. The gateway adds
-`push_time_seconds` and `push_failure_time_seconds`, by its own clock, to every group. No series has a timestamp, and
-there are no `_created` series.
+`push_time_seconds` and `push_failure_time_seconds`, by its own clock, to every group. `[remote_write]` sends the series
+of a scrape with its own `job`, each sample with its time; the others have no timestamp. There are no `_created` series.
 
 ## Series per device
 
@@ -155,6 +171,14 @@ mean power over the measured time is `joules_total` minus `returned_joules_total
 
 `wattpush_agent_info` is always 1, with the labels {_in_code(info["wattpush_agent_info"])}.
 The last is a short hash of the machine id: it differs if two machines push under one hostname.
+
+With `[remote_write]`, its [history](history.md) at this moment; they are pushed and scraped too, because there one sees
+that the server of the history is away:
+
+{_table(remote)}
+
+The first four and `wattpush_agent_remote_backlog_samples` add up to all samples that were produced, at every moment and
+through every crash.
 
 Series about the agent's process, from `prometheus_client`, on systems with `/proc`:
 

@@ -43,6 +43,8 @@ def untouched_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("HOME", str(home))
         # pip asks rustc for its version, and rustup's shim then creates this folder, in HOME unless told otherwise.
         patch.setenv("RUSTUP_HOME", str(tmp_path_factory.mktemp("rustup")))
+        # Without a runtime folder, agents with history keep their place in /dev/shm, which outlives the tests.
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
         yield
     assert _listing(home) == {}
     if os.environ.get("CI") == "true":

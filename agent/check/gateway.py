@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import ssl
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 from agent.build_info import machine_hash
 from agent.check import Finding, Status, failed, ok, warning
+from agent.check.connection import check_credentials, check_hops, skew
 from agent.errors import AgentError, RejectedError
 from agent.http.client import Client
-from agent.http.credentials import authorization, locate
-from agent.http.failures import one_line, seconds_of_date
-from agent.http.tls import TlsContexts
 from agent.push.gateway import Pushgateway, endpoint_of
 from agent.push.held import BUILD_INFO
 from agent.push.probe import BODY_LIMIT_BYTES, Probe
@@ -27,9 +23,6 @@ if TYPE_CHECKING:
     from agent.metrics.groups import Group
     from agent.settings import PushgatewaySettings, Settings
 
-# Let's Encrypt's certificates are renewed with 30 days left: at 14 days the renewal has failed for two weeks.
-_FEWEST_DAYS = 14
-_LARGEST_SKEW_SECONDS = 5.0
 _FIRST_VERSION_WITH_GZIP = (1, 5)
 _POLL_SECONDS = 0.1
 # A Pushgateway answers a PUT once it has stored the group, with --push.disable-consistency-check a moment before.
@@ -62,7 +55,7 @@ def check_gateway(
     except AgentError as error:
         yield failed("proxy", error)
         return
-    credentials = list(_check_credentials(gateway, environ))
+    credentials = list(check_credentials(endpoint_of(gateway), environ))
     yield from credentials
     if any(finding.exit_code for finding in credentials):
         return  # a push does not begin without them
@@ -76,73 +69,15 @@ def check_gateway(
     yield _HONOR_LABELS
 
 
-def _check_credentials(gateway: PushgatewaySettings, environ: Mapping[str, str]) -> Iterator[Finding]:
-    file = gateway.bearer_token_file or gateway.password_file
-    try:
-        if file is None or authorization(endpoint_of(gateway), environ) is None:
-            return
-    except AgentError as error:
-        yield failed("credentials", error)
-        return
-    path = locate(file, environ)
-    who = "bearer token" if gateway.bearer_token_file else f"password of {gateway.username}"
-    parts = urlsplit(gateway.url)
-    if path.stat().st_mode & 0o004:
-        yield warning("credentials", f"{path}: every user of this machine can read it", f"sudo chmod o= {path}")
-    elif parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-        yield warning("credentials", f"the {who} is sent in plain text", "use https:// in pushgateway.url")
-    else:
-        yield ok("credentials", f"{who}, from {path}")
-
-
-def check_files(gateway: PushgatewaySettings, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """A warning for each file of a push that this user cannot use.
-
-    Only a warning, because another user may see more, and only the service sees its systemd credentials.
-    """
-    try:
-        authorization(endpoint_of(gateway), environ)
-    except AgentError as error:
-        yield warning("credentials", *_halves(error))
-    try:
-        TlsContexts(endpoint_of(gateway), environ).context()
-    except AgentError as error:
-        yield warning("TLS", *_halves(error))
-
-
-def _halves(error: AgentError) -> tuple[str, str]:
-    text, _, hint = str(error).partition("; ")
-    return text, hint
-
-
 def _check_route(probe: Probe, clock: Clock) -> Iterator[Finding]:
     """Name, connection, certificate, version, clock; raises AgentError at the step that fails."""
-    begun_seconds = clock.monotonic()
-    found = probe.look_up()
-    milliseconds = 1000 * (clock.monotonic() - begun_seconds)
-    yield ok("name", f"{probe.route.first_hop} is {', '.join(found)} ({milliseconds:.0f} ms)")
-    begun_seconds = clock.monotonic()
-    certificate = probe.connect()
-    milliseconds = 1000 * (clock.monotonic() - begun_seconds)
-    yield ok("connection", f"{probe.route.hops} accepts it ({milliseconds:.0f} ms)")
-    if certificate:
-        yield _certificate(certificate, clock)
+    yield from check_hops(probe, clock)
     begun_seconds = clock.monotonic()
     answer = probe.get("/api/v1/status")
     seconds = clock.monotonic() - begun_seconds
     yield _version(answer)
-    yield _skew(answer, clock.time() - seconds / 2)
-
-
-def _certificate(certificate: Mapping[str, Any], clock: Clock) -> Finding:
-    """How long it is valid; it is trusted, or there would have been no connection."""
-    issuer = {key: value for part in certificate.get("issuer", ()) for key, value in part}
-    by = one_line(str(issuer.get("organizationName") or issuer.get("commonName") or "an unnamed issuer"), limit=60)
-    days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - clock.time()) / 86400
-    validity = f"by {by}, for {days:.0f} more days"
-    if days < _FEWEST_DAYS:
-        return warning("certificate", validity, "renew it on the gateway: once it has expired, no push arrives")
-    return ok("certificate", validity)
+    harm = "timestamps and push_time_seconds disagree"
+    yield skew(answer, clock.time() - seconds / 2, "the gateway", harm)
 
 
 def _version(answer: Answer) -> Finding:
@@ -161,24 +96,6 @@ def _version(answer: Answer) -> Finding:
     if (int(numbers[1]), int(numbers[2])) < _FIRST_VERSION_WITH_GZIP:
         return warning("version", f"Pushgateway {numbers[0]} cannot read compressed pushes", "install 1.5.0 or newer")
     return ok("version", f"Pushgateway {numbers[0]}")
-
-
-def _skew(answer: Answer, unix_seconds: float) -> Finding:
-    """The Date of an answer is in whole seconds (RFC 9110, section 6.6.1), so half a second is the best guess."""
-    hint = "is this machine's time synchronised? timedatectl timesync-status"
-    date_seconds = seconds_of_date(answer.headers.get("Date"))
-    if date_seconds is None:
-        return warning("clock", "the answer of the gateway has no date", hint)
-    behind_seconds = date_seconds + 0.5 - unix_seconds
-    if abs(behind_seconds) <= _LARGEST_SKEW_SECONDS:
-        return ok("clock", "this machine's and the gateway's agree")
-    which = "behind" if behind_seconds > 0 else "ahead of"
-    return warning(
-        "clock",
-        f"this machine's is {abs(behind_seconds):.0f} s {which} the gateway's, so timestamps and push_time_seconds "
-        "disagree",
-        "run `sudo timedatectl set-ntp true` on the one that is wrong",
-    )
 
 
 def _check_push(

@@ -38,15 +38,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--gateway",
         action="store_true",
-        help="also test the gateway: DNS, TLS, credentials, then push and delete a test group",
+        help="also test the gateway and the server of remote write: DNS, TLS, credentials; then push and delete a test "
+        "group, and send an empty request",
     )
 
 
 def run(options: Namespace) -> int:
     """Check; return the exit code."""
     settings = load_settings(options)
-    if options.gateway and settings.pushgateway is None:
-        raise UsageError("check --gateway needs a gateway, but the configuration has no [pushgateway] url")
+    if options.gateway and settings.pushgateway is None and settings.remote_write is None:
+        raise UsageError(
+            "check --gateway needs a gateway, but the configuration has no [pushgateway] url, and no [remote_write] url"
+        )
     codes: set[ExitCode] = set()
     with ExitStack() as stack:
         stack.enter_context(cleanup_on_stop())
@@ -70,20 +73,41 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
         from agent.energy.state_file import file_name
 
         yield from check_state_dir(settings.state_dir, file_name(is_simulated=is_simulated(options)))
-    gateway = settings.pushgateway
-    if gateway is not None and gateway.files and not options.gateway:  # --gateway reads them anyway
-        from agent.check.gateway import check_files
-
-        yield from check_files(gateway, os.environ)
+    if not options.gateway:  # which reads them anyway
+        yield from _file_findings(settings)
     if options.hardware:
         if is_simulated(options):
             yield Finding(Status.NOTE, "hardware", SIMULATED, "leave out --simulate to check the real hardware")
         yield from _hardware_findings(options, settings, stack)
-    if options.gateway and gateway is not None:
+    if options.gateway:
+        yield from _destination_findings(settings)
+
+
+def _file_findings(settings: Settings) -> Iterator[Finding]:
+    gateway, remote_write = settings.pushgateway, settings.remote_write
+    if gateway is not None and gateway.files:
+        from agent.check.connection import check_files
+        from agent.push.gateway import endpoint_of
+
+        yield from check_files(endpoint_of(gateway), os.environ)
+    if remote_write is not None and remote_write.files:
+        from agent.check.remote_write import check_remote_write_files
+
+        yield from check_remote_write_files(remote_write, os.environ)
+
+
+def _destination_findings(settings: Settings) -> Iterator[Finding]:
+    from agent.clock import SystemClock
+
+    gateway, remote_write = settings.pushgateway, settings.remote_write
+    if gateway is not None:
         from agent.check.gateway import check_gateway
-        from agent.clock import SystemClock
 
         yield from check_gateway(settings, gateway, SystemClock(), os.environ)
+    if remote_write is not None:
+        from agent.check.remote_write import check_remote_write
+
+        yield from check_remote_write(settings, remote_write, SystemClock(), os.environ)
 
 
 def _hardware_findings(options: Namespace, settings: Settings, stack: ExitStack) -> Iterator[Finding]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
 from agent.commands import is_simulated, load_settings
-from agent.errors import AgentError, UsageError
+from agent.errors import AgentError, ExitCode, UsageError
+from agent.http.endpoint import authority
 from agent.log import print_error
 
 if TYPE_CHECKING:
@@ -50,7 +51,12 @@ def run(options: Namespace) -> int:
     from agent.push.gateway import Pushgateway
 
     settings = load_settings(options)
+    if settings.remote_write is not None:
+        server = authority(settings.remote_write.url)
+        sys.stdout.write(f"kept: the history at {server}, which only the server itself can delete\n")
     if settings.pushgateway is None:
+        if settings.remote_write is not None:
+            return ExitCode.OK
         raise UsageError("delete needs a gateway, but the configuration has no [pushgateway] url")
     earlier = _devices_of_earlier_runs(settings, simulated=is_simulated(options))
     keys = _grouping_keys(settings, earlier, options.device)

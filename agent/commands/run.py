@@ -192,7 +192,7 @@ def _run_loop(
                     return ExitCode.OK
                 signals.reload_requested = False
                 new_settings = _reloaded(options, signals)
-            loop.hand_over(ends_series=new_settings.remote_write is None)
+            loop.hand_over(ends_series=_history_server(new_settings) != _history_server(settings))
             # The lock is held throughout: a waiting `--once` would take it, and this run would have to end.
             held = agent.parts.saver
             if held is not None:
@@ -258,6 +258,10 @@ def _log_warnings(settings: Settings, run_options: RunOptions) -> None:
         log.warning("%s", warning)
     if run_options.is_simulated:
         log.warning("simulated chips: what is pushed is not measured")
+
+
+def _history_server(settings: Settings) -> str | None:
+    return None if settings.remote_write is None else settings.remote_write.url
 
 
 def _log_start(settings: Settings, destination: str) -> None:

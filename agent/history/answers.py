@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from agent.http.failures import AttemptFailedError
 
 _NOT_NOW = frozenset({408, 425, 429})
+_AWAY = frozenset({502, 503, 504})
+"""A server that is overloaded or starts, or a proxy whose server is away: these never mean the data."""
+
 _PERHAPS_THE_DATA = frozenset({400, 409, 422})
 
 _CREDENTIALS_HINT = (
@@ -90,7 +93,7 @@ class Verdict:
         is_stored_already: whether the server says that it has such samples, or newer ones of the series, already.
         is_unanswered: whether the server may have stored it all the same: no whole answer, or a 5xx, or the request was
             sent twice because its connection had been dropped.
-        is_server_error: whether it is a 5xx, which some servers give for data that they will never take.
+        is_server_error: whether it is a 5xx that may mean the data, which the server will then never take.
     """
 
     meaning: Meaning
@@ -138,13 +141,13 @@ def verdict_of(answer: Answer, route: Route, unix_time_seconds: Callable[[], flo
     if answer.status in _NOT_NOW or answer.status >= 500:
         wait_seconds = retry_after_seconds(answer, unix_time_seconds)
         asks = f"; it asks to wait {wait_seconds:.0f} s" if wait_seconds else ""
-        is_server_error = answer.status >= 500
+        is_server_error = answer.status >= 500 and answer.status not in _AWAY
         return Verdict(
             Meaning.LATER,
             f"{answered}{asks}{via_proxy}",
             wait_seconds,
             UnreachableError,
-            is_unanswered=is_server_error,
+            is_unanswered=answer.status >= 500,
             is_server_error=is_server_error,
         )
     return _rejection(answer, answered, via_proxy)

@@ -9,82 +9,58 @@ All of it may be used from several threads; `status` never waits, everything els
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from agent.energy.state import RemoteCounters
 from agent.energy.state_folder import foreign_folder_error
 from agent.errors import PermissionDeniedError
-from agent.history import position as positions
+from agent.history import position_file
 from agent.history.frame_records import DamagedError, Packed, pack, unpack
+from agent.history.losses import Losses
 from agent.history.memory import Memory
-from agent.history.position import Position
+from agent.history.merging import merged
+from agent.history.position import Position, newest_milliseconds
+from agent.history.position_file import sync_folder
 from agent.history.runtime_folder import key_of
 from agent.history.samples import VALUE_BYTES, Frame, count_samples
 from agent.history.segments import FORMAT, Segments
 from agent.metrics.catalogue import RemoteStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from agent.clock import Clock
+    from agent.energy.state import RemoteCounters
     from agent.history.dating import Dating
     from agent.history.samples import Labels
 
 LONGEST_IN_MEMORY_SECONDS: Final = 60.0
 """What waits for longer goes to disk: one append a minute in an outage, none while the server answers."""
 
-_LONGEST_FRAME_SECONDS = 90.0
-"""Of frames that are merged: what came in while the first one waited."""
-
 MOST_IN_MEMORY_BYTES: Final = 1_000_000
 """Of frames that cannot go to disk."""
 
-_LARGEST_OFFSET_DIFFERENCE = 1000
-"""In milliseconds. Offsets of neighbouring frames differ because NTP slews the clock; more is a step."""
+_LARGEST_LEAD_MILLISECONDS = 2 * 3_600_000
+"""A clock that was set back by more was badly wrong. Up to this, what repeats a time is dropped, so that times rise."""
 
-_LOSSES_END_SECONDS = 3600.0
+_MISSING = "they are damaged or missing"
+_DISK_FAILS = "the disk cannot be written"
 
 log = logging.getLogger(__name__)
-
-
-class _Losses:
-    """One line when samples begin to be dropped for some reason, and one with their number when that has ended."""
-
-    def __init__(self) -> None:
-        self._samples: dict[str, int] = {}
-        self._last_seconds = 0.0
-
-    def add(self, reason: str, samples: int, now_seconds: float) -> None:
-        """Count samples."""
-        if reason not in self._samples:
-            self._samples[reason] = 0
-            log.warning("remote write drops samples: %s", reason)
-        self._samples[reason] += samples
-        self._last_seconds = now_seconds
-
-    def end_if_over(self, now_seconds: float) -> None:
-        """End it when nothing was dropped for long."""
-        if now_seconds - self._last_seconds >= _LOSSES_END_SECONDS:
-            self.end()
-
-    def end(self) -> None:
-        """Log the numbers."""
-        for reason, samples in self._samples.items():
-            log.warning("remote write dropped %d samples in all: %s", samples, reason)
-        self._samples.clear()
 
 
 class Backlog:
     """The backlog in one folder.
 
     Args:
-        folder: on disk, made when it is first needed; None keeps everything in memory.
-        runtime_folder: in memory that outlives the process but not the boot; None if there is none.
+        folder: on disk, made when it is first needed; None keeps everything in this process.
+        runtime_folder: in memory that outlives the process but not the boot; None if there is none. Its files belong to
+            `folder`.
         dating: dates frames.
         clock: for ages.
         max_bytes: on disk; beyond it the oldest is dropped.
@@ -113,26 +89,33 @@ class Backlog:
         self._clock = clock
         self._max_bytes = max_bytes
         self._max_age_milliseconds = round(max_age_seconds * 1000)
-        self._losses = _Losses()
+        self._losses = Losses()
         self._disk_failures = 0
+        self._is_full = False
         self._disk_position = None if folder is None else folder / "position.json"
-        key = key_of(folder)
-        self._runtime_position = None if runtime_folder is None else runtime_folder / f"{key}.json"
-        mirror = None if runtime_folder is None else runtime_folder / f"{key}.v{FORMAT}"
+        self._runtime_position = mirror = None
+        if folder is not None and runtime_folder is not None:
+            key = key_of(folder)
+            self._runtime_position = runtime_folder / f"{key}.json"
+            mirror = runtime_folder / f"{key}.v{FORMAT}"
         self._segments = self._open_segments()
         self._memory = Memory(mirror, 0 if self._segments is None else self._segments.end, clock.monotonic())
         self._position = self._open_position(saved)
+        self._memory.remove_lost(self._position.lost)
         self._written_to_disk = self._position
         self._disk_written_at = clock.monotonic()
         self._handed_until = 0
         self._undated_ahead: dict[int, int] = {}  # samples of frames behind the cursor's that will be counted undated
         self._head: Packed | None = None
-        self._end = max(
-            self._position.cursor, 0 if self._segments is None else self._segments.end, self._memory.end or 0
-        )
+        # A place is never used twice, also after frames were lost with a killed run.
+        self._end = max(self._position.cursor, self._position.tried_until, self._end_of_frames())
         # Whether frames of this boot without an offset are left is not known yet: their end is that of all frames.
         self._undated_end = self._end
         self._is_unreadable = False
+        self._is_closed = False
+        start = self._start_of_frames()
+        self._drop_until(self._end if start is None else start, _MISSING)
+        self._write_position()
         self._forget_settled()
         self._publish()
 
@@ -158,22 +141,25 @@ class Backlog:
         for path in (self._runtime_position, self._disk_position):
             if path is not None:
                 with suppress(OSError):
-                    found.append(positions.read(path))
+                    found.append(position_file.read(path))
         known = [position for position in found if position is not None]
-        end = max(0 if self._segments is None else self._segments.end, self._memory.end or 0)
         same_boot = [position for position in known if position.boot == boot != ""]
         if same_boot:
             newest = max(same_boot, key=lambda position: (position.cursor, position.counters.settled))
             return replace(newest, counters=max(newest.counters, saved, key=lambda counters: counters.settled))
         # After a reboot the file may be older than what was sent and removed: begin at the oldest frame that there is.
         newest = max(known, key=lambda position: position.cursor, default=Position())
-        starts = [
-            start
-            for start in (self._memory.start, self._segments.start if self._segments else None)
-            if start is not None
-        ]
-        cursor = max(newest.cursor, min(starts, default=0))
-        return replace(newest, boot=boot, cursor=cursor, tried_until=max(end, cursor), counters=saved)
+        end = self._end_of_frames()
+        cursor = max(newest.cursor, self._start_of_frames() or 0)
+        floors = {place: floor for place, floor in newest.floors.items() if place <= end}
+        return replace(newest, boot=boot, cursor=cursor, tried_until=max(end, cursor), floors=floors, counters=saved)
+
+    def _start_of_frames(self) -> int | None:
+        starts = (self._memory.start, None if self._segments is None else self._segments.start)
+        return min((start for start in starts if start is not None), default=None)
+
+    def _end_of_frames(self) -> int:
+        return max(self._memory.end or 0, 0 if self._segments is None else self._segments.end)
 
     # Adding
 
@@ -196,15 +182,27 @@ class Backlog:
             self._publish()
 
     def _keep_memory_small(self) -> None:
-        while self._memory.size_bytes > MOST_IN_MEMORY_BYTES:
-            if self._spill():
-                self._keep_bound()
+        """Drop the oldest if the disk cannot be written for long."""
+        if self._memory.size_bytes <= MOST_IN_MEMORY_BYTES or self._spill():
+            return
+        segments = self._segments
+        if segments is not None and segments.start is not None and self._is_full:
+            self._drop_until(segments.end_of_oldest, _DISK_FAILS)
+            if self._spill():  # there was room in the removed segment
                 return
-            segments, oldest = self._segments, self._memory.frames()[0]
-            if segments is not None and segments.start is not None:
-                self._drop_until(segments.end_of_oldest, "the disk cannot be written")  # makes room on a full disk
+        while self._memory.size_bytes > MOST_IN_MEMORY_BYTES:
+            oldest = self._memory.frames()[0]
+            if segments is None or segments.start is None:
+                self._drop_until(oldest.end, _DISK_FAILS)
             else:
-                self._drop_until(oldest.end, "the disk cannot be written")
+                self._lose(oldest)
+                self._memory.remove_before(oldest.end)
+
+    def _lose(self, packed: Packed) -> None:
+        """Drop a frame of the memory while older ones are on disk and can still be sent."""
+        self._position = self._position.without(packed.start, packed.end)
+        self._losses.add(_DISK_FAILS, packed.samples, self._clock.monotonic())
+        self._write_position()
 
     # Reading
 
@@ -215,7 +213,10 @@ class Backlog:
         of other boots that were never dated are counted as undated.
         """
         with self._lock:
+            if self._is_closed:
+                return None
             self._fix_dates()
+            self._forget_the_future()
             try:
                 return self._next(self._position.cursor if after is None else max(after.end, self._position.cursor))
             finally:
@@ -225,7 +226,7 @@ class Backlog:
         while (packed := self._read(place)) is not None:
             is_head = place <= self._position.cursor
             if is_head and packed.start > place:
-                self._drop_until(packed.start, "they are damaged or missing")
+                self._drop_until(packed.start, _MISSING)
             offset = self._offset_of(packed)
             if offset is None and packed.boot == self._dating.boot and not self._is_too_old(packed, None):
                 return None
@@ -245,7 +246,7 @@ class Backlog:
                 reason = "older than max_age" if self._is_too_old(packed, offset) else "not later than what was sent"
                 self._drop_until(place, reason)
         if place <= self._position.cursor < self._end and not self._is_unreadable:
-            self._drop_until(self._end, "they are damaged or missing")
+            self._drop_until(self._end, _MISSING)
         return None
 
     def _read(self, place: int) -> Packed | None:
@@ -268,8 +269,7 @@ class Backlog:
             frame = unpack(packed)
         except DamagedError:
             return None
-        # A retry leaves out the same rows as the first attempt.
-        floor = self._position.floors.get(packed.end, self._position.newest_milliseconds)
+        floor = self._position.floor_of(packed.end)
         skipped = 0 if floor is None else sum(time + offset <= floor for time in frame.times_milliseconds)
         if skipped == 0:
             return replace(frame, offset_milliseconds=offset)
@@ -295,26 +295,44 @@ class Backlog:
         return self._position.date_of(packed.boot, packed.start)
 
     def _fix_dates(self) -> None:
-        """Date the frames of this boot that could not be dated before; once, so that retries are the same."""
-        boot, offset = self._dating.boot, self._dating.offset_milliseconds()
-        dates = self._position.dates.get(boot, ())
-        if offset is None or self._undated_end <= max(self._position.cursor, dates[-1][0] if dates else 0):
+        """Date the frames of this boot that could not be dated before."""
+        offset = self._dating.offset_milliseconds()
+        if offset is None:
             return
-        dates = (*(date for date in dates if date[0] > self._position.cursor), (self._undated_end, offset))
-        self._position = replace(self._position, dates={**self._position.dates, boot: dates})
+        position = self._position.dated(self._dating.boot, self._undated_end, offset)
+        if position is not self._position:
+            self._position = position
+            self._write_position(must_reach_disk=True)
+
+    def _forget_the_future(self) -> None:
+        """Forget times that were sent by a clock that was far ahead: until then, nothing would be sent any more."""
+        offset, newest = self._dating.offset_milliseconds(), self._position.newest_milliseconds
+        if offset is None or newest is None:
+            return
+        latest = self._dating.now_milliseconds() + offset + _LARGEST_LEAD_MILLISECONDS
+        if newest <= latest:
+            return
+        accepted = self._position.accepted_milliseconds
+        log.warning(
+            "remote write: the clock was set back by %.1f h; samples are sent with its present time from now on",
+            (newest - latest + _LARGEST_LEAD_MILLISECONDS) / 3_600_000,
+        )
+        self._position = replace(
+            self._position,
+            newest_milliseconds=None,
+            accepted_milliseconds=None if accepted is None or accepted > latest else accepted,
+        )
         self._write_position(must_reach_disk=True)
 
     def _is_too_old(self, packed: Packed, offset: int | None) -> bool:
-        if offset is None:
-            if packed.boot != self._dating.boot:
-                return False
-            age: int = self._dating.now_milliseconds() - packed.last_milliseconds
-            return age > self._max_age_milliseconds
+        now = self._dating.now_milliseconds()
+        if packed.boot == self._dating.boot:
+            # Whatever the clock is set to: one that is wrong for a moment must not cost the backlog.
+            return now - packed.last_milliseconds > self._max_age_milliseconds
         now_offset = self._dating.offset_milliseconds()
-        if now_offset is None:
+        if offset is None or now_offset is None:
             return False
-        age = self._dating.now_milliseconds() + now_offset - packed.last_milliseconds - offset
-        return age > self._max_age_milliseconds
+        return now + now_offset - packed.last_milliseconds - offset > self._max_age_milliseconds
 
     # Sending
 
@@ -326,16 +344,9 @@ class Backlog:
     def about_to_send(self, frame: Frame) -> None:
         """Note that the frame may be stored from now on; kept in the runtime folder."""
         with self._lock:
-            position = self._position
-            newest = _newest_milliseconds(frame)
-            if frame.end in position.floors:
+            if self._is_closed:
                 return
-            self._position = replace(
-                position,
-                tried_until=max(position.tried_until, frame.end),
-                floors={**position.floors, frame.end: position.newest_milliseconds},
-                newest_milliseconds=max(newest, position.newest_milliseconds or newest),
-            )
+            self._position = self._position.tried(frame)
             self._write_position()
 
     def settle(self, frame: Frame, *, accepted: int, refused: int) -> None:
@@ -347,8 +358,10 @@ class Backlog:
             refused: samples that it never will.
         """
         with self._lock:
+            if self._is_closed:
+                return
             if accepted:
-                newest = _newest_milliseconds(frame)
+                newest = newest_milliseconds(frame)
                 known = self._position.accepted_milliseconds
                 self._position = replace(self._position, accepted_milliseconds=max(newest, known or newest))
             self._settle_until(frame.end, accepted=accepted, refused=refused)
@@ -359,31 +372,12 @@ class Backlog:
 
         The position is written first: what was removed before would count as missing after a kill -9.
         """
-        position = self._position
-        passed = max(end - position.cursor, 0)
         undated += sum(samples for start, samples in self._undated_ahead.items() if start < end)
-        # Frames that were dropped meanwhile are counted already.
-        accepted = min(accepted, passed)
-        refused = min(refused, passed - accepted)
-        undated = min(undated, passed - accepted - refused)
-        dropped = passed - accepted - refused - undated
-        counters = position.counters
-        self._position = replace(
-            position,
-            cursor=max(position.cursor, end),
-            dates=_dates_after(end, position.dates),
-            floors={place: floor for place, floor in position.floors.items() if place > end},
-            counters=replace(
-                counters,
-                accepted=counters.accepted + accepted,
-                refused=counters.refused + refused,
-                dropped=counters.dropped + dropped,
-                undated=counters.undated + undated,
-            ),
-        )
+        dropped_before = self._position.counters.dropped
+        self._position = self._position.settled(end, accepted=accepted, refused=refused, undated=undated)
         self._write_position()
         self._forget_settled()
-        return dropped
+        return self._position.counters.dropped - dropped_before
 
     def _drop_until(self, end: int, reason: str) -> None:
         dropped = self._settle_until(end)
@@ -403,24 +397,16 @@ class Backlog:
     def count_request(self, *, failed: bool) -> None:
         """Count a request."""
         with self._lock:
-            counters = self._position.counters
-            self._position = replace(
-                self._position,
-                counters=replace(
-                    counters,
-                    requests=counters.requests + 1,
-                    request_failures=counters.request_failures + failed,
-                ),
-            )
+            if self._is_closed:
+                return
+            self._position = self._position.with_request(failed=failed)
             self._write_position()
             self._publish()
 
     def forget(self, carried: RemoteCounters) -> None:
         """Take carried counters off: see `run.carried`."""
         with self._lock:
-            counters = self._position.counters
-            left = {name: max(getattr(counters, name) - getattr(carried, name), 0) for name in RemoteCounters.__slots__}
-            self._position = replace(self._position, counters=RemoteCounters(**left))
+            self._position = self._position.without_counters(carried)
             self._write_position()
             self._publish()
 
@@ -436,8 +422,9 @@ class Backlog:
             self._fix_dates()
             self._drop_too_old()
             since = self._memory.waiting_since
-            if since is not None and self._clock.monotonic() - since >= LONGEST_IN_MEMORY_SECONDS and self._spill():
-                self._keep_bound()
+            if since is not None and self._clock.monotonic() - since >= LONGEST_IN_MEMORY_SECONDS:
+                self._spill()
+            self._keep_bound()
             self._losses.end_if_over(self._clock.monotonic())
             self._publish()
             since = self._memory.waiting_since
@@ -463,11 +450,11 @@ class Backlog:
         if segments is None or self._folder is None:
             return False
         try:
-            if segments.start is None:
+            if not self._folder.exists():
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-                # Places count on from here: an older position that came back after a power cut would not fit them.
-                self._write_to_disk(is_synced=True)
-            segments.append(self._merged(self._memory.frames()))
+                sync_folder(self._folder.parent)
+            frozen_until = max(self._position.tried_until, self._handed_until)
+            segments.append(merged(self._memory.frames(), frozen_until, self._offset_of))
         except OSError as error:
             self._note_disk_failure(error)
             self._memory.remove_before(segments.end)
@@ -480,50 +467,9 @@ class Backlog:
 
     def _note_disk_failure(self, error: OSError) -> None:
         self._disk_failures += 1
+        self._is_full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
         if self._disk_failures == 1:
             log.error("%s: cannot be used (%s); the newest samples stay in memory", self._folder, error.strerror)
-
-    def _merged(self, frames: Sequence[Packed]) -> list[Packed]:
-        """Frames of a minute each; those that were tried stay as they are."""
-        merged: list[Packed] = []
-        group: list[Packed] = []
-        for packed in frames:
-            if group and not self._belongs_to(group, packed):
-                merged.append(self._joined(group))
-                group = []
-            group.append(packed)
-        if group:
-            merged.append(self._joined(group))
-        return merged
-
-    def _belongs_to(self, group: Sequence[Packed], packed: Packed) -> bool:
-        first, last = group[0], group[-1]
-        if first.start < max(self._position.tried_until, self._handed_until) or last.end != packed.start:
-            return False
-        if (first.boot, first.table) != (packed.boot, packed.table):
-            return False
-        offsets = self._offset_of(first), self._offset_of(packed)
-        if None in offsets:
-            if offsets != (None, None):
-                return False
-        elif abs((offsets[0] or 0) - (offsets[1] or 0)) > _LARGEST_OFFSET_DIFFERENCE:
-            return False
-        seconds = (packed.last_milliseconds - first.first_milliseconds) / 1000
-        return packed.first_milliseconds > last.last_milliseconds and seconds <= _LONGEST_FRAME_SECONDS
-
-    def _joined(self, group: Sequence[Packed]) -> Packed:
-        if len(group) == 1:
-            return group[0]
-        frames = [unpack(packed) for packed in group]
-        return pack(
-            replace(
-                frames[0],
-                offset_milliseconds=self._offset_of(group[0]),
-                times_milliseconds=tuple(time for frame in frames for time in frame.times_milliseconds),
-                values=b"".join(frame.values for frame in frames),
-                samples=sum(frame.samples for frame in frames),
-            )
-        )
 
     def _keep_bound(self) -> None:
         """Remove the oldest segments beyond the bound."""
@@ -537,7 +483,7 @@ class Backlog:
         """Write the position to the runtime folder; to the disk only what a reboot needs, and seldom."""
         if self._runtime_position is not None:
             with suppress(OSError):
-                positions.write(self._runtime_position, self._position, is_synced=False)
+                position_file.write(self._runtime_position, self._position, is_synced=False)
         if self._segments is None or self._segments.start is None:
             return
         position, written = self._position, self._written_to_disk
@@ -556,7 +502,7 @@ class Backlog:
 
     def _write_to_disk(self, *, is_synced: bool) -> None:
         if self._disk_position is not None:
-            positions.write(self._disk_position, self._position, is_synced=is_synced)
+            position_file.write(self._disk_position, self._position, is_synced=is_synced)
             self._written_to_disk = self._position
             self._disk_written_at = self._clock.monotonic()
 
@@ -570,7 +516,7 @@ class Backlog:
     def _publish(self) -> None:
         """Make the status, after every change and before the lock is left."""
         position, segments = self._position, self._segments
-        backlog = self._end - position.cursor
+        backlog = position.count_waiting(self._end)
         oldest = None
         if backlog:
             if self._head is None:
@@ -589,33 +535,28 @@ class Backlog:
         )
 
     def close(self) -> None:
-        """Write everything to disk and sync it, with the counters."""
+        """Write everything to disk and sync it, with the counters.
+
+        An answer that comes later changes nothing: the next run may have opened the folder, and sends the frame again.
+        """
         with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
             if self._memory.start is not None:
                 self._spill()
                 self._keep_bound()
             self._losses.end()
             self._write_position()
             segments = self._segments
-            if segments is not None and segments.start is not None:
+            # The time that was sent last is needed after a reboot, too, when the clock may be behind it.
+            is_needed = self._position.newest_milliseconds is not None
+            if segments is not None and self._folder is not None and (is_needed or segments.start is not None):
                 try:
+                    self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
                     self._write_to_disk(is_synced=True)
                 except OSError as error:
                     self._note_disk_failure(error)
                 segments.close()
             self._memory.close()
             self._publish()
-
-
-def _dates_after(
-    cursor: int, dates: Mapping[str, tuple[tuple[int, int], ...]]
-) -> dict[str, tuple[tuple[int, int], ...]]:
-    """The dates that frames behind the cursor may need."""
-    left = {boot: tuple(date for date in of_boot if date[0] > cursor) for boot, of_boot in dates.items()}
-    return {boot: of_boot for boot, of_boot in left.items() if of_boot}
-
-
-def _newest_milliseconds(frame: Frame) -> int:
-    if frame.offset_milliseconds is None:
-        raise ValueError("the frame is not dated")
-    return frame.times_milliseconds[-1] + frame.offset_milliseconds

@@ -10,7 +10,7 @@ from agent.errors import RejectedError
 from agent.history.answers import Meaning, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from agent.errors import AgentError
     from agent.history.samples import Frame, Labels
@@ -19,6 +19,11 @@ _log = logging.getLogger(__name__)
 
 _FAILURES_UNTIL_WARNING = 2
 """A server that is busy for a moment is not worth two lines."""
+
+_MOST_BYTES_KEPT = 256_000
+"""Of values that were refused, to be sent again if the server takes them after all."""
+
+_TOLD_AGAIN_SECONDS = 3600.0
 
 
 class Complaints:
@@ -35,6 +40,8 @@ class Complaints:
         self._failures = 0
         self._warned: Meaning | None = None
         self._has_told_size = False
+        self._given_up = 0
+        self._told_at_seconds: float | None = None
 
     def note(self, verdict: Verdict) -> None:
         """Note the outcome of a request."""
@@ -52,6 +59,22 @@ class Complaints:
         """All there is was refused, again."""
         words = f"{words}; everything that is left is refused"
         self._fails(Verdict(Meaning.HOLD, words, error=RejectedError))
+
+    def give_up(self, refusal: Refusal, samples: int) -> None:
+        """Samples are refused for good; told at once, and then once an hour."""
+        self._given_up += samples
+        now_seconds = self._monotonic()
+        if self._told_at_seconds is not None and now_seconds - self._told_at_seconds < _TOLD_AGAIN_SECONDS:
+            return
+        more = "" if self._told_at_seconds is None else " more"
+        _log.warning(
+            "remote write: %d%s samples are refused for good, while others are taken; the last were %s",
+            self._given_up,
+            more,
+            refusal,
+        )
+        self._told_at_seconds = now_seconds
+        self._given_up = 0
 
     def _fails(self, verdict: Verdict) -> None:
         if not self._failures:
@@ -81,6 +104,7 @@ class Refusal:
         is_server_error: whether that answer was a 5xx.
         first_part: that was refused.
         last_part: that was refused.
+        parts: all that were refused; empty if these are too much to keep.
     """
 
     def __init__(self, verdict: Verdict, part: Frame) -> None:
@@ -88,6 +112,8 @@ class Refusal:
         self.is_server_error = verdict.is_server_error
         self.first_part = part
         self.last_part = part
+        self.parts: list[Frame] = []
+        self._left_bytes = _MOST_BYTES_KEPT
         self._first_milliseconds: int | None = None
         self._last_milliseconds = 0
         self._series: set[Labels] = set()
@@ -102,24 +128,35 @@ class Refusal:
         if self._first_milliseconds is None:
             self.first_part = part
         self.last_part = part
+        self._keep([part])
         offset = part.offset_milliseconds or 0
         if self._first_milliseconds is None:
             self._first_milliseconds = part.times_milliseconds[0] + offset
         self._last_milliseconds = part.times_milliseconds[-1] + offset
         self._series.update(part.table)
 
-    def tell(self, samples: int) -> None:
-        """Log that the samples are given up."""
-        some = min(self._series, default=())
-        _log.warning(
-            "remote write: %d samples are refused for good, those from %s to %s of %d series such as %s, while others "
-            "are taken: %s",
-            samples,
-            _utc(self._first_milliseconds or 0),
-            _utc(self._last_milliseconds),
-            len(self._series),
-            _selector(some),
-            self.words,
+    def join(self, later: Refusal) -> None:
+        """Add a refusal of later frames."""
+        self.words = later.words
+        self.is_server_error = later.is_server_error
+        self.last_part = later.last_part
+        self._keep(later.parts)
+        self._last_milliseconds = later._last_milliseconds
+        self._series |= later._series
+
+    def _keep(self, parts: Sequence[Frame]) -> None:
+        self._left_bytes -= sum(len(part.values) for part in parts)
+        if self._left_bytes < 0 or not parts:  # also if those of later frames are too much
+            self._left_bytes = -1
+            self.parts = []
+        else:
+            self.parts += parts
+
+    def __str__(self) -> str:
+        """The time, the series and the words of the server."""
+        return (
+            f"from {_utc(self._first_milliseconds or 0)} to {_utc(self._last_milliseconds)}, of {len(self._series)} "
+            f"series such as {_selector(min(self._series, default=()))}: {self.words}"
         )
 
 

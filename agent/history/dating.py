@@ -22,6 +22,10 @@ TIMESYNC_FILE: Final = Path("/run/systemd/timesync/synchronized")
 Source: systemd-timesyncd.service(8).
 """
 
+STA_UNSYNC: Final = 0x40
+TIME_ERROR: Final = 5
+"""What adjtimex(2) says of a clock that is not synchronised; the kernel's include/uapi/linux/timex.h."""
+
 _LARGEST_STEP_SECONDS = 5.0
 """A clock without a time server that is set by less than this stays known."""
 
@@ -177,8 +181,8 @@ class SystemTimebase:
             return ""
         return (
             f"this process may not ask whether the clock is synchronised (adjtimex: {self._error.strerror}); in a "
-            "systemd unit allow it with ProtectClock=no and SystemCallFilter=adjtimex, or set "
-            'clock = "system" in [remote_write] if the clock is always right'
+            "systemd unit allow it with ProtectClock=no and SystemCallFilter=adjtimex clock_adjtime clock_adjtime64, "
+            'or set clock = "system" in [remote_write] if the clock is always right'
         )
 
     def _was_adjusted(self) -> bool:
@@ -199,11 +203,17 @@ def system_timebase(timesync_file: Path | None = None) -> SystemTimebase:
 
     Source: adjtimex(2), STA_UNSYNC; systemd-timesyncd.service(8), /run/systemd/timesync/synchronized.
     """
-    return SystemTimebase(timesync_file or TIMESYNC_FILE, kernel_status())
+    read = adjtimex_reader()
+
+    def is_synchronised() -> bool:
+        state, status = read()
+        return state != TIME_ERROR and not status & STA_UNSYNC
+
+    return SystemTimebase(timesync_file or TIMESYNC_FILE, is_synchronised)
 
 
-def kernel_status() -> Callable[[], bool]:
-    """A function that returns whether the kernel calls the clock synchronised, and changes nothing.
+def adjtimex_reader() -> Callable[[], tuple[int, int]]:
+    """A function that returns the state of the kernel's clock and its status bits, and changes nothing.
 
     It raises OSError if the kernel refuses to say, as in a systemd unit with ProtectClock=yes, or cannot.
 
@@ -225,13 +235,12 @@ def kernel_status() -> Callable[[], bool]:
             ("rest", ctypes.c_byte * 512),
         )
 
-    sta_unsync, time_error = 0x40, 5
     try:
         adjtimex = ctypes.CDLL(None, use_errno=True).adjtimex
     except (OSError, AttributeError):
         adjtimex = None
 
-    def is_synchronised() -> bool:
+    def read() -> tuple[int, int]:
         if adjtimex is None:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         timex = Timex()
@@ -239,6 +248,6 @@ def kernel_status() -> Callable[[], bool]:
         if state < 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
-        return state != time_error and not timex.status & sta_unsync
+        return state, timex.status
 
-    return is_synchronised
+    return read

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from agent.history.record_file import RecordFile
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from agent.history.frame_records import Packed
@@ -34,13 +35,22 @@ class Memory:
         self._mirror = None if mirror is None else RecordFile(mirror)
         self._is_failing = False
         if self._mirror is not None:
-            with suppress(FileNotFoundError):
-                frames, _ = self._mirror.repair()
-                for packed in frames:
-                    if packed.start >= max(after, self.end or 0):
-                        self._push(packed, now_seconds)
+            for packed in self._mirrored(self._mirror):
+                if packed.start >= max(after, self.end or 0):
+                    self._push(packed, now_seconds)
             if not self._frames:
                 self._empty_mirror()
+
+    def _mirrored(self, mirror: RecordFile) -> list[Packed]:
+        try:
+            return mirror.repair()[0]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            log.warning(
+                "%s: cannot be read (%s); the newest samples of the last run are lost", mirror.path, error.strerror
+            )
+            return []
 
     @property
     def start(self) -> int | None:
@@ -84,7 +94,7 @@ class Memory:
 
     def _compacted(self, mirror: RecordFile) -> RecordFile:
         """The mirror without what is settled: it would grow for ever if there never was a moment without any frame."""
-        new_path = mirror.path.with_suffix(".new")
+        new_path = mirror.path.with_suffix(".compacted")
         new_path.unlink(missing_ok=True)
         new = RecordFile(new_path)
         try:
@@ -113,6 +123,12 @@ class Memory:
             self.size_bytes -= packed.size_bytes
         if had_frames and not self._frames:
             self._empty_mirror()
+
+    def remove_lost(self, lost: Sequence[tuple[int, int]]) -> None:
+        """Forget the frames in these ranges of places: the mirror may still have them."""
+        kept = [entry for entry in self._frames if not any(a <= entry[0].start < b for a, b in lost)]
+        self._frames = deque(kept)
+        self.size_bytes = sum(packed.size_bytes for packed, _ in kept)
 
     def _empty_mirror(self) -> None:
         if self._mirror is not None:

@@ -1,23 +1,16 @@
-"""How far a backlog has been sent: a small file that is replaced after every step."""
+"""How far a backlog has been sent, and the counters: a value that each step replaces as a whole."""
 
 from __future__ import annotations
 
-import json
-import os
-import zlib
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from agent.energy.state import RemoteCounters
-from agent.energy.state_folder import AS_A_FILE, read_file
-from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
-_FORMAT = 1
+    from agent.history.samples import Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +24,7 @@ class Position:
         newest_milliseconds: Unix time of the newest row that was sent; None before the first.
         floors: for each frame that was tried and is not settled, by its end: the Unix time after which its rows are
             sent. A retry leaves out the same rows.
+        lost: ranges of places behind the cursor that were dropped, and counted, before it came there.
         accepted_milliseconds: Unix time of the newest row that the server has taken; None before the first.
         dates: for each boot, places and offsets: what is before a place and has no offset gets this one.
         counters: as published.
@@ -41,80 +35,100 @@ class Position:
     tried_until: int = 0
     newest_milliseconds: int | None = None
     floors: Mapping[int, int | None] = field(default_factory=dict)
+    lost: tuple[tuple[int, int], ...] = ()
     accepted_milliseconds: int | None = None
     dates: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     counters: RemoteCounters = field(default_factory=RemoteCounters)
+
+    def _count_lost(self, start: int, end: int) -> int:
+        """How many of these places are lost."""
+        return sum(max(min(end, lost_end) - max(start, lost_start), 0) for lost_start, lost_end in self.lost)
 
     def date_of(self, boot: str, start: int) -> int | None:
         """The offset of a frame without one of its own; None if its boot was not dated since."""
         return next((offset for until, offset in self.dates.get(boot, ()) if start < until), None)
 
+    def count_waiting(self, end: int) -> int:
+        """How many samples between the cursor and this place are not counted yet."""
+        return max(end - self.cursor, 0) - self._count_lost(self.cursor, end)
 
-def written(position: Position) -> bytes:
-    """The content of the file."""
-    fields: dict[str, Any] = asdict(position)
-    fields["floors"] = list(position.floors.items())
-    text = json.dumps(fields)
-    return f'{{"format": {_FORMAT}, "checksum": {zlib.crc32(text.encode())}, "content": {text}}}'.encode()
+    def settled(self, end: int, *, accepted: int = 0, refused: int = 0, undated: int = 0) -> Position:
+        """Move the cursor and count what it passes: what is neither accepted, refused nor undated is dropped.
+
+        Samples that were dropped meanwhile are counted already, whatever the server said about them.
+        """
+        passed = self.count_waiting(end)
+        accepted = min(accepted, passed)
+        refused = min(refused, passed - accepted)
+        undated = min(undated, passed - accepted - refused)
+        counters = replace(
+            self.counters,
+            accepted=self.counters.accepted + accepted,
+            refused=self.counters.refused + refused,
+            dropped=self.counters.dropped + passed - accepted - refused - undated,
+            undated=self.counters.undated + undated,
+        )
+        dates = {boot: tuple(date for date in of_boot if date[0] > end) for boot, of_boot in self.dates.items()}
+        return replace(
+            self,
+            cursor=max(self.cursor, end),
+            floors={place: floor for place, floor in self.floors.items() if place > end},
+            lost=tuple(lost for lost in self.lost if lost[1] > end),
+            dates={boot: of_boot for boot, of_boot in dates.items() if of_boot},
+            counters=counters,
+        )
+
+    def without(self, start: int, end: int) -> Position:
+        """Drop a frame behind the cursor, while older ones can still be sent."""
+        lost = list(self.lost)
+        samples = end - start
+        if lost and lost[-1][1] == start:
+            start = lost.pop()[0]
+        counters = replace(self.counters, dropped=self.counters.dropped + samples)
+        return replace(self, lost=(*lost, (start, end)), counters=counters)
+
+    def tried(self, frame: Frame) -> Position:
+        """Note that a frame may be stored from now on."""
+        if frame.end in self.floors:
+            return self
+        newest = newest_milliseconds(frame)
+        return replace(
+            self,
+            tried_until=max(self.tried_until, frame.end),
+            floors={**self.floors, frame.end: self.newest_milliseconds},
+            newest_milliseconds=max(newest, self.newest_milliseconds or newest),
+        )
+
+    def floor_of(self, end: int) -> int | None:
+        """The Unix time after which the rows of the frame with this end are sent: for a retry as at the first time."""
+        return self.floors.get(end, self.newest_milliseconds)
+
+    def dated(self, boot: str, until: int, offset: int) -> Position:
+        """Date the frames of a boot up to this place that could not be dated before, once and for all."""
+        dates = self.dates.get(boot, ())
+        if until <= max(self.cursor, dates[-1][0] if dates else 0):
+            return self
+        return replace(self, dates={**self.dates, boot: (*dates, (until, offset))})
+
+    def with_request(self, *, failed: bool) -> Position:
+        """Count a request."""
+        counters = replace(
+            self.counters,
+            requests=self.counters.requests + 1,
+            request_failures=self.counters.request_failures + failed,
+        )
+        return replace(self, counters=counters)
+
+    def without_counters(self, carried: RemoteCounters) -> Position:
+        """Take carried counters off."""
+        left = {
+            name: max(getattr(self.counters, name) - getattr(carried, name), 0) for name in RemoteCounters.__slots__
+        }
+        return replace(self, counters=RemoteCounters(**left))
 
 
-def read(path: Path) -> Position | None:
-    """Read a file; return None if there is none, or it is damaged.
-
-    Raises:
-        ConfigError: a newer version has written it.
-        OSError: it cannot be read.
-    """
-    try:
-        data = read_file(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        document = json.loads(data)
-        file_format = document["format"]
-        if isinstance(file_format, int) and file_format > _FORMAT:
-            raise newer_format_error(path)
-        content = document["content"]
-        if zlib.crc32(json.dumps(content).encode()) != document["checksum"]:
-            return None
-        content["floors"] = dict(content["floors"])
-        content["dates"] = {boot: tuple(map(tuple, dates)) for boot, dates in content["dates"].items()}
-        content["counters"] = RemoteCounters(**content["counters"])
-        return Position(**content)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-
-
-def newer_format_error(path: Path) -> ConfigError:
-    """The error for a file that a newer version has written: it is left as it is."""
-    return ConfigError((f"{path}: written by a newer version of wattpush; update wattpush, or move the file away",))
-
-
-def write(path: Path, position: Position, *, is_synced: bool) -> None:
-    """Replace the file; raises OSError."""
-    new_path = path.with_suffix(".new")
-    with suppress(FileNotFoundError):
-        new_path.unlink()  # of a run that was killed; a link is removed, not followed
-    new = os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | AS_A_FILE, 0o644)
-    try:
-        with os.fdopen(new, "wb") as file:
-            file.write(written(position))
-            file.flush()
-            if is_synced:
-                os.fsync(new)
-        new_path.replace(path)
-    except OSError:
-        with suppress(OSError):
-            new_path.unlink()
-        raise
-    if is_synced:
-        sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to disk; raises OSError."""
-    opened = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+def newest_milliseconds(frame: Frame) -> int:
+    """The Unix time of the last row; raises ValueError if the frame is not dated."""
+    if frame.offset_milliseconds is None:
+        raise ValueError("the frame is not dated")
+    return frame.times_milliseconds[-1] + frame.offset_milliseconds

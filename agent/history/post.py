@@ -11,6 +11,7 @@ from agent.errors import UnreachableError
 from agent.history.answers import Meaning, Verdict, verdict_of, verdict_of_failure
 from agent.history.write_request import HEADERS
 from agent.http.client import Client
+from agent.http.credentials import masked
 from agent.http.deadline import WAITING_FOR_THE_ANSWER, watchdog
 from agent.http.endpoint import Endpoint
 from agent.http.failures import AttemptFailedError
@@ -70,8 +71,10 @@ class Poster:
             return Verdict(Meaning.LATER, f"{self.client.route.server}: not sent: {error}", error=UnreachableError)
         except AttemptFailedError as failure:
             is_sent = connection.was_resent or connection.deadline.phase == WAITING_FOR_THE_ANSWER
-            return verdict_of_failure(failure, is_unanswered=is_sent)
+            verdict = verdict_of_failure(failure, is_unanswered=is_sent)
+            return replace(verdict, meaning=Meaning.LATER) if self._is_stopped else verdict
         verdict = verdict_of(answer, self.client.route, self._clock.time)
+        verdict = replace(verdict, words=masked(verdict.words, attempt.secrets))
         return replace(verdict, is_unanswered=True) if connection.was_resent else verdict
 
     def stop(self) -> None:

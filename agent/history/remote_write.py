@@ -78,6 +78,7 @@ class _Interval:
     Attributes:
         sweeps: the moment of each sweep, in milliseconds since boot, and its row.
         closed_at_milliseconds: since boot.
+        closed_at_seconds: on the monotonic clock.
         sweep_row: what `SweepRows.interval_row` adds to the row of the interval.
         snapshot: of the interval.
         save: of the counters.
@@ -86,6 +87,7 @@ class _Interval:
 
     sweeps: tuple[tuple[int, bytes], ...]
     closed_at_milliseconds: int
+    closed_at_seconds: float
     sweep_row: bytes
     snapshot: Snapshot
     save: Save
@@ -159,7 +161,7 @@ class RemoteWrite:
         self._crash: BaseException | None = None
         self._last_failure: AgentError | None = None
         self._lost_intervals = 0
-        self._was_unknown = ""
+        self._why_unknown = ""
 
     def start(self) -> None:
         """Start the threads; without a thread left, the next interval tries again."""
@@ -183,6 +185,8 @@ class RemoteWrite:
         """For the status line."""
         if (failure := self._sender.failure) is not None:
             return f"history is kept here: {failure}"
+        if self._why_unknown:
+            return f"history is kept here: {self._why_unknown}"
         return f"history goes to {self.server}"
 
     def forget(self, carried: RemoteCounters) -> None:
@@ -207,7 +211,17 @@ class RemoteWrite:
             self._lost_intervals += 1
             if self._lost_intervals == 1:
                 log.error("history: the disk does not answer, and memory is bounded: the oldest intervals are lost")
-        self._waiting.append(_Interval(sweeps, self._now_milliseconds(), sweep_row, snapshot, save, may_have_counters))
+        self._waiting.append(
+            _Interval(
+                sweeps,
+                self._now_milliseconds(),
+                self._clock.monotonic(),
+                sweep_row,
+                snapshot,
+                save,
+                may_have_counters,
+            )
+        )
         if not self._are_threads_running:
             self.start()
         self._keeper_has_work.set()
@@ -304,7 +318,7 @@ class RemoteWrite:
         self._poster.close()
 
     def _keep(self, interval: _Interval) -> None:
-        may_have_counters = interval.may_have_counters and self._is_saved(interval.save)
+        may_have_counters = interval.may_have_counters and self._is_saved(interval)
         row = self._interval_rows.row(replace(interval.snapshot, has_counters=may_have_counters))
         rows = interval.sweeps
         if self._sweep_rows is not None and not may_have_counters:
@@ -344,21 +358,24 @@ class RemoteWrite:
         sweeps = () if self._sweep_rows is None else self._sweep_rows.table
         return sweeps + self._interval_rows.table
 
-    def _is_saved(self, save: Save) -> bool:
-        give_up_at = self._clock.monotonic() + SAVE_SECONDS
-        while not save.wait(_POLL_SECONDS):
-            if self._clock.monotonic() >= min(give_up_at, self._counters_until_seconds):
+    def _is_saved(self, interval: _Interval) -> bool:
+        # Counted from its end: of several intervals that wait, none waits for the one before it, too.
+        give_up_at = interval.closed_at_seconds + SAVE_SECONDS
+        while True:
+            left_seconds = min(give_up_at, self._counters_until_seconds) - self._clock.monotonic()
+            if interval.save.wait(min(_POLL_SECONDS, left_seconds)):
+                return interval.save.may_publish
+            if left_seconds <= 0:
                 return False
-        return save.may_publish
 
     def _log_the_clock(self) -> None:
         """Say once why nothing can be dated, and once that it can."""
         reason = self._dating.why_unknown()
-        if reason and not self._was_unknown:
+        if reason and not self._why_unknown:
             log.warning("remote write to %s: nothing is sent yet, all is kept: %s", self.server, reason)
-        elif self._was_unknown and not reason:
+        elif self._why_unknown and not reason:
             log.info("remote write to %s: the clock is known now", self.server)
-        self._was_unknown = reason
+        self._why_unknown = reason
 
     # The sender's thread.
 
@@ -368,7 +385,8 @@ class RemoteWrite:
             self._sender_has_work.wait(min(max(0.0, wait_seconds), _LONGEST_WAIT_SECONDS))
             self._sender_has_work.clear()
         self._is_all_kept.wait()
-        if self._is_once or self._sender.failure is None:
+        has_time = self._clock.monotonic() < self._send_until_seconds
+        if has_time and (self._is_once or self._sender.failure is None):
             self._last_failure = self._sender.send_all(self._send_until_seconds)
 
 

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Final
 from agent.history.samples import ABSENT, STALE, VALUE_BYTES, packed
 from agent.measure.readings import Failure, Reading, Settling
 from agent.metrics.catalogue import (
-    AGENT_SERIES,
     DEVICE_SERIES,
     EXTREME_SERIES,
     INA260_SERIES,
     METER_SERIES,
-    REMOTE_SERIES,
 )
 from agent.metrics.groups import scrape_registry
 
@@ -213,7 +211,7 @@ class IntervalRows:
 
 
 def _gauges(settings: Settings, job: str) -> Iterator[Labels]:
-    """Every gauge that a run of this configuration before may have left live."""
+    """The gauges of devices, which a run before may have left live."""
     node = {"hostname": settings.hostname}
     series = (
         *DEVICE_SERIES,
@@ -225,6 +223,3 @@ def _gauges(settings: Settings, job: str) -> Iterator[Labels]:
         for one in series:
             if not one.is_counter and one.chip in (None, device.chip):
                 yield labels_of(one.name, job, {**node, "device": device.name})
-    for one in (*AGENT_SERIES, *REMOTE_SERIES):
-        if not one.is_counter:
-            yield labels_of(one.name, job, node)

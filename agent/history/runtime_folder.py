@@ -38,7 +38,6 @@ def _is_ours(folder: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and status.st_mode & 0o022 == 0
 
 
-def key_of(folder: Path | None) -> str:
+def key_of(folder: Path) -> str:
     """A name for the files that belong to one backlog folder."""
-    text = "" if folder is None else str(folder.absolute())
-    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:16]

@@ -8,23 +8,28 @@ part is halved by series first, and by time only if both of these halves are ref
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from agent.history.samples import VALUE_BYTES, count_samples
+from agent.history.samples import VALUE_BYTES, Labels, count_samples
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from agent.history.samples import Frame, Labels
+    from agent.history.samples import Frame
 
 _MOST_REQUESTS = 120
 """For one frame; what is still unknown then counts as refused. One bad series of 64 takes 13, four of them some 50."""
 
-_PATIENCE = (24, 6, 1)
+_PATIENCE = (48, 8, 1)
 """After how many requests of which none was taken a frame counts as refused: less after each frame that was refused
 whole, as when a server takes nothing of an outage."""
+
+
+_MOST_LEVELS_REFUSED = 3
+"""A row of which all eighths are refused is refused itself."""
 
 
 class Outcome(Enum):
@@ -41,7 +46,7 @@ class Experience:
     """What the frames before have shown.
 
     Attributes:
-        bad_series: were refused alone.
+        bad_series: were refused in every row of a frame of which others were taken.
         most_samples: that one request may carry.
         fruitless: how many frames in a row were refused whole.
     """
@@ -71,15 +76,12 @@ class Search:
         refused_parts: the parts that were refused, in the order of their answers.
     """
 
-    def __init__(
-        self, frame: Frame, experience: Experience, *, is_refused: bool = False, is_perhaps_in_part: bool = False
-    ) -> None:
+    def __init__(self, frame: Frame, experience: Experience, *, is_perhaps_in_part: bool = False) -> None:
         """Begin.
 
         Args:
             frame: to send.
             experience: of the frames before; updated.
-            is_refused: whether the whole was refused already.
             is_perhaps_in_part: whether a run that was killed may have sent only parts of it.
         """
         self.frame = frame
@@ -90,9 +92,9 @@ class Search:
         self._experience = experience
         self._is_perhaps_in_part = is_perhaps_in_part
         self._patience = _PATIENCE[min(experience.fruitless, len(_PATIENCE) - 1)]
-        self._requests = int(is_refused)
-        whole = _Part(0, len(frame.times_milliseconds), tuple(range(len(frame.table))))
-        self._steps = self._find(whole) if is_refused else self._deliver(whole)
+        self._suspects = set(experience.bad_series)
+        self._requests = 0
+        self._steps = self._deliver(_Part(0, len(frame.times_milliseconds), tuple(range(len(frame.table)))))
         self._advance(None)
 
     def proceed(self, outcome: Outcome) -> Frame | None:
@@ -101,35 +103,51 @@ class Search:
         self._advance(outcome)
         return self.part
 
+    @property
+    def is_part_known_bad(self) -> bool:
+        """Whether every series of the part was refused before."""
+        return self.part is not None and self._experience.bad_series.issuperset(self.part.table)
+
     def _advance(self, outcome: Outcome | None) -> None:
         try:
             self.part = next(self._steps) if outcome is None else self._steps.send(outcome)
         except StopIteration:
             self.part = None
-            if self.accepted:
-                self._experience.fruitless = 0
-            elif self.refused:
-                self._experience.fruitless += 1
+            self._learn()
+
+    def _learn(self) -> None:
+        if not self.accepted:
+            self._experience.fruitless += bool(self.refused)
+            return
+        self._experience.fruitless = 0
+        rows_refused = Counter[Labels]()
+        for part in self.refused_parts:
+            rows_refused.update(dict.fromkeys(part.table, len(part.times_milliseconds)))
+        rows = len(self.frame.times_milliseconds)
+        bad = {labels for labels, refused in rows_refused.items() if refused == rows}
+        self._experience.bad_series = (self._experience.bad_series - set(self.frame.table)) | bad
 
     def _deliver(self, part: _Part) -> Generator[Frame, Outcome, None]:
         """Send a part, and find what is refused of it."""
-        yield from self._resolve(part, (yield from self._send(part)))
+        divided = self._without_bad_series(part)
+        for piece in divided or (part,):
+            yield from self._resolve(piece, (yield from self._send(piece)))
 
     def _send(self, part: _Part) -> Generator[Frame, Outcome, Outcome]:
         frame = self._cut(part)
         if frame.samples == 0:
             return Outcome.TAKEN
-        if frame.samples > max(1, self._experience.most_samples):
+        if 1 < frame.samples > self._experience.most_samples:
             return Outcome.TOO_LARGE
-        outcome = yield frame
-        if outcome is Outcome.TOO_LARGE:
-            self._experience.most_samples = frame.samples // 2
-        return outcome
+        return (yield frame)
 
     def _resolve(self, part: _Part, outcome: Outcome) -> Generator[Frame, Outcome, None]:
         rows = part.end_row - part.first_row
         if outcome is Outcome.TOO_LARGE:
-            for half in _by_time(part) if rows > 1 else _by_series(part):
+            halves = _by_time(part) if rows > 1 else _by_series(part)
+            largest = max(self._cut(half).samples for half in halves)
+            self._experience.most_samples = min(self._experience.most_samples, largest)
+            for half in halves:
                 yield from self._deliver(half)
         elif outcome is Outcome.REFUSED:
             yield from self._find(part)
@@ -138,38 +156,42 @@ class Search:
             for row in range(part.first_row, part.end_row):
                 yield from self._deliver(replace(part, first_row=row, end_row=row + 1))
         else:
-            self._experience.bad_series.difference_update(self.frame.table[column] for column in part.columns)
             self.accepted += self._cut(part).samples
 
-    def _find(self, part: _Part, *, is_by_time: bool = False) -> Generator[Frame, Outcome, None]:
+    def _find(
+        self, part: _Part, *, is_by_time: bool = False, levels_refused: int = 0
+    ) -> Generator[Frame, Outcome, None]:
         """Divide a part that was refused.
 
         Args:
             part: refused as a whole.
             is_by_time: whether halves by series of what it was in were both refused.
+            levels_refused: how often in a row both halves were refused, of one row.
         """
         rows = part.end_row - part.first_row
-        if self._is_enough():
+        if self._is_enough() or self._is_known(part) or levels_refused >= _MOST_LEVELS_REFUSED:
             self._give_up(part)
-        elif (divided := self._without_bad_series(part)) is not None:
-            for piece in divided:
-                yield from self._deliver(piece)
+        elif self._without_bad_series(part):  # one of them was found while this part was on its way
+            yield from self._deliver(part)
         elif len(part.columns) > 1 and not (is_by_time and rows > 1):
-            yield from self._find_by_series(part)
+            yield from self._find_by_series(part, levels_refused)
         elif rows > 1:
             yield from self._find_by_time(part)
         else:
-            self._experience.bad_series.add(self.frame.table[part.columns[0]])
+            self._suspects.add(self.frame.table[part.columns[0]])
             self._give_up(part)
 
-    def _find_by_series(self, part: _Part) -> Generator[Frame, Outcome, None]:
+    def _find_by_series(self, part: _Part, levels_refused: int) -> Generator[Frame, Outcome, None]:
         first, second = _by_series(part)
         outcomes = (yield from self._send(first)), (yield from self._send(second))
-        if part.end_row - part.first_row > 1 and outcomes == (Outcome.REFUSED, Outcome.REFUSED):
-            yield from self._find(part, is_by_time=True)
-        else:
+        if outcomes != (Outcome.REFUSED, Outcome.REFUSED):
             yield from self._resolve(first, outcomes[0])
             yield from self._resolve(second, outcomes[1])
+        elif part.end_row - part.first_row > 1:
+            yield from self._find(part, is_by_time=True)
+        else:
+            yield from self._find(first, levels_refused=levels_refused + 1)
+            yield from self._find(second, levels_refused=levels_refused + 1)
 
     def _find_by_time(self, part: _Part) -> Generator[Frame, Outcome, None]:
         for half in _by_time(part):
@@ -182,17 +204,22 @@ class Search:
     def _is_enough(self) -> bool:
         return self._requests >= (_MOST_REQUESTS if self.accepted else self._patience)
 
+    def _is_known(self, part: _Part) -> bool:
+        """Whether every series of a part was refused before."""
+        return all(self.frame.table[column] in self._experience.bad_series for column in part.columns)
+
     def _give_up(self, part: _Part) -> None:
         frame = self._cut(part)
         self.refused += frame.samples
         self.refused_parts.append(frame)
 
     def _without_bad_series(self, part: _Part) -> tuple[_Part, _Part] | None:
-        """The part without the series that were refused before, and these; None if it is all of one kind."""
-        bad_series, table = self._experience.bad_series, self.frame.table
-        good = tuple(column for column in part.columns if table[column] not in bad_series)
-        bad = tuple(column for column in part.columns if table[column] in bad_series)
-        return (replace(part, columns=good), replace(part, columns=bad)) if good and bad else None
+        """The series that were refused before, and the others; None if the part is all of one kind."""
+        table = self.frame.table
+        good = tuple(column for column in part.columns if table[column] not in self._suspects)
+        bad = tuple(column for column in part.columns if table[column] in self._suspects)
+        # In this order: that the others are taken then confirms the refusal.
+        return (replace(part, columns=bad), replace(part, columns=good)) if good and bad else None
 
     def _cut(self, part: _Part) -> Frame:
         """The part as a frame of its own, at the place of the whole."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from agent.energy.state_folder import AS_A_FILE
 from agent.history.frame_records import DamagedError
-from agent.history.position import newer_format_error, sync_folder
+from agent.history.position_file import newer_format_error, sync_folder
 from agent.history.record_file import RecordFile, Table, find_frame
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from agent.errors import RejectedError, UnreachableError
 from agent.history.answers import Meaning
 from agent.history.complaints import Complaints, Refusal
+from agent.history.lasting_errors import LastingErrors
 from agent.history.search import Experience, Outcome, Search
 from agent.history.write_request import write_request
 
@@ -42,12 +43,11 @@ _FIRST_HOLD_SECONDS = 5.0
 _SEARCH_SECONDS = 0.25
 """The longest wait between two parts of a frame that was refused."""
 
-_ERRORS_SECONDS = 600.0
-"""A 5xx that lasts this long for one frame may mean its data: Prometheus answers 500 to a sample that is too old."""
+_TRY_SECONDS = 1.0
+"""The longest wait between the frame in turn and a later one, while it is found out whether 5xx mean the data."""
 
 _ERRORS_OF_A_PART = 2
 """After how many 5xx a part of such a frame is refused."""
-
 
 _MOST_TIMES_AGAIN = 3
 """How often frames are sent again because the server took what it had refused."""
@@ -104,27 +104,31 @@ class Sender:
 
         # Of the frame that is sent.
         self._search: Search | None = None
+        self._refusal_in_search: Refusal | None = None
+        self._is_taken_since = False  # a part was taken after the last refusal
         self._is_unanswered = False  # the part may be stored
         self._is_partly_stored = False  # Mimir and Thanos store what they do not refuse of a request
-        self._errors_since_seconds: float | None = None
-        self._are_errors_refusals = False
-        self._errors = 0
-        self._taken_before: Frame | None = None  # the frame after it, taken while this one met 5xx
+        self._errors = LastingErrors(clock.monotonic, self._noted_after)
+        self._errors_of_part = 0
 
         # Of the frames before it that are answered and not settled, because of what was refused.
         self._ended: list[_Ended] = []
         self._last_ended: Frame | None = None
         self._refusal: Refusal | None = None
-        self._is_taken_since = False  # a request was taken after the last refusal
+        self._is_confirm_due = False  # a request was taken after the last refusal
         self._is_held = False
         self._is_oldest_retried = False
         self._holds = 0
+        self._again: list[Frame] = []  # parts that the server takes by now, perhaps
+        self._is_again_unanswered = False
         self._sent_again_from = -1
         self._times_again = 0
 
-        # Frames up to here may be stored: by a run that was killed, or because they are sent once more.
+        # Frames that may be stored: of a run that was killed, or because they are sent once more.
         self._inherited_until = 0
         self._noted_until = 0
+        self._tried_ahead: set[int] = set()
+        self._errors_mean_data_until = 0  # as a later frame was taken
 
     @property
     def failure(self) -> AgentError | None:
@@ -187,20 +191,16 @@ class Sender:
             self._start_over()
             return None
         self._leave_out_dropped(oldest)
+        if (verdict := self._ask_about_refused()) is not None:
+            return verdict
         if self._search is None:
-            if self._is_taken_since and self._refusal is not None:
-                return self._confirm(self._refusal)
-            if self._refusal is not None and self._is_held and not self._is_oldest_retried:
-                return self._retry(self._refusal)
             frame = oldest if self._last_ended is None else self._backlog.next(self._last_ended)
             if frame is None:
                 self._hold()
                 return None
             self._begin(frame)
-        elif self._has_long_met_errors():
-            following = self._backlog.next(self._search.frame)
-            if following is not None and self._taken_before is None:
-                return self._probe(following)
+        elif (later := self._errors.frame_to_try(self._search.frame)) is not None:
+            return self._try_later_frame(later)
         return self._send()
 
     def _leave_out_dropped(self, oldest: Frame) -> None:
@@ -209,6 +209,7 @@ class Sender:
             self._end_search()
         if self._ended and self._ended[0].start < oldest.start:
             self._ended = [ended for ended in self._ended if ended.start >= oldest.start]
+            self._again = [part for part in self._again if part.start >= oldest.start]
             if not self._ended:
                 self._forget_ended()
 
@@ -217,8 +218,16 @@ class Sender:
     def _begin(self, frame: Frame) -> None:
         """Begin to send a frame."""
         self._note(frame)
-        is_inherited = frame.start < self._inherited_until
-        self._search = Search(frame, self._experience, is_perhaps_in_part=is_inherited)
+        self._search = Search(frame, self._experience, is_perhaps_in_part=self._is_inherited(frame))
+
+    def _is_inherited(self, frame: Frame) -> bool:
+        return frame.start < self._inherited_until or frame.start in self._tried_ahead
+
+    def _noted_after(self, frame: Frame) -> Frame | None:
+        following = self._backlog.next(frame)
+        if following is not None:
+            self._note(following)
+        return following
 
     def _note(self, frame: Frame) -> None:
         """Let the backlog know that the frame is sent from now on."""
@@ -238,23 +247,29 @@ class Sender:
         outcome = self._outcome(verdict, search)
         if outcome is None:
             self._is_unanswered |= verdict.is_unanswered
-            self._watch_errors(verdict)
+            self._errors.note(verdict)
             self._back_off(verdict)
+            if self._errors.is_due:
+                # At once: a server that recovers in between would take the later frame first, and this one never.
+                self._wait_seconds = 0.0
             return verdict
         if outcome is Outcome.REFUSED:
             self._is_partly_stored |= not verdict.is_stored_already
             self._is_taken_since = False
-            if self._refusal is None:
-                self._refusal = Refusal(verdict, part)
-            self._refusal.note(verdict)
+            if self._refusal_in_search is None:
+                self._refusal_in_search = Refusal(verdict, part)
+            self._refusal_in_search.note(verdict)
         elif outcome is Outcome.TAKEN:
             self._is_taken_since = True
+            self._is_confirm_due |= self._refusal is not None
+        elif outcome is Outcome.TOO_LARGE:
+            self._is_partly_stored |= self._is_unanswered
         self._failures = 0
-        self._errors = 0
+        self._errors_of_part = 0
         self._is_unanswered = False
-        self._errors_since_seconds = None
+        self._errors.forget()
         following = search.proceed(outcome)
-        self._pace(part, is_search=self._refusal is not None and following is not None)
+        self._pace(part, is_search=self._refusal_in_search is not None and following is not None)
         if following is None:
             self._finish(search)
         return verdict
@@ -280,59 +295,76 @@ class Sender:
                 verdict.is_unanswered
                 or self._is_unanswered
                 or self._is_partly_stored
-                or search.frame.start < self._inherited_until
+                or self._is_inherited(search.frame)
             )
-            return Outcome.STORED if verdict.is_stored_already and may_be_stored else Outcome.REFUSED
-        if verdict.is_server_error and self._are_errors_refusals:
-            self._errors += 1
-            if self._errors >= _ERRORS_OF_A_PART:
+            # Once a later frame was taken, an older one is out of order whether it is stored or not.
+            is_overtaken = search.frame.start < self._errors_mean_data_until
+            is_stored = verdict.is_stored_already and may_be_stored and not is_overtaken
+            return Outcome.STORED if is_stored else Outcome.REFUSED
+        if verdict.is_server_error and (search.frame.start < self._errors_mean_data_until or search.is_part_known_bad):
+            self._errors_of_part += 1
+            if self._errors_of_part >= _ERRORS_OF_A_PART:
                 return Outcome.REFUSED
         return None
 
     def _finish(self, search: Search) -> None:
         """The frame is answered: settle it, or keep it with those whose refusal is not certain."""
-        for part in search.refused_parts:
-            if self._refusal is not None:
-                self._refusal.add(part)
+        refusal = self._refusal_in_search
+        if refusal is not None and search.refused:
+            for part in search.refused_parts:
+                refusal.add(part)
+            self._is_confirm_due |= self._is_taken_since
+            if self._refusal is None:
+                self._refusal = refusal
+            else:
+                self._refusal.join(refusal)
         self._ended.append(_Ended(search.frame.start, search.accepted, search.refused))
         self._last_ended = search.frame
-        taken = self._taken_before
-        if taken is not None:
-            self._ended.append(_Ended(taken.start, taken.samples, 0))
-            self._last_ended = taken
         self._end_search()
-        if not any(ended.refused for ended in self._ended):
+        if self._refusal is None:
             self._settle()
-        elif self._is_held and not self._is_taken_since:
+        elif self._is_held and not self._is_confirm_due:
             self._hold()
 
     def _end_search(self) -> None:
         self._search = None
+        self._refusal_in_search = None
+        self._is_taken_since = False
         self._is_unanswered = False
         self._is_partly_stored = False
-        self._errors_since_seconds = None
-        self._are_errors_refusals = False
-        self._errors = 0
-        self._taken_before = None
+        self._errors.forget()
+        self._errors_of_part = 0
 
     # What was refused.
+
+    def _ask_about_refused(self) -> Verdict | None:
+        """Send what was refused once more, if it is its turn."""
+        if self._again:
+            return self._send_part_again(self._again[0])
+        if self._refusal is not None and self._is_confirm_due:
+            return self._confirm(self._refusal)
+        if self._refusal is not None and self._is_held and self._search is None and not self._is_oldest_retried:
+            return self._retry(self._refusal)
+        return None
 
     def _settle(self) -> None:
         """End the frames that are answered."""
         if self._last_ended is None:
             return
+        self._tried_ahead = {start for start in self._tried_ahead if start > self._last_ended.start}
         accepted = sum(ended.accepted for ended in self._ended)
         refused = sum(ended.refused for ended in self._ended)
         self._backlog.settle(self._last_ended, accepted=accepted, refused=refused)
         if refused and self._refusal is not None:
-            self._refusal.tell(refused)
+            self._complaints.give_up(self._refusal, refused)
         self._forget_ended()
 
     def _forget_ended(self) -> None:
         self._ended = []
         self._last_ended = None
         self._refusal = None
-        self._is_taken_since = False
+        self._again = []
+        self._is_confirm_due = False
         self._is_held = False
         self._is_oldest_retried = False
         self._holds = 0
@@ -346,41 +378,77 @@ class Sender:
         """Send what was refused last once more, now that the server takes others."""
         part = refusal.last_part
         verdict = self._request(part)
-        self._errors = self._errors + 1 if verdict.is_server_error else 0
-        is_error = refusal.is_server_error and self._errors >= _ERRORS_OF_A_PART
-        if verdict.meaning in (Meaning.REFUSED, Meaning.TOO_LARGE) or is_error:
+        self._errors_of_part = self._errors_of_part + 1 if verdict.is_server_error else 0
+        is_error = refusal.is_server_error and self._errors_of_part >= _ERRORS_OF_A_PART
+        if verdict.meaning is Meaning.REFUSED or is_error:
+            self._errors_of_part = 0
             self._pace(part, is_search=True)
             self._settle()
         elif verdict.meaning is Meaning.TAKEN:
             self._pace(part, is_search=True)
-            self._change_of_mind(part)
+            if not self._change_of_mind(part):
+                self._settle()
         else:
             self._back_off(verdict)
         return verdict
 
-    def _change_of_mind(self, part: Frame) -> None:
-        """The server takes by now what it refused before, and perhaps all the rest of that."""
-        if self._send_again():
-            return
-        place = max(number for number, ended in enumerate(self._ended) if ended.refused)
-        ended = self._ended[place]
-        samples = min(part.samples, ended.refused)
-        self._ended[place] = _Ended(ended.start, ended.accepted + samples, ended.refused - samples)
-        self._settle()
+    def _change_of_mind(self, taken: Frame) -> bool:
+        """The server takes by now what it refused before, and perhaps all the rest of that: send it again.
 
-    def _send_again(self) -> bool:
-        """Send all that is not settled again; False after some times, as a server may change its mind for ever."""
+        Returns:
+            False after some times, as a server may change its mind for ever.
+        """
+        self._experience = Experience(most_samples=self._experience.most_samples)
+        if self._refusal is not None and self._refusal.parts:
+            self._again = [part for part in self._refusal.parts if part is not taken]
+            self._is_confirm_due = False
+            self._accept(taken)
+            if not self._again:
+                self._settle()
+            return True
         start = self._ended[0].start
         if self._sent_again_from != start:
             self._sent_again_from, self._times_again = start, 0
         self._times_again += 1
         if self._times_again > _MOST_TIMES_AGAIN:
+            self._accept(taken)
             return False
         if self._last_ended is not None:
             self._inherited_until = max(self._inherited_until, self._last_ended.end)
-        self._experience = Experience(most_samples=self._experience.most_samples)
-        self._forget_ended()
+        self._start_over()
         return True
+
+    def _accept(self, part: Frame) -> None:
+        """Count a part as accepted that was refused before."""
+        self._ended = [
+            _Ended(ended.start, ended.accepted + part.samples, ended.refused - part.samples)
+            if ended.start == part.start
+            else ended
+            for ended in self._ended
+        ]
+
+    def _send_part_again(self, part: Frame) -> Verdict:
+        """Send a part that was refused; what is refused again is given up, as others were taken in between."""
+        verdict = self._request(part)
+        is_taken = verdict.meaning is Meaning.TAKEN
+        if verdict.meaning is Meaning.REFUSED:
+            is_taken = verdict.is_stored_already and (verdict.is_unanswered or self._is_again_unanswered)
+        elif not is_taken:
+            self._is_again_unanswered |= verdict.is_unanswered
+            self._errors_of_part = self._errors_of_part + 1 if verdict.is_server_error else 0
+            is_error = self._refusal is not None and self._refusal.is_server_error
+            if not (is_error and self._errors_of_part >= _ERRORS_OF_A_PART):
+                self._back_off(verdict)
+                return verdict
+        self._pace(part, is_search=True)
+        self._is_again_unanswered = False
+        self._errors_of_part = 0
+        if is_taken:
+            self._accept(part)
+        self._again = self._again[1:]
+        if not self._again:
+            self._settle()
+        return verdict
 
     # When all there is was refused.
 
@@ -404,7 +472,7 @@ class Sender:
         verdict = self._request(part)
         if verdict.meaning is Meaning.TAKEN:
             self._pace(part, is_search=True)
-            self._is_oldest_retried = not self._send_again()
+            self._is_oldest_retried = not self._change_of_mind(part)
         elif verdict.meaning in (Meaning.REFUSED, Meaning.TOO_LARGE) or verdict.is_server_error:
             self._pace(part, is_search=True)
             self._is_oldest_retried = True
@@ -412,30 +480,22 @@ class Sender:
             self._back_off(verdict)
         return verdict
 
-    # Errors that may mean the data.
-
-    def _watch_errors(self, verdict: Verdict) -> None:
-        if not verdict.is_server_error:
-            self._errors_since_seconds = None
-        elif self._errors_since_seconds is None:
-            self._errors_since_seconds = self._clock.monotonic()
-
-    def _has_long_met_errors(self) -> bool:
-        since_seconds = self._errors_since_seconds
-        return since_seconds is not None and self._clock.monotonic() - since_seconds >= _ERRORS_SECONDS
-
-    def _probe(self, following: Frame) -> Verdict:
-        """Send the frame after one that meets only 5xx: if it is taken, the errors mean the data."""
-        self._note(following)
-        self._inherited_until = max(self._inherited_until, following.end)  # if it is sent once more after all
-        verdict = self._request(following)
-        self._errors_since_seconds = None
+    def _try_later_frame(self, frame: Frame) -> Verdict:
+        """Try a frame out of turn, as the one in turn meets only 5xx."""
+        part = Search(frame, Experience(most_samples=self._experience.most_samples)).part or frame
+        verdict = self._request(part)
+        self._tried_ahead.add(frame.start)
         if verdict.meaning is Meaning.TAKEN:
-            self._are_errors_refusals = True
-            self._taken_before = following
-            self._pace(following, is_search=True)
+            self._errors_mean_data_until = frame.start
+            self._errors.forget()
+            self._pace(part, is_search=True)
         else:
+            if verdict.meaning is Meaning.TOO_LARGE:
+                self._experience.most_samples = part.samples // 2
+            elif not verdict.is_server_error and verdict.meaning is not Meaning.REFUSED:
+                self._errors.forget()
             self._back_off(verdict)
+            self._wait_seconds = min(self._wait_seconds, max(_TRY_SECONDS, verdict.retry_after_seconds))
         return verdict
 
     # Waits.

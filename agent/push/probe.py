@@ -1,4 +1,4 @@
-"""Reads from a Pushgateway, over a connection of its own."""
+"""Reads from a server that we push to, over a connection of its own."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ class UnansweredError(UnreachableError):
 
 
 class Probe:
-    """One connection to the gateway for GET requests, each step within `timeout_seconds`.
+    """One connection to a server for single requests, each step within `timeout_seconds`.
 
     Args:
-        client: of the gateway.
+        client: of the server.
         timeout_seconds: for one step.
         body_limit_bytes: of a longer answer only the beginning is read.
         prefix: begins the messages.
+
+    Attributes:
+        secrets: of the last request: words of its answer that no message may show.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Probe:
         self._body_limit_bytes = body_limit_bytes
         self._prefix = prefix
         self.route = client.route
+        self.secrets: tuple[str, ...] = ()
 
     def look_up(self) -> list[str]:
         """The addresses of the first hop."""
@@ -49,15 +53,20 @@ class Probe:
             return self._connection.look_up()
 
     def connect(self) -> Mapping[str, Any]:
-        """Connect; return the gateway's certificate as ssl.SSLSocket.getpeercert, empty without TLS."""
+        """Connect; return the server's certificate as ssl.SSLSocket.getpeercert, empty without TLS."""
         with self._step():
             self._connection.open()
             return self._connection.certificate()
 
     def get(self, path: str) -> Answer:
         """GET a path below the URL of the settings, with the credentials of a push, whatever the answer's status."""
+        return self.exchange("GET", f"{self.route.endpoint.url.rstrip('/')}{path}")
+
+    def exchange(self, method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:
+        """Any request to the server, with the credentials of a push, whatever the answer's status."""
         with self._step() as attempt:
-            answer = attempt.exchange("GET", f"{self.route.endpoint.url.rstrip('/')}{path}", {}, b"")
+            answer = attempt.exchange(method, url, headers or {}, body)
+            self.secrets = attempt.secrets
             length = answer.headers.get("Content-Length", "").strip()
             if length.isdecimal() and len(answer.body) < min(int(length[:15]), self._body_limit_bytes):
                 raise transient(f"{self.route.hops} ended its answer in the middle")

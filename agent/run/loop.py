@@ -173,7 +173,7 @@ class Loop:
         """End the push under way, so that the agent of a new configuration can take over.
 
         Args:
-            ends_series: that configuration keeps no history, so that its series end here.
+            ends_series: that configuration sends no history to this server, so that its series end here.
         """
         history = self._agent.parts.history
         if history is not None:

@@ -83,9 +83,9 @@ def run_once(agent: Agent, clock: Clock, waiting: Waiting) -> ExitCode:
 
 
 def _history_errors(history: History) -> list[AgentError]:
-    """Why the newest samples were not accepted; says how many wait for the next run."""
+    """Why the newest samples were not accepted; then says how many wait for the next run."""
     failure, status = history.failure, history.status
-    if status is not None and status.backlog_samples:
+    if failure is not None and status is not None:
         log.warning("history: %d samples are kept, and the next run sends them", status.backlog_samples)
     return [] if failure is None else [failure]
 

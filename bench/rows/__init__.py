@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.rows import bits, energy, fleet, loop, push, start, sweep
+from bench.rows import bits, energy, fleet, history, loop, push, start, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,4 +20,5 @@ ALL: Mapping[str, Callable[[Effort, Path], Findings]] = {
     "loop": loop.measure,
     "energy": energy.measure,
     "fleet": fleet.measure,
+    "history": history.measure,
 }

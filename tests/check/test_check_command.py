@@ -132,6 +132,62 @@ def test_check_warns_of_files_that_a_push_cannot_read(tmp_path: Path) -> None:
     assert "holds no usable certificate" in tls
 
 
+def remote_write(url: str, more: str = "") -> str:
+    return f'[remote_write]\nurl = "{url}/api/v1/write"\n{more}\n'
+
+
+def test_check_gateway_covers_the_server_of_the_history(tmp_path: Path) -> None:
+    with Server(answering("204 No Content", b"")) as server:
+        config = write_config(tmp_path, None, more=remote_write(server.url, 'clock = "system"'))
+        ended = run("check", "--config", config, "--gateway")
+        requests = [request.method for request in server.requests]
+    assert (ended.returncode, ended.stderr) == (0, "")
+    subjects = [(status, what.removeprefix("remote_write ")) for status, what in lines(ended.stdout)]
+    assert subjects == [
+        ("ok", str(config)),
+        *(("ok", what) for what in ("name", "connection", "request")),
+        ("warning", "clock"),  # this server sends no Date
+        ("note", "server"),
+    ]
+    assert requests == ["POST", "GET"]
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_refused_history_is_the_exit_code_of_the_check(tmp_path: Path, pushgateway_url: str) -> None:
+    with Server(answering("401 Unauthorized", b"")) as server:
+        config = write_config(tmp_path, pushgateway_url, "history check", more=remote_write(server.url))
+        ended = run("check", "--config", config, "--gateway")
+    assert ended.returncode == 76
+    found = lines(ended.stdout)
+    assert ("failed", "remote_write request") in found
+    assert ("ok", "push") in found
+
+
+def test_check_warns_of_files_that_history_cannot_read(tmp_path: Path) -> None:
+    more = remote_write("https://vm.invalid", f'bearer_token_file = "{tmp_path}/none"\nca_file = "{tmp_path}/ca.pem"')
+    config = write_config(tmp_path, "http://127.0.0.1:9", more=more)
+    ended = run("check", "--config", config)
+    assert ended.returncode == 0
+    assert lines(ended.stdout)[1:] == [("warning", "remote_write credentials"), ("warning", "remote_write TLS")]
+    assert "remote_write.bearer_token_file: cannot read" in ended.stdout
+
+
+def test_delete_says_that_history_is_kept(tmp_path: Path) -> None:
+    config = write_config(tmp_path, None, more=remote_write("http://user-free.example:8428"))
+    ended = run("delete", "--config", config)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "kept: the history at user-free.example:8428, which only the server itself can delete\n"
+
+
+def test_delete_removes_groups_and_keeps_history(tmp_path: Path, pushgateway_url: str) -> None:
+    config = write_config(tmp_path, pushgateway_url, "kept", more=remote_write("http://127.0.0.1:9"))
+    ended = run("delete", "--config", config)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    first, *others = ended.stdout.splitlines()
+    assert first.startswith("kept: the history at 127.0.0.1:9")
+    assert others == ["not there: device cpu", "not there: node"]
+
+
 def on_a_terminal(*arguments: str | Path, environ: Mapping[str, str]) -> str:
     """What the program writes to a terminal."""
     ours, theirs = pty.openpty()

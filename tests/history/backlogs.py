@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.history.samples import Frame, Labels
+
+_random = random.Random(1)
 
 OFFSET = 1_700_000_000_000
 
@@ -70,14 +74,14 @@ class Node:
         self.dating.now += round(seconds * 1000)
 
     def add(self, backlog: Backlog, rows: int = 1, table: tuple[Labels, ...] = TABLE) -> None:
-        """Rows of a second each: the value of each sample is its number."""
+        """Rows of a second each: the value of each sample is its number, and a fraction that is hard to compress."""
         times = []
         values = b""
         for _ in range(rows):
             self.pass_seconds(1)
             times.append(self.dating.now)
             for _ in table:
-                values += packed(float(self.produced))
+                values += packed(self.produced + _random.random() / 2)
                 self.produced += 1
         backlog.add(table, times, values)
 
@@ -96,11 +100,9 @@ def drained(backlog: Backlog) -> list[Frame]:
     return frames
 
 
-def numbers(frames: list[Frame]) -> list[float]:
-    """The values, in the order in which they would be sent."""
-    import struct
-
-    return [value for frame in frames for (value,) in struct.iter_unpack("<d", frame.values)]
+def numbers(frames: list[Frame]) -> list[int]:
+    """The numbers of the samples, in the order in which they would be sent."""
+    return [int(value) for frame in frames for (value,) in struct.iter_unpack("<d", frame.values)]
 
 
 def sum_of(backlog: Backlog) -> int:

@@ -203,12 +203,12 @@ class History:
         return gaps[-1 - except_last]
 
     def falls(self) -> list[tuple[str, str]]:
-        """Counters that went back anywhere."""
+        """Counters of devices and the agent that went back anywhere; those of the process start at zero."""
         newest: Interval = {}
         fell = []
         for row in self.rows:
             for key, value in row.items():
-                if key[0].endswith("_total") and not math.isnan(value):
+                if key[0].startswith("wattpush_") and key[0].endswith("_total") and not math.isnan(value):
                     if value < newest.get(key, -math.inf) * (1 - 1e-12):
                         fell.append(key)
                     newest[key] = value
@@ -217,27 +217,31 @@ class History:
     def unlike(self, scraped: Iterable[Interval]) -> tuple[int, int]:
         """How many scraped intervals of devices are in the history with another value, and how many are not in it."""
         devices = {device for row in self.rows for name, device in row if name == READINGS}
-        kept = {
-            (device, row[READINGS, device]): row for row in self.rows for device in devices if (READINGS, device) in row
-        }
+        kept: dict[tuple[str, float], list[Interval]] = {}
+        for row in self.rows:
+            for device in devices:
+                # Intervals without a reading have the number of the one before.
+                kept.setdefault((device, row.get((READINGS, device), math.nan)), []).append(row)
         seen = {
-            (device, interval[READINGS, device]): interval
+            (device, interval[READINGS, device], interval.get((DEVICE_KEYS[0], device))): interval
             for interval in scraped
             for device in devices
             if (READINGS, device) in interval
         }
         wrong = missing = 0
-        for key, interval in seen.items():
-            row = kept.get(key)
-            if row is None:
-                missing += 1
-            else:
-                wrong += any(
-                    not math.isclose(row.get((name, key[0]), math.nan), interval[name, key[0]], rel_tol=1e-9)
-                    for name in DEVICE_KEYS
-                    if (name, key[0]) in interval
-                )
+        for (device, readings, _), interval in seen.items():
+            rows = kept.get((device, readings), [])
+            missing += not rows
+            wrong += bool(rows) and not any(_is_alike(interval, row, device) for row in rows)
         return wrong, missing
+
+
+def _is_alike(interval: Interval, row: Interval, device: str) -> bool:
+    return all(
+        math.isclose(row.get((name, device), math.nan), interval[name, device], rel_tol=1e-9)
+        for name in DEVICE_KEYS
+        if (name, device) in interval
+    )
 
 
 def _key(labels: Labels) -> tuple[str, str]:

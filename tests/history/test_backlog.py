@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.energy.state import RemoteCounters
+from tests.energy.disks import full
 from tests.history.backlogs import OFFSET, TABLE, Node, drained, files, numbers, sum_of, table_of
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ def test_nothing_reaches_the_disk_while_the_server_answers(node: Node, tmp_path:
         node.add(backlog, 15)
         drained(backlog)
         backlog.tend()
-    backlog.close()
     assert files(tmp_path / "history") == []
+    assert sum(path.stat().st_size for path in (tmp_path / "run").glob("*.v1")) == 0
+    backlog.close()
+    assert files(tmp_path / "history") == ["position.json"]
     assert backlog.status.counters.accepted == node.produced == 50 * 15 * 4
 
 
@@ -107,6 +110,73 @@ def test_a_tried_frame_is_the_same_for_ever(node: Node) -> None:
     assert not backlog.may_be_stored(second)
 
 
+def test_a_frame_that_a_killed_run_tried_is_not_merged(node: Node) -> None:
+    backlog = node.open()
+    node.add(backlog, 15)
+    first = backlog.next()
+    assert first is not None
+    backlog.about_to_send(first)
+    backlog = node.open()
+    for _ in range(10):
+        node.add(backlog, 15)
+    backlog.tend()
+    assert backlog.next() == first
+
+
+def test_a_kill_between_disk_and_mirror_doubles_nothing(node: Node, tmp_path: Path) -> None:
+    backlog = node.open()
+    for _ in range(5):
+        node.add(backlog, 15)
+    mirror = next((tmp_path / "run").glob("*.v1"))
+    before = mirror.read_bytes()
+    backlog.tend()
+    assert mirror.read_bytes() == b""
+    mirror.write_bytes(before)
+    backlog = node.open()
+    node.add(backlog, 15)
+    node.pass_seconds(60)
+    backlog.tend()
+    assert numbers(drained(backlog)) == list(range(node.produced))
+
+
+def test_the_place_of_a_lost_frame_is_not_used_again(node: Node) -> None:
+    backlog = node.open()
+    with full():
+        node.add(backlog, 15)
+    lost = backlog.next()
+    assert lost is not None
+    backlog.about_to_send(lost)
+    backlog = node.open()
+    node.add(backlog, 15)
+    following = backlog.next()
+    assert following is not None
+    assert following.start == lost.end
+    assert not backlog.may_be_stored(following)
+    assert backlog.status.counters == RemoteCounters(dropped=lost.samples)
+
+
+def test_a_frame_lost_to_a_power_cut_leaves_no_trace(node: Node) -> None:
+    node.runtime = None
+    backlog = node.open()
+    node.add(backlog, 15)
+    node.pass_seconds(60)
+    backlog.tend()
+    node.add(backlog, 15)
+    on_disk = backlog.next()
+    assert on_disk is not None
+    backlog.about_to_send(on_disk)
+    in_memory = backlog.next(on_disk)
+    assert in_memory is not None
+    backlog.about_to_send(in_memory)
+    node.dating.boot = "boot-2"
+    node.dating.offset = OFFSET - 15_000  # the new frame has the times of the lost one
+    backlog = node.open()
+    drained(backlog)
+    node.add(backlog, 15)
+    assert backlog.next() is None
+    assert backlog.status.counters == RemoteCounters(accepted=60, dropped=60)
+
+
 def test_a_frame_handed_out_is_not_merged(node: Node) -> None:
     backlog = node.open()
     node.add(backlog, 15)
@@ -164,16 +234,38 @@ def test_times_only_rise_when_the_clock_is_stepped_back(node: Node) -> None:
     assert backlog.status.counters == RemoteCounters(accepted=17 * 4, dropped=3 * 4)
 
 
+def test_a_clock_that_was_a_year_ahead_stops_nothing(node: Node) -> None:
+    """A time server, or the clock that `clock = "system"` trusts, was wrong for a moment."""
+    year_milliseconds = 365 * 86_400_000
+    backlog = node.open()
+    node.add(backlog, 10)
+    node.dating.offset = OFFSET + year_milliseconds
+    backlog.tend()
+    node.add(backlog, 10)
+    assert sum(len(frame.times_milliseconds) for frame in drained(backlog)) == 20
+    node.dating.offset = OFFSET
+    backlog = node.open()
+    node.add(backlog, 10)
+    frame = backlog.next()
+    assert frame is not None
+    assert len(frame.times_milliseconds) == 10
+    backlog.about_to_send(frame)
+    assert node.open().next() == frame
+    backlog.settle(frame, accepted=frame.samples, refused=0)
+    assert backlog.status.counters == RemoteCounters(accepted=30 * 4)
+    assert backlog.status.accepted_seconds == (frame.times_milliseconds[-1] + OFFSET) / 1000
+
+
 def test_the_oldest_is_dropped_beyond_the_bound(node: Node, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     node.max_bytes = 100_000
     backlog = node.open()
     table = table_of(*(f"series_{number}" for number in range(64)))
-    for _ in range(400):
+    for _ in range(40):
         node.add(backlog, 61, table)
         backlog.tend()
         assert sum_of(backlog) == node.produced
     size = sum(path.stat().st_size for path in (tmp_path / "history").glob("*.v1"))
-    assert 80_000 < size <= 100_000
+    assert 60_000 < size <= 100_000
     left = numbers(drained(backlog))
     assert left == list(range(node.produced - len(left), node.produced))
     assert backlog.status.counters.dropped == node.produced - len(left)
@@ -189,6 +281,34 @@ def test_what_is_too_old_is_dropped(node: Node) -> None:
     backlog.tend()
     assert backlog.status.counters.dropped == 60
     assert numbers(drained(backlog)) == list(range(60, 120))
+
+
+def test_what_is_too_old_is_dropped_after_a_reboot_too(node: Node) -> None:
+    node.max_age_seconds = 3600.0
+    backlog = node.open()
+    node.add(backlog, 15)
+    backlog.close()
+    node.dating.boot = "boot-2"
+    node.dating.now = 5000
+    node.dating.offset = None
+    backlog = node.open()
+    backlog.tend()
+    assert backlog.status.counters.dropped == 0
+    node.dating.offset = OFFSET + 1_015_000 + 3_600_000 - 5000
+    backlog.tend()
+    assert backlog.status.counters.dropped == 0
+    node.pass_seconds(1)
+    backlog.tend()
+    assert backlog.status.counters.dropped == 60
+
+
+def test_a_clock_that_is_wrong_for_a_moment_costs_nothing(node: Node) -> None:
+    backlog = node.open()
+    node.add(backlog, 15)
+    node.dating.offset = OFFSET + 366 * 86_400_000
+    backlog.tend()
+    node.dating.offset = OFFSET
+    assert numbers(drained(backlog)) == list(range(node.produced))
 
 
 def test_old_frames_keep_their_labels(node: Node) -> None:

@@ -8,15 +8,15 @@ import os
 import platform
 import struct
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.history.dating import Dating, SystemTimebase, kernel_status, system_timebase
+from agent.history.dating import Dating, SystemTimebase, adjtimex_reader, system_timebase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 ADJTIMEX = {"x86_64": 159, "aarch64": 171}
 """The number of the system call; source: the kernel's syscall_64.tbl and include/uapi/asm-generic/unistd.h."""
@@ -235,11 +235,12 @@ def test_the_answer_is_that_of_the_system_call() -> None:
     state = libc.syscall(ADJTIMEX[platform.machine()], (ctypes.c_char * 512).from_buffer(buffer))
     if state < 0:
         with pytest.raises(OSError, match=os.strerror(ctypes.get_errno())):
-            kernel_status()()
+            adjtimex_reader()()
         return
     (status,) = struct.unpack_from("=i", buffer, 40)
 
-    assert kernel_status()() == (not status & 0x40 and state != 5)
+    assert adjtimex_reader()() == (state, status)
+    assert system_timebase(Path("/no such file")).is_synchronised() == (not status & 0x40 and state != 5)
 
 
 def test_the_clocks_of_this_machine_are_read() -> None:

@@ -68,7 +68,7 @@ def counted_disk(folder: Path) -> Iterator[Disk]:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Of an agent so far: CPU time, its memory of its own, sectors written."""
+    """Of an agent so far: CPU time, memory that it shares with no other process, sectors written."""
 
     cpu_seconds: float
     megabytes: float
@@ -92,7 +92,7 @@ class Use:
     "History to a server that answers, and to one that is away, beside the same agent without history",
     "it takes little of the disk, the memory and the processor",
 )
-def test_history_is_cheap(tmp_path: Path, measured: Callable[[str], None]) -> None:
+def test_history_is_cheap(tmp_path: Path, pushgateway_url: str, measured: Callable[[str], None]) -> None:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(VictoriaMetrics(tmp_path / "server"))
         urls = {"without": None, "answers": server.write_url, "away": f"http://127.0.0.1:{free_port()}/api/v1/write"}
@@ -101,12 +101,13 @@ def test_history_is_cheap(tmp_path: Path, measured: Callable[[str], None]) -> No
             disk = stack.enter_context(counted_disk(tmp_path / name))
             runtime = tmp_path / f"{name}-runtime"
             runtime.mkdir(mode=0o700)
-            # Long enough intervals, so that all three do the same without history.
-            more = f'[serve]\nlisten = "127.0.0.1:{free_port()}"\n'
-            if url is not None:
-                more += f'[remote_write]\nurl = "{url}"\nclock = "system"\n'
-            config = write_config(disk.folder, None, top='interval = "15s"', devices=DEVICES, more=more)
-            environ = {**os.environ, "RUNTIME_DIRECTORY": str(runtime)}
+            # All three push as well: that is the main way.
+            more = "" if url is None else f'[remote_write]\nurl = "{url}"\nclock = "system"\n'
+            config = write_config(
+                disk.folder, pushgateway_url, name, top='interval = "15s"', devices=DEVICES, more=more
+            )
+            # As in deploy/systemd/wattpush.service.
+            environ = {**os.environ, "RUNTIME_DIRECTORY": str(runtime), "MALLOC_ARENA_MAX": "1"}
             program = Program("--config", config, "--simulate", environ=environ)
             stack.callback(program.close)
             runs[name] = program, disk

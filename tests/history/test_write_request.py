@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 import struct
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -149,46 +152,71 @@ def test_frame_without_a_known_time_is_never_encoded() -> None:
 
 
 _VALUES = (0.0, 1.0, 0.1, 5.0125, -3.2, 1e-9, 123_456_789.123_456_78, 86_400.000_1, 0.00125 * 3, 2.0**53)
-"""Of a series each: VictoriaMetrics keeps fewer digits of small values beside large ones of the same series."""
+"""A series for each: VictoriaMetrics keeps fewer digits of small values beside large ones of the same series."""
+
+
+_SECONDS = 400
 
 
 def _real_frame(end_seconds: float) -> Frame:
-    """A series for each of the values, which rises a little once a second, and another one with gaps."""
+    """A series for each of the values, which rises a little once a second, and one with gaps; more than 64 KiB."""
     table = [_labels("wattpush_device_joules_total", f"rail-{number}") for number in range(len(_VALUES))]
     rows = {
         1_000_000 + 1000 * second: [
             *(value * (1 + second * 1e-6) for value in _VALUES),
             float(second) if second % 3 else None,
         ]
-        for second in range(10)
+        for second in range(_SECONDS)
     }
-    return _frame([*table, AMPERES], rows, int(end_seconds * 1000) - 1_010_000)
+    return _frame([*table, AMPERES], rows, int(end_seconds * 1000) - 1_000_000 - 1000 * _SECONDS)
 
 
 def _post(engine: Engine, body: bytes) -> int:
     return engine.post(body, **HEADERS)[0]
 
 
+_WITHOUT_CRAMJAM = """
+import pickle, sys
+sys.modules["cramjam"] = None  # how Python marks a module that cannot be imported
+from agent.history.write_request import write_request
+sys.stdout.buffer.write(write_request(pickle.load(sys.stdin.buffer)))
+"""
+
+
+def _write_request_without_cramjam(frame: Frame) -> bytes:
+    program = [sys.executable, "-c", _WITHOUT_CRAMJAM]
+    return subprocess.run(program, input=pickle.dumps(frame), stdout=subprocess.PIPE, check=True).stdout
+
+
+@pytest.mark.reliability(
+    12.12, "a machine without `cramjam`", "the agent compresses requests by itself; servers take the same messages"
+)
 @pytest.mark.parametrize("engine_type", [Prometheus, VictoriaMetrics])
-def test_real_servers_give_the_values_back(engine_type: Callable[[Path], Engine], tmp_path: Path) -> None:
+@pytest.mark.parametrize("encode", [write_request, _write_request_without_cramjam], ids=["cramjam", "pure"])
+def test_real_servers_give_the_values_back(
+    engine_type: Callable[[Path], Engine],
+    encode: Callable[[Frame], bytes],
+    tmp_path: Path,
+    measured: Callable[[str], None],
+) -> None:
     frame = _real_frame(time.time() - 5)
-    plain = snappy.compress_in_python(message(_frame([UP], {1000: [0.1]}, int(time.time() * 1000) - 6000)))
     sent = {one.labels: list(one.samples) for one in decoded(write_request(frame))}
 
     with engine_type(tmp_path / "engine") as engine:
-        empty = _post(engine, EMPTY_REQUEST)
-        statuses = [_post(engine, body) for body in (write_request(frame), plain)]
+        statuses = [_post(engine, body) for body in (EMPTY_REQUEST, encode(frame))]
         stored = engine.samples('{job="power"}', seconds=600)
 
-    assert empty == 204
+    assert len(message(frame)) > 1 << 16
     assert statuses == [204, 204]
-    assert [value for _, value in stored.pop(UP)] == [0.1]
     tolerance = 1e-12 if engine_type is VictoriaMetrics else 0.0  # it keeps decimals instead of bits
     assert stored.keys() == sent.keys()
     for labels, samples in sent.items():
         assert [at for at, _ in stored[labels]] == [at for at, _ in samples]
         for (_, back), (_, value) in zip(stored[labels], samples, strict=True):
             assert math.isclose(back, value, rel_tol=tolerance), (labels, back, value)
+    names = "VictoriaMetrics" if engine_type is VictoriaMetrics else "Prometheus"
+    how = "to 1e-12" if tolerance else "bit for bit"
+    measured(f"{names}: {frame.samples} of {frame.samples} values back, {how}")
 
 
 @pytest.mark.parametrize("engine_type", [Prometheus, VictoriaMetrics])

@@ -87,6 +87,34 @@ def test_a_running_agent_shows_its_secrets_nowhere(
 
 
 @pytest.mark.reliability(
+    11,
+    "a remote write server that echoes the credentials",
+    "no secret in a log line, an error, a check, the state or the backlog",
+)
+@pytest.mark.parametrize("kind", ["password", "token"])
+@pytest.mark.parametrize("status", ["400 Bad Request", "401 Unauthorized", "503 Busy"])
+def test_history_shows_its_secrets_nowhere(
+    kind: str, status: str, tmp_path: Path, measured: Callable[[str], None]
+) -> None:
+    shown: list[str] = []
+    with Server(talkative(status)) as server:
+        keys = f'url = "{server.url}/api/v1/write"\nclock = "system"\n{credentials(kind, tmp_path, "500ms")}'
+        config = write_config(tmp_path, None, more=f"[remote_write]\n{keys}\n")
+        for arguments in (["--once", "--simulate"], ["--once", "--simulate", "--dry-run"], ["check", "--gateway"]):
+            ended = run("--config", config, "--log-level", "debug", *arguments)
+            shown += [ended.stdout, ended.stderr]
+        assert {request.headers["authorization"] for request in server.requests} == {
+            f"Basic {BASIC}" if kind == "password" else f"Bearer {TOKEN}"
+        }
+    shown += [file.read_text(errors="replace") for file in (tmp_path / "state").rglob("*") if file.is_file()]
+    everything = "\n".join(shown)
+    assert "***" in everything, "the words of the server are shown"
+    for secret in SECRETS:
+        assert secret not in everything
+    measured("no secret in anything written, shown or saved")
+
+
+@pytest.mark.reliability(
     11, "a gateway that redirects to another host", "the push fails; no other host gets the credentials"
 )
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent"])

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from agent.energy.state_file import StateFile
     from agent.errors import AgentError
     from agent.metrics.groups import Group
+    from agent.run.history import History
     from agent.simulate.clock import HandClock
     from agent.simulate.world import World
 
@@ -188,12 +189,13 @@ def agent_of(
     publisher: Publisher | None = None,
     *,
     state_file: StateFile | None = None,
+    history: History | None = None,
 ) -> Agent:
     state = State() if state_file is None else state_file.load()
     state = state.with_sources({device.name: device.source for device in settings.devices})
     sweep = sweep_of(settings, world, clock, state.devices_read_in_this_boot())
     saver = None if state_file is None else InlineSaver(state_file)
-    parts = Parts(settings, INFO, clock, sweep, destination, publisher or HandPublisher(clock), saver)
+    parts = Parts(settings, INFO, clock, sweep, destination, publisher or HandPublisher(clock), saver, history)
     return Agent(parts, state)
 
 
