@@ -113,10 +113,10 @@ def running_fleet(folder: Path, database: Database, way: Way) -> Iterator[Fleet]
         gateway = stack.enter_context(running_pushgateway())
         listen = f"127.0.0.1:{free_port()}"
         if way == "scrape":
-            config = _prometheus_config(folder, f'"{urlsplit(gateway).netloc}"', f'"{listen}"')
+            config = prometheus_config(folder, f'"{urlsplit(gateway).netloc}"', f'"{listen}"')
             history = stack.enter_context(VictoriaMetrics(folder / "history")).url
         else:
-            config = _prometheus_config(folder, "", "")
+            config = prometheus_config(folder, "", "")
             history = stack.enter_context(database.server_of(config))
         dead = _node(folder, "node-x-simulated", gateway, history, push='group_by = "device"\ntimeout = "1m"')
         once = run("--config", dead, "--once", *_traces(folder))
@@ -171,7 +171,7 @@ def _traces(folder: Path) -> list[str]:
     return arguments
 
 
-def _prometheus_config(folder: Path, gateways: str, nodes: str) -> Path:
+def prometheus_config(folder: Path, gateways: str, nodes: str) -> Path:
     """The files of deploy/, sped up: other targets, and seconds instead of minutes and days."""
     shutil.copytree(DEPLOYED / "rules", folder / "rules")
     config = folder / "prometheus.yml"
