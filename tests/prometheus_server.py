@@ -56,6 +56,7 @@ def prometheus_of(config: Path) -> Iterator[str]:
         f"--storage.tsdb.path={config.parent / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=error",
+        "--web.enable-remote-write-receiver",
     )
     with _serving(port, binary("prometheus"), *arguments) as url:
         yield url
@@ -63,9 +64,8 @@ def prometheus_of(config: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def victoria_metrics_of(config: Path) -> Iterator[str]:
-    """The URL of a VictoriaMetrics with this Prometheus configuration, and with a vmalert for its rules."""
-    package = "victoria-metrics"
-    port, alert_port = free_port(), free_port()
+    """The URL of a VictoriaMetrics with this Prometheus configuration; `vmalert_of` evaluates its rules."""
+    port = free_port()
     database = (
         f"-promscrape.config={config}",
         "-promscrape.config.strictParse=false",
@@ -75,19 +75,26 @@ def victoria_metrics_of(config: Path) -> Iterator[str]:
         "-search.latencyOffset=0s",  # show the last half minute, too, although samples of it may still arrive
         "-loggerLevel=ERROR",
     )
-    with _serving(port, binary("victoria-metrics", package), *database) as url:
-        alerts = (
-            f"-rule={config.parent / 'rules' / '*.yml'}",
-            f"-datasource.url={url}",
-            f"-remoteWrite.url={url}",
-            "-remoteWrite.flushInterval=500ms",
-            "-notifier.url=http://127.0.0.1:9",  # required; no alert goes anywhere
-            "-evaluationInterval=1s",
-            f"-httpListenAddr=127.0.0.1:{alert_port}",
-            "-loggerLevel=FATAL",
-        )
-        with _serving(alert_port, binary("vmalert", package), *alerts):
-            yield url
+    with _serving(port, binary("victoria-metrics", "victoria-metrics"), *database) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def vmalert_of(config: Path, url: str) -> Iterator[str]:
+    """The URL of a vmalert with the rules beside this configuration, for the VictoriaMetrics at `url`."""
+    port = free_port()
+    arguments = (
+        f"-rule={config.parent / 'rules' / '*.yml'}",
+        f"-datasource.url={url}",
+        f"-remoteWrite.url={url}",
+        "-remoteWrite.flushInterval=500ms",
+        "-notifier.url=http://127.0.0.1:9",  # required; no alert goes anywhere
+        "-evaluationInterval=1s",
+        f"-httpListenAddr=127.0.0.1:{port}",
+        "-loggerLevel=FATAL",
+    )
+    with _serving(port, binary("vmalert", "victoria-metrics"), *arguments) as own:
+        yield own
 
 
 @contextlib.contextmanager

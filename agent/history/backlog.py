@@ -45,6 +45,9 @@ LONGEST_IN_MEMORY_SECONDS: Final = 60.0
 MOST_IN_MEMORY_BYTES: Final = 1_000_000
 """Of frames that cannot go to disk."""
 
+_LARGEST_LEAD_MILLISECONDS = 2 * 3_600_000
+"""A clock that was set back by more was badly wrong. Up to this, what repeats a time is dropped, so that times rise."""
+
 _MISSING = "they are damaged or missing"
 _DISK_FAILS = "the disk cannot be written"
 
@@ -213,6 +216,7 @@ class Backlog:
             if self._is_closed:
                 return None
             self._fix_dates()
+            self._forget_the_future()
             try:
                 return self._next(self._position.cursor if after is None else max(after.end, self._position.cursor))
             finally:
@@ -299,6 +303,26 @@ class Backlog:
         if position is not self._position:
             self._position = position
             self._write_position(must_reach_disk=True)
+
+    def _forget_the_future(self) -> None:
+        """Forget times that were sent by a clock that was far ahead: until then, nothing would be sent any more."""
+        offset, newest = self._dating.offset_milliseconds(), self._position.newest_milliseconds
+        if offset is None or newest is None:
+            return
+        latest = self._dating.now_milliseconds() + offset + _LARGEST_LEAD_MILLISECONDS
+        if newest <= latest:
+            return
+        accepted = self._position.accepted_milliseconds
+        log.warning(
+            "remote write: the clock was set back by %.1f h; samples are sent with its present time from now on",
+            (newest - latest + _LARGEST_LEAD_MILLISECONDS) / 3_600_000,
+        )
+        self._position = replace(
+            self._position,
+            newest_milliseconds=None,
+            accepted_milliseconds=None if accepted is None or accepted > latest else accepted,
+        )
+        self._write_position(must_reach_disk=True)
 
     def _is_too_old(self, packed: Packed, offset: int | None) -> bool:
         now = self._dating.now_milliseconds()

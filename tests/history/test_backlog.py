@@ -234,6 +234,28 @@ def test_times_only_rise_when_the_clock_is_stepped_back(node: Node) -> None:
     assert backlog.status.counters == RemoteCounters(accepted=17 * 4, dropped=3 * 4)
 
 
+def test_a_clock_that_was_a_year_ahead_stops_nothing(node: Node) -> None:
+    """A time server, or the clock that `clock = "system"` trusts, was wrong for a moment."""
+    year_milliseconds = 365 * 86_400_000
+    backlog = node.open()
+    node.add(backlog, 10)
+    node.dating.offset = OFFSET + year_milliseconds
+    backlog.tend()
+    node.add(backlog, 10)
+    assert sum(len(frame.times_milliseconds) for frame in drained(backlog)) == 20
+    node.dating.offset = OFFSET
+    backlog = node.open()
+    node.add(backlog, 10)
+    frame = backlog.next()
+    assert frame is not None
+    assert len(frame.times_milliseconds) == 10
+    backlog.about_to_send(frame)
+    assert node.open().next() == frame
+    backlog.settle(frame, accepted=frame.samples, refused=0)
+    assert backlog.status.counters == RemoteCounters(accepted=30 * 4)
+    assert backlog.status.accepted_seconds == (frame.times_milliseconds[-1] + OFFSET) / 1000
+
+
 def test_the_oldest_is_dropped_beyond_the_bound(node: Node, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     node.max_bytes = 100_000
     backlog = node.open()
