@@ -272,7 +272,7 @@ class Sender:
         self._is_unanswered = False
         self._errors.forget()
         following = search.proceed(outcome)
-        self._pace(part, is_search=self._refusal_in_search is not None and following is not None)
+        self._pace(part, search.frame, is_search=self._refusal_in_search is not None and following is not None)
         if following is None:
             self._finish(search)
         return verdict
@@ -509,10 +509,18 @@ class Sender:
 
     # Waits.
 
-    def _pace(self, part: Frame, *, is_search: bool) -> None:
-        """Wait as long as the samples took, but for `catch_up`; the parts of a search follow each other quickly."""
-        times = part.times_milliseconds
+    def _pace(self, part: Frame, whole: Frame | None = None, *, is_search: bool) -> None:
+        """Wait as long as the samples took, but for `catch_up`; the parts of a search follow each other quickly.
+
+        Args:
+            part: that was sent.
+            whole: the frame that it is a part of: all parts together wait as long as the frame.
+            is_search: whether it is part of a search.
+        """
+        whole = whole or part
+        times = whole.times_milliseconds
         seconds = ((times[-1] - times[0]) / 1000 + self._interval_seconds) / self._catch_up
+        seconds *= part.samples / whole.samples
         if is_search:
             seconds = min(seconds, _SEARCH_SECONDS)
         self._failures = 0
