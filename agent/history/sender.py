@@ -500,7 +500,7 @@ class Sender:
             self._pace(part, is_search=True)
         else:
             if verdict.meaning is Meaning.TOO_LARGE:
-                self._experience.most_samples = part.samples // 2
+                self._experience.most_samples = max(1, part.samples // 2)
             elif not verdict.is_server_error and verdict.meaning is not Meaning.REFUSED:
                 self._errors.forget()
             self._back_off(verdict)

@@ -354,6 +354,20 @@ def test_requests_grow_again_after_a_limit_that_was_a_mistake() -> None:
     assert len(sending.store.bodies) - before < 200
 
 
+def test_requests_grow_again_after_a_limit_met_out_of_turn() -> None:
+    """As after ten minutes of errors later frames are tried."""
+    sending = Sending(Store(lambda request: ERROR if 1 in times_of(request) else LARGE))
+    sending.add(frames=3, table=table_of("volts"))
+    sending.run(seconds=900)
+    assert sending.counts == (0, 0, 3)
+    sending.store.rule = lambda request: None
+    sending.add(frames=20, rows=60)
+    before = len(sending.store.bodies)
+    sending.run()
+    assert sending.counts == (4803, 0, 0)
+    assert len(sending.store.bodies) - before < 200
+
+
 def test_a_limit_that_stays_is_seldom_tried_again() -> None:
     refused = 0
 
