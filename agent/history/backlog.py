@@ -148,7 +148,7 @@ class Backlog:
         known = [self._written_to_disk] if in_memory is None else [in_memory, self._written_to_disk]
         same_boot = [position for position in known if position.boot == boot != ""]
         if same_boot:
-            newest = max(same_boot, key=lambda position: (position.cursor, position.counters.settled))
+            newest = max(same_boot, key=lambda one: (one.cursor, one.tried_until, one.counters.settled))
             return replace(newest, counters=max(newest.counters, saved, key=lambda counters: counters.settled))
         # After a reboot the file may be older than what was sent and removed: begin at the oldest frame that there is.
         newest = max(known, key=lambda position: position.cursor)
@@ -493,13 +493,15 @@ class Backlog:
 
     def _write_position(self, *, must_reach_disk: bool = False) -> None:
         """Write the position to the runtime folder; to the disk only what a reboot needs, and seldom."""
+        is_in_runtime_folder = False
         if self._runtime_position is not None:
-            with suppress(OSError):
+            with suppress(OSError):  # it is full, or was removed: then the disk has it
                 position_file.write(self._runtime_position, self._position, is_synced=False)
+                is_in_runtime_folder = True
         if self._segments is None or self._segments.start is None:
             return
         position, written = self._position, self._written_to_disk
-        if self._runtime_position is None:
+        if not is_in_runtime_folder:
             is_due = (position.cursor, position.tried_until) != (written.cursor, written.tried_until)
         else:
             is_due = (

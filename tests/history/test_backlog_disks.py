@@ -247,3 +247,33 @@ def test_a_damaged_position_sends_everything_again(node: Node) -> None:
     assert frame is not None
     assert backlog.may_be_stored(frame)
     assert numbers(drained(backlog)) == list(range(60))
+
+
+def test_a_runtime_folder_that_fails_counts_nothing_twice(node: Node) -> None:
+    """It was removed, or is full; then a run is killed while it drains."""
+    runtime = node.runtime
+    assert runtime is not None
+    backlog = node.open()
+    for _ in range(10):
+        node.add(backlog, 30)
+        backlog.tend()
+    node.pass_seconds(61)
+    backlog.tend()
+    for _ in range(3):
+        frame = backlog.next()
+        assert frame is not None
+        backlog.about_to_send(frame)
+        backlog.settle(frame, accepted=frame.samples, refused=0)
+    away = runtime.rename(runtime.with_name("away"))
+    tried = backlog.next()
+    assert tried is not None
+    backlog.about_to_send(tried)
+    node.saved = backlog.status.counters
+
+    for is_back in (False, True):  # with what was written before it failed
+        if is_back:
+            away.rename(runtime)
+        backlog = node.open()
+        assert sum_of(backlog) == node.produced
+        assert backlog.next() == tried
+        assert backlog.may_be_stored(tried)
