@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 from agent.energy.state_folder import foreign_folder_error
 from agent.errors import PermissionDeniedError
 from agent.history import position_file
+from agent.history.drop_log import DropLog
 from agent.history.frame_records import DamagedError, Packed, pack, unpack
-from agent.history.losses import Losses
 from agent.history.memory import Memory
 from agent.history.merging import merged
 from agent.history.position import Position, newest_milliseconds
@@ -89,7 +89,7 @@ class Backlog:
         self._clock = clock
         self._max_bytes = max_bytes
         self._max_age_milliseconds = round(max_age_seconds * 1000)
-        self._losses = Losses()
+        self._drops = DropLog()
         self._disk_failures = 0
         self._is_full = False
         self._disk_position = None if folder is None else folder / "position.json"
@@ -209,7 +209,7 @@ class Backlog:
     def _lose(self, packed: Packed) -> None:
         """Drop a frame of the memory while older ones are on disk and can still be sent."""
         self._position = self._position.without(packed.start, packed.end)
-        self._losses.add(_DISK_FAILS, packed.samples, self._clock.monotonic())
+        self._drops.add(_DISK_FAILS, packed.samples, self._clock.monotonic())
         self._write_position()
 
     # Reading
@@ -344,18 +344,20 @@ class Backlog:
 
     # Sending
 
-    def may_be_stored(self, frame: Frame) -> bool:
-        """Whether the frame was sent before without a known outcome, perhaps by a run that was killed."""
-        with self._lock:
-            return frame.start < self._position.tried_until
+    @property
+    def tried_until(self) -> int:
+        """Frames before this place may be stored, perhaps because a run that was killed has sent them."""
+        return self._position.tried_until
 
     def about_to_send(self, frame: Frame) -> None:
         """Note that the frame may be stored from now on; kept in the runtime folder."""
         with self._lock:
             if self._is_closed:
                 return
-            self._position = self._position.tried(frame)
-            self._write_position()
+            position = self._position.tried(frame)
+            if position is not self._position:
+                self._position = position
+                self._write_position()
 
     def settle(self, frame: Frame, *, accepted: int, refused: int) -> None:
         """End everything up to this frame, which is included; what is neither accepted nor refused is dropped.
@@ -390,7 +392,7 @@ class Backlog:
     def _drop_until(self, end: int, reason: str) -> None:
         dropped = self._settle_until(end)
         if dropped:
-            self._losses.add(reason, dropped, self._clock.monotonic())
+            self._drops.add(reason, dropped, self._clock.monotonic())
 
     def _forget_settled(self) -> None:
         """Remove what lies before the cursor."""
@@ -433,7 +435,7 @@ class Backlog:
             if since is not None and self._clock.monotonic() - since >= LONGEST_IN_MEMORY_SECONDS:
                 self._spill()
             self._keep_bound()
-            self._losses.end_if_over(self._clock.monotonic())
+            self._drops.end_if_quiet(self._clock.monotonic())
             self._publish()
             since = self._memory.waiting_since
             if since is None or self._disk_failures or self._segments is None:
@@ -579,7 +581,7 @@ class Backlog:
                 self._spill()
                 self._keep_bound()
             self._drop_missing()  # the next boot begins at the oldest frame, and could not tell
-            self._losses.end()
+            self._drops.end()
             self._write_position()
             self._write_last_position()
             if self._segments is not None:
