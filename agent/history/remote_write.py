@@ -59,6 +59,9 @@ _MOST_INTERVALS = 1000
 _LAST_REQUEST_SECONDS = 0.3
 """The longest that a request may take to end once it is aborted."""
 
+_LAST_SAVE_SECONDS = 0.3
+"""How long the last counters may take to be saved at least, also if there is no time to send them, as at a reload."""
+
 
 class Save(Protocol):
     """A save of counters; see `run.saver.Save`."""
@@ -243,7 +246,8 @@ class RemoteWrite:
         now = self._clock.monotonic()
         self._send_until_seconds = min(self._send_until_seconds, send_until_seconds)
         half_seconds = max(0.0, self._send_until_seconds - now) / 2
-        self._counters_until_seconds = min(self._counters_until_seconds, now + half_seconds)
+        counters_until_seconds = now + max(half_seconds, _LAST_SAVE_SECONDS)
+        self._counters_until_seconds = min(self._counters_until_seconds, counters_until_seconds)
         if self._is_ending:
             return
         self._ends_series = ends_series

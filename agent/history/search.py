@@ -31,6 +31,12 @@ whole, as when a server takes nothing of an outage."""
 _MOST_LEVELS_REFUSED = 3
 """A row of which all eighths are refused is refused itself."""
 
+_FIRST_TAKEN = 16
+_MOST_TAKEN = 4096
+"""After how many requests at the limit of the size a larger one is tried: twice as many each time that it is too large.
+A limit may have been a mistake, and small requests for ever cost the server and the network far more than a try.
+"""
+
 
 class Outcome(Enum):
     """What became of a part."""
@@ -54,6 +60,29 @@ class Experience:
     bad_series: set[Labels] = field(default_factory=set)
     most_samples: float = math.inf
     fruitless: int = 0
+    _taken: int = 0
+    _taken_before_more: int = _FIRST_TAKEN
+    _is_trying_more: bool = False
+
+    def note_taken(self, samples: int) -> None:
+        """Note a request that was taken; after many at the limit, raise it."""
+        if 2 * samples <= self.most_samples:
+            return
+        if self._is_trying_more:
+            self._is_trying_more = False
+            self._taken_before_more = _FIRST_TAKEN
+        self._taken += 1
+        if self._taken >= self._taken_before_more:
+            self._taken = 0
+            self._is_trying_more = True
+            self.most_samples *= 2
+
+    def note_too_large(self) -> None:
+        """Note a request that was too large."""
+        self._taken = 0
+        if self._is_trying_more:
+            self._is_trying_more = False
+            self._taken_before_more = min(2 * self._taken_before_more, _MOST_TAKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +129,10 @@ class Search:
     def proceed(self, outcome: Outcome) -> Frame | None:
         """Go on to the next part, after the outcome of this one."""
         self._requests += 1
+        if outcome is Outcome.TAKEN and self.part is not None:
+            self._experience.note_taken(self.part.samples)
+        elif outcome is Outcome.TOO_LARGE:
+            self._experience.note_too_large()
         self._advance(outcome)
         return self.part
 

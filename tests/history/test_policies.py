@@ -338,8 +338,36 @@ def test_what_is_too_large_goes_in_smaller_parts(caplog: pytest.LogCaptureFixtur
     sending.run()
     assert sending.counts == (4800, 0, 0)
     assert sending.store.values == without(4800)
-    assert len(sending.store.bodies) <= 20 * 8 + 3
+    assert len(sending.store.bodies) <= 20 * 8 + 3 + 3  # a larger one is tried again, ever more seldom
     assert caplog.text.count("answered 413") == 1
+
+
+def test_requests_grow_again_after_a_limit_that_was_a_mistake() -> None:
+    sending = Sending(Store(lambda request: LARGE))
+    sending.add(frames=20, rows=60)
+    sending.run(seconds=3600)
+    assert sending.counts == (0, 0, 4800)
+    sending.store.rule = lambda request: None
+    before = len(sending.store.bodies)
+    sending.run()
+    assert sending.counts == (4800, 0, 0)
+    assert len(sending.store.bodies) - before < 200
+
+
+def test_a_limit_that_stays_is_seldom_tried_again() -> None:
+    refused = 0
+
+    def rule(request: list[DecodedSeries]) -> Verdict | None:
+        nonlocal refused
+        is_large = sum(len(one.samples) for one in request) > 50
+        refused += is_large
+        return LARGE if is_large else None
+
+    sending = Sending(Store(rule))
+    sending.add(frames=100, rows=60)
+    sending.run(seconds=36_000)
+    assert sending.counts == (24_000, 0, 0)
+    assert refused < 0.01 * len(sending.store.bodies)
 
 
 def test_one_sample_that_is_too_large_is_held() -> None:

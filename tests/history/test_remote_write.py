@@ -257,6 +257,29 @@ def test_a_stop_does_not_wait_for_a_save_that_hangs(
     measured(f"ended in {seconds:.2f} s")
 
 
+def test_a_reload_keeps_the_counters_of_the_interval_that_it_closes(
+    victoria: Engine, tmp_path: Path, clock: HandClock
+) -> None:
+    """It leaves no time to send anything; the save of the counters takes some milliseconds."""
+    node = Node(tmp_path, clock, victoria.write_url)
+    node.agent.take_sweep()
+    clock.sleep(1.0)
+    node.agent.take_sweep()
+    snapshot = node.agent._snapshot(tuple(closed.last_interval for closed in node.agent.meters.close_intervals()))
+    save = Save()
+    node.history.start()
+    node.history.add_interval(snapshot, save, may_have_counters=True)
+    node.history.end(time.monotonic(), ends_series=False)
+    threading.Event().wait(0.1)
+    save.end(may_publish=True)
+    until(lambda: node.history.has_ended, "the end")
+    later = node.opened()
+    later.start()
+    until(lambda: later.status.backlog_samples == 0, "the backlog to be sent")
+    later.close()
+    assert JOULES in {dict(labels)["__name__"] for labels in victoria.samples(node.of(""))}
+
+
 @pytest.mark.reliability(
     12.09,
     "the disk of the backlog stalls in a sync during an outage",
