@@ -8,7 +8,7 @@ import pytest
 
 from agent.energy.state import RemoteCounters
 from tests.energy.disks import full
-from tests.history.backlogs import OFFSET, TABLE, Node, drained, files, numbers, sum_of, table_of
+from tests.history.backlogs import OFFSET, TABLE, Node, drained, files, numbers, sum_of, synced_files, table_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +31,40 @@ def test_nothing_reaches_the_disk_while_the_server_answers(node: Node, tmp_path:
     backlog.close()
     assert files(tmp_path / "history") == ["position.json"]
     assert backlog.status.counters.accepted == node.produced == 50 * 15 * 4
+
+
+def test_a_run_that_needs_no_disk_syncs_none(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = synced_files(monkeypatch)
+    for _ in range(3):
+        backlog = node.open()
+        node.add(backlog, 15)
+        drained(backlog)
+        backlog.close()
+    assert synced == []
+    written = (tmp_path / "history" / "position.json").stat()
+    backlog = node.open()
+    backlog.count_request(failed=True)
+    backlog.close()
+    assert (tmp_path / "history" / "position.json").stat() == written
+
+
+def test_what_a_power_cut_must_leave_is_synced(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = synced_files(monkeypatch)
+    backlog = node.open()
+    node.add(backlog, 15)
+    node.pass_seconds(60)
+    backlog.tend()
+    segment, folder = tmp_path / "history" / f"{0:020d}.v1", tmp_path / "history"
+    # The folder's own name, the segment, and its name: a segment without a name is lost.
+    assert synced == [tmp_path, segment, folder]
+    node.add(backlog, 15)
+    node.pass_seconds(60)
+    backlog.tend()
+    assert synced[3:] == [segment]
+    drained(backlog)
+    backlog.close()
+    # Else the segment that was removed may come back, and be sent once more.
+    assert synced[4:] == [folder / "position.new", folder]
 
 
 def test_frames_leave_in_order_and_keep_their_rows(node: Node) -> None:
@@ -96,7 +130,7 @@ def test_a_tried_frame_is_the_same_for_ever(node: Node) -> None:
     node.add(backlog, 15)
     first = backlog.next()
     assert first is not None
-    assert not backlog.may_be_stored(first)
+    assert first.start >= backlog.tried_until
     backlog.about_to_send(first)
     for _ in range(10):
         node.add(backlog, 15)
@@ -104,10 +138,10 @@ def test_a_tried_frame_is_the_same_for_ever(node: Node) -> None:
         assert backlog.next() == first
     backlog = node.open()
     assert backlog.next() == first
-    assert backlog.may_be_stored(first)
+    assert first.start < backlog.tried_until
     second = backlog.next(first)
     assert second is not None
-    assert not backlog.may_be_stored(second)
+    assert second.start >= backlog.tried_until
 
 
 def test_a_frame_that_a_killed_run_tried_is_not_merged(node: Node) -> None:
@@ -133,6 +167,8 @@ def test_a_kill_between_disk_and_mirror_doubles_nothing(node: Node, tmp_path: Pa
     assert mirror.read_bytes() == b""
     mirror.write_bytes(before)
     backlog = node.open()
+    on_disk = sum(path.stat().st_size for path in (tmp_path / "history").glob("*.v1"))
+    assert backlog.status.backlog_bytes == on_disk
     node.add(backlog, 15)
     node.pass_seconds(60)
     backlog.tend()
@@ -151,7 +187,7 @@ def test_the_place_of_a_lost_frame_is_not_used_again(node: Node) -> None:
     following = backlog.next()
     assert following is not None
     assert following.start == lost.end
-    assert not backlog.may_be_stored(following)
+    assert following.start >= backlog.tried_until
     assert backlog.status.counters == RemoteCounters(dropped=lost.samples)
 
 
@@ -247,6 +283,22 @@ def test_times_only_rise_when_the_clock_is_stepped_back(node: Node) -> None:
     assert node.open().next() == frame
     backlog.settle(frame, accepted=frame.samples, refused=0)
     assert backlog.status.counters == RemoteCounters(accepted=17 * 4, dropped=3 * 4)
+
+
+def test_times_rise_over_a_power_cut_after_a_step_back(node: Node, tmp_path: Path) -> None:
+    backlog = node.open()
+    node.add(backlog, 15)
+    sent = drained(backlog)
+    node.dating.offset = OFFSET - 10_000
+    node.add(backlog, 15)
+    node.pass_seconds(60)
+    backlog.tend()
+    node.dating.boot = "boot-2"
+    node.runtime = tmp_path / "run2"
+    node.runtime.mkdir()
+    left = drained(node.open())
+    assert numbers(left) == list(range(node.produced - 5 * 4, node.produced))
+    assert left[0].times_milliseconds[0] - 10_000 > sent[0].times_milliseconds[-1]
 
 
 def test_a_clock_that_was_a_year_ahead_stops_nothing(node: Node) -> None:
