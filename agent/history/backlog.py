@@ -432,7 +432,7 @@ class Backlog:
 
     # From memory to disk
 
-    def tend(self) -> float:
+    def maintain(self) -> float:
         """Move what has waited for long from memory to disk, and drop what is too old; return when to call it again.
 
         Returns:

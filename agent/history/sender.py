@@ -24,7 +24,7 @@ from agent.history.answers import Meaning
 from agent.history.lasting_errors import LastingErrors
 from agent.history.pace import Pace
 from agent.history.refusal import Refusal
-from agent.history.search import Experience, Outcome, Search
+from agent.history.search import Outcome, Search, ServerProfile
 from agent.history.sender_log import SenderLog
 from agent.history.write_request import write_request
 from agent.log import counted
@@ -196,7 +196,7 @@ class Sender:
         self._pace = Pace(interval_seconds, catch_up, random)
         self._due_at_seconds = clock.monotonic() + self._pace.wait_seconds
         self._log = SenderLog(clock.monotonic)
-        self._experience = Experience()
+        self._profile = ServerProfile()
         self._errors = LastingErrors(clock.monotonic, self._frame_after)
         self._body: tuple[Frame, bytes] | None = None
         self._in_turn: _InTurn | None = None
@@ -308,7 +308,7 @@ class Sender:
 
     def _begun(self, frame: Frame) -> _InTurn:
         self._backlog.about_to_send(frame)
-        return _InTurn(Search(frame, self._experience, is_perhaps_in_part=self._may_be_stored(frame)))
+        return _InTurn(Search(frame, self._profile, is_perhaps_in_part=self._may_be_stored(frame)))
 
     def _may_be_stored(self, frame: Frame) -> bool:
         """Whether it may have been stored before its turn."""
@@ -436,7 +436,7 @@ class Sender:
             False after some times, because a server may change its mind for ever.
         """
         unsettled = self._unsettled
-        self._experience = Experience(most_samples=self._experience.most_samples)
+        self._profile = ServerProfile(most_samples=self._profile.most_samples)
         if unsettled.refusal is not None and unsettled.refusal.parts:
             unsettled.again = [part for part in unsettled.refusal.parts if part is not taken]
             unsettled.is_confirm_due = False
@@ -518,7 +518,7 @@ class Sender:
 
     def _try_later_frame(self, frame: Frame) -> Verdict:
         """Try a frame out of turn: whether it is taken shows what the errors mean."""
-        part = Search(frame, Experience(most_samples=self._experience.most_samples)).part or frame
+        part = Search(frame, ServerProfile(most_samples=self._profile.most_samples)).part or frame
         verdict = self._request(part)
         self._tried_ahead.add(frame.start)
         if verdict.meaning is Meaning.TAKEN:
@@ -527,7 +527,7 @@ class Sender:
             self._pace.follow(part, is_search=True)
         else:
             if verdict.meaning is Meaning.TOO_LARGE:
-                self._experience.most_samples = part.samples // 2
+                self._profile.most_samples = part.samples // 2
             elif not verdict.is_server_error and verdict.meaning is not Meaning.REFUSED:
                 self._errors.forget()
             self._pace.back_off(verdict)

@@ -25,7 +25,7 @@ def test_nothing_reaches_the_disk_while_the_server_answers(node: Node, tmp_path:
     for _ in range(50):
         node.add(backlog, 15)
         drained(backlog)
-        backlog.tend()
+        backlog.maintain()
     assert files(tmp_path / "history") == []
     assert sum(path.stat().st_size for path in (tmp_path / "run").glob("*.v1")) == 0
     backlog.close()
@@ -53,13 +53,13 @@ def test_what_a_power_cut_must_leave_is_synced(node: Node, tmp_path: Path, monke
     backlog = node.open()
     node.add(backlog, 15)
     node.pass_seconds(60)
-    backlog.tend()
+    backlog.maintain()
     segment, folder = tmp_path / "history" / f"{0:020d}.v1", tmp_path / "history"
     # The folder's own name, the segment, and its name: a segment without a name is lost.
     assert synced == [tmp_path, segment, folder]
     node.add(backlog, 15)
     node.pass_seconds(60)
-    backlog.tend()
+    backlog.maintain()
     assert synced[3:] == [segment]
     drained(backlog)
     backlog.close()
@@ -83,7 +83,7 @@ def test_an_outage_goes_to_disk_once_a_minute(node: Node, tmp_path: Path) -> Non
     sizes = []
     for _ in range(40):
         node.add(backlog, 15)
-        backlog.tend()
+        backlog.maintain()
         sizes.append(sum(path.stat().st_size for path in (tmp_path / "history").glob("*.v1")))
     assert len(set(sizes)) == 1 + 40 // 5
     assert numbers(drained(backlog)) == list(range(node.produced))
@@ -94,7 +94,7 @@ def test_a_killed_run_loses_nothing_that_was_added(node: Node) -> None:
     for _ in range(30):
         backlog = node.open()
         node.add(backlog, 15)
-        backlog.tend()
+        backlog.maintain()
     assert numbers(drained(node.open())) == list(range(node.produced))
 
 
@@ -103,7 +103,7 @@ def test_a_power_cut_loses_only_what_was_in_memory(node: Node, tmp_path: Path) -
     for _ in range(4):
         node.add(backlog, 15)
     node.pass_seconds(60)
-    backlog.tend()
+    backlog.maintain()
     on_disk = node.produced
     node.add(backlog, 15)
     node.runtime = tmp_path / "run2"
@@ -134,7 +134,7 @@ def test_a_tried_frame_is_the_same_for_ever(node: Node) -> None:
     backlog.about_to_send(first)
     for _ in range(10):
         node.add(backlog, 15)
-        backlog.tend()
+        backlog.maintain()
         assert backlog.next() == first
     backlog = node.open()
     assert backlog.next() == first
@@ -153,7 +153,7 @@ def test_a_frame_that_a_killed_run_tried_is_not_merged(node: Node) -> None:
     backlog = node.open()
     for _ in range(10):
         node.add(backlog, 15)
-    backlog.tend()
+    backlog.maintain()
     assert backlog.next() == first
 
 
@@ -163,7 +163,7 @@ def test_a_kill_between_disk_and_mirror_doubles_nothing(node: Node, tmp_path: Pa
         node.add(backlog, 15)
     mirror = next((tmp_path / "run").glob("*.v1"))
     before = mirror.read_bytes()
-    backlog.tend()
+    backlog.maintain()
     assert mirror.read_bytes() == b""
     mirror.write_bytes(before)
     backlog = node.open()
@@ -171,7 +171,7 @@ def test_a_kill_between_disk_and_mirror_doubles_nothing(node: Node, tmp_path: Pa
     assert backlog.status.backlog_bytes == on_disk
     node.add(backlog, 15)
     node.pass_seconds(60)
-    backlog.tend()
+    backlog.maintain()
     assert numbers(drained(backlog)) == list(range(node.produced))
 
 
@@ -211,7 +211,7 @@ def test_a_frame_lost_to_a_power_cut_leaves_no_trace(node: Node) -> None:
     backlog = node.open()
     node.add(backlog, 15)
     node.pass_seconds(60)
-    backlog.tend()
+    backlog.maintain()
     node.add(backlog, 15)
     on_disk = backlog.next()
     assert on_disk is not None
@@ -234,7 +234,7 @@ def test_a_frame_handed_out_is_not_merged(node: Node) -> None:
     first = backlog.next()
     for _ in range(10):
         node.add(backlog, 15)
-    backlog.tend()
+    backlog.maintain()
     assert backlog.next() == first
 
 
@@ -243,7 +243,7 @@ def test_frames_are_dated_once_the_clock_is_known(node: Node) -> None:
     backlog = node.open()
     for _ in range(10):
         node.add(backlog, 15)
-        backlog.tend()
+        backlog.maintain()
     assert backlog.next() is None
     assert backlog.status.oldest_seconds is None
     node.dating.offset = OFFSET + 5
@@ -292,7 +292,7 @@ def test_times_rise_over_a_power_cut_after_a_step_back(node: Node, tmp_path: Pat
     node.dating.offset = OFFSET - 10_000
     node.add(backlog, 15)
     node.pass_seconds(60)
-    backlog.tend()
+    backlog.maintain()
     node.dating.boot = "boot-2"
     node.runtime = tmp_path / "run2"
     node.runtime.mkdir()
@@ -307,7 +307,7 @@ def test_a_clock_that_was_a_year_ahead_stops_nothing(node: Node) -> None:
     backlog = node.open()
     node.add(backlog, 10)
     node.dating.offset = OFFSET + year_milliseconds
-    backlog.tend()
+    backlog.maintain()
     node.add(backlog, 10)
     assert sum(len(frame.times_milliseconds) for frame in drained(backlog)) == 20
     node.dating.offset = OFFSET
@@ -329,7 +329,7 @@ def test_the_oldest_is_dropped_beyond_the_bound(node: Node, tmp_path: Path, capl
     table = table_of(*(f"series_{number}" for number in range(64)))
     for _ in range(40):
         node.add(backlog, 61, table)
-        backlog.tend()
+        backlog.maintain()
         assert sum_of(backlog) == node.produced
     size = sum(path.stat().st_size for path in (tmp_path / "history").glob("*.v1"))
     assert 60_000 < size <= 100_000
@@ -345,7 +345,7 @@ def test_what_is_too_old_is_dropped(node: Node) -> None:
     node.add(backlog, 15)
     node.pass_seconds(3700)
     node.add(backlog, 15)
-    backlog.tend()
+    backlog.maintain()
     assert backlog.status.counters.dropped == 60
     assert numbers(drained(backlog)) == list(range(60, 120))
 
@@ -359,13 +359,13 @@ def test_what_is_too_old_is_dropped_after_a_reboot_too(node: Node) -> None:
     node.dating.now = 5000
     node.dating.offset = None
     backlog = node.open()
-    backlog.tend()
+    backlog.maintain()
     assert backlog.status.counters.dropped == 0
     node.dating.offset = OFFSET + 1_015_000 + 3_600_000 - 5000
-    backlog.tend()
+    backlog.maintain()
     assert backlog.status.counters.dropped == 0
     node.pass_seconds(1)
-    backlog.tend()
+    backlog.maintain()
     assert backlog.status.counters.dropped == 60
 
 
@@ -373,7 +373,7 @@ def test_a_clock_that_is_wrong_for_a_moment_costs_nothing(node: Node) -> None:
     backlog = node.open()
     node.add(backlog, 15)
     node.dating.offset = OFFSET + 366 * 86_400_000
-    backlog.tend()
+    backlog.maintain()
     node.dating.offset = OFFSET
     assert numbers(drained(backlog)) == list(range(node.produced))
 
@@ -382,7 +382,7 @@ def test_old_frames_keep_their_labels(node: Node) -> None:
     backlog = node.open()
     for hostname in ("old", "new"):
         node.add(backlog, 40, table_of("volts", hostname=hostname))
-    backlog.tend()
+    backlog.maintain()
     backlog = node.open()
     assert [dict(frame.table[0])["hostname"] for frame in drained(backlog)] == ["old", "new"]
 

@@ -59,11 +59,11 @@ def test_a_full_disk_keeps_samples_in_memory_until_there_is_room(
     for _ in range(12):
         node.add(backlog, 61, WIDE)
         node.pass_seconds(60)
-        backlog.tend()
+        backlog.maintain()
     assert sum_of(backlog) == node.produced
     filler.unlink()
     node.pass_seconds(60)
-    backlog.tend()
+    backlog.maintain()
     assert numbers(drained(backlog)) == list(range(node.produced))
     messages = [record.message for record in caplog.records]
     assert len(messages) == 2
@@ -76,7 +76,7 @@ def test_a_full_disk_tears_no_frame(node: Node, small_disk: Disk, caplog: pytest
     while not caplog.records:
         node.add(backlog, 61, WIDE)
         node.pass_seconds(60)
-        backlog.tend()
+        backlog.maintain()
     assert "No space left on device" in caplog.records[0].message
     caplog.clear()
     backlog = node.open()
@@ -95,7 +95,7 @@ def test_a_disk_that_stays_full_costs_the_oldest(
     backlog = on(node, small_disk).open()
     for _ in range(40):
         node.add(backlog, 61, WIDE)
-        backlog.tend()
+        backlog.maintain()
         assert sum_of(backlog) == node.produced
     left = numbers(drained(backlog))
     assert len(left) > node.produced / 10
@@ -114,14 +114,14 @@ def test_a_read_only_disk_costs_no_more_than_does_not_fit_into_memory(
     backlog = on(node, small_disk).open()
     node.add(backlog, 61, WIDE)
     node.pass_seconds(60)
-    backlog.tend()
+    backlog.maintain()
     on_disk = node.produced
     backlog.close()
     backlog = node.open()
     with small_disk.read_only():
         for _ in range(20):
             node.add(backlog, 61, WIDE)
-            backlog.tend()
+            backlog.maintain()
             assert sum_of(backlog) == node.produced
         assert backlog.status.counters.dropped > 0
         backlog = node.open()
@@ -140,7 +140,7 @@ def three_segments(node: Node) -> list[Path]:
     while len(list(node.folder.glob("*.v1"))) < 3:
         node.add(backlog, 1, WIDE)
         node.pass_seconds(60)
-        backlog.tend()
+        backlog.maintain()
     backlog.close()
     return sorted(node.folder.glob("*.v1"))
 
@@ -236,7 +236,7 @@ def test_what_follows_a_damaged_record_has_a_segment_of_its_own(node: Node) -> N
     for _ in range(2):
         node.add(backlog, 15)
         node.pass_seconds(60)
-        backlog.tend()
+        backlog.maintain()
     lost = node.produced
     assert node.folder is not None
     (segment,) = node.folder.glob("*.v1")
@@ -248,7 +248,7 @@ def test_what_follows_a_damaged_record_has_a_segment_of_its_own(node: Node) -> N
     backlog.settle(first, accepted=first.samples, refused=0)
     node.add(backlog, 15)
     node.pass_seconds(60)
-    backlog.tend()
+    backlog.maintain()
     assert numbers(drained(backlog)) == list(range(lost, node.produced))
     assert backlog.status.counters == RemoteCounters(accepted=120, dropped=60)
 
@@ -296,9 +296,9 @@ def test_a_runtime_folder_that_fails_counts_nothing_twice(node: Node) -> None:
     backlog = node.open()
     for _ in range(10):
         node.add(backlog, 30)
-        backlog.tend()
+        backlog.maintain()
     node.pass_seconds(61)
-    backlog.tend()
+    backlog.maintain()
     for _ in range(3):
         frame = backlog.next()
         assert frame is not None

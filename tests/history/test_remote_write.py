@@ -12,7 +12,7 @@ import pytest
 
 from agent.clock import SystemClock
 from agent.energy.state import RemoteCounters
-from agent.history import backlog
+from agent.history import backlog, keeper
 from agent.history import remote_write as module
 from agent.history.remote_write import RemoteWrite, open_remote_write
 from agent.run.saver import Save
@@ -209,7 +209,7 @@ def test_counters_that_could_not_be_saved_are_not_sent(
 def test_intervals_whose_saves_hang_do_not_wait_for_each_other(
     victoria: Engine, tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SAVE_SECONDS", 1.0)
+    monkeypatch.setattr(keeper, "SAVE_SECONDS", 1.0)
     node = Node(tmp_path, clock, victoria.write_url)
     node.history.start()
     began_at = time.monotonic()
@@ -219,7 +219,7 @@ def test_intervals_whose_saves_hang_do_not_wait_for_each_other(
         closed = node.agent.meters.close_intervals()
         snapshot = node.agent._snapshot(tuple(each.last_interval for each in closed))
         node.history.add_interval(snapshot, Save(), may_have_counters=True)
-    until(lambda: not node.history._waiting, "all to be kept")
+    until(lambda: not node.history._keeper.has_waiting, "all to be kept")
     seconds = time.monotonic() - began_at
     assert 1.0 <= seconds < 5.0, "not 1 s each"
     node.end()
@@ -370,7 +370,7 @@ def test_nothing_is_sent_before_the_clock_is_known(
 def test_a_long_interval_goes_in_several_requests(
     victoria: Engine, tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_VALUES", 200)
+    monkeypatch.setattr(keeper, "MOST_VALUES", 200)
     node = Node(tmp_path, clock, victoria.write_url, resolution="sample")
     node.history.start()
     node.interval()
@@ -395,7 +395,7 @@ def test_a_bug_in_a_thread_is_raised_in_the_main_one(
     def broken(*_: object) -> bytes:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(node.history._interval_rows, "row", broken)
+    monkeypatch.setattr(node.history._keeper._interval_rows, "row", broken)
     node.history.start()
     node.interval()
     until(lambda: node.history.has_ended, "the thread to end")
