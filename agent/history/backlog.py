@@ -180,7 +180,7 @@ class Backlog:
     def add(self, table: tuple[Labels, ...], times_milliseconds: Sequence[int], values: bytes) -> None:
         """Add rows, of this boot, as a frame; it is in the runtime folder when this returns. For one thread.
 
-        This never waits for the disk, not even while another thread does; `tend` moves frames there.
+        This never waits for the disk, not even while another thread does; `maintain` moves frames there.
         """
         samples = count_samples(values)
         if not samples:

@@ -156,7 +156,7 @@ def test_a_disk_that_stalls_keeps_nothing_from_the_runtime_folder(node: Node, mo
     node.add(backlog, 10)
     node.pass_seconds(backlogs.LONGEST_IN_MEMORY_SECONDS)
     monkeypatch.setattr(os, "fdatasync", fdatasync)
-    other = threading.Thread(target=backlog.tend)
+    other = threading.Thread(target=backlog.maintain)
     other.start()
     try:
         assert stalls.wait(60.0)
