@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 STEP_SECONDS = 15
 ROWS = 41
 """Ten minutes of them."""
+LAST = ROWS - 1
+"""The row that arrives when the rules have seen the others."""
 
 Values = dict[tuple[str, str], "Callable[[int], float | None]"]
 """The value of a row by the name of the series and the device; no device for a node's own."""
@@ -54,7 +56,7 @@ NODES = {
     "undated": node({("wattpush_agent_remote_backlog_samples", ""): lambda row: 64.0 * (row + 1)}),
     "lossy": node(
         {
-            (f"wattpush_agent_remote_{counter}_samples_total", ""): lambda row: 64.0 * row
+            (f"wattpush_agent_remote_{counter}_samples_total", ""): lambda row: 64.0 if row < LAST else 1280.0
             for counter in ("refused", "dropped", "undated")
         }
     ),
@@ -69,8 +71,8 @@ FIRING = {
 }
 
 
-def frame(ends_seconds: int) -> Frame:
-    """The last ten minutes of all nodes."""
+def frame(ends_seconds: int, rows: range) -> Frame:
+    """Some rows of the last ten minutes of all nodes."""
     columns = {
         tuple(
             sorted(
@@ -86,12 +88,10 @@ def frame(ends_seconds: int) -> Frame:
         for (name, device), value in values.items()
     }
     values = b"".join(
-        ABSENT if (number := value(row)) is None else packed(number)
-        for row in range(ROWS)
-        for value in columns.values()
+        ABSENT if (number := value(row)) is None else packed(number) for row in rows for value in columns.values()
     )
-    begins_seconds = ends_seconds - (ROWS - 1) * STEP_SECONDS
-    times = tuple(1000 * STEP_SECONDS * row for row in range(ROWS))
+    begins_seconds = ends_seconds - LAST * STEP_SECONDS
+    times = tuple(1000 * STEP_SECONDS * row for row in rows)
     return Frame(tuple(columns), "boot", 1000 * begins_seconds, times, values, count_samples(values))
 
 
@@ -112,11 +112,20 @@ def test_each_alert_fires_for_its_node_and_for_no_other(name: str, tmp_path: Pat
         port = urlsplit(url).port
         assert port is not None
         until(lambda: ask(url, "query", query="1") is not None, "the server to take requests")
-        status, answer = Prometheus(tmp_path, port=port).post(write_request(frame(int(time.time()))))
-        assert status in {200, 204}, answer
+        ends_seconds = int(time.time())
+
+        def post(rows: range) -> None:
+            status, answer = Prometheus(tmp_path, port=port).post(write_request(frame(ends_seconds, rows)))
+            assert status in {200, 204}, answer
+
+        post(range(LAST))
         if database.rules_of is not None:
             until(lambda: ask(url, "query", query="wattpush_agent_info")["result"], "the samples to be found")
             stack.enter_context(database.rules_of(config, url))
+
+        seen = 'count({__name__=~"wattpush:remote_.+_samples:last"}) == ' + str(3 * len(NODES))
+        until(lambda: ask(url, "query", query=seen)["result"], "the counters to be remembered", 120.0)
+        post(range(LAST, ROWS))
 
         def firing() -> set[tuple[str, str]]:
             data = ask(url, "query", query='ALERTS{alertstate="firing"}')
