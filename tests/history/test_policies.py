@@ -151,6 +151,25 @@ def test_a_server_that_refuses_everything_loses_nothing(caplog: pytest.LogCaptur
     assert caplog.text.count("remote write works again") == 1
 
 
+@pytest.mark.parametrize("requests", range(1, 15))
+@pytest.mark.parametrize("later_requests", [1, 2, 3])
+def test_what_was_overtaken_is_not_accepted_after_a_restart(requests: int, later_requests: int) -> None:
+    """All of it was refused until the server took a later frame: then it is out of order, and still not stored."""
+    sending = Sending(Store(lambda request: BAD))
+    sending.add(frames=4)
+    sending.run_requests(requests)
+    sending.store.rule = lambda request: None
+    sending.run_requests(later_requests)
+    sending.restart()
+    for _ in range(6):
+        sending.run()
+        sending.add()
+    sending.run()
+    accepted, refused, left = sending.counts
+    assert accepted == len(sending.store.values)
+    assert (accepted + refused, left) == (40, 0)
+
+
 def test_a_server_that_recovers_in_between_gets_all_again() -> None:
     """It refused ten frames and takes the next: what it takes by now is not dropped."""
     refusals = 0
