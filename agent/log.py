@@ -107,6 +107,11 @@ def quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 sample`, `2 samples`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def print_error(message: str) -> None:
     """Show a person at the terminal why the program ends."""
     with suppress(OSError):  # such as a full disk; the exit code remains

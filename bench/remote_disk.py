@@ -125,7 +125,7 @@ def keep(rows: Sequence[Rows], backlog: Backlog, clock: HandClock) -> None:
         due = began + number * INTERVAL_SECONDS
         while tend_at <= due:
             clock.sleep(max(tend_at - clock.monotonic(), 0.0))
-            tend_at = clock.monotonic() + max(backlog.tend(), 1.0)
+            tend_at = clock.monotonic() + max(backlog.maintain(), 1.0)
         clock.sleep(due - clock.monotonic())
         shift = round(clock.monotonic() * 1000) - one.times_milliseconds[-1]
         backlog.add(one.table, tuple(at + shift for at in one.times_milliseconds), one.values)

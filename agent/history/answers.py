@@ -12,11 +12,11 @@ from agent.errors import ConfigError, RejectedError, UnreachableError
 from agent.http.failures import (
     PROXY_CREDENTIALS_HINT,
     is_web_page,
-    one_line,
     proxy_hint,
     quoted_body,
     redirect_target,
     retry_after_seconds,
+    status_line,
 )
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def verdict_of(answer: Answer, route: Route, unix_time_seconds: Callable[[], flo
             f"is there a server of remote write at remote_write.url, or a captive portal in between?{via_proxy}"
         )
         return Verdict(Meaning.HOLD, words, error=RejectedError)
-    status = f"{answer.status} {one_line(answer.reason)}".strip()
+    status = status_line(answer)
     if 300 <= answer.status < 400:
         location = answer.headers.get("Location")
         target = f"to {redirect_target(location, route.endpoint.url)}" if location else "without saying where"

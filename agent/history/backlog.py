@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 from agent.energy.state_folder import foreign_folder_error
 from agent.errors import PermissionDeniedError
 from agent.history import position_file
+from agent.history.drop_log import DropLog
 from agent.history.frame_records import DamagedError, Packed, pack, unpack
-from agent.history.losses import Losses
 from agent.history.memory import Memory
 from agent.history.merging import merged
 from agent.history.position import Position, newest_milliseconds
@@ -45,8 +45,14 @@ LONGEST_IN_MEMORY_SECONDS: Final = 60.0
 MOST_IN_MEMORY_BYTES: Final = 1_000_000
 """Of frames that cannot go to disk."""
 
+_MOST_WHILE_DISK_STALLS_BYTES = 4 * MOST_IN_MEMORY_BYTES
+"""Of frames in memory while the disk does not answer, neither well nor with an error: some hours."""
+
 _LARGEST_LEAD_MILLISECONDS = 2 * 3_600_000
 """A clock that was set back by more was badly wrong. Up to this, what repeats a time is dropped, so that times rise."""
+
+_STATUS_SECONDS = 0.05
+"""How long `add` waits to renew the status: longer than any step that needs no disk."""
 
 _MISSING = "they are damaged or missing"
 _DISK_FAILS = "the disk cannot be written"
@@ -89,7 +95,7 @@ class Backlog:
         self._clock = clock
         self._max_bytes = max_bytes
         self._max_age_milliseconds = round(max_age_seconds * 1000)
-        self._losses = Losses()
+        self._drops = DropLog()
         self._disk_failures = 0
         self._is_full = False
         self._disk_position = None if folder is None else folder / "position.json"
@@ -99,10 +105,11 @@ class Backlog:
             self._runtime_position = runtime_folder / f"{key}.json"
             mirror = runtime_folder / f"{key}.v{FORMAT}"
         self._segments = self._open_segments()
+        self._has_used_disk = self._segments is not None and self._segments.start is not None
         self._memory = Memory(mirror, 0 if self._segments is None else self._segments.end, clock.monotonic())
+        self._written_to_disk = self._read_position(self._disk_position) or Position()
         self._position = self._open_position(saved)
         self._memory.remove_lost(self._position.lost)
-        self._written_to_disk = self._position
         self._disk_written_at = clock.monotonic()
         self._handed_until = 0
         self._undated_ahead: dict[int, int] = {}  # samples of frames behind the cursor's that will be counted undated
@@ -134,20 +141,23 @@ class Backlog:
             log.error("%s: cannot be read (%s); history is kept in memory only", self._folder, error.strerror)  # noqa: TRY400 - a broken disk, not a bug
             return None
 
+    @staticmethod
+    def _read_position(path: Path | None) -> Position | None:
+        if path is not None:
+            with suppress(OSError):
+                return position_file.read(path)
+        return None
+
     def _open_position(self, saved: RemoteCounters) -> Position:
         boot = self._dating.boot
-        found = []
-        for path in (self._runtime_position, self._disk_position):
-            if path is not None:
-                with suppress(OSError):
-                    found.append(position_file.read(path))
-        known = [position for position in found if position is not None]
+        in_memory = self._read_position(self._runtime_position)
+        known = [self._written_to_disk] if in_memory is None else [in_memory, self._written_to_disk]
         same_boot = [position for position in known if position.boot == boot != ""]
         if same_boot:
-            newest = max(same_boot, key=lambda position: (position.cursor, position.counters.settled))
+            newest = max(same_boot, key=lambda one: (one.cursor, one.tried_until, one.counters.settled))
             return replace(newest, counters=max(newest.counters, saved, key=lambda counters: counters.settled))
         # After a reboot the file may be older than what was sent and removed: begin at the oldest frame that there is.
-        newest = max(known, key=lambda position: position.cursor, default=Position())
+        newest = max(known, key=lambda position: position.cursor)
         end = self._end_of_frames()
         cursor = max(newest.cursor, self._start_of_frames() or 0)
         floors = {place: floor for place, floor in newest.floors.items() if place <= end}
@@ -168,22 +178,25 @@ class Backlog:
     # Adding
 
     def add(self, table: tuple[Labels, ...], times_milliseconds: Sequence[int], values: bytes) -> None:
-        """Add rows, of this boot, as a frame; it is in the runtime folder when this returns.
+        """Add rows, of this boot, as a frame; it is in the runtime folder when this returns. For one thread.
 
-        A full or broken disk never raises: samples stay in memory up to a bound, then the oldest are dropped.
+        This never waits for the disk, not even while another thread does; `maintain` moves frames there.
         """
         samples = count_samples(values)
         if not samples:
             return
-        with self._lock:
-            offset = self._dating.offset_milliseconds()
-            frame = Frame(table, self._dating.boot, offset, tuple(times_milliseconds), values, samples, self._end)
+        offset = self._dating.offset_milliseconds()
+        frame = Frame(table, self._dating.boot, offset, tuple(times_milliseconds), values, samples, self._end)
+        if self._memory.size_bytes < _MOST_WHILE_DISK_STALLS_BYTES:
             self._memory.add(pack(frame), self._clock.monotonic())
-            self._end = frame.end
-            if offset is None:
-                self._undated_end = self._end
-            self._keep_memory_small()
-            self._publish()
+        if offset is None:
+            self._undated_end = frame.end
+        self._end = frame.end  # last: whoever sees this end finds the frame; without one it counts as missing
+        if self._lock.acquire(timeout=_STATUS_SECONDS):
+            try:
+                self._publish()
+            finally:
+                self._lock.release()
 
     def _keep_memory_small(self) -> None:
         """Drop the oldest if the disk cannot be written for long."""
@@ -205,7 +218,7 @@ class Backlog:
     def _lose(self, packed: Packed) -> None:
         """Drop a frame of the memory while older ones are on disk and can still be sent."""
         self._position = self._position.without(packed.start, packed.end)
-        self._losses.add(_DISK_FAILS, packed.samples, self._clock.monotonic())
+        self._drops.add(_DISK_FAILS, packed.samples, self._clock.monotonic())
         self._write_position()
 
     # Reading
@@ -227,6 +240,7 @@ class Backlog:
                 self._publish()
 
     def _next(self, place: int) -> Frame | None:
+        end = self._end  # before frames are read: another thread may add some meanwhile
         while (packed := self._read(place)) is not None:
             is_head = place <= self._position.cursor
             if is_head and packed.start > place:
@@ -249,8 +263,8 @@ class Backlog:
             else:
                 reason = "older than max_age" if self._is_too_old(packed, offset) else "not later than what was sent"
                 self._drop_until(place, reason)
-        if place <= self._position.cursor < self._end and not self._is_unreadable:
-            self._drop_until(self._end, _MISSING)
+        if place <= self._position.cursor < end and not self._is_unreadable:
+            self._drop_until(end, _MISSING)
         return None
 
     def _read(self, place: int) -> Packed | None:
@@ -340,18 +354,20 @@ class Backlog:
 
     # Sending
 
-    def may_be_stored(self, frame: Frame) -> bool:
-        """Whether the frame was sent before without a known outcome, perhaps by a run that was killed."""
-        with self._lock:
-            return frame.start < self._position.tried_until
+    @property
+    def tried_until(self) -> int:
+        """Frames before this place may be stored, perhaps because a run that was killed has sent them."""
+        return self._position.tried_until
 
     def about_to_send(self, frame: Frame) -> None:
         """Note that the frame may be stored from now on; kept in the runtime folder."""
         with self._lock:
             if self._is_closed:
                 return
-            self._position = self._position.tried(frame)
-            self._write_position()
+            position = self._position.tried(frame)
+            if position is not self._position:
+                self._position = position
+                self._write_position()
 
     def settle(self, frame: Frame, *, accepted: int, refused: int) -> None:
         """End everything up to this frame, which is included; what is neither accepted nor refused is dropped.
@@ -386,7 +402,7 @@ class Backlog:
     def _drop_until(self, end: int, reason: str) -> None:
         dropped = self._settle_until(end)
         if dropped:
-            self._losses.add(reason, dropped, self._clock.monotonic())
+            self._drops.add(reason, dropped, self._clock.monotonic())
 
     def _forget_settled(self) -> None:
         """Remove what lies before the cursor."""
@@ -416,7 +432,7 @@ class Backlog:
 
     # From memory to disk
 
-    def tend(self) -> float:
+    def maintain(self) -> float:
         """Move what has waited for long from memory to disk, and drop what is too old; return when to call it again.
 
         Returns:
@@ -428,8 +444,9 @@ class Backlog:
             since = self._memory.waiting_since
             if since is not None and self._clock.monotonic() - since >= LONGEST_IN_MEMORY_SECONDS:
                 self._spill()
+            self._keep_memory_small()
             self._keep_bound()
-            self._losses.end_if_over(self._clock.monotonic())
+            self._drops.end_if_quiet(self._clock.monotonic())
             self._publish()
             since = self._memory.waiting_since
             if since is None or self._disk_failures or self._segments is None:
@@ -458,6 +475,10 @@ class Backlog:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
                 sync_folder(self._folder.parent)
             frozen_until = max(self._position.tried_until, self._handed_until)
+            self._has_used_disk = True
+            if self._position.newest_milliseconds != self._written_to_disk.newest_milliseconds:
+                # First, the time after which these frames may be sent: it must not be lost without them.
+                self._write_to_disk(is_synced=True)
             segments.append(merged(self._memory.frames(), frozen_until, self._offset_of))
         except OSError as error:
             self._note_disk_failure(error)
@@ -485,13 +506,15 @@ class Backlog:
 
     def _write_position(self, *, must_reach_disk: bool = False) -> None:
         """Write the position to the runtime folder; to the disk only what a reboot needs, and seldom."""
+        is_in_runtime_folder = False
         if self._runtime_position is not None:
-            with suppress(OSError):
+            with suppress(OSError):  # it is full, or was removed: then the disk has it
                 position_file.write(self._runtime_position, self._position, is_synced=False)
+                is_in_runtime_folder = True
         if self._segments is None or self._segments.start is None:
             return
         position, written = self._position, self._written_to_disk
-        if self._runtime_position is None:
+        if not is_in_runtime_folder:
             is_due = (position.cursor, position.tried_until) != (written.cursor, written.tried_until)
         else:
             is_due = (
@@ -503,6 +526,24 @@ class Backlog:
                 self._write_to_disk(is_synced=must_reach_disk)
             except OSError as error:
                 self._note_disk_failure(error)
+
+    def _write_last_position(self) -> None:
+        """Write what the next boot needs: where segments were, the cursor; always, the time that was sent last.
+
+        Synced only where segments were: a cut of the power may bring back those that were removed. Without them, all
+        that a cut can lose is that time, and `--once` on a timer does not wear the card with a sync every minute.
+        """
+        if self._folder is None or self._segments is None:
+            return
+        written = self._written_to_disk
+        has_changed = replace(self._position, counters=written.counters, boot=written.boot) != written
+        if not (self._has_used_disk or (has_changed and self._position.newest_milliseconds is not None)):
+            return  # the state file has the counters
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+            self._write_to_disk(is_synced=self._has_used_disk)
+        except OSError as error:
+            self._note_disk_failure(error)
 
     def _write_to_disk(self, *, is_synced: bool) -> None:
         if self._disk_position is not None:
@@ -551,17 +592,10 @@ class Backlog:
                 self._spill()
                 self._keep_bound()
             self._drop_missing()  # the next boot begins at the oldest frame, and could not tell
-            self._losses.end()
+            self._drops.end()
             self._write_position()
-            segments = self._segments
-            # The time that was sent last is needed after a reboot, too, when the clock may be behind it.
-            is_needed = self._position.newest_milliseconds is not None
-            if segments is not None and self._folder is not None and (is_needed or segments.start is not None):
-                try:
-                    self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-                    self._write_to_disk(is_synced=True)
-                except OSError as error:
-                    self._note_disk_failure(error)
-                segments.close()
+            self._write_last_position()
+            if self._segments is not None:
+                self._segments.close()
             self._memory.close()
             self._publish()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agent.energy.meter import EnergyMeter
     from agent.energy.state import RemoteCounters
     from agent.errors import AgentError
-    from agent.history.remote_write import Save
+    from agent.history.keeper import Save
     from agent.history.samples import Labels
     from agent.measure.readings import Outcome
     from agent.metrics.catalogue import Snapshot

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.history.frame_records import pack, unpack
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _LONGEST_FRAME_SECONDS = 90.0
 """What came in while the first one waited."""
 
-_MOST_VALUES = 20_000
-"""In a frame, so that a request stays small."""
+MOST_VALUES: Final = 20_000
+"""In a frame, so that a request stays small, however long an interval is."""
 
 _LARGEST_OFFSET_DIFFERENCE = 1000
 """In milliseconds. Offsets of neighbouring frames differ because NTP slews the clock; more is a step."""
@@ -55,7 +55,7 @@ def _fits(group: Sequence[Packed], packed: Packed, offset_of: Callable[[Packed],
     return (
         packed.first_milliseconds > last.last_milliseconds
         and seconds <= _LONGEST_FRAME_SECONDS
-        and values <= _MOST_VALUES
+        and values <= MOST_VALUES
     )
 
 

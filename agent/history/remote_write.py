@@ -1,11 +1,12 @@
-"""Remote write as a destination of a run: takes closed intervals, keeps and sends them in threads of its own.
+"""Remote write as a destination of a run: two threads, between which the backlog lies.
 
-::
+    main thread    sweeps, closed intervals       never waits: it adds to the queue of keeper.py
+        |
+    "history"      waits for saved counters, makes frames (keeper.py): memory and its mirror in the runtime folder
+        |
+    "remote-write" sends the frames, oldest first (sender.py, post.py); moves them to disk in an outage (backlog.py)
 
-    main loop ──sweeps, intervals──> keeper ──frames──> backlog ──frames──> sender ──requests──> server
-                                       └─ waits until the counters are saved
-
-The main loop waits for neither thread: it appends to a queue. Both threads end with `end`, within the time it gives.
+Both threads end with `end`, within the time that it gives: the sender first, then the keeper, which closes the backlog.
 """
 
 from __future__ import annotations
@@ -14,17 +15,14 @@ import logging
 import math
 import random
 import threading
-from collections import deque
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING
 
 from agent.energy.state_file import file_name
 from agent.history.backlog import Backlog
 from agent.history.dating import Dating, system_timebase
+from agent.history.keeper import Keeper
 from agent.history.post import Poster
-from agent.history.rows import IntervalRows, SweepRows
 from agent.history.runtime_folder import runtime_folder
-from agent.history.samples import ABSENT, VALUE_BYTES, count_samples
 from agent.history.sender import Sender
 from agent.http.endpoint import authority
 from agent.threads import NoThreadError, start_thread
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     from agent.energy.meter import EnergyMeter
     from agent.energy.state import RemoteCounters
     from agent.errors import AgentError
+    from agent.history.keeper import Save
     from agent.history.samples import Labels
     from agent.measure.readings import Outcome
     from agent.metrics.catalogue import RemoteStatus, Snapshot
@@ -44,54 +43,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SAVE_SECONDS: Final = 60.0
-"""The longest that the rows of an interval wait for its counters to be saved; later they are kept without them."""
-
 _POLL_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 3600.0
-
-_MOST_VALUES = 20_000
-"""In a frame, so that a request stays small, however long an interval is."""
-
-_MOST_INTERVALS = 1000
-"""That wait for the keeper while a disk does not answer."""
 
 _LAST_REQUEST_SECONDS = 0.3
 """The longest that a request may take to end once it is aborted."""
 
-
-class Save(Protocol):
-    """A save of counters; see `run.saver.Save`."""
-
-    @property
-    def may_publish(self) -> bool:
-        """Whether the counters may be published."""
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for its end; return whether it came in time."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Interval:
-    """A closed interval.
-
-    Attributes:
-        sweeps: the moment of each sweep, in milliseconds since boot, and its row.
-        closed_at_milliseconds: since boot.
-        closed_at_seconds: on the monotonic clock.
-        sweep_row: what `SweepRows.interval_row` adds to the row of the interval.
-        snapshot: of the interval.
-        save: of the counters.
-        may_have_counters: whether they may be sent once they are saved.
-    """
-
-    sweeps: tuple[tuple[int, bytes], ...]
-    closed_at_milliseconds: int
-    closed_at_seconds: float
-    sweep_row: bytes
-    snapshot: Snapshot
-    save: Save
-    may_have_counters: bool
+_LAST_SAVE_SECONDS = 0.3
+"""How long the last counters may take to be saved at least, also if there is no time to send them, as at a reload."""
 
 
 class RemoteWrite:
@@ -127,18 +86,13 @@ class RemoteWrite:
         self.server = authority(remote.url)
         self.folder = folder
         self.timeout_seconds = remote.timeout_seconds
-        self._settings = settings
         self._backlog = backlog
         self._dating = dating
         self._poster = poster
         self._clock = clock
         self._wake = wake
         self._is_once = is_once
-        self._sweep_rows = SweepRows(settings, remote.job, live) if remote.resolution == "sample" else None
-        elsewhere = () if self._sweep_rows is None else self._sweep_rows.table
-        self._interval_rows = IntervalRows(settings, remote.job, elsewhere, live)
-        self._sweeps: list[tuple[int, bytes]] = []
-        self._last_milliseconds = -1
+        self._keeper = Keeper(settings, remote, backlog, dating, clock, live)
         self._sender = Sender(
             backlog,
             poster.post,
@@ -147,7 +101,6 @@ class RemoteWrite:
             catch_up=remote.catch_up,
             random=random.random,
         )
-        self._waiting: deque[_Interval] = deque()
         self._keeper_has_work = threading.Event()
         self._sender_has_work = threading.Event()
         self._is_all_kept = threading.Event()
@@ -156,11 +109,9 @@ class RemoteWrite:
         self._are_threads_running = False
         self._is_ending = False
         self._ends_series = False
-        self._counters_until_seconds = math.inf
         self._send_until_seconds = math.inf
         self._crash: BaseException | None = None
         self._last_failure: AgentError | None = None
-        self._lost_intervals = 0
         self._why_unknown = ""
 
     def start(self) -> None:
@@ -195,8 +146,7 @@ class RemoteWrite:
 
     def add_sweep(self, outcomes: Iterable[Outcome], meters: Mapping[str, EnergyMeter]) -> None:
         """Keep the samples of a sweep that has been added to the meters."""
-        if self._sweep_rows is not None:
-            self._sweeps.append((self._now_milliseconds(), self._sweep_rows.row(outcomes, meters)))
+        self._keeper.add_sweep(outcomes, meters)
 
     def add_interval(self, snapshot: Snapshot, save: Save, *, may_have_counters: bool) -> None:
         """Keep a closed interval, and the sweeps in it, once its counters are saved."""
@@ -204,32 +154,10 @@ class RemoteWrite:
             raise self._crash
         if self._is_ending:
             return
-        sweeps, self._sweeps = tuple(self._sweeps), []
-        sweep_row = b"" if self._sweep_rows is None else self._sweep_rows.interval_row(snapshot.devices)
-        if len(self._waiting) >= _MOST_INTERVALS:
-            self._waiting.popleft()
-            self._lost_intervals += 1
-            if self._lost_intervals == 1:
-                log.error("history: the disk does not answer, and memory is bounded: the oldest intervals are lost")
-        self._waiting.append(
-            _Interval(
-                sweeps,
-                self._now_milliseconds(),
-                self._clock.monotonic(),
-                sweep_row,
-                snapshot,
-                save,
-                may_have_counters,
-            )
-        )
+        self._keeper.add_interval(snapshot, save, may_have_counters=may_have_counters)
         if not self._are_threads_running:
             self.start()
         self._keeper_has_work.set()
-
-    def _now_milliseconds(self) -> int:
-        """For a row; times of rows rise."""
-        self._last_milliseconds = max(self._last_milliseconds + 1, self._dating.now_milliseconds())
-        return self._last_milliseconds
 
     def end(self, send_until_seconds: float, *, ends_series: bool) -> None:
         """Begin to end: keep what is waiting, send what the time allows, then write everything to disk.
@@ -243,7 +171,7 @@ class RemoteWrite:
         now = self._clock.monotonic()
         self._send_until_seconds = min(self._send_until_seconds, send_until_seconds)
         half_seconds = max(0.0, self._send_until_seconds - now) / 2
-        self._counters_until_seconds = min(self._counters_until_seconds, now + half_seconds)
+        self._keeper.wait_for_saves_until(now + max(half_seconds, _LAST_SAVE_SECONDS))
         if self._is_ending:
             return
         self._ends_series = ends_series
@@ -271,12 +199,11 @@ class RemoteWrite:
     @property
     def live(self) -> frozenset[Labels]:
         """The series that have not ended; read when everything has ended."""
-        of_intervals = frozenset(self._interval_rows.live)
-        return of_intervals if self._sweep_rows is None else of_intervals | self._sweep_rows.live
+        return self._keeper.live
 
     def close(self) -> None:
         """End at once, if nothing has ended it before; waits only a moment."""
-        if not self._is_ending and not self._are_threads_running and not self._waiting:
+        if not self._is_ending and not self._are_threads_running and not self._keeper.has_waiting:
             self._is_ending = True
             self._backlog.close()
             self._poster.close()
@@ -298,15 +225,15 @@ class RemoteWrite:
     # The keeper's thread.
 
     def _keep_all(self) -> None:
-        wait_seconds = 0.0
-        while not (self._is_ending and not self._waiting):
+        wait_seconds = _LONGEST_WAIT_SECONDS
+        while not self._is_ending:
             self._keeper_has_work.wait(wait_seconds)
             self._keeper_has_work.clear()
-            while self._waiting:
-                self._keep(self._waiting.popleft())
-            if not self._is_ending:
-                wait_seconds = min(max(0.0, self._backlog.tend()), _LONGEST_WAIT_SECONDS)
-        self._keep_the_end()
+            self._keep_waiting()
+            if self._has_sender_ended.is_set():  # it has no thread
+                wait_seconds = self._maintain()
+        self._keep_waiting()
+        self._keeper.keep_end(ends_series=self._ends_series)
         self._is_all_kept.set()
         self._sender_has_work.set()
         while (left_seconds := self._send_until_seconds - self._clock.monotonic()) > 0:
@@ -317,56 +244,10 @@ class RemoteWrite:
         self._backlog.close()
         self._poster.close()
 
-    def _keep(self, interval: _Interval) -> None:
-        may_have_counters = interval.may_have_counters and self._is_saved(interval)
-        row = self._interval_rows.row(replace(interval.snapshot, has_counters=may_have_counters))
-        rows = interval.sweeps
-        if self._sweep_rows is not None and not may_have_counters:
-            without_counters = self._sweep_rows.without_counters
-            rows = tuple((at, without_counters(values)) for at, values in rows)
-        nothing_else = ABSENT * (len(row) // VALUE_BYTES)
-        self._add(
-            [
-                *((at, values + nothing_else) for at, values in rows),
-                (interval.closed_at_milliseconds, interval.sweep_row + row),
-            ]
-        )
-        self._log_the_clock()
-
-    def _keep_the_end(self) -> None:
-        """The sweeps since the last interval are in no saved counters: they are kept without them."""
-        sweeps, self._sweeps = self._sweeps, []
-        last_row = self._interval_rows.last_row() if self._ends_series else b""
-        nothing_else = ABSENT * len(self._interval_rows.table)
-        rows: list[tuple[int, bytes]] = []
-        if self._sweep_rows is not None:
-            rows = [(at, self._sweep_rows.without_counters(values) + nothing_else) for at, values in sweeps]
-            last_row = self._sweep_rows.last_row() + last_row if self._ends_series else b""
-        if count_samples(last_row):
-            rows.append((self._now_milliseconds(), last_row))
-        self._add(rows)
-
-    def _add(self, rows: list[tuple[int, bytes]]) -> None:
-        table = self._table()
-        most_rows = max(1, _MOST_VALUES // max(1, len(table)))
-        for at in range(0, len(rows), most_rows):
-            some = rows[at : at + most_rows]
-            self._backlog.add(table, [time for time, _ in some], b"".join(values for _, values in some))
-        self._sender_has_work.set()
-
-    def _table(self) -> tuple[Labels, ...]:
-        sweeps = () if self._sweep_rows is None else self._sweep_rows.table
-        return sweeps + self._interval_rows.table
-
-    def _is_saved(self, interval: _Interval) -> bool:
-        # Counted from its end: of several intervals that wait, none waits for the one before it, too.
-        give_up_at = interval.closed_at_seconds + SAVE_SECONDS
-        while True:
-            left_seconds = min(give_up_at, self._counters_until_seconds) - self._clock.monotonic()
-            if interval.save.wait(min(_POLL_SECONDS, left_seconds)):
-                return interval.save.may_publish
-            if left_seconds <= 0:
-                return False
+    def _keep_waiting(self) -> None:
+        while self._keeper.keep_next():
+            self._sender_has_work.set()
+            self._log_the_clock()
 
     def _log_the_clock(self) -> None:
         """Say once why nothing can be dated, and once that it can."""
@@ -377,12 +258,16 @@ class RemoteWrite:
             log.info("remote write to %s: the clock is known now", self.server)
         self._why_unknown = reason
 
-    # The sender's thread.
+    # The sender's thread: the only one that waits for the disk, so that the keeper always reaches the runtime folder.
+
+    def _maintain(self) -> float:
+        """Maintain the backlog; return when to do it again."""
+        return min(max(0.0, self._backlog.maintain()), _LONGEST_WAIT_SECONDS)
 
     def _send_all(self) -> None:
         while not (self._is_ending or self._is_once):
-            wait_seconds = self._sender.step()
-            self._sender_has_work.wait(min(max(0.0, wait_seconds), _LONGEST_WAIT_SECONDS))
+            wait_seconds = min(self._maintain(), max(0.0, self._sender.step()))
+            self._sender_has_work.wait(wait_seconds)
             self._sender_has_work.clear()
         self._is_all_kept.wait()
         has_time = self._clock.monotonic() < self._send_until_seconds

@@ -23,13 +23,20 @@ if TYPE_CHECKING:
 _MOST_REQUESTS = 120
 """For one frame; what is still unknown then counts as refused. One bad series of 64 takes 13, four of them some 50."""
 
-_PATIENCE = (48, 8, 1)
-"""After how many requests of which none was taken a frame counts as refused: less after each frame that was refused
-whole, as when a server takes nothing of an outage."""
-
+_MOST_FRUITLESS_REQUESTS = (48, 8, 1)
+"""After how many requests of which none was taken a frame counts as refused: fewer after each frame that was refused
+whole, because a server may take nothing of an outage.
+"""
 
 _MOST_LEVELS_REFUSED = 3
 """A row of which all eighths are refused is refused itself."""
+
+_FIRST_TAKEN = 16
+_MOST_TAKEN = 4096
+"""After how many requests at the size limit a larger one is tried; doubled each time that this is too large.
+
+A limit may have been a mistake, and small requests for ever cost the server and the network far more than a try.
+"""
 
 
 class Outcome(Enum):
@@ -42,18 +49,41 @@ class Outcome(Enum):
 
 
 @dataclass(slots=True)
-class Experience:
-    """What the frames before have shown.
+class ServerProfile:
+    """What earlier frames have shown about the server.
 
     Attributes:
-        bad_series: were refused in every row of a frame of which others were taken.
-        most_samples: that one request may carry.
-        fruitless: how many frames in a row were refused whole.
+        bad_series: series that were refused in every row of a frame of which others were taken.
+        most_samples: how many samples one request may carry.
+        refused_whole: how many frames in a row were refused whole.
     """
 
     bad_series: set[Labels] = field(default_factory=set)
     most_samples: float = math.inf
-    fruitless: int = 0
+    refused_whole: int = 0
+    _taken: int = 0
+    _taken_before_more: int = _FIRST_TAKEN
+    _is_trying_more: bool = False
+
+    def note_taken(self, samples: int) -> None:
+        """Note a request that was taken; after many at the limit, raise it."""
+        if 2 * samples <= self.most_samples:
+            return
+        if self._is_trying_more:
+            self._is_trying_more = False
+            self._taken_before_more = _FIRST_TAKEN
+        self._taken += 1
+        if self._taken >= self._taken_before_more:
+            self._taken = 0
+            self._is_trying_more = True
+            self.most_samples *= 2
+
+    def note_too_large(self) -> None:
+        """Note a request that was too large."""
+        self._taken = 0
+        if self._is_trying_more:
+            self._is_trying_more = False
+            self._taken_before_more = min(2 * self._taken_before_more, _MOST_TAKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +106,12 @@ class Search:
         refused_parts: the parts that were refused, in the order of their answers.
     """
 
-    def __init__(self, frame: Frame, experience: Experience, *, is_perhaps_in_part: bool = False) -> None:
+    def __init__(self, frame: Frame, profile: ServerProfile, *, is_perhaps_in_part: bool = False) -> None:
         """Begin.
 
         Args:
             frame: to send.
-            experience: of the frames before; updated.
+            profile: of the frames before; updated.
             is_perhaps_in_part: whether a run that was killed may have sent only parts of it.
         """
         self.frame = frame
@@ -89,10 +119,12 @@ class Search:
         self.accepted = 0
         self.refused = 0
         self.refused_parts: list[Frame] = []
-        self._experience = experience
+        self._profile = profile
         self._is_perhaps_in_part = is_perhaps_in_part
-        self._patience = _PATIENCE[min(experience.fruitless, len(_PATIENCE) - 1)]
-        self._suspects = set(experience.bad_series)
+        self._most_fruitless_requests = _MOST_FRUITLESS_REQUESTS[
+            min(profile.refused_whole, len(_MOST_FRUITLESS_REQUESTS) - 1)
+        ]
+        self._suspects = set(profile.bad_series)
         self._requests = 0
         self._steps = self._deliver(_Part(0, len(frame.times_milliseconds), tuple(range(len(frame.table)))))
         self._advance(None)
@@ -100,32 +132,36 @@ class Search:
     def proceed(self, outcome: Outcome) -> Frame | None:
         """Go on to the next part, after the outcome of this one."""
         self._requests += 1
+        if outcome is Outcome.TAKEN and self.part is not None:
+            self._profile.note_taken(self.part.samples)
+        elif outcome is Outcome.TOO_LARGE:
+            self._profile.note_too_large()
         self._advance(outcome)
         return self.part
 
     @property
     def is_part_known_bad(self) -> bool:
         """Whether every series of the part was refused before."""
-        return self.part is not None and self._experience.bad_series.issuperset(self.part.table)
+        return self.part is not None and self._profile.bad_series.issuperset(self.part.table)
 
     def _advance(self, outcome: Outcome | None) -> None:
         try:
             self.part = next(self._steps) if outcome is None else self._steps.send(outcome)
         except StopIteration:
             self.part = None
-            self._learn()
+            self._update_profile()
 
-    def _learn(self) -> None:
+    def _update_profile(self) -> None:
         if not self.accepted:
-            self._experience.fruitless += bool(self.refused)
+            self._profile.refused_whole += bool(self.refused)
             return
-        self._experience.fruitless = 0
+        self._profile.refused_whole = 0
         rows_refused = Counter[Labels]()
         for part in self.refused_parts:
             rows_refused.update(dict.fromkeys(part.table, len(part.times_milliseconds)))
         rows = len(self.frame.times_milliseconds)
         bad = {labels for labels, refused in rows_refused.items() if refused == rows}
-        self._experience.bad_series = (self._experience.bad_series - set(self.frame.table)) | bad
+        self._profile.bad_series = (self._profile.bad_series - set(self.frame.table)) | bad
 
     def _deliver(self, part: _Part) -> Generator[Frame, Outcome, None]:
         """Send a part, and find what is refused of it."""
@@ -137,7 +173,7 @@ class Search:
         frame = self._cut(part)
         if frame.samples == 0:
             return Outcome.TAKEN
-        if 1 < frame.samples > self._experience.most_samples:
+        if 1 < frame.samples > self._profile.most_samples:
             return Outcome.TOO_LARGE
         return (yield frame)
 
@@ -146,7 +182,7 @@ class Search:
         if outcome is Outcome.TOO_LARGE:
             halves = _by_time(part) if rows > 1 else _by_series(part)
             largest = max(self._cut(half).samples for half in halves)
-            self._experience.most_samples = min(self._experience.most_samples, largest)
+            self._profile.most_samples = min(self._profile.most_samples, largest)
             for half in halves:
                 yield from self._deliver(half)
         elif outcome is Outcome.REFUSED:
@@ -169,7 +205,7 @@ class Search:
             levels_refused: how often in a row both halves were refused, of one row.
         """
         rows = part.end_row - part.first_row
-        if self._is_enough() or self._is_known(part) or levels_refused >= _MOST_LEVELS_REFUSED:
+        if self._is_over_budget() or self._is_known(part) or levels_refused >= _MOST_LEVELS_REFUSED:
             self._give_up(part)
         elif self._without_bad_series(part):  # one of them was found while this part was on its way
             yield from self._deliver(part)
@@ -201,12 +237,12 @@ class Search:
             else:
                 yield from self._resolve(half, outcome)
 
-    def _is_enough(self) -> bool:
-        return self._requests >= (_MOST_REQUESTS if self.accepted else self._patience)
+    def _is_over_budget(self) -> bool:
+        return self._requests >= (_MOST_REQUESTS if self.accepted else self._most_fruitless_requests)
 
     def _is_known(self, part: _Part) -> bool:
         """Whether every series of a part was refused before."""
-        return all(self.frame.table[column] in self._experience.bad_series for column in part.columns)
+        return all(self.frame.table[column] in self._profile.bad_series for column in part.columns)
 
     def _give_up(self, part: _Part) -> None:
         frame = self._cut(part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
@@ -79,7 +80,7 @@ class Client:
             raise
         except Exception as error:  # `explain` raises again what is not a failure of the network
             seconds = self.clock.monotonic() - began_at_seconds
-            explained = explain(error, self.route, connection.deadline.phase, seconds)
+            explained = explain(error, self.route, connection.deadline.phase, seconds, attempt.secrets)
             explained.mask(attempt.secrets)
             raise explained from error
 
@@ -104,4 +105,5 @@ class Attempt:
         if credentials is not None:
             all_headers["Authorization"] = credentials.header
             self.secrets += credentials.secrets
-        return self._connection.exchange(method, url, all_headers, body)
+        answer = self._connection.exchange(method, url, all_headers, body)
+        return replace(answer, secrets=self.secrets)

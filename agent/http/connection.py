@@ -15,7 +15,7 @@ import select
 import socket
 import ssl
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -61,12 +61,18 @@ _TARGET = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer of the endpoint or of a proxy, with only the beginning of its body."""
+    """The answer of the endpoint or of a proxy.
+
+    Attributes:
+        body: its beginning only.
+        secrets: words of the request that no message may show; the server may have echoed them.
+    """
 
     status: int
     reason: str
     headers: http.client.HTTPMessage
     body: bytes
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 class _Dialled(HTTPConnection):

@@ -95,7 +95,7 @@ def transient(text: str, *, retry_after_seconds: float = 0.0) -> AttemptFailedEr
 
 
 def explain(  # noqa: PLR0911 - one return for each kind of error reads best
-    error: Exception, route: Route, phase: str, seconds: float
+    error: Exception, route: Route, phase: str, seconds: float, secrets: Iterable[str] = ()
 ) -> AttemptFailedError:
     """Explain an exception of the network layers.
 
@@ -104,6 +104,7 @@ def explain(  # noqa: PLR0911 - one return for each kind of error reads best
         route: where the request went.
         phase: what the attempt was waiting for.
         seconds: how long the attempt took.
+        secrets: words that no message may show.
     """
     if isinstance(error, (ConfigError, PermissionDeniedError)):
         return AttemptFailedError(type(error), str(error))
@@ -120,9 +121,9 @@ def explain(  # noqa: PLR0911 - one return for each kind of error reads best
     if isinstance(error, ssl.SSLError):
         return _explain_tls(error, route)
     if isinstance(error, http.client.HTTPException):
-        return _explain_http(error, route)
+        return _explain_http(error, route, secrets)
     if isinstance(error, OSError):
-        return _explain_os(error, route)
+        return _explain_os(error, route, secrets)
     raise error
 
 
@@ -132,9 +133,17 @@ def one_line(text: str, limit: int = _QUOTE_CHARACTERS) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
+def status_line(answer: Answer) -> str:
+    """The status and the reason of an answer for a message."""
+    return f"{answer.status} {one_line(masked(answer.reason, answer.secrets))}".strip()
+
+
 def quoted_body(answer: Answer) -> str:
-    """The words of an answer for a message: of a web page only the title, as its source says nothing in a log."""
-    body = answer.body.decode("utf-8", errors="replace")
+    """The words of an answer for a message: of a web page only the title, as its source says nothing in a log.
+
+    Secrets are masked first: cut to the length of a message, one could show its beginning.
+    """
+    body = masked(answer.body.decode("utf-8", errors="replace"), answer.secrets)
     if not is_web_page(answer):
         return one_line(body)
     title = re.search(r"<title[^>]*>(.*?)</title", body, re.IGNORECASE | re.DOTALL)
@@ -190,7 +199,7 @@ def _explain_tls(error: ssl.SSLError, route: Route) -> AttemptFailedError:
     return _permanent(f"{route.hops}: TLS failed: {reason}; {hint}")
 
 
-def _explain_http(error: http.client.HTTPException, route: Route) -> AttemptFailedError:
+def _explain_http(error: http.client.HTTPException, route: Route, secrets: Iterable[str]) -> AttemptFailedError:
     if isinstance(error, http.client.RemoteDisconnected):
         text = f"{route.hops} closed the connection without an answer"
         hint = route.endpoint.disconnect_hint
@@ -201,15 +210,16 @@ def _explain_http(error: http.client.HTTPException, route: Route) -> AttemptFail
         return AttemptFailedError(
             ConfigError, f"{route.endpoint.table}.url: it holds characters that a URL may not have"
         )
-    words = one_line(str(error), limit=80) or type(error).__name__
+    words = one_line(masked(str(error), secrets), limit=80) or type(error).__name__
     return transient(f"{route.hops} did not answer in HTTP ({words}); is the port right?")
 
 
-def _explain_os(error: OSError, route: Route) -> AttemptFailedError:
+def _explain_os(error: OSError, route: Route, secrets: Iterable[str]) -> AttemptFailedError:
     tunnel = re.match(r"Tunnel connection failed: (\d{3}) ?(.*)", str(error), re.DOTALL)
     if tunnel:
         status = int(tunnel[1])
-        text = f"{route.first_hop} answered CONNECT {route.server} with {status} {one_line(tunnel[2])}".rstrip()
+        reason = one_line(masked(tunnel[2], secrets))
+        text = f"{route.first_hop} answered CONNECT {route.server} with {status} {reason}".rstrip()
         if status in (408, 429) or status >= 500:
             return transient(text)
         hint = PROXY_CREDENTIALS_HINT if status == http.HTTPStatus.PROXY_AUTHENTICATION_REQUIRED else "ask who runs it"

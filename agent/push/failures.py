@@ -10,11 +10,11 @@ from agent.http.failures import (
     PROXY_CREDENTIALS_HINT,
     AttemptFailedError,
     is_web_page,
-    one_line,
     proxy_hint,
     quoted_body,
     redirect_target,
     retry_after_seconds,
+    status_line,
     transient,
 )
 
@@ -53,7 +53,7 @@ def check_answer(answer: Answer, request: Request, route: Route, unix_time_secon
                 f"is there a Pushgateway at pushgateway.url, or a captive portal in between?{via_proxy}",
             )
         return
-    status = f"{answer.status} {one_line(answer.reason)}".strip()
+    status = status_line(answer)
     what = f"{request.method} {request.path}"
     if 300 <= answer.status < 400:
         location = answer.headers.get("Location")

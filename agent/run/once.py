@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import BusError, ExitCode, SensorError, exit_code
 from agent.i2c.attempts import is_stuck_error
+from agent.log import counted
 from agent.measure.readings import Failure, Settling
 from agent.run.history import await_end, await_once, end_within
 from agent.run.stopping import STOP_SECONDS, await_last_save, stop_deadline
@@ -86,7 +87,7 @@ def _history_errors(history: History) -> list[AgentError]:
     """Why the newest samples were not accepted; then says how many wait for the next run."""
     failure, status = history.failure, history.status
     if failure is not None and status is not None:
-        log.warning("history: %d samples are kept, and the next run sends them", status.backlog_samples)
+        log.warning("history: %s kept for the next run", counted(status.backlog_samples, "sample"))
     return [] if failure is None else [failure]
 
 

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from agent.errors import UnreachableError
+from agent.log import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ class FailureLog:
         """Record that `name` works; logged if it had failed."""
         failures = self._failures.pop(name, 0)
         if failures:
-            log.info("%s: works again after %d failure%s", name, failures, "" if failures == 1 else "s")
+            log.info("%s: works again after %s", name, counted(failures, "failure"))
 
 
 class PushLog:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.energy.state import RemoteCounters
@@ -13,7 +15,9 @@ from agent.history.samples import packed
 from agent.simulate.clock import HandClock
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
+
+    import pytest
 
     from agent.history.samples import Frame, Labels
 
@@ -108,3 +112,19 @@ def numbers(frames: list[Frame]) -> list[int]:
 def sum_of(backlog: Backlog) -> int:
     """What was produced, by the status."""
     return backlog.status.counters.settled + backlog.status.backlog_samples
+
+
+def synced_files(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files and folders that this process syncs from now on, one after another."""
+    synced: list[Path] = []
+
+    def noting(sync: Callable[[int], None]) -> Callable[[int], None]:
+        def note(file: int) -> None:
+            synced.append(Path(f"/proc/self/fd/{file}").readlink())
+            sync(file)
+
+        return note
+
+    monkeypatch.setattr(os, "fsync", noting(os.fsync))
+    monkeypatch.setattr(os, "fdatasync", noting(os.fdatasync))
+    return synced

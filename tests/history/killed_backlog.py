@@ -63,7 +63,7 @@ def run(folder: Path, runtime: Path, server: Path, first: int, seed: int) -> Non
         node.add(backlog, chance.randint(1, 20))
         _say("added", node.produced)
         node.pass_seconds(chance.choice((0, 0, 60)))
-        backlog.tend()
+        backlog.maintain()
         if backlog._memory.start is None:
             _say("synced", node.produced)
         for _ in range(chance.choice((0, 0, 0, 3))):

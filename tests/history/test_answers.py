@@ -209,6 +209,16 @@ def test_the_request_is_remote_write_with_credentials_and_headers(tmp_path: Path
     assert request.headers["user-agent"].startswith("wattpush/")
 
 
+def test_a_password_at_the_cut_of_a_quote_shows_no_beginning(tmp_path: Path) -> None:
+    password_file = write_file(tmp_path / "password", "hunter2 hunter2")
+    with Server(answering("400 Bad Request", b"x" * 290 + b"hunter2 hunter2")) as server:
+        poster = poster_for(server.url, username="u", password_file=password_file)
+        words = poster.post(BODY).words
+        poster.close()
+    assert "400 Bad Request: xxx" in words
+    assert "hunter" not in words
+
+
 def test_a_password_that_cannot_be_read_holds_everything(tmp_path: Path) -> None:
     poster = poster_for("http://127.0.0.1:9", username="u", password_file=str(tmp_path / "missing"))
     verdict = poster.post(BODY)

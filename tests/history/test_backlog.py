@@ -8,7 +8,7 @@ import pytest
 
 from agent.energy.state import RemoteCounters
 from tests.energy.disks import full
-from tests.history.backlogs import OFFSET, TABLE, Node, drained, files, numbers, sum_of, table_of
+from tests.history.backlogs import OFFSET, TABLE, Node, drained, files, numbers, sum_of, synced_files, table_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,12 +25,46 @@ def test_nothing_reaches_the_disk_while_the_server_answers(node: Node, tmp_path:
     for _ in range(50):
         node.add(backlog, 15)
         drained(backlog)
-        backlog.tend()
+        backlog.maintain()
     assert files(tmp_path / "history") == []
     assert sum(path.stat().st_size for path in (tmp_path / "run").glob("*.v1")) == 0
     backlog.close()
     assert files(tmp_path / "history") == ["position.json"]
     assert backlog.status.counters.accepted == node.produced == 50 * 15 * 4
+
+
+def test_a_run_that_needs_no_disk_syncs_none(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = synced_files(monkeypatch)
+    for _ in range(3):
+        backlog = node.open()
+        node.add(backlog, 15)
+        drained(backlog)
+        backlog.close()
+    assert synced == []
+    written = (tmp_path / "history" / "position.json").stat()
+    backlog = node.open()
+    backlog.count_request(failed=True)
+    backlog.close()
+    assert (tmp_path / "history" / "position.json").stat() == written
+
+
+def test_what_a_power_cut_must_leave_is_synced(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = synced_files(monkeypatch)
+    backlog = node.open()
+    node.add(backlog, 15)
+    node.pass_seconds(60)
+    backlog.maintain()
+    segment, folder = tmp_path / "history" / f"{0:020d}.v1", tmp_path / "history"
+    # The folder's own name, the segment, and its name: a segment without a name is lost.
+    assert synced == [tmp_path, segment, folder]
+    node.add(backlog, 15)
+    node.pass_seconds(60)
+    backlog.maintain()
+    assert synced[3:] == [segment]
+    drained(backlog)
+    backlog.close()
+    # Else the segment that was removed may come back, and be sent once more.
+    assert synced[4:] == [folder / "position.new", folder]
 
 
 def test_frames_leave_in_order_and_keep_their_rows(node: Node) -> None:
@@ -49,7 +83,7 @@ def test_an_outage_goes_to_disk_once_a_minute(node: Node, tmp_path: Path) -> Non
     sizes = []
     for _ in range(40):
         node.add(backlog, 15)
-        backlog.tend()
+        backlog.maintain()
         sizes.append(sum(path.stat().st_size for path in (tmp_path / "history").glob("*.v1")))
     assert len(set(sizes)) == 1 + 40 // 5
     assert numbers(drained(backlog)) == list(range(node.produced))
@@ -60,7 +94,7 @@ def test_a_killed_run_loses_nothing_that_was_added(node: Node) -> None:
     for _ in range(30):
         backlog = node.open()
         node.add(backlog, 15)
-        backlog.tend()
+        backlog.maintain()
     assert numbers(drained(node.open())) == list(range(node.produced))
 
 
@@ -69,7 +103,7 @@ def test_a_power_cut_loses_only_what_was_in_memory(node: Node, tmp_path: Path) -
     for _ in range(4):
         node.add(backlog, 15)
     node.pass_seconds(60)
-    backlog.tend()
+    backlog.maintain()
     on_disk = node.produced
     node.add(backlog, 15)
     node.runtime = tmp_path / "run2"
@@ -96,18 +130,18 @@ def test_a_tried_frame_is_the_same_for_ever(node: Node) -> None:
     node.add(backlog, 15)
     first = backlog.next()
     assert first is not None
-    assert not backlog.may_be_stored(first)
+    assert first.start >= backlog.tried_until
     backlog.about_to_send(first)
     for _ in range(10):
         node.add(backlog, 15)
-        backlog.tend()
+        backlog.maintain()
         assert backlog.next() == first
     backlog = node.open()
     assert backlog.next() == first
-    assert backlog.may_be_stored(first)
+    assert first.start < backlog.tried_until
     second = backlog.next(first)
     assert second is not None
-    assert not backlog.may_be_stored(second)
+    assert second.start >= backlog.tried_until
 
 
 def test_a_frame_that_a_killed_run_tried_is_not_merged(node: Node) -> None:
@@ -119,7 +153,7 @@ def test_a_frame_that_a_killed_run_tried_is_not_merged(node: Node) -> None:
     backlog = node.open()
     for _ in range(10):
         node.add(backlog, 15)
-    backlog.tend()
+    backlog.maintain()
     assert backlog.next() == first
 
 
@@ -129,13 +163,15 @@ def test_a_kill_between_disk_and_mirror_doubles_nothing(node: Node, tmp_path: Pa
         node.add(backlog, 15)
     mirror = next((tmp_path / "run").glob("*.v1"))
     before = mirror.read_bytes()
-    backlog.tend()
+    backlog.maintain()
     assert mirror.read_bytes() == b""
     mirror.write_bytes(before)
     backlog = node.open()
+    on_disk = sum(path.stat().st_size for path in (tmp_path / "history").glob("*.v1"))
+    assert backlog.status.backlog_bytes == on_disk
     node.add(backlog, 15)
     node.pass_seconds(60)
-    backlog.tend()
+    backlog.maintain()
     assert numbers(drained(backlog)) == list(range(node.produced))
 
 
@@ -151,7 +187,7 @@ def test_the_place_of_a_lost_frame_is_not_used_again(node: Node) -> None:
     following = backlog.next()
     assert following is not None
     assert following.start == lost.end
-    assert not backlog.may_be_stored(following)
+    assert following.start >= backlog.tried_until
     assert backlog.status.counters == RemoteCounters(dropped=lost.samples)
 
 
@@ -175,7 +211,7 @@ def test_a_frame_lost_to_a_power_cut_leaves_no_trace(node: Node) -> None:
     backlog = node.open()
     node.add(backlog, 15)
     node.pass_seconds(60)
-    backlog.tend()
+    backlog.maintain()
     node.add(backlog, 15)
     on_disk = backlog.next()
     assert on_disk is not None
@@ -198,7 +234,7 @@ def test_a_frame_handed_out_is_not_merged(node: Node) -> None:
     first = backlog.next()
     for _ in range(10):
         node.add(backlog, 15)
-    backlog.tend()
+    backlog.maintain()
     assert backlog.next() == first
 
 
@@ -207,7 +243,7 @@ def test_frames_are_dated_once_the_clock_is_known(node: Node) -> None:
     backlog = node.open()
     for _ in range(10):
         node.add(backlog, 15)
-        backlog.tend()
+        backlog.maintain()
     assert backlog.next() is None
     assert backlog.status.oldest_seconds is None
     node.dating.offset = OFFSET + 5
@@ -249,13 +285,29 @@ def test_times_only_rise_when_the_clock_is_stepped_back(node: Node) -> None:
     assert backlog.status.counters == RemoteCounters(accepted=17 * 4, dropped=3 * 4)
 
 
+def test_times_rise_over_a_power_cut_after_a_step_back(node: Node, tmp_path: Path) -> None:
+    backlog = node.open()
+    node.add(backlog, 15)
+    sent = drained(backlog)
+    node.dating.offset = OFFSET - 10_000
+    node.add(backlog, 15)
+    node.pass_seconds(60)
+    backlog.maintain()
+    node.dating.boot = "boot-2"
+    node.runtime = tmp_path / "run2"
+    node.runtime.mkdir()
+    left = drained(node.open())
+    assert numbers(left) == list(range(node.produced - 5 * 4, node.produced))
+    assert left[0].times_milliseconds[0] - 10_000 > sent[0].times_milliseconds[-1]
+
+
 def test_a_clock_that_was_a_year_ahead_stops_nothing(node: Node) -> None:
     """A time server, or the clock that `clock = "system"` trusts, was wrong for a moment."""
     year_milliseconds = 365 * 86_400_000
     backlog = node.open()
     node.add(backlog, 10)
     node.dating.offset = OFFSET + year_milliseconds
-    backlog.tend()
+    backlog.maintain()
     node.add(backlog, 10)
     assert sum(len(frame.times_milliseconds) for frame in drained(backlog)) == 20
     node.dating.offset = OFFSET
@@ -277,7 +329,7 @@ def test_the_oldest_is_dropped_beyond_the_bound(node: Node, tmp_path: Path, capl
     table = table_of(*(f"series_{number}" for number in range(64)))
     for _ in range(40):
         node.add(backlog, 61, table)
-        backlog.tend()
+        backlog.maintain()
         assert sum_of(backlog) == node.produced
     size = sum(path.stat().st_size for path in (tmp_path / "history").glob("*.v1"))
     assert 60_000 < size <= 100_000
@@ -293,7 +345,7 @@ def test_what_is_too_old_is_dropped(node: Node) -> None:
     node.add(backlog, 15)
     node.pass_seconds(3700)
     node.add(backlog, 15)
-    backlog.tend()
+    backlog.maintain()
     assert backlog.status.counters.dropped == 60
     assert numbers(drained(backlog)) == list(range(60, 120))
 
@@ -307,13 +359,13 @@ def test_what_is_too_old_is_dropped_after_a_reboot_too(node: Node) -> None:
     node.dating.now = 5000
     node.dating.offset = None
     backlog = node.open()
-    backlog.tend()
+    backlog.maintain()
     assert backlog.status.counters.dropped == 0
     node.dating.offset = OFFSET + 1_015_000 + 3_600_000 - 5000
-    backlog.tend()
+    backlog.maintain()
     assert backlog.status.counters.dropped == 0
     node.pass_seconds(1)
-    backlog.tend()
+    backlog.maintain()
     assert backlog.status.counters.dropped == 60
 
 
@@ -321,7 +373,7 @@ def test_a_clock_that_is_wrong_for_a_moment_costs_nothing(node: Node) -> None:
     backlog = node.open()
     node.add(backlog, 15)
     node.dating.offset = OFFSET + 366 * 86_400_000
-    backlog.tend()
+    backlog.maintain()
     node.dating.offset = OFFSET
     assert numbers(drained(backlog)) == list(range(node.produced))
 
@@ -330,7 +382,7 @@ def test_old_frames_keep_their_labels(node: Node) -> None:
     backlog = node.open()
     for hostname in ("old", "new"):
         node.add(backlog, 40, table_of("volts", hostname=hostname))
-    backlog.tend()
+    backlog.maintain()
     backlog = node.open()
     assert [dict(frame.table[0])["hostname"] for frame in drained(backlog)] == ["old", "new"]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -57,11 +59,11 @@ def test_a_full_disk_keeps_samples_in_memory_until_there_is_room(
     for _ in range(12):
         node.add(backlog, 61, WIDE)
         node.pass_seconds(60)
-        backlog.tend()
+        backlog.maintain()
     assert sum_of(backlog) == node.produced
     filler.unlink()
     node.pass_seconds(60)
-    backlog.tend()
+    backlog.maintain()
     assert numbers(drained(backlog)) == list(range(node.produced))
     messages = [record.message for record in caplog.records]
     assert len(messages) == 2
@@ -74,7 +76,7 @@ def test_a_full_disk_tears_no_frame(node: Node, small_disk: Disk, caplog: pytest
     while not caplog.records:
         node.add(backlog, 61, WIDE)
         node.pass_seconds(60)
-        backlog.tend()
+        backlog.maintain()
     assert "No space left on device" in caplog.records[0].message
     caplog.clear()
     backlog = node.open()
@@ -93,7 +95,7 @@ def test_a_disk_that_stays_full_costs_the_oldest(
     backlog = on(node, small_disk).open()
     for _ in range(40):
         node.add(backlog, 61, WIDE)
-        backlog.tend()
+        backlog.maintain()
         assert sum_of(backlog) == node.produced
     left = numbers(drained(backlog))
     assert len(left) > node.produced / 10
@@ -112,14 +114,14 @@ def test_a_read_only_disk_costs_no_more_than_does_not_fit_into_memory(
     backlog = on(node, small_disk).open()
     node.add(backlog, 61, WIDE)
     node.pass_seconds(60)
-    backlog.tend()
+    backlog.maintain()
     on_disk = node.produced
     backlog.close()
     backlog = node.open()
     with small_disk.read_only():
         for _ in range(20):
             node.add(backlog, 61, WIDE)
-            backlog.tend()
+            backlog.maintain()
             assert sum_of(backlog) == node.produced
         assert backlog.status.counters.dropped > 0
         backlog = node.open()
@@ -138,9 +140,47 @@ def three_segments(node: Node) -> list[Path]:
     while len(list(node.folder.glob("*.v1"))) < 3:
         node.add(backlog, 1, WIDE)
         node.pass_seconds(60)
-        backlog.tend()
+        backlog.maintain()
     backlog.close()
     return sorted(node.folder.glob("*.v1"))
+
+
+def test_a_disk_that_stalls_keeps_nothing_from_the_runtime_folder(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    stalls, is_well = threading.Event(), threading.Event()
+
+    def fdatasync(_: int) -> None:
+        stalls.set()
+        is_well.wait(60.0)
+
+    backlog = node.open()
+    node.add(backlog, 10)
+    node.pass_seconds(backlogs.LONGEST_IN_MEMORY_SECONDS)
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    other = threading.Thread(target=backlog.maintain)
+    other.start()
+    try:
+        assert stalls.wait(60.0)
+        node.add(backlog, 10)
+        killed = node.open()
+        assert sum_of(killed) == 20 * 4, "as the next run finds it, if this one is killed"
+    finally:
+        is_well.set()
+        other.join(60.0)
+    assert numbers(drained(backlog)) == list(range(20 * 4))
+
+
+def test_a_disk_that_stalls_for_hours_costs_no_more_memory(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlogs, "_MOST_WHILE_DISK_STALLS_BYTES", 20_000)
+    backlog = node.open()
+    with backlog._lock:
+        for _ in range(30):
+            node.add(backlog, 60, WIDE)
+    assert backlog._memory.size_bytes < 30_000
+    frames = drained(backlog)
+    assert 0 < len(frames) < 30
+    assert backlog.status.counters == RemoteCounters(
+        accepted=sum(frame.samples for frame in frames), dropped=node.produced - sum(frame.samples for frame in frames)
+    )
 
 
 def test_a_damaged_record_costs_the_rest_of_its_segment(node: Node, caplog: pytest.LogCaptureFixture) -> None:
@@ -196,7 +236,7 @@ def test_what_follows_a_damaged_record_has_a_segment_of_its_own(node: Node) -> N
     for _ in range(2):
         node.add(backlog, 15)
         node.pass_seconds(60)
-        backlog.tend()
+        backlog.maintain()
     lost = node.produced
     assert node.folder is not None
     (segment,) = node.folder.glob("*.v1")
@@ -208,7 +248,7 @@ def test_what_follows_a_damaged_record_has_a_segment_of_its_own(node: Node) -> N
     backlog.settle(first, accepted=first.samples, refused=0)
     node.add(backlog, 15)
     node.pass_seconds(60)
-    backlog.tend()
+    backlog.maintain()
     assert numbers(drained(backlog)) == list(range(lost, node.produced))
     assert backlog.status.counters == RemoteCounters(accepted=120, dropped=60)
 
@@ -245,5 +285,35 @@ def test_a_damaged_position_sends_everything_again(node: Node) -> None:
     backlog = node.open()
     frame = backlog.next()
     assert frame is not None
-    assert backlog.may_be_stored(frame)
+    assert frame.start < backlog.tried_until
     assert numbers(drained(backlog)) == list(range(60))
+
+
+def test_a_runtime_folder_that_fails_counts_nothing_twice(node: Node) -> None:
+    """It was removed, or is full; then a run is killed while it drains."""
+    runtime = node.runtime
+    assert runtime is not None
+    backlog = node.open()
+    for _ in range(10):
+        node.add(backlog, 30)
+        backlog.maintain()
+    node.pass_seconds(61)
+    backlog.maintain()
+    for _ in range(3):
+        frame = backlog.next()
+        assert frame is not None
+        backlog.about_to_send(frame)
+        backlog.settle(frame, accepted=frame.samples, refused=0)
+    away = runtime.rename(runtime.with_name("away"))
+    tried = backlog.next()
+    assert tried is not None
+    backlog.about_to_send(tried)
+    node.saved = backlog.status.counters
+
+    for is_back in (False, True):  # with what was written before it failed
+        if is_back:
+            away.rename(runtime)
+        backlog = node.open()
+        assert sum_of(backlog) == node.produced
+        assert backlog.next() == tried
+        assert tried.start < backlog.tried_until

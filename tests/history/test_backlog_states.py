@@ -107,19 +107,19 @@ class Backlogs(RuleBasedStateMachine):
         with full():
             self.add_rows(rows, table)
             self.node.pass_seconds(60)
-            self.backlog.tend()
+            self.backlog.maintain()
         self.unmirrored += self.node.produced - before
         self.is_position_old |= self.backlog.status.counters != counters
 
     @rule(seconds=st.sampled_from([1, 30, 61]))
     def wait(self, seconds: int) -> None:
         self.node.pass_seconds(seconds)
-        self.backlog.tend()
+        self.backlog.maintain()
 
     @rule()
     def be_away_for_a_week(self) -> None:
         self.node.pass_seconds(7 * 86400 + 60)
-        self.backlog.tend()
+        self.backlog.maintain()
 
     @rule(seconds=st.sampled_from([-3600, -3, 3, 3600]))
     @precondition(lambda self: self.node.dating.offset is not None)
@@ -156,7 +156,7 @@ class Backlogs(RuleBasedStateMachine):
             self.server.store(frame)
         self.backlog.count_request(failed=True)
         assert self.backlog.next() == frame
-        assert self.backlog.may_be_stored(frame)
+        assert frame.start < self.backlog.tried_until
 
     @rule()
     def send_what_is_refused(self) -> None:

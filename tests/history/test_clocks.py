@@ -87,7 +87,7 @@ class Node:
             self.pass_seconds(every_seconds)
             self.true.append(self.base.true)
             self.backlog.add(TABLE, [round(1000 * self.base.since_boot())], packed(self.base.true))
-            self.backlog.tend()
+            self.backlog.maintain()
             self._sender.step()
 
     def drain(self) -> None:

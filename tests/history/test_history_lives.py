@@ -92,7 +92,7 @@ class Life:
             catch_up=20.0,
             random=self._chance.random,
         )
-        self._step_at = self._tend_at = self._clock.seconds
+        self._step_at = self._maintain_at = self._clock.seconds
 
     def check_invariant(self) -> None:
         """Every sample is somewhere, once."""
@@ -147,8 +147,8 @@ class Life:
         self._step_at = min(self._step_at, self._clock.seconds + INTERVAL_SECONDS * 20)
 
     def _work(self) -> None:
-        if self._clock.seconds >= self._tend_at:
-            self._tend_at = self._clock.seconds + self.backlog.tend()
+        if self._clock.seconds >= self._maintain_at:
+            self._maintain_at = self._clock.seconds + self.backlog.maintain()
         for _ in range(20):
             if self._clock.seconds < self._step_at:
                 return

@@ -111,15 +111,15 @@ class Outage:
     def last_a_day(self) -> int:
         """Fill the backlog; return how many samples were produced."""
         chance = random.Random(1)
-        step_at = tend_at = self.clock.seconds
+        step_at = maintain_at = self.clock.seconds
         for number in range(DAY_SECONDS // INTERVAL_SECONDS):
             self.clock.sleep(INTERVAL_SECONDS)
             values = row(chance, number)
             for column, value in zip(self.columns, values, strict=True):
                 column.append(value)
             self.backlog.add(TABLE, [round(self.clock.seconds * 1000)], b"".join(map(packed, values)))
-            if self.clock.seconds >= tend_at:
-                tend_at = self.clock.seconds + self.backlog.tend()
+            if self.clock.seconds >= maintain_at:
+                maintain_at = self.clock.seconds + self.backlog.maintain()
             if self.clock.seconds >= step_at:
                 step_at = self.clock.seconds + self.sender.step()
         return len(TABLE) * len(self.columns[0])

@@ -55,7 +55,7 @@ def test_one_frame_that_is_refused_for_ever_is_the_only_loss(
     told = [record.getMessage() for record in caplog.records if "refused for good" in record.getMessage()]
     assert len(told) == 1
     assert re.search(
-        r"4 samples are refused for good, .* from 2023-11-14 22:\d\d:\d\d\+00:00 to .*, of 4 series such as "
+        r"4 samples refused for good, .* from 2023-11-14 22:\d\d:\d\d\+00:00 to .*, of 4 series such as "
         r'amperes\{hostname="node", job="power"\}: answered 400: bad',
         told[0],
     )
@@ -147,7 +147,7 @@ def test_a_server_that_refuses_everything_loses_nothing(caplog: pytest.LogCaptur
     assert sending.counts == (1120, 0, 0)
     assert sending.store.values == without(1120)
     assert "refused for good" not in caplog.text
-    assert caplog.text.count("everything that is left is refused") == 1
+    assert caplog.text.count("the server refuses everything") == 1
     assert caplog.text.count("remote write works again") == 1
 
 
@@ -338,8 +338,36 @@ def test_what_is_too_large_goes_in_smaller_parts(caplog: pytest.LogCaptureFixtur
     sending.run()
     assert sending.counts == (4800, 0, 0)
     assert sending.store.values == without(4800)
-    assert len(sending.store.bodies) <= 20 * 8 + 3
+    assert len(sending.store.bodies) <= 20 * 8 + 3 + 3  # a larger one is tried again, ever more seldom
     assert caplog.text.count("answered 413") == 1
+
+
+def test_requests_grow_again_after_a_limit_that_was_a_mistake() -> None:
+    sending = Sending(Store(lambda request: LARGE))
+    sending.add(frames=20, rows=60)
+    sending.run(seconds=3600)
+    assert sending.counts == (0, 0, 4800)
+    sending.store.rule = lambda request: None
+    before = len(sending.store.bodies)
+    sending.run()
+    assert sending.counts == (4800, 0, 0)
+    assert len(sending.store.bodies) - before < 200
+
+
+def test_a_limit_that_stays_is_seldom_tried_again() -> None:
+    refused = 0
+
+    def rule(request: list[DecodedSeries]) -> Verdict | None:
+        nonlocal refused
+        is_large = sum(len(one.samples) for one in request) > 50
+        refused += is_large
+        return LARGE if is_large else None
+
+    sending = Sending(Store(rule))
+    sending.add(frames=100, rows=60)
+    sending.run(seconds=36_000)
+    assert sending.counts == (24_000, 0, 0)
+    assert refused < 0.01 * len(sending.store.bodies)
 
 
 def test_one_sample_that_is_too_large_is_held() -> None:
@@ -364,7 +392,7 @@ def test_a_wrong_request_holds_everything(caplog: pytest.LogCaptureFixture, meas
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 2
     assert "check remote_write.url" in told[0]
-    assert re.fullmatch(r"remote write works again, after \d+ s and 20 failed requests", told[1])
+    assert re.fullmatch(r"remote write works again after \d+ s and 20 failed requests", told[1])
     measured("20 requests failed, 0 samples dropped")
 
 

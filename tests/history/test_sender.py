@@ -110,7 +110,7 @@ def test_a_kill_in_a_search_counts_and_loses_nothing(requests: int, *, is_order_
 def test_a_backlog_is_sent_at_its_rate(measured: Callable[[str], None]) -> None:
     sending = Sending(catch_up=20.0)
     draws = random.Random(1)
-    sending.sender._random = draws.random
+    sending.sender._pace._random = draws.random
     sending.add(frames=300, rows=60)
     began = sending.node.clock.seconds
     waits = []

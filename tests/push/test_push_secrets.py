@@ -189,3 +189,27 @@ def test_no_secret_reaches_a_message_a_log_or_a_repr(
     assert "***" in everything, "the server did echo it"
     for secret in (SECRET, basic("node", SECRET).removeprefix("Basic "), "t0ken-t0ken"):
         assert secret not in everything
+
+
+@pytest.mark.parametrize("cut_at", [298, 299, 300])
+def test_a_secret_at_the_cut_of_a_quote_shows_no_beginning(tmp_path: Path, cut_at: int) -> None:
+    said = b"x" * (cut_at - len(SECRET) // 2) + SECRET.encode()
+    password_file = write_file(tmp_path / "password", SECRET)
+    with (
+        Server(answering("403 Forbidden", said)) as server,
+        pushgateway_for(server.url, username="node", password_file=password_file) as destination,
+    ):
+        words = message(push_one(destination))
+    assert "403 Forbidden: xxx" in words
+    assert SECRET[:4] not in words
+
+
+def test_a_secret_at_the_cut_of_a_broken_answer_shows_no_beginning(tmp_path: Path) -> None:
+    token_file = write_file(tmp_path / "token", "t0ken-t0ken")
+    with (
+        Server(lambda client: client.send(b"x" * 74 + b"t0ken-t0ken\r\n\r\n")) as server,
+        pushgateway_for(server.url, clock=TurnedClock(), bearer_token_file=token_file) as destination,
+    ):
+        words = message(push_one(destination))
+    assert "did not answer in HTTP (xxx" in words
+    assert "t0ken" not in words

@@ -1,17 +1,19 @@
-"""The log lines about samples that are dropped: one when it begins, and one with their number when it has ended."""
+"""The log lines about dropped samples: one when dropping begins, and one with their number when it has ended."""
 
 from __future__ import annotations
 
 import logging
 
+from agent.log import counted
+
 _END_SECONDS = 3600.0
-"""After this time without any."""
+"""Dropping has ended when nothing was dropped for so long."""
 
 log = logging.getLogger(__name__)
 
 
-class Losses:
-    """One line when samples begin to be dropped for some reason, and one with their number when that has ended."""
+class DropLog:
+    """Logs dropped samples, by reason."""
 
     def __init__(self) -> None:
         self._samples: dict[str, int] = {}
@@ -25,13 +27,13 @@ class Losses:
         self._samples[reason] += samples
         self._last_seconds = now_seconds
 
-    def end_if_over(self, now_seconds: float) -> None:
-        """End it when nothing was dropped for long."""
+    def end_if_quiet(self, now_seconds: float) -> None:
+        """Log the numbers once nothing was dropped for an hour."""
         if now_seconds - self._last_seconds >= _END_SECONDS:
             self.end()
 
     def end(self) -> None:
         """Log the numbers."""
         for reason, samples in self._samples.items():
-            log.warning("remote write dropped %d samples in all: %s", samples, reason)
+            log.warning("remote write dropped %s in all: %s", counted(samples, "sample"), reason)
         self._samples.clear()
