@@ -14,9 +14,10 @@ from agent.http.failures import (
     is_web_page,
     proxy_hint,
     quoted_body,
-    redirect_target,
+    redirect_text,
     retry_after_seconds,
     status_line,
+    web_page_text,
 )
 
 if TYPE_CHECKING:
@@ -122,22 +123,11 @@ def verdict_of(answer: Answer, route: Route, unix_time_seconds: Callable[[], flo
         # Servers accept with an empty body. A web page comes from one that accepts everything.
         if not is_web_page(answer):
             return TAKEN
-        words = (
-            f"{route.hops} answered {what} with a web page; "
-            f"is there a server of remote write at remote_write.url, or a captive portal in between?{via_proxy}"
-        )
-        return Verdict(Meaning.HOLD, words, error=RejectedError)
-    status = status_line(answer)
+        return Verdict(Meaning.HOLD, web_page_text(route, what, "a remote write server"), error=RejectedError)
     if 300 <= answer.status < 400:
-        location = answer.headers.get("Location")
-        target = f"to {redirect_target(location, route.endpoint.url)}" if location else "without saying where"
-        words = (
-            f"{route.hops} answered {what} with {status} {target}; redirects are not followed: "
-            f"set remote_write.url to where the server is{via_proxy}"
-        )
-        return Verdict(Meaning.HOLD, words, error=RejectedError)
+        return Verdict(Meaning.HOLD, redirect_text(answer, route, what), error=RejectedError)
     quoted = quoted_body(answer)
-    answered = f"{route.hops} answered {what} with {status}{': ' if quoted else ''}{quoted}"
+    answered = f"{route.hops} answered {what} with {status_line(answer)}{': ' if quoted else ''}{quoted}"
     if answer.status in _NOT_NOW or answer.status >= 500:
         wait_seconds = retry_after_seconds(answer, unix_time_seconds)
         asks = f"; it asks to wait {wait_seconds:.0f} s" if wait_seconds else ""

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from agent.energy.state_folder import foreign_folder_error
+from agent.energy.state_folder import foreign_folder_error, sync_folder
 from agent.errors import PermissionDeniedError
 from agent.history import position_file
 from agent.history.drop_log import DropLog
@@ -24,7 +24,6 @@ from agent.history.frame_records import DamagedError, Packed, pack, unpack
 from agent.history.memory import Memory
 from agent.history.merging import merged
 from agent.history.position import Position, newest_milliseconds
-from agent.history.position_file import sync_folder
 from agent.history.runtime_folder import key_of
 from agent.history.samples import VALUE_BYTES, Frame, count_samples
 from agent.history.segments import FORMAT, Segments

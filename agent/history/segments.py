@@ -14,9 +14,9 @@ from bisect import bisect_right
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from agent.energy.state_folder import AS_A_FILE
+from agent.energy.state_folder import AS_A_FILE, sync_folder
 from agent.history.frame_records import DamagedError
-from agent.history.position_file import newer_format_error, sync_folder
+from agent.history.position_file import newer_format_error
 from agent.history.record_file import RecordFile, Table, find_frame
 
 if TYPE_CHECKING:
