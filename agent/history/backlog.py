@@ -44,8 +44,14 @@ LONGEST_IN_MEMORY_SECONDS: Final = 60.0
 MOST_IN_MEMORY_BYTES: Final = 1_000_000
 """Of frames that cannot go to disk."""
 
+_MOST_WHILE_DISK_STALLS_BYTES = 4 * MOST_IN_MEMORY_BYTES
+"""Of frames in memory while the disk does not answer, neither well nor with an error: some hours."""
+
 _LARGEST_LEAD_MILLISECONDS = 2 * 3_600_000
 """A clock that was set back by more was badly wrong. Up to this, what repeats a time is dropped, so that times rise."""
+
+_STATUS_SECONDS = 0.05
+"""How long `add` waits to renew the status: longer than any step that needs no disk."""
 
 _MISSING = "they are damaged or missing"
 _DISK_FAILS = "the disk cannot be written"
@@ -171,22 +177,25 @@ class Backlog:
     # Adding
 
     def add(self, table: tuple[Labels, ...], times_milliseconds: Sequence[int], values: bytes) -> None:
-        """Add rows, of this boot, as a frame; it is in the runtime folder when this returns.
+        """Add rows, of this boot, as a frame; it is in the runtime folder when this returns. For one thread.
 
-        A full or broken disk never raises: samples stay in memory up to a bound, then the oldest are dropped.
+        This never waits for the disk, not even while another thread does; `maintain` moves frames there.
         """
         samples = count_samples(values)
         if not samples:
             return
-        with self._lock:
-            offset = self._dating.offset_milliseconds()
-            frame = Frame(table, self._dating.boot, offset, tuple(times_milliseconds), values, samples, self._end)
+        offset = self._dating.offset_milliseconds()
+        frame = Frame(table, self._dating.boot, offset, tuple(times_milliseconds), values, samples, self._end)
+        if self._memory.size_bytes < _MOST_WHILE_DISK_STALLS_BYTES:
             self._memory.add(pack(frame), self._clock.monotonic())
-            self._end = frame.end
-            if offset is None:
-                self._undated_end = self._end
-            self._keep_memory_small()
-            self._publish()
+        if offset is None:
+            self._undated_end = frame.end
+        self._end = frame.end  # last: whoever sees this end finds the frame; without one it counts as missing
+        if self._lock.acquire(timeout=_STATUS_SECONDS):
+            try:
+                self._publish()
+            finally:
+                self._lock.release()
 
     def _keep_memory_small(self) -> None:
         """Drop the oldest if the disk cannot be written for long."""
@@ -230,6 +239,7 @@ class Backlog:
                 self._publish()
 
     def _next(self, place: int) -> Frame | None:
+        end = self._end  # before frames are read: another thread may add some meanwhile
         while (packed := self._read(place)) is not None:
             is_head = place <= self._position.cursor
             if is_head and packed.start > place:
@@ -252,8 +262,8 @@ class Backlog:
             else:
                 reason = "older than max_age" if self._is_too_old(packed, offset) else "not later than what was sent"
                 self._drop_until(place, reason)
-        if place <= self._position.cursor < self._end and not self._is_unreadable:
-            self._drop_until(self._end, _MISSING)
+        if place <= self._position.cursor < end and not self._is_unreadable:
+            self._drop_until(end, _MISSING)
         return None
 
     def _read(self, place: int) -> Packed | None:
@@ -433,6 +443,7 @@ class Backlog:
             since = self._memory.waiting_since
             if since is not None and self._clock.monotonic() - since >= LONGEST_IN_MEMORY_SECONDS:
                 self._spill()
+            self._keep_memory_small()
             self._keep_bound()
             self._drops.end_if_quiet(self._clock.monotonic())
             self._publish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Memory:
-    """Frames in memory.
+    """Frames in memory; for any number of threads. It never waits for a disk.
 
     Args:
         mirror: the file in the runtime folder; None if there is no such folder.
@@ -30,6 +31,7 @@ class Memory:
     """
 
     def __init__(self, mirror: Path | None, after: int, now_seconds: float) -> None:
+        self._lock = threading.RLock()
         self._frames: deque[tuple[Packed, float]] = deque()
         self.size_bytes = 0
         self._mirror = None if mirror is None else RecordFile(mirror)
@@ -55,25 +57,33 @@ class Memory:
     @property
     def start(self) -> int | None:
         """The place of the oldest frame; None if there is none."""
-        return self._frames[0][0].start if self._frames else None
+        with self._lock:
+            return self._frames[0][0].start if self._frames else None
 
     @property
     def end(self) -> int | None:
         """Where the newest frame ends; None if there is none."""
-        return self._frames[-1][0].end if self._frames else None
+        with self._lock:
+            return self._frames[-1][0].end if self._frames else None
 
     @property
     def waiting_since(self) -> float | None:
         """When the oldest frame was added; None if there is none."""
-        return self._frames[0][1] if self._frames else None
+        with self._lock:
+            return self._frames[0][1] if self._frames else None
 
     def frames(self) -> list[Packed]:
         """All frames, oldest first."""
-        return [packed for packed, _ in self._frames]
+        with self._lock:
+            return [packed for packed, _ in self._frames]
 
     def add(self, packed: Packed, now_seconds: float) -> None:
         """Add a frame; it is in the mirror when this returns, unless the runtime folder is full."""
-        self._push(packed, now_seconds)
+        with self._lock:
+            self._push(packed, now_seconds)
+            self._write_to_mirror(packed)
+
+    def _write_to_mirror(self, packed: Packed) -> None:
         if self._mirror is None:
             return
         try:
@@ -113,22 +123,25 @@ class Memory:
 
     def read(self, place: int) -> Packed | None:
         """The first frame that ends behind this place."""
-        return next((packed for packed, _ in self._frames if packed.end > place), None)
+        with self._lock:
+            return next((packed for packed, _ in self._frames if packed.end > place), None)
 
     def remove_before(self, place: int) -> None:
         """Forget the frames that end before this place."""
-        had_frames = bool(self._frames)
-        while self._frames and self._frames[0][0].end <= place:
-            packed, _ = self._frames.popleft()
-            self.size_bytes -= packed.size_bytes
-        if had_frames and not self._frames:
-            self._empty_mirror()
+        with self._lock:
+            had_frames = bool(self._frames)
+            while self._frames and self._frames[0][0].end <= place:
+                packed, _ = self._frames.popleft()
+                self.size_bytes -= packed.size_bytes
+            if had_frames and not self._frames:
+                self._empty_mirror()
 
     def remove_lost(self, lost: Sequence[tuple[int, int]]) -> None:
         """Forget the frames in these ranges of places: the mirror may still have them."""
-        kept = [entry for entry in self._frames if not any(a <= entry[0].start < b for a, b in lost)]
-        self._frames = deque(kept)
-        self.size_bytes = sum(packed.size_bytes for packed, _ in kept)
+        with self._lock:
+            kept = [entry for entry in self._frames if not any(a <= entry[0].start < b for a, b in lost)]
+            self._frames = deque(kept)
+            self.size_bytes = sum(packed.size_bytes for packed, _ in kept)
 
     def _empty_mirror(self) -> None:
         if self._mirror is not None:

@@ -2,9 +2,9 @@
 
     main thread    sweeps, closed intervals       never waits: it adds to the queue of keeper.py
         |
-    "history"      waits for saved counters, makes frames (keeper.py), moves them to disk in an outage (backlog.py)
+    "history"      waits for saved counters, makes frames (keeper.py): memory and its mirror in the runtime folder
         |
-    "remote-write" sends the frames, oldest first (sender.py, post.py)
+    "remote-write" sends the frames, oldest first (sender.py, post.py); moves them to disk in an outage (backlog.py)
 
 Both threads end with `end`, within the time that it gives: the sender first, then the keeper, which closes the backlog.
 """
@@ -225,13 +225,13 @@ class RemoteWrite:
     # The keeper's thread.
 
     def _keep_all(self) -> None:
-        wait_seconds = 0.0
+        wait_seconds = _LONGEST_WAIT_SECONDS
         while not self._is_ending:
             self._keeper_has_work.wait(wait_seconds)
             self._keeper_has_work.clear()
             self._keep_waiting()
-            if not self._is_ending:
-                wait_seconds = min(max(0.0, self._backlog.maintain()), _LONGEST_WAIT_SECONDS)
+            if self._has_sender_ended.is_set():  # it has no thread
+                wait_seconds = self._maintain()
         self._keep_waiting()
         self._keeper.keep_end(ends_series=self._ends_series)
         self._is_all_kept.set()
@@ -258,12 +258,16 @@ class RemoteWrite:
             log.info("remote write to %s: the clock is known now", self.server)
         self._why_unknown = reason
 
-    # The sender's thread.
+    # The sender's thread: the only one that waits for the disk, so that the keeper always reaches the runtime folder.
+
+    def _maintain(self) -> float:
+        """Maintain the backlog; return when to do it again."""
+        return min(max(0.0, self._backlog.maintain()), _LONGEST_WAIT_SECONDS)
 
     def _send_all(self) -> None:
         while not (self._is_ending or self._is_once):
-            wait_seconds = self._sender.step()
-            self._sender_has_work.wait(min(max(0.0, wait_seconds), _LONGEST_WAIT_SECONDS))
+            wait_seconds = min(self._maintain(), max(0.0, self._sender.step()))
+            self._sender_has_work.wait(wait_seconds)
             self._sender_has_work.clear()
         self._is_all_kept.wait()
         has_time = self._clock.monotonic() < self._send_until_seconds

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -141,6 +143,44 @@ def three_segments(node: Node) -> list[Path]:
         backlog.maintain()
     backlog.close()
     return sorted(node.folder.glob("*.v1"))
+
+
+def test_a_disk_that_stalls_keeps_nothing_from_the_runtime_folder(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    stalls, is_well = threading.Event(), threading.Event()
+
+    def fdatasync(_: int) -> None:
+        stalls.set()
+        is_well.wait(60.0)
+
+    backlog = node.open()
+    node.add(backlog, 10)
+    node.pass_seconds(backlogs.LONGEST_IN_MEMORY_SECONDS)
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    other = threading.Thread(target=backlog.maintain)
+    other.start()
+    try:
+        assert stalls.wait(60.0)
+        node.add(backlog, 10)
+        killed = node.open()
+        assert sum_of(killed) == 20 * 4, "as the next run finds it, if this one is killed"
+    finally:
+        is_well.set()
+        other.join(60.0)
+    assert numbers(drained(backlog)) == list(range(20 * 4))
+
+
+def test_a_disk_that_stalls_for_hours_costs_no_more_memory(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlogs, "_MOST_WHILE_DISK_STALLS_BYTES", 20_000)
+    backlog = node.open()
+    with backlog._lock:
+        for _ in range(30):
+            node.add(backlog, 60, WIDE)
+    assert backlog._memory.size_bytes < 30_000
+    frames = drained(backlog)
+    assert 0 < len(frames) < 30
+    assert backlog.status.counters == RemoteCounters(
+        accepted=sum(frame.samples for frame in frames), dropped=node.produced - sum(frame.samples for frame in frames)
+    )
 
 
 def test_a_damaged_record_costs_the_rest_of_its_segment(node: Node, caplog: pytest.LogCaptureFixture) -> None:
