@@ -135,7 +135,7 @@ class Backlog:
                 f"{path}: permission denied; sudo chown $USER {path}"
             ) from error
         except OSError as error:
-            log.error("%s: cannot be read (%s); history is kept in memory only", self._folder, error.strerror)  # noqa: TRY400 - a broken disk, not a bug
+            log.error("%s: cannot be read (%s); history stays in memory; check the disk", self._folder, error.strerror)  # noqa: TRY400 - a broken disk, not a bug
             return None
 
     def _open_position(self, saved: RemoteCounters) -> Position:
@@ -321,7 +321,7 @@ class Backlog:
             return
         accepted = self._position.accepted_milliseconds
         log.warning(
-            "remote write: the clock was set back by %.1f h; samples are sent with its present time from now on",
+            "remote write: the clock was set back by %.1f h; samples are now sent with the new time",
             (newest - latest + _LARGEST_LEAD_MILLISECONDS) / 3_600_000,
         )
         self._position = replace(
@@ -480,7 +480,11 @@ class Backlog:
         self._disk_failures += 1
         self._is_full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
         if self._disk_failures == 1:
-            log.error("%s: cannot be used (%s); the newest samples stay in memory", self._folder, error.strerror)
+            log.error(
+                "%s: cannot be used (%s); samples stay in memory, up to 1 MB; free some space or check the disk",
+                self._folder,
+                error.strerror,
+            )
 
     def _keep_bound(self) -> None:
         """Remove the oldest segments beyond the bound."""

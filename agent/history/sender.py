@@ -9,7 +9,7 @@ A frame is in one of these states:
 What is refused waits while the frames after it are sent. Only a server that takes one of them, and then refuses the
 part once more, has shown that the part is the cause. If it takes none, everything is kept.
 
-What each answer means is told in answers.py, when the next request is due in pace.py.
+answers.py says what each answer means, pace.py when the next request is due.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class _Unsettled:
                 frame.refused -= part.samples
 
     def remove_before(self, start: int) -> None:
-        """Forget the frames that the backlog has dropped meanwhile."""
+        """Forget the frames that the backlog has dropped since."""
         self.frames = [frame for frame in self.frames if frame.start >= start]
         self.again = [part for part in self.again if part.start >= start]
 
@@ -245,7 +245,7 @@ class Sender:
                 self._clock.sleep(wait_seconds)
         if self.failure is None:
             _log.warning(
-                "remote write: the time is over; %s of the backlog are left for the next run",
+                "remote write: out of time; the next run sends the rest of the backlog (%s)",
                 counted(self._backlog.status.backlog_samples, "sample"),
             )
         return self.failure
@@ -282,7 +282,7 @@ class Sender:
         return self._send(self._in_turn)
 
     def _leave_out_dropped(self, oldest: Frame) -> None:
-        """Forget what the backlog has dropped meanwhile."""
+        """Forget what the backlog has dropped since the last request."""
         if self._in_turn is not None and self._in_turn.frame.start < oldest.start:
             self._end_turn()
         if self._unsettled.frames:
@@ -430,10 +430,10 @@ class Sender:
         return verdict
 
     def _send_all_refused_again(self, taken: Frame) -> bool:
-        """The server takes by now what it refused before, and perhaps all the rest of that: send it again.
+        """The server now takes what it refused before, and perhaps the rest: send all of that again.
 
         Returns:
-            False after some times, because a server may change its mind for ever.
+            False after some times, because a server may go on like this for ever.
         """
         unsettled = self._unsettled
         self._profile = ServerProfile(most_samples=self._profile.most_samples)
