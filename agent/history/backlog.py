@@ -358,6 +358,30 @@ class Backlog:
                 self._position = position
                 self._write_position()
 
+    @property
+    def overtaken(self) -> tuple[int, frozenset[int]]:
+        """A place, and starts of frames: a frame before that place whose start is not among these was overtaken.
+
+        A server without an out-of-order window calls it out of order from then on, whether it has stored it or not.
+        """
+        with self._lock:
+            return self._position.overtaken_until, frozenset(self._position.taken_ahead)
+
+    def note_sending(self, frame: Frame) -> None:
+        """Note that the frame, or a part of it, is sent now, perhaps before older ones are settled."""
+        with self._lock:
+            position = self._position.sent_ahead(frame)
+            if position is not self._position and not self._is_closed:
+                self._position = position
+                self._write_position()
+
+    def note_taken(self, frame: Frame) -> None:
+        """Note that the frame was taken whole, and is not settled because older ones are not."""
+        with self._lock:
+            if not self._is_closed:
+                self._position = self._position.taken(frame)
+                self._write_position()
+
     def settle(self, frame: Frame, *, accepted: int, refused: int) -> None:
         """End everything up to this frame, which is included; what is neither accepted nor refused is dropped.
 

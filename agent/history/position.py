@@ -21,6 +21,8 @@ class Position:
         boot: in which this was written.
         cursor: the samples before this place are settled.
         tried_until: what is before this place may be stored by the server.
+        overtaken_until: what is before this place, and not settled, was overtaken by a later frame that was sent.
+        taken_ahead: the starts of frames that were taken whole before older ones were settled.
         newest_milliseconds: Unix time of the newest row that was sent; None before the first.
         floors: for each frame that was tried and is not settled, by its end: the Unix time after which its rows are
             sent. A retry leaves out the same rows.
@@ -33,6 +35,8 @@ class Position:
     boot: str = ""
     cursor: int = 0
     tried_until: int = 0
+    overtaken_until: int = 0
+    taken_ahead: tuple[int, ...] = ()
     newest_milliseconds: int | None = None
     floors: Mapping[int, int | None] = field(default_factory=dict)
     lost: tuple[tuple[int, int], ...] = ()
@@ -72,6 +76,7 @@ class Position:
         return replace(
             self,
             cursor=max(self.cursor, end),
+            taken_ahead=tuple(start for start in self.taken_ahead if start >= end),
             floors={place: floor for place, floor in self.floors.items() if place > end},
             lost=tuple(lost for lost in self.lost if lost[1] > end),
             dates={boot: of_boot for boot, of_boot in dates.items() if of_boot},
@@ -98,6 +103,16 @@ class Position:
             floors={**self.floors, frame.end: self.newest_milliseconds},
             newest_milliseconds=max(newest, self.newest_milliseconds or newest),
         )
+
+    def sent_ahead(self, frame: Frame) -> Position:
+        """Note that a frame is sent, perhaps before older ones are settled."""
+        if frame.start <= max(self.cursor, self.overtaken_until):
+            return self
+        return replace(self, overtaken_until=frame.start)
+
+    def taken(self, frame: Frame) -> Position:
+        """Note that a frame was taken whole before older ones are settled."""
+        return replace(self, taken_ahead=(*self.taken_ahead, frame.start))
 
     def floor_of(self, end: int) -> int | None:
         """The Unix time after which the rows of the frame with this end are sent: for a retry as at the first time."""

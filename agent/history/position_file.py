@@ -49,6 +49,7 @@ def read(path: Path) -> Position | None:
         content["floors"] = dict(content["floors"])
         content["dates"] = {boot: tuple(map(tuple, dates)) for boot, dates in content["dates"].items()}
         content["lost"] = tuple(map(tuple, content["lost"]))
+        content["taken_ahead"] = tuple(content.get("taken_ahead", ()))
         content["counters"] = RemoteCounters(**content["counters"])
         return Position(**content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

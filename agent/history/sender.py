@@ -203,6 +203,7 @@ class Sender:
         self._unsettled = _Unsettled()
         # Frames before this place may be stored: a run that was killed has tried them, or they are sent once more.
         self._may_be_stored_until = backlog.tried_until
+        self._overtaken_until, self._taken_ahead = backlog.overtaken  # by that run
         self._tried_ahead: set[int] = set()  # the places of later frames that were tried out of turn
         self._errors_mean_data_until = 0  # a later frame was taken while those before this place met 5xx
         self._sent_again_from, self._times_again = -1, 0
@@ -294,6 +295,7 @@ class Sender:
         """Post a part; the body is made once."""
         if self._body is None or self._body[0] is not part:
             self._body = (part, write_request(part))
+        self._backlog.note_sending(part)
         verdict = self._post(self._body[1])
         self._backlog.count_request(failed=verdict.meaning is not Meaning.TAKEN)
         self._log.note(verdict)
@@ -348,6 +350,7 @@ class Sender:
         frame = in_turn.frame
         # Once a later frame was taken, an older one is out of order whether it is stored or not.
         is_overtaken = frame.start < self._errors_mean_data_until
+        was_overtaken = frame.start < self._overtaken_until and frame.start not in self._taken_ahead
         if verdict.meaning is Meaning.TAKEN:
             return Outcome.TAKEN
         if verdict.meaning is Meaning.TOO_LARGE and in_turn.part.samples > 1:
@@ -356,7 +359,7 @@ class Sender:
             may_be_stored = (
                 verdict.is_unanswered or in_turn.is_unanswered or in_turn.is_partly_stored or self._may_be_stored(frame)
             )
-            is_stored = verdict.is_stored_already and may_be_stored and not is_overtaken
+            is_stored = verdict.is_stored_already and may_be_stored and not (is_overtaken or was_overtaken)
             return Outcome.STORED if is_stored else Outcome.REFUSED
         if verdict.is_server_error and (is_overtaken or in_turn.search.is_part_known_bad):
             in_turn.errors_of_part += 1
@@ -369,6 +372,8 @@ class Sender:
         unsettled = self._unsettled
         unsettled.add(in_turn)
         self._end_turn()
+        if unsettled.refusal is not None and not in_turn.search.refused:
+            self._backlog.note_taken(in_turn.frame)
         if unsettled.refusal is None:
             self._settle()
         elif unsettled.holds and not unsettled.is_confirm_due:
@@ -527,7 +532,7 @@ class Sender:
             self._pace.follow(part, is_search=True)
         else:
             if verdict.meaning is Meaning.TOO_LARGE:
-                self._profile.most_samples = part.samples // 2
+                self._profile.most_samples = max(1, part.samples // 2)
             elif not verdict.is_server_error and verdict.meaning is not Meaning.REFUSED:
                 self._errors.forget()
             self._pace.back_off(verdict)

@@ -151,6 +151,25 @@ def test_a_server_that_refuses_everything_loses_nothing(caplog: pytest.LogCaptur
     assert caplog.text.count("remote write works again") == 1
 
 
+@pytest.mark.parametrize("requests", range(1, 15))
+@pytest.mark.parametrize("later_requests", [1, 2, 3])
+def test_what_was_overtaken_is_not_accepted_after_a_restart(requests: int, later_requests: int) -> None:
+    """All of it was refused until the server took a later frame: then it is out of order, and still not stored."""
+    sending = Sending(Store(lambda request: BAD))
+    sending.add(frames=4)
+    sending.run_requests(requests)
+    sending.store.rule = lambda request: None
+    sending.run_requests(later_requests)
+    sending.restart()
+    for _ in range(6):
+        sending.run()
+        sending.add()
+    sending.run()
+    accepted, refused, left = sending.counts
+    assert accepted == len(sending.store.values)
+    assert (accepted + refused, left) == (40, 0)
+
+
 def test_a_server_that_recovers_in_between_gets_all_again() -> None:
     """It refused ten frames and takes the next: what it takes by now is not dropped."""
     refusals = 0
@@ -351,6 +370,20 @@ def test_requests_grow_again_after_a_limit_that_was_a_mistake() -> None:
     before = len(sending.store.bodies)
     sending.run()
     assert sending.counts == (4800, 0, 0)
+    assert len(sending.store.bodies) - before < 200
+
+
+def test_requests_grow_again_after_a_limit_met_out_of_turn() -> None:
+    """As after ten minutes of errors later frames are tried."""
+    sending = Sending(Store(lambda request: ERROR if 1 in times_of(request) else LARGE))
+    sending.add(frames=3, table=table_of("volts"))
+    sending.run(seconds=900)
+    assert sending.counts == (0, 0, 3)
+    sending.store.rule = lambda request: None
+    sending.add(frames=20, rows=60)
+    before = len(sending.store.bodies)
+    sending.run()
+    assert sending.counts == (4803, 0, 0)
     assert len(sending.store.bodies) - before < 200
 
 
