@@ -88,6 +88,11 @@ class _InTurn:
             raise RuntimeError("no part to send")
         return self.search.part
 
+    @property
+    def may_be_stored(self) -> bool:
+        """Whether the part may be stored by an earlier attempt of this turn."""
+        return self.is_unanswered or self.is_partly_stored
+
     def refuse(self, verdict: Verdict) -> None:
         """Note that the part was refused."""
         self.is_partly_stored |= not verdict.is_stored_already
@@ -168,6 +173,38 @@ class _Unsettled:
         self.again = [part for part in self.again if part.start >= start]
 
 
+@dataclass(slots=True)
+class _Tried:
+    """What was tried before its turn, and so what the refusal of a frame as out of order means.
+
+    Attributes:
+        until: frames before this place may be stored: a run that was killed has tried them, or they are sent once more.
+        ahead: the places of later frames that were tried out of turn.
+        overtaken_until: frames before this place were overtaken in a run that was killed, but for `taken_ahead`.
+        taken_ahead: the places of frames that this run had taken whole.
+        errors_mean_data_until: frames before this place meet 5xx while a later one was taken.
+    """
+
+    until: int
+    overtaken_until: int
+    taken_ahead: frozenset[int]
+    ahead: set[int] = field(default_factory=set)
+    errors_mean_data_until: int = 0
+
+    def may_be_stored(self, frame: Frame) -> bool:
+        """Whether the frame may have been stored before its turn."""
+        return frame.start < self.until or frame.start in self.ahead
+
+    def do_errors_mean_data(self, frame: Frame) -> bool:
+        """Whether a later frame was taken while this one meets 5xx."""
+        return frame.start < self.errors_mean_data_until
+
+    def is_overtaken(self, frame: Frame) -> bool:
+        """Whether a later frame was taken: then this one is out of order, whether it is stored or not."""
+        was_overtaken = frame.start < self.overtaken_until and frame.start not in self.taken_ahead
+        return was_overtaken or self.do_errors_mean_data(frame)
+
+
 class Sender:
     """Sends one backlog; for one thread.
 
@@ -201,11 +238,7 @@ class Sender:
         self._body: tuple[Frame, bytes] | None = None
         self._in_turn: _InTurn | None = None
         self._unsettled = _Unsettled()
-        # Frames before this place may be stored: a run that was killed has tried them, or they are sent once more.
-        self._may_be_stored_until = backlog.tried_until
-        self._overtaken_until, self._taken_ahead = backlog.overtaken  # by that run
-        self._tried_ahead: set[int] = set()  # the places of later frames that were tried out of turn
-        self._errors_mean_data_until = 0  # a later frame was taken while those before this place met 5xx
+        self._tried = _Tried(backlog.tried_until, *backlog.overtaken)
         self._sent_again_from, self._times_again = -1, 0
 
     @property
@@ -310,11 +343,7 @@ class Sender:
 
     def _begun(self, frame: Frame) -> _InTurn:
         self._backlog.about_to_send(frame)
-        return _InTurn(Search(frame, self._profile, is_perhaps_in_part=self._may_be_stored(frame)))
-
-    def _may_be_stored(self, frame: Frame) -> bool:
-        """Whether it may have been stored before its turn."""
-        return frame.start < self._may_be_stored_until or frame.start in self._tried_ahead
+        return _InTurn(Search(frame, self._profile, is_perhaps_in_part=self._tried.may_be_stored(frame)))
 
     def _send(self, in_turn: _InTurn) -> Verdict:
         """Send the part in turn."""
@@ -348,20 +377,15 @@ class Sender:
     def _outcome(self, verdict: Verdict, in_turn: _InTurn) -> Outcome | None:
         """What became of the part; None if the same bytes are to be sent again."""
         frame = in_turn.frame
-        # Once a later frame was taken, an older one is out of order whether it is stored or not.
-        is_overtaken = frame.start < self._errors_mean_data_until
-        was_overtaken = frame.start < self._overtaken_until and frame.start not in self._taken_ahead
         if verdict.meaning is Meaning.TAKEN:
             return Outcome.TAKEN
         if verdict.meaning is Meaning.TOO_LARGE and in_turn.part.samples > 1:
             return Outcome.TOO_LARGE
         if verdict.meaning is Meaning.REFUSED:
-            may_be_stored = (
-                verdict.is_unanswered or in_turn.is_unanswered or in_turn.is_partly_stored or self._may_be_stored(frame)
-            )
-            is_stored = verdict.is_stored_already and may_be_stored and not (is_overtaken or was_overtaken)
+            may_be_stored = verdict.is_unanswered or in_turn.may_be_stored or self._tried.may_be_stored(frame)
+            is_stored = verdict.is_stored_already and may_be_stored and not self._tried.is_overtaken(frame)
             return Outcome.STORED if is_stored else Outcome.REFUSED
-        if verdict.is_server_error and (is_overtaken or in_turn.search.is_part_known_bad):
+        if verdict.is_server_error and (self._tried.do_errors_mean_data(frame) or in_turn.search.is_part_known_bad):
             in_turn.errors_of_part += 1
             if in_turn.errors_of_part >= _ERRORS_OF_A_PART:
                 return Outcome.REFUSED
@@ -391,7 +415,7 @@ class Sender:
         last = unsettled.last
         if last is None:
             return
-        self._tried_ahead = {start for start in self._tried_ahead if start > last.start}
+        self._tried.ahead = {start for start in self._tried.ahead if start > last.start}
         accepted = sum(frame.accepted for frame in unsettled.frames)
         refused = sum(frame.refused for frame in unsettled.frames)
         self._backlog.settle(last, accepted=accepted, refused=refused)
@@ -457,7 +481,7 @@ class Sender:
             unsettled.accept(taken)
             return False
         if unsettled.last is not None:
-            self._may_be_stored_until = max(self._may_be_stored_until, unsettled.last.end)
+            self._tried.until = max(self._tried.until, unsettled.last.end)
         self._start_over()
         return True
 
@@ -525,9 +549,9 @@ class Sender:
         """Try a frame out of turn: whether it is taken shows what the errors mean."""
         part = Search(frame, ServerProfile(most_samples=self._profile.most_samples)).part or frame
         verdict = self._request(part)
-        self._tried_ahead.add(frame.start)
+        self._tried.ahead.add(frame.start)
         if verdict.meaning is Meaning.TAKEN:
-            self._errors_mean_data_until = frame.start
+            self._tried.errors_mean_data_until = frame.start
             self._errors.forget()
             self._pace.follow(part, is_search=True)
         else:
