@@ -2,8 +2,8 @@
 
 A frame is in one of these states:
 
-    in turn     it is sent, whole or in parts, until all of it is taken or refused (`_InTurn`, search.py)
-    unsettled   it is answered, but it or one before it was refused in part, and that is not certain (`_Unsettled`)
+    in turn     it is sent, whole or in parts, until all of it is taken or refused (`InTurn`; search.py)
+    unsettled   it is answered, but it or one before it was refused in part, and that is not certain yet (`Unsettled`)
     settled     the backlog forgets it and counts what was accepted and refused
 
 What is refused waits while the frames after it are sent. Only a server that takes one of them, and then refuses the
@@ -16,16 +16,15 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.errors import RejectedError, UnreachableError
 from agent.history.answers import Meaning
 from agent.history.lasting_errors import LastingErrors
 from agent.history.pace import Pace
-from agent.history.refusal import Refusal
 from agent.history.search import Outcome, Search, ServerProfile
 from agent.history.sender_log import SenderLog
+from agent.history.sender_states import InTurn, Tried, Unsettled
 from agent.history.write_request import write_request
 from agent.log import counted
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from agent.errors import AgentError
     from agent.history.answers import Verdict
     from agent.history.backlog import Backlog
+    from agent.history.refusal import Refusal
     from agent.history.samples import Frame
 
 _log = logging.getLogger(__name__)
@@ -47,162 +47,13 @@ _TRY_SECONDS = 1.0
 """The longest wait between the frame in turn and a later one, while it is found out whether 5xx mean the data."""
 
 _ERRORS_OF_A_PART = 2
-"""After how many 5xx a part of such a frame is refused."""
+"""After how many 5xx a part counts as refused, of a frame whose errors mean the data."""
 
 _ERRORS_OF_A_PART_AGAIN = 12
 """The same, for a part that was refused with a 4xx: a quarter of an hour."""
 
 _MOST_TIMES_AGAIN = 3
 """How often frames are sent again because the server took what it had refused."""
-
-
-@dataclass(slots=True)
-class _InTurn:
-    """The frame that is sent now.
-
-    Attributes:
-        search: says which part to send.
-        refusal: of parts of this frame; None if none was refused.
-        is_taken_since: a part was taken after the last refusal.
-        is_unanswered: the part may be stored, because an attempt at it had no answer.
-        is_partly_stored: parts may be stored, because Mimir and Thanos store what they do not refuse of a request.
-        errors_of_part: how many 5xx the part has met that may mean its data.
-    """
-
-    search: Search
-    refusal: Refusal | None = None
-    is_taken_since: bool = False
-    is_unanswered: bool = False
-    is_partly_stored: bool = False
-    errors_of_part: int = 0
-
-    @property
-    def frame(self) -> Frame:
-        """The whole frame."""
-        return self.search.frame
-
-    @property
-    def part(self) -> Frame:
-        """What to send; there is a part until the frame is answered."""
-        if self.search.part is None:
-            raise RuntimeError("no part to send")
-        return self.search.part
-
-    @property
-    def may_be_stored(self) -> bool:
-        """Whether the part may be stored by an earlier attempt of this turn."""
-        return self.is_unanswered or self.is_partly_stored
-
-    def refuse(self, verdict: Verdict) -> None:
-        """Note that the part was refused."""
-        self.is_partly_stored |= not verdict.is_stored_already
-        self.is_taken_since = False
-        if self.refusal is None:
-            self.refusal = Refusal(verdict, self.part)
-        self.refusal.note(verdict)
-
-    def begin_next_part(self) -> None:
-        """Forget what concerns only the part that is answered."""
-        self.errors_of_part = 0
-        self.is_unanswered = False
-
-
-@dataclass(slots=True)
-class _Answered:
-    """A frame that is answered, and waits for those before it.
-
-    Attributes:
-        start: the place of the frame.
-    """
-
-    start: int
-    accepted: int
-    refused: int
-
-
-@dataclass(slots=True)
-class _Unsettled:
-    """Frames that are answered, and kept because of what was refused.
-
-    Attributes:
-        frames: oldest first.
-        last: the last of them; None if there is none.
-        refusal: of parts of them; None if nothing was refused.
-        is_confirm_due: a request was taken after the last refusal, so the refused part is sent once more.
-        again: parts to send again one by one, because the server has taken one of those that it had refused.
-        is_again_unanswered: the first of these may be stored, because an attempt at it had no answer.
-        errors_of_part: how many 5xx a part that is sent again has met.
-        holds: how often the sender has waited because the server refuses everything.
-        is_oldest_retried: since the last of these waits, what was refused first was sent once more.
-    """
-
-    frames: list[_Answered] = field(default_factory=list)
-    last: Frame | None = None
-    refusal: Refusal | None = None
-    is_confirm_due: bool = False
-    again: list[Frame] = field(default_factory=list)
-    is_again_unanswered: bool = False
-    errors_of_part: int = 0
-    holds: int = 0
-    is_oldest_retried: bool = False
-
-    def add(self, in_turn: _InTurn) -> None:
-        """Add a frame that is answered."""
-        search, refusal = in_turn.search, in_turn.refusal
-        if refusal is not None and search.refused:
-            for part in search.refused_parts:
-                refusal.add(part)
-            self.is_confirm_due |= in_turn.is_taken_since
-            if self.refusal is None:
-                self.refusal = refusal
-            else:
-                self.refusal.join(refusal)
-        self.frames.append(_Answered(search.frame.start, search.accepted, search.refused))
-        self.last = search.frame
-
-    def accept(self, part: Frame) -> None:
-        """Count a part as accepted that was refused before."""
-        for frame in self.frames:
-            if frame.start == part.start:
-                frame.accepted += part.samples
-                frame.refused -= part.samples
-
-    def remove_before(self, start: int) -> None:
-        """Forget the frames that the backlog has dropped since."""
-        self.frames = [frame for frame in self.frames if frame.start >= start]
-        self.again = [part for part in self.again if part.start >= start]
-
-
-@dataclass(slots=True)
-class _Tried:
-    """What was tried before its turn, and so what the refusal of a frame as out of order means.
-
-    Attributes:
-        until: frames before this place may be stored: a run that was killed has tried them, or they are sent once more.
-        ahead: the places of later frames that were tried out of turn.
-        overtaken_until: frames before this place were overtaken in a run that was killed, but for `taken_ahead`.
-        taken_ahead: the places of frames that this run had taken whole.
-        errors_mean_data_until: frames before this place meet 5xx while a later one was taken.
-    """
-
-    until: int
-    overtaken_until: int
-    taken_ahead: frozenset[int]
-    ahead: set[int] = field(default_factory=set)
-    errors_mean_data_until: int = 0
-
-    def may_be_stored(self, frame: Frame) -> bool:
-        """Whether the frame may have been stored before its turn."""
-        return frame.start < self.until or frame.start in self.ahead
-
-    def do_errors_mean_data(self, frame: Frame) -> bool:
-        """Whether a later frame was taken while this one meets 5xx."""
-        return frame.start < self.errors_mean_data_until
-
-    def is_overtaken(self, frame: Frame) -> bool:
-        """Whether a later frame was taken: then this one is out of order, whether it is stored or not."""
-        was_overtaken = frame.start < self.overtaken_until and frame.start not in self.taken_ahead
-        return was_overtaken or self.do_errors_mean_data(frame)
 
 
 class Sender:
@@ -236,9 +87,9 @@ class Sender:
         self._profile = ServerProfile()
         self._errors = LastingErrors(clock.monotonic, self._frame_after)
         self._body: tuple[Frame, bytes] | None = None
-        self._in_turn: _InTurn | None = None
-        self._unsettled = _Unsettled()
-        self._tried = _Tried(backlog.tried_until, *backlog.overtaken)
+        self._in_turn: InTurn | None = None
+        self._unsettled = Unsettled()
+        self._tried = Tried(backlog.tried_until, *backlog.overtaken)
         self._sent_again_from, self._times_again = -1, 0
 
     @property
@@ -322,7 +173,7 @@ class Sender:
         if self._unsettled.frames:
             self._unsettled.remove_before(oldest.start)
             if not self._unsettled.frames:
-                self._unsettled = _Unsettled()
+                self._unsettled = Unsettled()
 
     def _request(self, part: Frame) -> Verdict:
         """Post a part; the body is made once."""
@@ -337,15 +188,15 @@ class Sender:
     def _start_over(self) -> None:
         """Begin with the oldest frame."""
         self._end_turn()
-        self._unsettled = _Unsettled()
+        self._unsettled = Unsettled()
 
     # The frame in turn.
 
-    def _begun(self, frame: Frame) -> _InTurn:
+    def _begun(self, frame: Frame) -> InTurn:
         self._backlog.about_to_send(frame)
-        return _InTurn(Search(frame, self._profile, is_perhaps_in_part=self._tried.may_be_stored(frame)))
+        return InTurn(Search(frame, self._profile, is_perhaps_in_part=self._tried.may_be_stored(frame)))
 
-    def _send(self, in_turn: _InTurn) -> Verdict:
+    def _send(self, in_turn: InTurn) -> Verdict:
         """Send the part in turn."""
         part = in_turn.part
         verdict = self._request(part)
@@ -374,7 +225,7 @@ class Sender:
             self._finish(in_turn)
         return verdict
 
-    def _outcome(self, verdict: Verdict, in_turn: _InTurn) -> Outcome | None:
+    def _outcome(self, verdict: Verdict, in_turn: InTurn) -> Outcome | None:
         """What became of the part; None if the same bytes are to be sent again."""
         frame = in_turn.frame
         if verdict.meaning is Meaning.TAKEN:
@@ -391,7 +242,7 @@ class Sender:
                 return Outcome.REFUSED
         return None
 
-    def _finish(self, in_turn: _InTurn) -> None:
+    def _finish(self, in_turn: InTurn) -> None:
         """The frame is answered: settle it, or keep it with those whose refusal is not certain."""
         unsettled = self._unsettled
         unsettled.add(in_turn)
@@ -411,7 +262,7 @@ class Sender:
 
     def _settle(self) -> None:
         """End the frames that are answered."""
-        unsettled, self._unsettled = self._unsettled, _Unsettled()
+        unsettled, self._unsettled = self._unsettled, Unsettled()
         last = unsettled.last
         if last is None:
             return
