@@ -1,10 +1,15 @@
 """The backlog: frames that the server has not answered for, in memory first and on disk in an outage.
 
-Every sample has a place: how many were produced before it. The backlog is what lies between the cursor and the end of
-the newest frame; whatever the cursor passes is accepted, refused, dropped or undated. So these five always add up to
-what was produced, also over a frame that is damaged or missing.
+    place    0 ............ cursor ................................... end
+                settled       | segments, on disk | frames in memory |
 
-All of it may be used from several threads; `status` never waits, everything else may wait for a disk.
+    produced = accepted + refused + dropped + undated + backlog
+
+Every sample has a place: how many were produced before it. The backlog is what lies between the cursor and the end of
+the newest frame; whatever the cursor passes is accepted, refused, dropped or undated. So the sum always holds, also
+over a frame that is damaged or missing.
+
+All of it may be used from several threads; `status` and `add` never wait for a disk, everything else may.
 """
 
 from __future__ import annotations
