@@ -170,7 +170,7 @@ class History:
 
 
 def outage(gateway_url: str, history: History) -> bool:
-    """Stop the server of the history for some seconds; return whether everything is there afterwards."""
+    """Stop the remote write server for some seconds; return whether everything is there afterwards."""
     history.end()
     waiting = Waiting(gateway_url)
     back_at = time.monotonic() + OUTAGE_SECONDS

@@ -173,7 +173,7 @@ mean power over the measured time is `joules_total` minus `returned_joules_total
 The last is a short hash of the machine id: it differs if two machines push under one hostname.
 
 With `[remote_write]`, its [history](history.md) at this moment; they are pushed and scraped too, because there one sees
-that the server of the history is away:
+that the remote write server is away:
 
 {_table(remote)}
 

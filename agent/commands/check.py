@@ -38,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--gateway",
         action="store_true",
-        help="also test the gateway and the server of remote write: DNS, TLS, credentials; then push and delete a test "
+        help="also test the gateway and the remote write server: DNS, TLS, credentials; then push and delete a test "
         "group, and send an empty request",
     )
 

@@ -22,7 +22,6 @@ every start: otherwise a torn newer one gives way to an older one that ended wel
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +31,14 @@ from agent.energy import state_content
 from agent.energy.filesystems import forgetful_filesystem
 from agent.energy.state import State
 from agent.energy.state_content import Content
-from agent.energy.state_folder import AS_A_FILE, foreign_folder_error, read_file, refuse_passing, refuse_unusable
+from agent.energy.state_folder import (
+    foreign_folder_error,
+    read_file,
+    refuse_passing,
+    refuse_unusable,
+    sync_folder,
+    write_new,
+)
 from agent.energy.state_lock import StateLock
 from agent.errors import PermissionDeniedError
 
@@ -189,17 +195,11 @@ class StateFile:
     def _write(self, state: State, *, ended_well: bool) -> None:
         text = state_content.written(Content(self._boot, ended_well, state))
         must_reach_disk = ended_well or not self._is_unclean_on_disk
-        self._new_path.unlink(missing_ok=True)  # of a run that was killed; a link is removed, not followed
-        new = os.open(self._new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | AS_A_FILE, 0o644)
-        with os.fdopen(new, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            if must_reach_disk:
-                os.fsync(new)
+        write_new(self._new_path, text.encode(), is_synced=must_reach_disk)
         self._may_come_back = True
         self._new_path.replace(self.path)
         if must_reach_disk:
-            self._sync_folder()
+            sync_folder(self.path.parent)
         self._is_unclean_on_disk = not ended_well
 
     def _remove(self) -> bool:
@@ -207,18 +207,11 @@ class StateFile:
         try:
             self._new_path.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
-            self._sync_folder()
+            sync_folder(self.path.parent)
         except OSError:
             return False
         self._may_come_back = False
         return True
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def log_failure(self, why: str, outcome: str = "counters are not published until it can be written again") -> None:
         """Count a failed save; the first in a row is logged."""

@@ -108,3 +108,23 @@ def read_file(path: Path) -> bytes:
         if not stat.S_ISREG(mode):  # since the check
             raise ConfigError((_not_a_file(path, mode),))
         return opened.read()
+
+
+def write_new(path: Path, content: bytes, *, is_synced: bool) -> None:
+    """Write a file that another one is then replaced by; raises OSError."""
+    path.unlink(missing_ok=True)  # of a run that was killed; a link is removed, not followed
+    new = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | AS_A_FILE, 0o644)
+    with os.fdopen(new, "wb") as file:
+        file.write(content)
+        file.flush()
+        if is_synced:
+            os.fsync(new)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to disk; raises OSError."""
+    opened = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

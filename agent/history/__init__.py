@@ -1,1 +1,1 @@
-"""Remote write and its backlog: every sample is kept until a server has answered; imported by run/ and check/."""
+"""Remote write and its backlog: keeps every sample until a server has answered for it; imported by run/ and check/."""

@@ -1,4 +1,16 @@
-"""What an answer of a remote write server means for the frame that was sent."""
+"""What an answer of a remote write server means for the frame that was sent.
+
+    answer                              meaning      what the sender does
+    2xx, but no web page                TAKEN        counts the samples as accepted
+    none, 408, 425, 429, 5xx            LATER        sends the same bytes again, ever less often; obeys Retry-After
+    413, and 400 that names a limit     TOO_LARGE    sends smaller parts
+    400, 409, 422                       REFUSED      finds the part that is refused; gives that up once the server
+                                                     takes another request and refuses the part again
+    400 that names the path, a web      HOLD         keeps everything, and logs what to change
+    page, 3xx, any other 4xx
+
+A 5xx other than 502 to 504 may mean the data, too (`is_server_error`): see lasting_errors.py.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +26,10 @@ from agent.http.failures import (
     is_web_page,
     proxy_hint,
     quoted_body,
-    redirect_target,
+    redirect_text,
     retry_after_seconds,
     status_line,
+    web_page_text,
 )
 
 if TYPE_CHECKING:
@@ -72,21 +85,21 @@ _TOO_LARGE = re.compile(r"too big packed request|max-write-message-size|message 
 """VictoriaMetrics and Mimir answer 400 to a body beyond their limit; see -maxInsertRequestSize."""
 
 _STORED_ALREADY = re.compile(r"out.of.order|duplicate.(sample|timestamp)", re.IGNORECASE)
-"""The series has this sample or a newer one. `out of bounds` and `too old sample` do not say that: they compare with
-the newest sample of the whole server, so they tell nothing about this series.
+"""The series has this sample or a newer one. `out of bounds` and `too old sample` do not mean that: they compare with
+the newest sample of the whole server, not of this series.
 
 Source: Prometheus, tsdb/head_append.go, appendable; Mimir, pkg/util/globalerror/user.go.
 """
 
 
 class Meaning(Enum):
-    """What to do with the frame."""
+    """What to do with the frame; the table above says when."""
 
-    TAKEN = "forget it"
+    TAKEN = "it is stored"
     LATER = "send the same bytes again later"
-    HOLD = "the request is wrong, not the data: hold everything"
+    HOLD = "the request is wrong, not the data: keep everything"
     TOO_LARGE = "send it in smaller parts"
-    REFUSED = "perhaps the data: find the part that the server refuses"
+    REFUSED = "the data may be wrong: find the part that the server refuses"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +111,8 @@ class Verdict:
         retry_after_seconds: how long the server asks to wait.
         error: the kind of error for `--once`; None if it was taken.
         is_stored_already: whether the server says that it has such samples, or newer ones of the series, already.
-        is_unanswered: whether the server may have stored it all the same: no whole answer, or a 5xx, or the request was
-            sent twice because its connection had been dropped.
+        is_unanswered: whether the server may have stored it although it did not accept it: there was no whole answer,
+            or a 5xx, or the request was sent twice because its connection had been dropped.
         is_server_error: whether it is a 5xx that may mean the data, which the server will then never take.
     """
 
@@ -129,22 +142,11 @@ def verdict_of(answer: Answer, route: Route, unix_time_seconds: Callable[[], flo
         # Servers accept with an empty body. A web page comes from one that accepts everything.
         if not is_web_page(answer):
             return TAKEN
-        words = (
-            f"{route.hops} answered {what} with a web page; "
-            f"is there a server of remote write at remote_write.url, or a captive portal in between?{via_proxy}"
-        )
-        return Verdict(Meaning.HOLD, words, error=RejectedError)
-    status = status_line(answer)
+        return Verdict(Meaning.HOLD, web_page_text(route, what, "a remote write server"), error=RejectedError)
     if 300 <= answer.status < 400:
-        location = answer.headers.get("Location")
-        target = f"to {redirect_target(location, route.endpoint.url)}" if location else "without saying where"
-        words = (
-            f"{route.hops} answered {what} with {status} {target}; redirects are not followed: "
-            f"set remote_write.url to where the server is{via_proxy}"
-        )
-        return Verdict(Meaning.HOLD, words, error=RejectedError)
+        return Verdict(Meaning.HOLD, redirect_text(answer, route, what), error=RejectedError)
     quoted = quoted_body(answer)
-    answered = f"{route.hops} answered {what} with {status}{': ' if quoted else ''}{quoted}"
+    answered = f"{route.hops} answered {what} with {status_line(answer)}{': ' if quoted else ''}{quoted}"
     if answer.status in _NOT_NOW or answer.status >= 500:
         wait_seconds = retry_after_seconds(answer, unix_time_seconds)
         asks = f"; it asks to wait {wait_seconds:.0f} s" if wait_seconds else ""
@@ -195,7 +197,7 @@ def _rejection(answer: Answer, answered: str, via_proxy: str) -> Verdict:
 
 
 def _data_hint(said: str) -> str:
-    """The cure for samples that a server refuses for their time; empty if it is not known."""
+    """What to do about samples that a server refuses for their time; empty if that is not known."""
     if "too old" in said or "too-old" in said or "out of bounds" in said:
         return (
             "older than the server takes: a longer out_of_order_time_window (Prometheus, Mimir) takes a backlog in; "

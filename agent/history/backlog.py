@@ -1,10 +1,15 @@
 """The backlog: frames that the server has not answered for, in memory first and on disk in an outage.
 
-Every sample has a place: how many were produced before it. The backlog is what lies between the cursor and the end of
-the newest frame; whatever the cursor passes is accepted, refused, dropped or undated. So these five always add up to
-what was produced, also over a frame that is damaged or missing.
+    place    0 ............ cursor ................................... end
+                settled       | segments, on disk | frames in memory |
 
-All of it may be used from several threads; `status` never waits, everything else may wait for a disk.
+    produced = accepted + refused + dropped + undated + backlog
+
+Every sample has a place: how many were produced before it. The backlog is what lies between the cursor and the end of
+the newest frame; whatever the cursor passes is accepted, refused, dropped or undated. So the sum always holds, also
+over a frame that is damaged or missing.
+
+All of it may be used from several threads; `status` and `add` never wait for a disk, everything else may.
 """
 
 from __future__ import annotations
@@ -12,19 +17,17 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from agent.energy.state_folder import foreign_folder_error
+from agent.energy.state_folder import foreign_folder_error, sync_folder
 from agent.errors import PermissionDeniedError
-from agent.history import position_file
 from agent.history.drop_log import DropLog
 from agent.history.frame_records import DamagedError, Packed, pack, unpack
 from agent.history.memory import Memory
 from agent.history.merging import merged
-from agent.history.position import Position, newest_milliseconds
-from agent.history.position_file import sync_folder
+from agent.history.position import newest_milliseconds
+from agent.history.position_store import PositionStore
 from agent.history.runtime_folder import key_of
 from agent.history.samples import VALUE_BYTES, Frame, count_samples
 from agent.history.segments import FORMAT, Segments
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.energy.state import RemoteCounters
     from agent.history.dating import Dating
+    from agent.history.position import Position
     from agent.history.samples import Labels
 
 LONGEST_IN_MEMORY_SECONDS: Final = 60.0
@@ -98,19 +102,17 @@ class Backlog:
         self._drops = DropLog()
         self._disk_failures = 0
         self._is_full = False
-        self._disk_position = None if folder is None else folder / "position.json"
-        self._runtime_position = mirror = None
+        in_runtime_folder = mirror = None
         if folder is not None and runtime_folder is not None:
             key = key_of(folder)
-            self._runtime_position = runtime_folder / f"{key}.json"
+            in_runtime_folder = runtime_folder / f"{key}.json"
             mirror = runtime_folder / f"{key}.v{FORMAT}"
+        on_disk = None if folder is None else folder / "position.json"
+        self._positions = PositionStore(in_runtime_folder, on_disk, clock.monotonic)
         self._segments = self._open_segments()
-        self._has_used_disk = self._segments is not None and self._segments.start is not None
         self._memory = Memory(mirror, 0 if self._segments is None else self._segments.end, clock.monotonic())
-        self._written_to_disk = self._read_position(self._disk_position) or Position()
         self._position = self._open_position(saved)
         self._memory.remove_lost(self._position.lost)
-        self._disk_written_at = clock.monotonic()
         self._handed_until = 0
         self._undated_ahead: dict[int, int] = {}  # samples of frames behind the cursor's that will be counted undated
         self._head: Packed | None = None
@@ -138,20 +140,12 @@ class Backlog:
                 f"{path}: permission denied; sudo chown $USER {path}"
             ) from error
         except OSError as error:
-            log.error("%s: cannot be read (%s); history is kept in memory only", self._folder, error.strerror)  # noqa: TRY400 - a broken disk, not a bug
+            log.error("%s: cannot be read (%s); history stays in memory; check the disk", self._folder, error.strerror)  # noqa: TRY400 - a broken disk, not a bug
             return None
-
-    @staticmethod
-    def _read_position(path: Path | None) -> Position | None:
-        if path is not None:
-            with suppress(OSError):
-                return position_file.read(path)
-        return None
 
     def _open_position(self, saved: RemoteCounters) -> Position:
         boot = self._dating.boot
-        in_memory = self._read_position(self._runtime_position)
-        known = [self._written_to_disk] if in_memory is None else [in_memory, self._written_to_disk]
+        known = self._positions.read()
         same_boot = [position for position in known if position.boot == boot != ""]
         if same_boot:
             newest = max(same_boot, key=lambda one: (one.cursor, one.tried_until, one.counters.settled))
@@ -332,7 +326,7 @@ class Backlog:
             return
         accepted = self._position.accepted_milliseconds
         log.warning(
-            "remote write: the clock was set back by %.1f h; samples are sent with its present time from now on",
+            "remote write: the clock was set back by %.1f h; samples are now sent with the new time",
             (newest - latest + _LARGEST_LEAD_MILLISECONDS) / 3_600_000,
         )
         self._position = replace(
@@ -499,10 +493,7 @@ class Backlog:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
                 sync_folder(self._folder.parent)
             frozen_until = max(self._position.tried_until, self._handed_until)
-            self._has_used_disk = True
-            if self._position.newest_milliseconds != self._written_to_disk.newest_milliseconds:
-                # First, the time after which these frames may be sent: it must not be lost without them.
-                self._write_to_disk(is_synced=True)
+            self._positions.write_before_segment(self._position)
             segments.append(merged(self._memory.frames(), frozen_until, self._offset_of))
         except OSError as error:
             self._note_disk_failure(error)
@@ -518,7 +509,11 @@ class Backlog:
         self._disk_failures += 1
         self._is_full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
         if self._disk_failures == 1:
-            log.error("%s: cannot be used (%s); the newest samples stay in memory", self._folder, error.strerror)
+            log.error(
+                "%s: cannot be used (%s); samples stay in memory, up to 1 MB; free some space or check the disk",
+                self._folder,
+                error.strerror,
+            )
 
     def _keep_bound(self) -> None:
         """Remove the oldest segments beyond the bound."""
@@ -526,54 +521,12 @@ class Backlog:
         while segments is not None and segments.size_bytes > self._max_bytes and not segments.is_one:
             self._drop_until(segments.end_of_oldest, "the backlog is full (max_backlog)")
 
-    # The position
-
     def _write_position(self, *, must_reach_disk: bool = False) -> None:
-        """Write the position to the runtime folder; to the disk only what a reboot needs, and seldom."""
-        is_in_runtime_folder = False
-        if self._runtime_position is not None:
-            with suppress(OSError):  # it is full, or was removed: then the disk has it
-                position_file.write(self._runtime_position, self._position, is_synced=False)
-                is_in_runtime_folder = True
-        if self._segments is None or self._segments.start is None:
-            return
-        position, written = self._position, self._written_to_disk
-        if not is_in_runtime_folder:
-            is_due = (position.cursor, position.tried_until) != (written.cursor, written.tried_until)
-        else:
-            is_due = (
-                position.cursor != written.cursor
-                and self._clock.monotonic() - self._disk_written_at >= LONGEST_IN_MEMORY_SECONDS
-            )
-        if is_due or must_reach_disk:
-            try:
-                self._write_to_disk(is_synced=must_reach_disk)
-            except OSError as error:
-                self._note_disk_failure(error)
-
-    def _write_last_position(self) -> None:
-        """Write what the next boot needs: where segments were, the cursor; always, the time that was sent last.
-
-        Synced only where segments were: a cut of the power may bring back those that were removed. Without them, all
-        that a cut can lose is that time, and `--once` on a timer does not wear the card with a sync every minute.
-        """
-        if self._folder is None or self._segments is None:
-            return
-        written = self._written_to_disk
-        has_changed = replace(self._position, counters=written.counters, boot=written.boot) != written
-        if not (self._has_used_disk or (has_changed and self._position.newest_milliseconds is not None)):
-            return  # the state file has the counters
+        has_segments = self._segments is not None and self._segments.start is not None
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-            self._write_to_disk(is_synced=self._has_used_disk)
+            self._positions.write(self._position, has_segments=has_segments, must_reach_disk=must_reach_disk)
         except OSError as error:
             self._note_disk_failure(error)
-
-    def _write_to_disk(self, *, is_synced: bool) -> None:
-        if self._disk_position is not None:
-            position_file.write(self._disk_position, self._position, is_synced=is_synced)
-            self._written_to_disk = self._position
-            self._disk_written_at = self._clock.monotonic()
 
     # Status
 
@@ -618,8 +571,11 @@ class Backlog:
             self._drop_missing()  # the next boot begins at the oldest frame, and could not tell
             self._drops.end()
             self._write_position()
-            self._write_last_position()
             if self._segments is not None:
+                try:
+                    self._positions.write_last(self._position)
+                except OSError as error:
+                    self._note_disk_failure(error)
                 self._segments.close()
             self._memory.close()
             self._publish()

@@ -34,7 +34,7 @@ TABLE, FRAME = 1, 2
 _FRAME_HEAD: Final = struct.Struct("<IQIqqqII")
 """Where the table is, start, samples, offset, first and last time, rows, columns."""
 
-FRAME_HEAD_BYTES: Final = HEADER.size + _FRAME_HEAD.size
+_FRAME_HEAD_BYTES: Final = HEADER.size + _FRAME_HEAD.size
 
 _NO_OFFSET: Final = -(2**63)
 
@@ -74,30 +74,7 @@ class Packed:
     @property
     def size_bytes(self) -> int:
         """Of its record."""
-        return FRAME_HEAD_BYTES + len(self.data)
-
-
-@dataclass(frozen=True, slots=True)
-class FrameHead:
-    """What a frame's record says without being decompressed.
-
-    Attributes:
-        table_at: where its table is in the file.
-    """
-
-    table_at: int
-    start: int
-    samples: int
-    offset_milliseconds: int | None
-    first_milliseconds: int
-    last_milliseconds: int
-    rows: int
-    columns: int
-
-    @property
-    def end(self) -> int:
-        """See `Packed.end`."""
-        return self.start + self.samples
+        return _FRAME_HEAD_BYTES + len(self.data)
 
 
 def pack(frame: Frame) -> Packed:
@@ -241,27 +218,29 @@ def table_of(body: bytes) -> tuple[str, tuple[Labels, ...]]:
     return str(boot), labels
 
 
-def head_of(body: bytes) -> FrameHead:
-    """The head of a frame, from the body of its record or its first bytes; raises DamagedError if it has none."""
+def table_at_of(body: bytes) -> int:
+    """Where the table of a frame is in the file, from the body of its record; raises DamagedError if it has no head."""
     if len(body) < _FRAME_HEAD.size:
         raise DamagedError("the head of a frame is cut off")
-    table_at, start, samples, offset, first, last, rows, columns = _FRAME_HEAD.unpack_from(body)
-    return FrameHead(table_at, start, samples, None if offset == _NO_OFFSET else offset, first, last, rows, columns)
+    table_at: int = _FRAME_HEAD.unpack_from(body)[0]
+    return table_at
 
 
 def packed_of(body: bytes, boot: str, table: tuple[Labels, ...]) -> Packed:
-    """The frame in the body of its record."""
-    head = head_of(body)
-    if head.columns != len(table):
+    """The frame in the body of its record; raises DamagedError if it does not fit its table."""
+    if len(body) < _FRAME_HEAD.size:
+        raise DamagedError("the head of a frame is cut off")
+    _, start, samples, offset, first, last, rows, columns = _FRAME_HEAD.unpack_from(body)
+    if columns != len(table):
         raise DamagedError("a frame does not fit its table")
     return Packed(
         table,
         boot,
-        head.offset_milliseconds,
-        head.start,
-        head.samples,
-        head.first_milliseconds,
-        head.last_milliseconds,
-        head.rows,
+        None if offset == _NO_OFFSET else offset,
+        start,
+        samples,
+        first,
+        last,
+        rows,
         body[_FRAME_HEAD.size :],
     )

@@ -130,7 +130,7 @@ class Keeper:
         if len(self._waiting) >= _MOST_INTERVALS:
             self._waiting.popleft()
             if not self._has_lost_intervals:
-                log.error("history: the disk does not answer, and memory is bounded: the oldest intervals are lost")
+                log.error("history: the disk hangs; %d intervals wait for it, and the oldest are lost", _MOST_INTERVALS)
             self._has_lost_intervals = True
         self._waiting.append(
             _Interval(

@@ -94,7 +94,7 @@ class Memory:
         except OSError as error:
             if not self._is_failing:
                 log.warning(
-                    "%s: cannot be written (%s); a killed run would lose the newest samples",
+                    "%s: cannot be written (%s); samples in memory are lost if this process is killed",
                     self._mirror.path,
                     error.strerror,
                 )
@@ -103,7 +103,7 @@ class Memory:
             self._is_failing = False
 
     def _compacted(self, mirror: RecordFile) -> RecordFile:
-        """The mirror without what is settled: it would grow for ever if there never was a moment without any frame."""
+        """The mirror without what is settled: without this it would grow until there is no frame for a moment."""
         new_path = mirror.path.with_suffix(".compacted")
         new_path.unlink(missing_ok=True)
         new = RecordFile(new_path)

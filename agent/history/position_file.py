@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from agent.energy.state import RemoteCounters
-from agent.energy.state_folder import AS_A_FILE, read_file
+from agent.energy.state_folder import read_file, sync_folder, write_new
 from agent.errors import ConfigError
 from agent.history.position import Position
 
@@ -63,17 +62,10 @@ def newer_format_error(path: Path) -> ConfigError:
 
 
 def write(path: Path, position: Position, *, is_synced: bool) -> None:
-    """Replace the file; raises OSError."""
+    """Replace the file; raises OSError, and then the old one stays."""
     new_path = path.with_suffix(".new")
-    with suppress(FileNotFoundError):
-        new_path.unlink()  # of a run that was killed; a link is removed, not followed
-    new = os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | AS_A_FILE, 0o644)
     try:
-        with os.fdopen(new, "wb") as file:
-            file.write(written(position))
-            file.flush()
-            if is_synced:
-                os.fsync(new)
+        write_new(new_path, written(position), is_synced=is_synced)
         new_path.replace(path)
     except OSError:
         with suppress(OSError):
@@ -81,12 +73,3 @@ def write(path: Path, position: Position, *, is_synced: bool) -> None:
         raise
     if is_synced:
         sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to disk; raises OSError."""
-    opened = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,6 @@ class Poster:
 
     Attributes:
         client: of the server.
-        ends_at_seconds: no attempt lasts longer than until then, on the monotonic clock.
     """
 
     def __init__(
@@ -47,7 +45,6 @@ class Poster:
             ConfigError: the environment names a proxy that cannot be used.
         """
         self.client = Client(endpoint_of(settings), clock=clock, environ=environ, getaddrinfo=getaddrinfo)
-        self.ends_at_seconds = math.inf
         self._settings = settings
         # The headers that the protocol prescribes are last: the configuration does not replace them.
         self._headers = {**dict(settings.headers), **HEADERS}
@@ -60,7 +57,7 @@ class Poster:
         if self._connection is None:
             self._connection = self.client.new_connection()
         connection = self._connection
-        ends_at_seconds = min(self._clock.monotonic() + self._settings.timeout_seconds, self.ends_at_seconds)
+        ends_at_seconds = self._clock.monotonic() + self._settings.timeout_seconds
         try:
             with (
                 watchdog([connection.deadline]),

@@ -17,6 +17,7 @@ from agent.history.frame_records import (
     frame_record,
     packed_of,
     record_bytes,
+    table_at_of,
     table_of,
     table_record,
 )
@@ -150,7 +151,7 @@ def find_frame(file: int, at: int, place: int, size_bytes: int, tables: dict[int
         if kind == TABLE:
             tables[at] = table_of(body)
         elif kind == FRAME:
-            table_at = int.from_bytes(body[:4], "little")
+            table_at = table_at_of(body)
             if table_at not in tables:
                 tables[table_at] = table_of(_read_record(file, table_at)[1])
             packed = packed_of(body, *tables[table_at])

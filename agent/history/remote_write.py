@@ -135,9 +135,9 @@ class RemoteWrite:
     def words(self) -> str:
         """For the status line."""
         if (failure := self._sender.failure) is not None:
-            return f"history is kept here: {failure}"
+            return f"history is kept on this node: {failure}"
         if self._why_unknown:
-            return f"history is kept here: {self._why_unknown}"
+            return f"history is kept on this node: {self._why_unknown}"
         return f"history goes to {self.server}"
 
     def forget(self, carried: RemoteCounters) -> None:
@@ -253,9 +253,9 @@ class RemoteWrite:
         """Say once why nothing can be dated, and once that it can."""
         reason = self._dating.why_unknown()
         if reason and not self._why_unknown:
-            log.warning("remote write to %s: nothing is sent yet, all is kept: %s", self.server, reason)
+            log.warning("remote write to %s: nothing is sent yet, every sample is kept: %s", self.server, reason)
         elif self._why_unknown and not reason:
-            log.info("remote write to %s: the clock is known now", self.server)
+            log.info("remote write to %s: the clock is known now; samples are sent", self.server)
         self._why_unknown = reason
 
     # The sender's thread: the only one that waits for the disk, so that the keeper always reaches the runtime folder.

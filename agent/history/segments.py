@@ -14,10 +14,11 @@ from bisect import bisect_right
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from agent.energy.state_folder import AS_A_FILE
+from agent.energy.state_folder import AS_A_FILE, sync_folder
 from agent.history.frame_records import DamagedError
-from agent.history.position_file import newer_format_error, sync_folder
+from agent.history.position_file import newer_format_error
 from agent.history.record_file import RecordFile, Table, find_frame
+from agent.log import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +85,7 @@ class Segments:
         file = RecordFile(self._path(start))
         frames, cut_bytes = file.repair()
         if cut_bytes:
-            log.warning("%s: %d bytes at the end were not written completely, and are cut off", file.path, cut_bytes)
+            log.warning("%s: cut off %s at the end, written only in part", file.path, counted(cut_bytes, "byte"))
         self.end = max(self.end, start)
         if not frames:
             return False

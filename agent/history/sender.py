@@ -2,30 +2,29 @@
 
 A frame is in one of these states:
 
-    in turn     it is sent, whole or in parts, until all of it is taken or refused (`_InTurn`, search.py)
-    unsettled   it is answered, but it or one before it was refused in part, and that is not certain (`_Unsettled`)
+    in turn     it is sent, whole or in parts, until all of it is taken or refused (`InTurn`; search.py)
+    unsettled   it is answered, but it or one before it was refused in part, and that is not certain yet (`Unsettled`)
     settled     the backlog forgets it and counts what was accepted and refused
 
 What is refused waits while the frames after it are sent. Only a server that takes one of them, and then refuses the
 part once more, has shown that the part is the cause. If it takes none, everything is kept.
 
-What each answer means is told in answers.py, when the next request is due in pace.py.
+answers.py says what each answer means, pace.py when the next request is due.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.errors import RejectedError, UnreachableError
 from agent.history.answers import Meaning
 from agent.history.lasting_errors import LastingErrors
 from agent.history.pace import Pace
-from agent.history.refusal import Refusal
 from agent.history.search import Outcome, Search, ServerProfile
 from agent.history.sender_log import SenderLog
+from agent.history.sender_states import InTurn, Tried, Unsettled
 from agent.history.write_request import write_request
 from agent.log import counted
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from agent.errors import AgentError
     from agent.history.answers import Verdict
     from agent.history.backlog import Backlog
+    from agent.history.refusal import Refusal
     from agent.history.samples import Frame
 
 _log = logging.getLogger(__name__)
@@ -47,125 +47,13 @@ _TRY_SECONDS = 1.0
 """The longest wait between the frame in turn and a later one, while it is found out whether 5xx mean the data."""
 
 _ERRORS_OF_A_PART = 2
-"""After how many 5xx a part of such a frame is refused."""
+"""After how many 5xx a part counts as refused, of a frame whose errors mean the data."""
 
 _ERRORS_OF_A_PART_AGAIN = 12
 """The same, for a part that was refused with a 4xx: a quarter of an hour."""
 
 _MOST_TIMES_AGAIN = 3
 """How often frames are sent again because the server took what it had refused."""
-
-
-@dataclass(slots=True)
-class _InTurn:
-    """The frame that is sent now.
-
-    Attributes:
-        search: says which part to send.
-        refusal: of parts of this frame; None if none was refused.
-        is_taken_since: a part was taken after the last refusal.
-        is_unanswered: the part may be stored, because an attempt at it had no answer.
-        is_partly_stored: parts may be stored, because Mimir and Thanos store what they do not refuse of a request.
-        errors_of_part: how many 5xx the part has met that may mean its data.
-    """
-
-    search: Search
-    refusal: Refusal | None = None
-    is_taken_since: bool = False
-    is_unanswered: bool = False
-    is_partly_stored: bool = False
-    errors_of_part: int = 0
-
-    @property
-    def frame(self) -> Frame:
-        """The whole frame."""
-        return self.search.frame
-
-    @property
-    def part(self) -> Frame:
-        """What to send; there is a part until the frame is answered."""
-        if self.search.part is None:
-            raise RuntimeError("no part to send")
-        return self.search.part
-
-    def refuse(self, verdict: Verdict) -> None:
-        """Note that the part was refused."""
-        self.is_partly_stored |= not verdict.is_stored_already
-        self.is_taken_since = False
-        if self.refusal is None:
-            self.refusal = Refusal(verdict, self.part)
-        self.refusal.note(verdict)
-
-    def begin_next_part(self) -> None:
-        """Forget what concerns only the part that is answered."""
-        self.errors_of_part = 0
-        self.is_unanswered = False
-
-
-@dataclass(slots=True)
-class _Answered:
-    """A frame that is answered, and waits for those before it.
-
-    Attributes:
-        start: the place of the frame.
-    """
-
-    start: int
-    accepted: int
-    refused: int
-
-
-@dataclass(slots=True)
-class _Unsettled:
-    """Frames that are answered, and kept because of what was refused.
-
-    Attributes:
-        frames: oldest first.
-        last: the last of them; None if there is none.
-        refusal: of parts of them; None if nothing was refused.
-        is_confirm_due: a request was taken after the last refusal, so the refused part is sent once more.
-        again: parts to send again one by one, because the server has taken one of those that it had refused.
-        is_again_unanswered: the first of these may be stored, because an attempt at it had no answer.
-        errors_of_part: how many 5xx a part that is sent again has met.
-        holds: how often the sender has waited because the server refuses everything.
-        is_oldest_retried: since the last of these waits, what was refused first was sent once more.
-    """
-
-    frames: list[_Answered] = field(default_factory=list)
-    last: Frame | None = None
-    refusal: Refusal | None = None
-    is_confirm_due: bool = False
-    again: list[Frame] = field(default_factory=list)
-    is_again_unanswered: bool = False
-    errors_of_part: int = 0
-    holds: int = 0
-    is_oldest_retried: bool = False
-
-    def add(self, in_turn: _InTurn) -> None:
-        """Add a frame that is answered."""
-        search, refusal = in_turn.search, in_turn.refusal
-        if refusal is not None and search.refused:
-            for part in search.refused_parts:
-                refusal.add(part)
-            self.is_confirm_due |= in_turn.is_taken_since
-            if self.refusal is None:
-                self.refusal = refusal
-            else:
-                self.refusal.join(refusal)
-        self.frames.append(_Answered(search.frame.start, search.accepted, search.refused))
-        self.last = search.frame
-
-    def accept(self, part: Frame) -> None:
-        """Count a part as accepted that was refused before."""
-        for frame in self.frames:
-            if frame.start == part.start:
-                frame.accepted += part.samples
-                frame.refused -= part.samples
-
-    def remove_before(self, start: int) -> None:
-        """Forget the frames that the backlog has dropped meanwhile."""
-        self.frames = [frame for frame in self.frames if frame.start >= start]
-        self.again = [part for part in self.again if part.start >= start]
 
 
 class Sender:
@@ -199,13 +87,9 @@ class Sender:
         self._profile = ServerProfile()
         self._errors = LastingErrors(clock.monotonic, self._frame_after)
         self._body: tuple[Frame, bytes] | None = None
-        self._in_turn: _InTurn | None = None
-        self._unsettled = _Unsettled()
-        # Frames before this place may be stored: a run that was killed has tried them, or they are sent once more.
-        self._may_be_stored_until = backlog.tried_until
-        self._overtaken_until, self._taken_ahead = backlog.overtaken  # by that run
-        self._tried_ahead: set[int] = set()  # the places of later frames that were tried out of turn
-        self._errors_mean_data_until = 0  # a later frame was taken while those before this place met 5xx
+        self._in_turn: InTurn | None = None
+        self._unsettled = Unsettled()
+        self._tried = Tried(backlog.tried_until, *backlog.overtaken)
         self._sent_again_from, self._times_again = -1, 0
 
     @property
@@ -246,7 +130,7 @@ class Sender:
                 self._clock.sleep(wait_seconds)
         if self.failure is None:
             _log.warning(
-                "remote write: the time is over; %s of the backlog are left for the next run",
+                "remote write: out of time; the next run sends the rest of the backlog (%s)",
                 counted(self._backlog.status.backlog_samples, "sample"),
             )
         return self.failure
@@ -283,13 +167,13 @@ class Sender:
         return self._send(self._in_turn)
 
     def _leave_out_dropped(self, oldest: Frame) -> None:
-        """Forget what the backlog has dropped meanwhile."""
+        """Forget what the backlog has dropped since the last request."""
         if self._in_turn is not None and self._in_turn.frame.start < oldest.start:
             self._end_turn()
         if self._unsettled.frames:
             self._unsettled.remove_before(oldest.start)
             if not self._unsettled.frames:
-                self._unsettled = _Unsettled()
+                self._unsettled = Unsettled()
 
     def _request(self, part: Frame) -> Verdict:
         """Post a part; the body is made once."""
@@ -304,19 +188,15 @@ class Sender:
     def _start_over(self) -> None:
         """Begin with the oldest frame."""
         self._end_turn()
-        self._unsettled = _Unsettled()
+        self._unsettled = Unsettled()
 
     # The frame in turn.
 
-    def _begun(self, frame: Frame) -> _InTurn:
+    def _begun(self, frame: Frame) -> InTurn:
         self._backlog.about_to_send(frame)
-        return _InTurn(Search(frame, self._profile, is_perhaps_in_part=self._may_be_stored(frame)))
+        return InTurn(Search(frame, self._profile, is_perhaps_in_part=self._tried.may_be_stored(frame)))
 
-    def _may_be_stored(self, frame: Frame) -> bool:
-        """Whether it may have been stored before its turn."""
-        return frame.start < self._may_be_stored_until or frame.start in self._tried_ahead
-
-    def _send(self, in_turn: _InTurn) -> Verdict:
+    def _send(self, in_turn: InTurn) -> Verdict:
         """Send the part in turn."""
         part = in_turn.part
         verdict = self._request(part)
@@ -345,29 +225,24 @@ class Sender:
             self._finish(in_turn)
         return verdict
 
-    def _outcome(self, verdict: Verdict, in_turn: _InTurn) -> Outcome | None:
+    def _outcome(self, verdict: Verdict, in_turn: InTurn) -> Outcome | None:
         """What became of the part; None if the same bytes are to be sent again."""
         frame = in_turn.frame
-        # Once a later frame was taken, an older one is out of order whether it is stored or not.
-        is_overtaken = frame.start < self._errors_mean_data_until
-        was_overtaken = frame.start < self._overtaken_until and frame.start not in self._taken_ahead
         if verdict.meaning is Meaning.TAKEN:
             return Outcome.TAKEN
         if verdict.meaning is Meaning.TOO_LARGE and in_turn.part.samples > 1:
             return Outcome.TOO_LARGE
         if verdict.meaning is Meaning.REFUSED:
-            may_be_stored = (
-                verdict.is_unanswered or in_turn.is_unanswered or in_turn.is_partly_stored or self._may_be_stored(frame)
-            )
-            is_stored = verdict.is_stored_already and may_be_stored and not (is_overtaken or was_overtaken)
+            may_be_stored = verdict.is_unanswered or in_turn.may_be_stored or self._tried.may_be_stored(frame)
+            is_stored = verdict.is_stored_already and may_be_stored and not self._tried.is_overtaken(frame)
             return Outcome.STORED if is_stored else Outcome.REFUSED
-        if verdict.is_server_error and (is_overtaken or in_turn.search.is_part_known_bad):
+        if verdict.is_server_error and (self._tried.do_errors_mean_data(frame) or in_turn.search.is_part_known_bad):
             in_turn.errors_of_part += 1
             if in_turn.errors_of_part >= _ERRORS_OF_A_PART:
                 return Outcome.REFUSED
         return None
 
-    def _finish(self, in_turn: _InTurn) -> None:
+    def _finish(self, in_turn: InTurn) -> None:
         """The frame is answered: settle it, or keep it with those whose refusal is not certain."""
         unsettled = self._unsettled
         unsettled.add(in_turn)
@@ -387,11 +262,11 @@ class Sender:
 
     def _settle(self) -> None:
         """End the frames that are answered."""
-        unsettled, self._unsettled = self._unsettled, _Unsettled()
+        unsettled, self._unsettled = self._unsettled, Unsettled()
         last = unsettled.last
         if last is None:
             return
-        self._tried_ahead = {start for start in self._tried_ahead if start > last.start}
+        self._tried.ahead = {start for start in self._tried.ahead if start > last.start}
         accepted = sum(frame.accepted for frame in unsettled.frames)
         refused = sum(frame.refused for frame in unsettled.frames)
         self._backlog.settle(last, accepted=accepted, refused=refused)
@@ -435,10 +310,10 @@ class Sender:
         return verdict
 
     def _send_all_refused_again(self, taken: Frame) -> bool:
-        """The server takes by now what it refused before, and perhaps all the rest of that: send it again.
+        """The server now takes what it refused before, and perhaps the rest: send all of that again.
 
         Returns:
-            False after some times, because a server may change its mind for ever.
+            False after some times, because a server may go on like this for ever.
         """
         unsettled = self._unsettled
         self._profile = ServerProfile(most_samples=self._profile.most_samples)
@@ -457,7 +332,7 @@ class Sender:
             unsettled.accept(taken)
             return False
         if unsettled.last is not None:
-            self._may_be_stored_until = max(self._may_be_stored_until, unsettled.last.end)
+            self._tried.until = max(self._tried.until, unsettled.last.end)
         self._start_over()
         return True
 
@@ -525,9 +400,9 @@ class Sender:
         """Try a frame out of turn: whether it is taken shows what the errors mean."""
         part = Search(frame, ServerProfile(most_samples=self._profile.most_samples)).part or frame
         verdict = self._request(part)
-        self._tried_ahead.add(frame.start)
+        self._tried.ahead.add(frame.start)
         if verdict.meaning is Meaning.TAKEN:
-            self._errors_mean_data_until = frame.start
+            self._tried.errors_mean_data_until = frame.start
             self._errors.forget()
             self._pace.follow(part, is_search=True)
         else:

@@ -8,8 +8,8 @@ A block is the length of the data as a varint, then elements. Each begins with a
     copy      ooolll 01   oooooooo               l + 4 bytes (4 to 11), from o bytes back; the tag has its highest bits
     copy      llllll 10   offset, in two bytes   l + 1 bytes (1 to 64), from so many bytes back; the lowest byte first
 
-The encoder copies what has occurred in the same 64 KiB before: in a remote write request, that is nearly everything
-but the values. It finds it by a table of the places of each sequence of some bytes that it has come by.
+The encoder copies what it has seen before in the same 64 KiB: in a remote write request, nearly everything but the
+values. It finds that in a table, which has the last place of each sequence of four bytes.
 
 Source: https://github.com/google/snappy/blob/main/format_description.txt
 """

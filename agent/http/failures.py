@@ -138,6 +138,30 @@ def status_line(answer: Answer) -> str:
     return f"{answer.status} {one_line(masked(answer.reason, answer.secrets))}".strip()
 
 
+def web_page_text(route: Route, what: str, server: str) -> str:
+    """The message for a success that is a web page, which comes from a server that accepts everything.
+
+    Args:
+        route: to the endpoint.
+        what: method and path.
+        server: that should be there.
+    """
+    return (
+        f"{route.hops} answered {what} with a web page; "
+        f"is there {server} at {route.endpoint.table}.url, or a captive portal in between?{proxy_hint(route)}"
+    )
+
+
+def redirect_text(answer: Answer, route: Route, what: str) -> str:
+    """The message for a redirect; `what` is the method and path."""
+    location = answer.headers.get("Location")
+    target = f"to {redirect_target(location, route.endpoint.url)}" if location else "without saying where"
+    return (
+        f"{route.hops} answered {what} with {status_line(answer)} {target}; redirects are not followed: "
+        f"set {route.endpoint.table}.url to where the server is{proxy_hint(route)}"
+    )
+
+
 def quoted_body(answer: Answer) -> str:
     """The words of an answer for a message: of a web page only the title, as its source says nothing in a log.
 

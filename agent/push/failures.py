@@ -12,10 +12,11 @@ from agent.http.failures import (
     is_web_page,
     proxy_hint,
     quoted_body,
-    redirect_target,
+    redirect_text,
     retry_after_seconds,
     status_line,
     transient,
+    web_page_text,
 )
 
 if TYPE_CHECKING:
@@ -44,25 +45,15 @@ _STATUS_HINTS = {
 def check_answer(answer: Answer, request: Request, route: Route, unix_time_seconds: Callable[[], float]) -> None:
     """Raise AttemptFailedError unless the answer accepts the request."""
     via_proxy = proxy_hint(route)
+    what = f"{request.method} {request.path}"
     if 200 <= answer.status < 300:
         # A Pushgateway accepts with an empty body. A web page comes from a server that accepts everything.
         if is_web_page(answer):
-            raise AttemptFailedError(
-                RejectedError,
-                f"{route.hops} answered {request.method} {request.path} with a web page; "
-                f"is there a Pushgateway at pushgateway.url, or a captive portal in between?{via_proxy}",
-            )
+            raise AttemptFailedError(RejectedError, web_page_text(route, what, "a Pushgateway"))
         return
     status = status_line(answer)
-    what = f"{request.method} {request.path}"
     if 300 <= answer.status < 400:
-        location = answer.headers.get("Location")
-        target = f"to {redirect_target(location, request.url)}" if location else "without saying where"
-        raise AttemptFailedError(
-            RejectedError,
-            f"{route.hops} answered {what} with {status} {target}; redirects are not followed: "
-            f"set pushgateway.url to where the Pushgateway is{via_proxy}",
-        )
+        raise AttemptFailedError(RejectedError, redirect_text(answer, route, what))
     words = quoted_body(answer)
     reply = f"{status}: {words}" if words else status
     if answer.status in (408, 429) or answer.status >= 500:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+from agent.log import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
@@ -86,7 +88,7 @@ def end_within(history: History, clock: Clock, ends_at_seconds: float, *, ends_s
 
 
 def await_end(history: History, clock: Clock, waiting: Waiting, give_up_at_seconds: float) -> bool:
-    """Wait for the end; return whether it came in time. Only a stop that was requested is told about."""
+    """Wait for the end; return whether it came in time."""
     while not history.has_ended and clock.monotonic() < give_up_at_seconds:
         waiting.wait(give_up_at_seconds - clock.monotonic())
     if not history.has_ended:
@@ -100,10 +102,9 @@ def log_left_behind(earlier: History | None, present: History | None) -> None:
         return
     if present is None or present.folder != earlier.folder:
         log.warning(
-            "%s: %d samples that no server has accepted stay here; they are sent once [remote_write] with this "
-            "state_dir is configured again",
+            "%s: keeps %s that no server has accepted; configure [remote_write] with this state_dir again to send them",
             earlier.folder,
-            earlier.status.backlog_samples,
+            counted(earlier.status.backlog_samples, "sample"),
         )
 
 

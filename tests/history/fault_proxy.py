@@ -1,4 +1,4 @@
-"""An HTTP proxy in front of a server of remote write that injects faults and keeps the requests that it saw."""
+"""An HTTP proxy in front of a remote write server that injects faults and keeps the requests that it saw."""
 
 from __future__ import annotations
 

@@ -253,13 +253,6 @@ def test_stop_ends_a_request_within_moments() -> None:
         assert [(verdict.meaning, verdict.is_unanswered) for verdict in verdicts] == [(Meaning.LATER, True)]
 
 
-def test_no_attempt_outlasts_the_budget() -> None:
-    with Server(hanging) as server:
-        poster = poster_for(server.url, timeout_seconds=600.0)
-        poster.ends_at_seconds = SystemClock().monotonic() + 0.3
-        assert poster.post(BODY).meaning is Meaning.LATER
-
-
 def test_the_limit_of_nginx_is_too_large(tmp_path: Path) -> None:
     port, sites = free_port(), tmp_path / "sites"
     sites.mkdir()

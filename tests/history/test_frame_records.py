@@ -12,10 +12,10 @@ from agent.history.frame_records import (
     DamagedError,
     checked_body,
     frame_record,
-    head_of,
     pack,
     packed_of,
     record_bytes,
+    table_at_of,
     table_of,
     table_record,
     unpack,
@@ -43,7 +43,7 @@ def test_every_bit_comes_back(frame: Frame) -> None:
     record = frame_record(pack(frame), table_at=77)
     kind, body = checked_body(record)
     assert kind == FRAME
-    assert head_of(body).table_at == 77
+    assert table_at_of(body) == 77
     assert unpack(packed_of(body, frame.boot, frame.table)) == frame
 
 

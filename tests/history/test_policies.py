@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -401,6 +402,20 @@ def test_a_limit_that_stays_is_seldom_tried_again() -> None:
     sending.run(seconds=36_000)
     assert sending.counts == (24_000, 0, 0)
     assert refused < 0.01 * len(sending.store.bodies)
+
+
+def test_what_was_refused_and_grew_too_old_is_waited_for_no_longer() -> None:
+    sending = Sending(Store(lambda request: BAD))
+    sending.add(frames=3)
+    sending.run(seconds=600)
+    assert sending.counts == (0, 0, 12)
+    sending.node.pass_seconds(sending.node.max_age_seconds + 60)
+    sending.backlog.maintain()
+    assert sending.sender.step() == math.inf
+    sending.store.rule = lambda request: None
+    sending.add()
+    sending.run()
+    assert sending.counts == (4, 0, 0)
 
 
 def test_one_sample_that_is_too_large_is_held() -> None:

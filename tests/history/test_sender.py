@@ -276,7 +276,7 @@ def test_once_tells_how_much_of_an_old_backlog_is_left(caplog: pytest.LogCapture
     sending.sender._post = slow
     assert sending.sender.send_all(sending.node.clock.seconds + 10) is None
     assert sending.counts == (40, 0, 160)
-    assert "160 samples of the backlog are left" in caplog.text
+    assert "the rest of the backlog (160 samples)" in caplog.text
 
 
 def test_nothing_waiting_means_no_next_step() -> None:
