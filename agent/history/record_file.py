@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -56,6 +57,7 @@ class RecordFile:
         self._table: Table | None = None
         self._table_at = 0
         self._file: int | None = None
+        self._closer: weakref.finalize[[int], RecordFile] | None = None
 
     def repair(self) -> tuple[list[Packed], int]:
         """Read the file and cut its torn end; return its frames, and how many bytes were cut off.
@@ -96,6 +98,7 @@ class RecordFile:
             data += frame_record(packed, table_at)
         if self._file is None:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | AS_A_FILE, 0o644)
+            self._closer = weakref.finalize(self, os.close, self._file)
         try:
             _write(self._file, data, self.size_bytes)
             if is_synced:
@@ -118,9 +121,9 @@ class RecordFile:
 
     def close(self) -> None:
         """Close the file; `append` opens it again."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        if self._closer is not None:
+            self._closer()
+        self._file = None
 
 
 def _write(file: int, data: bytearray, at: int) -> None:
