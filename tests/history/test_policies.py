@@ -418,6 +418,25 @@ def test_what_was_refused_and_grew_too_old_is_waited_for_no_longer() -> None:
     assert sending.counts == (4, 0, 0)
 
 
+def test_what_grew_too_old_before_it_was_confirmed_is_dropped_not_refused(caplog: pytest.LogCaptureFixture) -> None:
+    def rule(request: list[DecodedSeries]) -> Verdict | None:
+        if 2 in times_of(request):
+            sending.store.fates = [AWAY] * 1000  # before the refused part is sent once more
+        return BAD if 1 in times_of(request) else None
+
+    sending = Sending(Store(rule))
+    sending.add(frames=2)
+    sending.run(seconds=600)
+    assert sending.counts == (0, 0, 8)
+    sending.node.pass_seconds(sending.node.max_age_seconds)
+    sending.add()
+    sending.store.fates = []
+    sending.run()
+    assert sending.counts == (4, 0, 0)
+    assert sending.backlog.status.counters.dropped == 8
+    assert "refused for good" not in caplog.text
+
+
 def test_one_sample_that_is_too_large_is_held() -> None:
     sending = Sending(Store(lambda request: LARGE))
     sending.add()
