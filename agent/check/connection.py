@@ -93,7 +93,7 @@ def _certificate(certificate: Mapping[str, Any], clock: Clock, prefix: str) -> F
     what = f"{prefix}certificate"
     if days < _FEWEST_DAYS:
         where = "server" if prefix else "gateway"
-        return warning(what, validity, f"renew it on the {where}: once it has expired, no push arrives")
+        return warning(what, validity, f"renew it on the {where}: once it has expired, nothing arrives")
     return ok(what, validity)
 
 

@@ -6,6 +6,7 @@ import email.utils
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 
 from agent.check import Finding, Status
 from agent.check.remote_write import check_remote_write
@@ -48,6 +49,14 @@ def check(
 
 def troubles(found: dict[str, Finding]) -> dict[str, str]:
     return {name: finding.status.value for name, finding in found.items() if finding.status is not Status.OK}
+
+
+class TlsPrometheus(Prometheus):
+    """Ready when it answers at all: a request without TLS gets 400."""
+
+    def get(self, path: str, **parameters: str | float) -> tuple[int, str]:
+        status, text = super().get(path, **parameters)
+        return (200 if status == 400 else status), text
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +191,22 @@ def test_a_wrong_password_is_named(tmp_path: Path, measured: Callable[[str], Non
     assert EXPLAINED["password"] in str(found["request"])
     assert "battery" not in "".join(map(str, found.values()))
     measured("wrong password: 401, exit code 76")
+
+
+def test_http_to_a_port_that_speaks_tls_gets_the_cure(tmp_path: Path) -> None:
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    (tmp_path / "web.yml").write_text(
+        f"tls_server_config: {{cert_file: {tmp_path / 'cert.pem'}, key_file: {tmp_path / 'key.pem'}}}\n"
+    )
+    server = TlsPrometheus(tmp_path / "prometheus", arguments=(f"--web.config.file={tmp_path / 'web.yml'}",))
+    with server:
+        found = check(server.write_url)
+
+    assert troubles(found)["request"] == "failed"
+    assert found["request"].exit_code == ExitCode.PROTOCOL
+    assert "this port speaks TLS: write https:// in remote_write.url" in str(found["request"])
 
 
 @pytest.mark.parametrize(

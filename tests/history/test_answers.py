@@ -45,6 +45,20 @@ def test_a_success_is_taken(status: str) -> None:
     assert verdict.as_error() is None
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>",
+    ],
+    ids=["Go", "nginx"],
+)
+def test_a_port_that_speaks_tls_means_the_request(said: bytes) -> None:
+    verdict = answer_to("400 Bad Request", said)
+    assert (verdict.meaning, verdict.error) == (Meaning.HOLD, RejectedError)
+    assert verdict.words.endswith("this port speaks TLS: write https:// in remote_write.url")
+
+
 @pytest.mark.parametrize("status", ["408 Request Timeout", "425 Too Early", "429 Too Many", "500 Oops", "503 Busy"])
 def test_not_now_is_tried_again_later(status: str) -> None:
     verdict = answer_to(status, b"try later\n", "Retry-After: 17")
