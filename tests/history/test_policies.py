@@ -429,6 +429,7 @@ def test_what_grew_too_old_before_it_was_confirmed_is_dropped_not_refused(caplog
     sending.add(frames=2)
     sending.run(seconds=600)
     assert sending.counts == (0, 0, 8)
+    assert len(sending.store.bodies) < 60, "a server that is away is asked ever less often, also for this"
     sending.node.pass_seconds(sending.node.max_age_seconds)
     sending.add()
     sending.store.fates = []
