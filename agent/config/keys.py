@@ -267,7 +267,7 @@ REMOTE_WRITE = KeyTable(
             "catch_up",
             values.number(2, 1000),
             "How many times faster than real time a backlog is sent: at 20, a day takes 72 minutes. It keeps a fleet "
-            "that returns at once from flattening its server.",
+            "that returns at once from overloading its server.",
         ),
         Key(
             "clock",

@@ -1,9 +1,9 @@
-"""Errors (5xx) that last for one frame: whether they mean its data, as when Prometheus answers 500 to old samples.
+"""Finds out whether 5xx that last for one frame mean its data, as when Prometheus answers 500 to samples too old.
 
-After ten minutes later frames are tried, the next ones and then some ever further ahead, with the frame in turn between
-them: if one is taken, the errors of those before it mean their data. A server that is back takes the frame in turn
-first. What is skipped is lost only to a server that takes nothing older than it has, and such a server answers 400 to
-old samples, not 500.
+After ten minutes later frames are tried: the next eight one by one, then frames ever further ahead. If one is taken,
+the errors of the frames before it mean their data. Between two tries the frame in turn is sent again, so that a server
+that has recovered takes that one first. Frames that a try skips are lost only to a server that takes nothing older than
+what it has; but such a server answers 400 to old samples, not 500.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""From snapshots and sweeps to rows of samples, with stale markers for series that end.
+"""Makes rows of samples from snapshots and sweeps, with stale markers for series that end.
 
-A table only grows while the same series go on, so that the rows of an hour are rows of one table. A series that has no
-value in a row is absent from it; the first such row holds a stale marker, after which a query finds nothing.
+A table only grows as long as its series go on, so that the rows of an hour share one table. A series without a value is
+absent from the row; the first such row has a stale marker instead, and an instant query then finds nothing.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -416,6 +417,77 @@ def test_what_was_refused_and_grew_too_old_is_waited_for_no_longer() -> None:
     sending.add()
     sending.run()
     assert sending.counts == (4, 0, 0)
+
+
+def test_what_grew_too_old_before_it_was_confirmed_is_dropped_not_refused(caplog: pytest.LogCaptureFixture) -> None:
+    def rule(request: list[DecodedSeries]) -> Verdict | None:
+        if 2 in times_of(request):
+            sending.store.fates = [AWAY] * 1000  # before the refused part is sent once more
+        return BAD if 1 in times_of(request) else None
+
+    sending = Sending(Store(rule))
+    sending.add(frames=2)
+    sending.run(seconds=600)
+    assert sending.counts == (0, 0, 8)
+    assert len(sending.store.bodies) < 60, "a server that is away is asked ever less often, also for this"
+    sending.node.pass_seconds(sending.node.max_age_seconds)
+    sending.add()
+    sending.store.fates = []
+    sending.run()
+    assert sending.counts == (4, 0, 0)
+    assert sending.backlog.status.counters.dropped == 8
+    assert "refused for good" not in caplog.text
+
+
+def test_an_unanswered_part_says_nothing_about_the_next_one() -> None:
+    unanswered = replace(AWAY, is_unanswered=True)
+    sending = Sending(
+        Store(
+            lambda request: OUT_OF_ORDER if "watts" in names_of(request) and 1 in times_of(request) else None,
+            fates=[LARGE, unanswered],
+        )
+    )
+    sending.add(frames=2)
+    sending.run()
+    assert sending.counts == (7, 1, 0)
+
+
+def test_what_a_killed_run_had_taken_ahead_is_accepted() -> None:
+    """Row 1 is bad. Rows 2 and 3 are taken while it meets errors, and out of order when they come again."""
+
+    def rule(request: list[DecodedSeries]) -> Verdict | None:
+        (row,) = times_of(request)
+        if row in seen:
+            return OUT_OF_ORDER
+        if row == 2:
+            sending.store.fates = [ERROR] * 2
+        elif row == 3:
+            sending.store.fates = [AWAY] * 1000
+        if row == 1:
+            return BAD
+        seen.add(row)
+        return None
+
+    seen: set[int] = set()
+    sending = Sending(Store(rule))
+    sending.add(frames=4)
+    sending.run(seconds=60)
+    assert seen == {2, 3}
+    sending.store.fates = []
+    sending.restart()
+    sending.run()
+    assert sending.counts == (12, 4, 0)
+
+
+def test_a_server_that_refuses_everything_meets_few_requests() -> None:
+    sending = Sending(Store(lambda request: BAD))
+    sending.add()
+    sending.run(seconds=3600)
+    before = len(sending.store.bodies)
+    sending.add(frames=100)
+    sending.run(seconds=3600)
+    assert sending.counts == (0, 0, 404)
+    assert len(sending.store.bodies) - before < 60
 
 
 def test_one_sample_that_is_too_large_is_held() -> None:
