@@ -243,7 +243,12 @@ REMOTE_WRITE = KeyTable(
             example='{ X-Scope-OrgID = "tenant" }',
             default_text="none",
         ),
-        Key("job", _GROUPING_VALUE, "The label `job` of every series; that of `[pushgateway]` keeps dashboards going."),
+        Key(
+            "job",
+            _GROUPING_VALUE,
+            "The label `job` of every series. That of `[pushgateway]` keeps dashboards going; take another one if the "
+            "same database also scrapes the gateway.",
+        ),
         Key(
             "resolution",
             values.one_of("interval", "sample"),
