@@ -167,7 +167,8 @@ class Keeper:
             (at, self._sweep(values, may_have_counters=may_have_counters) + nothing_else)
             for at, values in interval.sweeps
         ]
-        self._add([*rows, (interval.closed_at_milliseconds, interval.sweep_row + row)])
+        sweep_row = self._sweep(interval.sweep_row, may_have_counters=may_have_counters)
+        self._add([*rows, (interval.closed_at_milliseconds, sweep_row + row)])
         return True
 
     def keep_end(self, *, ends_series: bool) -> None:
@@ -188,7 +189,7 @@ class Keeper:
         self._add(rows)
 
     def _sweep(self, values: bytes, *, may_have_counters: bool) -> bytes:
-        """The row of a sweep, perhaps without its counters."""
+        """The part of a row that sweeps have, perhaps without its counters."""
         if self._sweep_rows is None or may_have_counters:
             return values
         return self._sweep_rows.without_counters(values)

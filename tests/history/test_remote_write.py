@@ -176,7 +176,7 @@ def test_every_sweep_is_kept_with_its_own_values(victoria: Engine, tmp_path: Pat
     assert [value for series in stored.values() for _, value in series] == pytest.approx(expected)
     (joules,) = victoria.samples(node.of(JOULES, "cpu")).values()
     assert [value for _, value in joules] == sorted(value for _, value in joules)
-    assert len(joules) == 5
+    assert len(joules) == 6, "each sweep, and before them the interval without a reading"
     assert joules[-1][1] == pytest.approx(node.agent.meters.devices["cpu"].saved.counters.joules)
     (readings,) = victoria.samples(node.of("wattpush_device_readings_total", "cpu")).values()
     assert len(readings) == 2, "the other series have a sample an interval"
