@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from agent.config.environment import escape
 from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, REMOTE_WRITE, SERVE, TOP
-from agent.config.rules import check_connection, check_device, check_top, check_unique_names, is_on_i2c
+from agent.config.rules import (
+    check_connection,
+    check_device,
+    check_resolution,
+    check_top,
+    check_unique_names,
+    is_on_i2c,
+)
 from agent.config.tables import read_list, read_single, read_top
 from agent.config.topology import (
     Topology,
@@ -132,6 +139,7 @@ def parse(
     check_top(top, default_hostname)
     for connection in filter(None, (pushgateway, remote_write)):
         check_connection(connection)
+    check_resolution(top, remote_write, len(devices))
     check_unique_names(muxes)
     check_unique_names(devices)
     topology = Topology(muxes, all_read="mux" not in top.given or "mux" in top.good)

@@ -254,7 +254,8 @@ REMOTE_WRITE = KeyTable(
             values.one_of("interval", "sample"),
             '"interval": one sample of each series for every `interval`. "sample": also the volts, amperes, watts and '
             "counters of every single reading. For VictoriaMetrics that is little; a Prometheus that has taken a day "
-            "of it late needs more than a minute for its next start, and seconds for a query.",
+            "of it late needs more than a minute for its next start, and seconds for a query. The readings of an "
+            "`interval` wait in memory for its end; at most 200,000 of all devices.",
         ),
         Key(
             "max_backlog",

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from agent.config.tables import Table
     from agent.settings import ChipOptions
 
+_MOST_READINGS = 200_000
+"""Of one interval with `resolution = "sample"`: some 15 MB, beside the 40 MB of the agent."""
+
 
 def check_top(top: Table, default_hostname: str) -> None:
     """Check the keys at the top of the file, and that there is a device and a destination."""
@@ -54,6 +57,23 @@ def _check_order(top: Table, *, shorter: str, longer: str) -> None:
         top.problems.append(f"{shorter}: {spelled[shorter]} is longer than {longer}, {spelled[longer]}")
     else:
         top.problems.append(f"{longer}: {spelled[longer]} is shorter than {shorter}, {spelled[shorter]}")
+
+
+def check_resolution(top: Table, remote_write: Table | None, devices: int) -> None:
+    """Refuse to hold more readings of one interval in memory than a small machine has room for."""
+    if remote_write is None or remote_write.good.get("resolution") != "sample" or not devices:
+        return
+    interval_seconds, sample_interval_seconds = (
+        top.good.get(key, TOP.default(key)) for key in ("interval", "sample_interval")
+    )
+    readings = round(devices * interval_seconds / sample_interval_seconds)
+    if readings > _MOST_READINGS:
+        most_seconds = _MOST_READINGS * sample_interval_seconds // devices
+        remote_write.refuse(
+            "resolution",
+            f'"sample" keeps the {readings} readings of an interval in memory; at most {_MOST_READINGS}: '
+            f'interval = "{most_seconds:g}s" is not too long',
+        )
 
 
 def check_connection(table: Table) -> None:

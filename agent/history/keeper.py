@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from agent.history.merging import MOST_VALUES
 from agent.history.rows import IntervalRows, SweepRows
-from agent.history.samples import ABSENT, VALUE_BYTES, count_samples
+from agent.history.samples import ABSENT, count_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -162,12 +162,9 @@ class Keeper:
         interval = self._waiting.popleft()
         may_have_counters = interval.may_have_counters and self._is_saved(interval)
         row = self._interval_rows.row(replace(interval.snapshot, has_counters=may_have_counters))
-        nothing_else = ABSENT * (len(row) // VALUE_BYTES)
-        rows = [
-            (at, self._sweep(values, may_have_counters=may_have_counters) + nothing_else)
-            for at, values in interval.sweeps
-        ]
-        self._add([*rows, (interval.closed_at_milliseconds, interval.sweep_row + row)])
+        sweeps = [(at, self._sweep(values, may_have_counters=may_have_counters)) for at, values in interval.sweeps]
+        sweep_row = self._sweep(interval.sweep_row, may_have_counters=may_have_counters)
+        self._add(sweeps, (interval.closed_at_milliseconds, sweep_row + row))
         return True
 
     def keep_end(self, *, ends_series: bool) -> None:
@@ -177,28 +174,35 @@ class Keeper:
             ends_series: whether a last row of stale markers ends every series.
         """
         sweeps, self._sweeps = self._sweeps, []
-        nothing_else = ABSENT * len(self._interval_rows.table)
-        rows = [(at, self._sweep(values, may_have_counters=False) + nothing_else) for at, values in sweeps]
+        sweeps = [(at, self._sweep(values, may_have_counters=False)) for at, values in sweeps]
+        last = None
         if ends_series:
             last_row = self._interval_rows.last_row()
             if self._sweep_rows is not None:
                 last_row = self._sweep_rows.last_row() + last_row
             if count_samples(last_row):
-                rows.append((self._now_milliseconds(), last_row))
-        self._add(rows)
+                last = self._now_milliseconds(), last_row
+        self._add(sweeps, last)
 
     def _sweep(self, values: bytes, *, may_have_counters: bool) -> bytes:
-        """The row of a sweep, perhaps without its counters."""
+        """The part of a row that sweeps have, perhaps without its counters."""
         if self._sweep_rows is None or may_have_counters:
             return values
         return self._sweep_rows.without_counters(values)
 
-    def _add(self, rows: list[tuple[int, bytes]]) -> None:
-        """Add rows to the backlog, as frames that are small enough for a request."""
+    def _add(self, sweeps: list[tuple[int, bytes]], last: tuple[int, bytes] | None) -> None:
+        """Add the rows of sweeps, and then a whole row, to the backlog, as frames that are small enough for a request.
+
+        The rows of sweeps are made whole a frame at a time: those of a long interval would fill the memory.
+        """
         table = (*self._sweep_table, *self._interval_rows.table)
+        nothing_else = ABSENT * len(self._interval_rows.table)
         most_rows = max(1, MOST_VALUES // max(1, len(table)))
-        for at in range(0, len(rows), most_rows):
-            some = rows[at : at + most_rows]
+        rows = len(sweeps) + (last is not None)
+        for at in range(0, rows, most_rows):
+            some = [(time, values + nothing_else) for time, values in sweeps[at : at + most_rows]]
+            if last is not None and at + most_rows >= rows:
+                some.append(last)
             self._backlog.add(table, [time for time, _ in some], b"".join(values for _, values in some))
 
     @property

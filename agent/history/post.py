@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.errors import UnreachableError
 from agent.history.answers import Meaning, Verdict, verdict_of, verdict_of_failure
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.http.connection import Connection
     from agent.settings import RemoteWriteSettings
+
+_TENANT_HEADERS: Final = frozenset({"x-scope-orgid", "thanos-tenant"})
+"""Source: the documentation of Mimir and Cortex, and of Thanos receive."""
+
+_SHORTEST_SECRET: Final = 6
+"""A shorter value, such as "1" or "true", stands in many messages by chance."""
 
 
 class Poster:
@@ -86,5 +92,13 @@ class Poster:
 
 
 def endpoint_of(settings: RemoteWriteSettings) -> Endpoint:
-    """The server as an endpoint."""
-    return Endpoint.of(settings, table="remote_write", usual_port=8428, disconnect_hint="")
+    """The server as an endpoint.
+
+    A header may hold a key (`${NAME}` takes it from the environment), which no message shows. A tenant is no secret.
+    """
+    secrets = tuple(
+        value
+        for name, value in settings.headers
+        if name.lower() not in _TENANT_HEADERS and len(value) >= _SHORTEST_SECRET
+    )
+    return Endpoint.of(settings, table="remote_write", usual_port=8428, disconnect_hint="", secrets=secrets)

@@ -43,7 +43,6 @@ _NO_DEVICE: Final = ABSENT * len(SWEEP_SERIES)
 _ENDED_GAUGES: Final = STALE * len(_GAUGES)
 _NO_GAUGES: Final = ABSENT * len(_GAUGES)
 _NO_COUNTERS: Final = ABSENT * len(_COUNTERS)
-_IS_DOWN: Final = packed(0.0)
 _GAUGES_END: Final = VALUE_BYTES * len(_GAUGES)
 _COUNTERS_END: Final = VALUE_BYTES * (len(_GAUGES) + len(_COUNTERS))
 _gauges_of = struct.Struct("<3d").pack
@@ -104,13 +103,20 @@ class SweepRows:
         return b"".join(blocks)
 
     def interval_row(self, devices: Iterable[DeviceSnapshot]) -> bytes:
-        """What the row of an interval adds: devices without any reading in it are down."""
+        """What the row of an interval adds: devices without any reading in it are down, and their counters stand still.
+
+        A bus that another process holds is not even tried: without these samples the counters would be out of sight
+        after the five minutes that a query looks back.
+        """
         blocks = [_NO_DEVICE] * len(self._index)
         for device in devices:
             if device.means is None:
                 index = self._index[device.device]
                 self._are_live[index] = True
-                blocks[index] = self._ended_gauges(index) + _NO_COUNTERS + _IS_DOWN
+                counters = device.counters
+                blocks[index] = self._ended_gauges(index) + _rest_of(
+                    counters.joules, counters.returned_joules, counters.measured_seconds, 0.0
+                )
         return b"".join(blocks)
 
     def last_row(self) -> bytes:

@@ -93,7 +93,7 @@ class Attempt:
     """
 
     def __init__(self, connection: Connection, route: Route, environ: Mapping[str, str]) -> None:
-        self.secrets = () if route.proxy is None else route.proxy.secrets
+        self.secrets = route.endpoint.secrets + (() if route.proxy is None else route.proxy.secrets)
         self._connection = connection
         self._endpoint = route.endpoint
         self._environ = environ

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -20,17 +20,27 @@ class Endpoint(ConnectionSettings):
         table: the table of the configuration that holds these keys, for messages: `pushgateway.ca_file`.
         usual_port: the port that such a server usually has, for a hint.
         disconnect_hint: what such a server may mean if it closes the connection without an answer.
+        secrets: words of every request that no message may show, besides the credentials.
     """
 
     table: str
     usual_port: int | None = None
     disconnect_hint: str = ""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
-    def of(cls, settings: ConnectionSettings, *, table: str, usual_port: int, disconnect_hint: str) -> Endpoint:
+    def of(
+        cls,
+        settings: ConnectionSettings,
+        *,
+        table: str,
+        usual_port: int,
+        disconnect_hint: str,
+        secrets: tuple[str, ...] = (),
+    ) -> Endpoint:
         """The server of a table of the configuration."""
-        connection = {field.name: getattr(settings, field.name) for field in fields(ConnectionSettings)}
-        return cls(**connection, table=table, usual_port=usual_port, disconnect_hint=disconnect_hint)
+        connection = {one.name: getattr(settings, one.name) for one in fields(ConnectionSettings)}
+        return cls(**connection, table=table, usual_port=usual_port, disconnect_hint=disconnect_hint, secrets=secrets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def _history_errors(history: History) -> list[AgentError]:
     """Why the newest samples were not accepted; then says how many wait for the next run."""
     failure, status = history.failure, history.status
     if failure is not None and status is not None:
-        log.warning("history: %s kept for the next run", counted(status.backlog_samples, "sample"))
+        log.warning("history: %s kept for the next run: %s", counted(status.backlog_samples, "sample"), failure)
     return [] if failure is None else [failure]
 
 

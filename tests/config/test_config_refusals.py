@@ -312,6 +312,13 @@ REMOTE_WRITE: dict[str, tuple[str, ...]] = {
         remote('group_by = "node"'),
         "remote_write: group_by: unknown key here; it belongs in [pushgateway]",
     ),
+    "an interval of more readings than fit into memory": (
+        'interval = "1h"\nsample_interval = "10ms"\n' + remote('resolution = "sample"'),
+        (
+            'remote_write: resolution: "sample" keeps the 360000 readings of an interval in memory; at most 200000: '
+            'interval = "2000s" is not too long'
+        ),
+    ),
     "size without a unit": (
         remote("max_backlog = 64"),
         f'remote_write: max_backlog: {EXPECTED_SIZE}, not 64; write "64MB"',

@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 import threading
 import time
+import tracemalloc
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent.clock import SystemClock
-from agent.energy.state import RemoteCounters
+from agent.energy.meter import EnergyMeters
+from agent.energy.state import AgentCounters, RemoteCounters
 from agent.history import backlog, keeper
 from agent.history import remote_write as module
+from agent.history.dating import Dating, system_timebase
 from agent.history.remote_write import RemoteWrite, open_remote_write
+from agent.measure.readings import Reading
+from agent.metrics.catalogue import Snapshot
 from agent.run.saver import Save
 from agent.settings import Averaging, RemoteWriteSettings
 from tests.history.engines import Prometheus, VictoriaMetrics
 from tests.history.fault_proxy import FaultProxy
-from tests.run.running import CPU, DISK, agent_of, settings_for, until, world_for
+from tests.run.running import CPU, DISK, INFO, agent_of, settings_for, until, world_for
 from tests.servers import free_port
 
 if TYPE_CHECKING:
@@ -176,7 +181,7 @@ def test_every_sweep_is_kept_with_its_own_values(victoria: Engine, tmp_path: Pat
     assert [value for series in stored.values() for _, value in series] == pytest.approx(expected)
     (joules,) = victoria.samples(node.of(JOULES, "cpu")).values()
     assert [value for _, value in joules] == sorted(value for _, value in joules)
-    assert len(joules) == 5
+    assert len(joules) == 6, "each sweep, and before them the interval without a reading"
     assert joules[-1][1] == pytest.approx(node.agent.meters.devices["cpu"].saved.counters.joules)
     (readings,) = victoria.samples(node.of("wattpush_device_readings_total", "cpu")).values()
     assert len(readings) == 2, "the other series have a sample an interval"
@@ -460,3 +465,36 @@ def test_rows_of_one_process_never_have_the_same_time(victoria: Engine, tmp_path
     assert len(set(times)) == len(times) == 49
     assert times == sorted(times)
     node.end()
+
+
+@pytest.mark.parametrize("end", ["interval", "stop"])
+def test_an_hour_of_sweeps_is_not_made_whole_at_once(tmp_path: Path, end: str) -> None:
+    remote = RemoteWriteSettings("http://vm.invalid/api/v1/write", resolution="sample", clock="system")
+    settings = replace(SETTINGS, remote_write=remote)
+    clock = SystemClock()
+    dating = Dating(system_timebase(), trusts_clock=True)
+    log = backlog.Backlog(tmp_path, None, dating, clock, max_bytes=10**8, max_age_seconds=1e6, saved=RemoteCounters())
+    kept = keeper.Keeper(settings, remote, log, dating, clock, frozenset())
+    meters = EnergyMeters(("cpu", "disk"), 600.0, {}, 1.0)
+    outcomes = tuple(Reading(name, 12.0, 0.5, 6.0, 1.0, 1e9, 0.01) for name in ("cpu", "disk"))
+    meters.add(outcomes)
+    devices = tuple(closed.last_interval for closed in meters.close_intervals())
+    snapshot = Snapshot(devices, INFO, AgentCounters(), 0.01, None, has_counters=True)
+    kept.add_interval(snapshot, Save.not_needed(), may_have_counters=True)
+    kept.keep_next()  # the table is as wide as it will be
+    for _ in range(10_000):
+        kept.add_sweep(outcomes, meters.devices)
+    if end == "interval":
+        kept.add_interval(snapshot, Save.not_needed(), may_have_counters=True)
+    tracemalloc.start()
+    try:
+        if end == "interval":
+            kept.keep_next()
+        else:
+            kept.keep_end(ends_series=True)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    log.close()
+    assert log.status.backlog_samples > 10_000 * 2 * 4
+    assert peak_bytes < 4_500_000, "whole rows take 6 MB"

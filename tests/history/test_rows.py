@@ -222,7 +222,7 @@ def test_a_sweep_ends_the_gauges_of_a_device_that_went_down(down: Outcome) -> No
     assert not stale(measured.sweep(reading("cpu", 3.0), down))
 
 
-def test_a_device_that_was_skipped_has_no_sample() -> None:
+def test_a_device_that_was_skipped_is_in_the_interval_alone() -> None:
     measured = Measured()
     measured.sweep(*both(1.0))
     for skipped in (Failure("disk", AWAY, tried=False), Settling("disk", 3.0)):
@@ -232,8 +232,13 @@ def test_a_device_that_was_skipped_has_no_sample() -> None:
     measured.sweep(reading("cpu", 3.0), Failure("disk", AWAY, tried=False))
     row = decoded(measured.sweeps.table, measured.sweeps.interval_row(measured.snapshot().devices))
     assert stale(row) == {("volts", "disk"), ("amperes", "disk"), ("watts", "disk")}
-    assert row["up", "disk"] == 0.0
-    assert {device for _, device in row} == {"disk"}
+    counters = measured.meters.devices["disk"].saved.counters
+    assert {name: value for name, value in row.items() if value != "stale"} == {
+        ("up", "disk"): 0.0,
+        ("joules_total", "disk"): counters.joules,
+        ("returned_joules_total", "disk"): 0.0,
+        ("measured_seconds_total", "disk"): counters.measured_seconds,
+    }, "the bus may be held for hours, and the counters stay in sight"
 
 
 def test_a_sweep_without_counters_keeps_the_rest() -> None:

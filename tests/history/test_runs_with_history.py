@@ -12,7 +12,7 @@ from tests.history.engines import Prometheus, VictoriaMetrics
 from tests.history.fault_proxy import FaultProxy
 from tests.history.node import ENDS, READINGS, REMOTE, History
 from tests.run.running import ask, groups_of, program, run, samples_of, until, write_config
-from tests.servers import Server, free_port, running_pushgateway
+from tests.servers import Server, answering, free_port, running_pushgateway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -345,6 +345,15 @@ def test_once_is_refused_for_good_by_a_wrong_path(site: Site, prometheus: Engine
     site.configure(prometheus.write_url, serves=False)
     assert site.once().returncode == 0
     assert len(held(prometheus, site).times) == 2, "nothing was dropped"
+
+
+def test_once_says_why_its_only_samples_were_refused(site: Site) -> None:
+    with Server(answering("400 Bad Request", b"label name too long")) as server:
+        site.configure(f"{server.url}/api/v1/write", serves=False)
+        done = site.once()
+    assert done.returncode == 76
+    assert "label name too long" in done.stderr
+    assert "kept for the next run" in done.stderr
 
 
 def test_once_needs_both_destinations(site: Site, prometheus: Engine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import signal
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 PASSWORD = "s3cret-w0rd"
 TOKEN = "t0ken.t0ken"
 BASIC = base64.b64encode(f"node:{PASSWORD}".encode()).decode()
-SECRETS = (PASSWORD, TOKEN, BASIC)
+API_KEY = "k3y-of-a-proxy"
+SECRETS = (PASSWORD, TOKEN, BASIC, API_KEY)
 
 
 def talkative(status: str) -> Callable[[Client], None]:
@@ -31,7 +33,8 @@ def talkative(status: str) -> Callable[[Client], None]:
         while (request := client.read_request()) is not None:
             given = request.headers.get("authorization", "")
             decoded = base64.b64decode(given.removeprefix("Basic ")) if given.startswith("Basic ") else b""
-            client.answer(status, given.encode() + b" " + decoded)
+            key = request.headers.get("x-api-key", "").encode()
+            client.answer(status, b" ".join((given.encode(), decoded, key)))
 
     return behave
 
@@ -99,10 +102,13 @@ def test_history_shows_its_secrets_nowhere(
     shown: list[str] = []
     with Server(talkative(status)) as server:
         keys = f'url = "{server.url}/api/v1/write"\nclock = "system"\n{credentials(kind, tmp_path, "500ms")}'
+        keys += '\nheaders = { X-Scope-OrgID = "tenant-of-lab", X-Api-Key = "${KEY}" }'
         config = write_config(tmp_path, None, more=f"[remote_write]\n{keys}\n")
         for arguments in (["--once", "--simulate"], ["--once", "--simulate", "--dry-run"], ["check", "--gateway"]):
-            ended = run("--config", config, "--log-level", "debug", *arguments)
+            environ = {**os.environ, "KEY": API_KEY}
+            ended = run("--config", config, "--log-level", "debug", *arguments, environ=environ)
             shown += [ended.stdout, ended.stderr]
+        assert {request.headers["x-api-key"] for request in server.requests} == {API_KEY}
         assert {request.headers["authorization"] for request in server.requests} == {
             f"Basic {BASIC}" if kind == "password" else f"Bearer {TOKEN}"
         }
