@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config import parse_duration
+from agent.config.environment import escape
 from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, REMOTE_WRITE, SERVE, TABLES, KeyTable
 from agent.config.values import parse_size, spell_size
 from agent.errors import ConfigError
@@ -184,10 +185,10 @@ class Wanted:
 
     def tree(self) -> dict[str, Any]:
         return {
-            "hostname": self.hostname,
+            "hostname": escape(self.hostname),
             "sample_interval": f"{self.sample_milliseconds}ms",
             "interval": self.interval_milliseconds / 1000,
-            "pushgateway": {"url": "http://gateway", "job": self.job},
+            "pushgateway": {"url": "http://gateway", "job": escape(self.job)},
             # The inner muxes come first, and refer to one further down.
             "mux": [
                 *(
@@ -197,7 +198,7 @@ class Wanted:
                 {"name": "outer", "chip": "tca9548a", "bus": 1, "address": 0x70},
             ],
             "device": [
-                {"name": name, "chip": "ina260", "mux": f"inner {outer}", "channel": inner, "address": address}
+                {"name": escape(name), "chip": "ina260", "mux": f"inner {outer}", "channel": inner, "address": address}
                 for name, (outer, inner), address in self.devices
             ],
         }

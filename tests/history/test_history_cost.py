@@ -105,7 +105,12 @@ def test_history_is_cheap(tmp_path: Path, pushgateway_url: str, measured: Callab
             # All three push as well: that is the main way.
             more = "" if url is None else f'[remote_write]\nurl = "{url}"\nclock = "system"\n'
             config = write_config(
-                disk.folder, pushgateway_url, name, top=f'interval = "{INTERVAL_SECONDS:.0f}s"', devices=DEVICES, more=more
+                disk.folder,
+                pushgateway_url,
+                name,
+                top=f'interval = "{INTERVAL_SECONDS:.0f}s"',
+                devices=DEVICES,
+                more=more,
             )
             # As in deploy/systemd/wattpush.service.
             environ = {**os.environ, "RUNTIME_DIRECTORY": str(runtime), "MALLOC_ARENA_MAX": "1"}
