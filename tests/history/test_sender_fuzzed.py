@@ -47,6 +47,7 @@ def _live(seed: int, *, is_in_order: bool) -> None:
     store = Store(rule, is_in_order=is_in_order)
     sending = Sending(store)
     times: list[int] = []
+    was_killed = False
     while len(times) < 60:
         of_frame = draws.choice([1, 1, 4, 10])
         times += [(sending.node.dating.now - 1_000_000) // 1000 + row for row in range(1, of_frame + 1)]
@@ -56,6 +57,7 @@ def _live(seed: int, *, is_in_order: bool) -> None:
             sending.node.pass_seconds(max(0.0, min(sending.sender.step(), 30.0)))
         if draws.random() < 0.1:
             sending.restart()
+            was_killed = True
     store.fates = []
     for _ in range(40):  # good ones, after which nothing is left to be confirmed
         sending.run()
@@ -66,5 +68,10 @@ def _live(seed: int, *, is_in_order: bool) -> None:
     good = sum(at not in bad_rows and name not in bad_names for at in times for name in NAMES)
     stored = sum(len(series) for labels, series in store.stored.items() if ("__name__", "good") not in labels)
     assert stored == good
-    assert accepted == good + 40
-    assert refused == len(times) * len(NAMES) - good
+    assert accepted + refused == len(times) * len(NAMES) + 40
+    if was_killed and is_in_order:
+        # A later frame was taken before the kill: the next run cannot tell what is stored from what was overtaken, and
+        # counts it as refused rather than as accepted.
+        assert accepted <= good + 40
+    else:
+        assert accepted == good + 40
