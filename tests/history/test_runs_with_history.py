@@ -123,7 +123,7 @@ def is_complete(history: History) -> bool:
 
 
 def falls(history: History) -> list[tuple[str, str]]:
-    """The agent's counters that went back; those of the process begin anew with it."""
+    """The agent's counters that went back; those of the process start from zero with it."""
     return [key for key in history.falls() if not key[0].startswith("process_")]
 
 
