@@ -7,6 +7,7 @@ chip accepts, and `Chip`: an `I2CChip`, or a `KernelChip` if `OPTIONS.addresses`
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,13 @@ from agent.chips._base import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
     from agent.settings import ChipOptions
 
 __all__ = [
+    "ALIASES",
     "HARDWARE_COUNTER_BITS",
     "ExpectedBits",
     "HardwareCounters",
@@ -38,14 +43,33 @@ __all__ = [
 ]
 
 
+ALIASES = {"ina220": "ina219"}
+"""Other names of a chip that has the same registers, and the name of its file."""
+
+
+class _Options(Mapping[str, "ChipOptions"]):
+    """The options of each chip by its name or alias; a chip's file is imported when its options are asked for."""
+
+    def __getitem__(self, name: str) -> ChipOptions:
+        options: ChipOptions = _module(name).OPTIONS
+        return options
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(names())
+
+    def __len__(self) -> int:
+        return len(names())
+
+
 def names() -> tuple[str, ...]:
-    """The names of all chips, from the files of this folder."""
-    return tuple(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    """The names of all chips, from the files of this folder, without aliases."""
+    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(name.replace("_", "-") for name in modules if not name.startswith("_"))
 
 
-def options() -> dict[str, ChipOptions]:
-    """The configuration keys that each chip accepts, by the name of the chip."""
-    return {name: import_module(f"{__name__}.{name}").OPTIONS for name in names()}
+def options() -> Mapping[str, ChipOptions]:
+    """The configuration keys that each chip accepts. It iterates over `names()`, and takes an alias as a key too."""
+    return _Options()
 
 
 def parts() -> str:
@@ -56,5 +80,13 @@ def parts() -> str:
 
 def i2c_chip(name: str) -> type[I2CChip]:
     """The class of a chip on I2C."""
-    chip: type[I2CChip] = import_module(f"{__name__}.{name}").Chip
+    chip: type[I2CChip] = _module(name).Chip
     return chip
+
+
+def _module(name: str) -> ModuleType:
+    """The file of a chip. Raises KeyError if there is none."""
+    name = ALIASES.get(name, name)
+    if name not in names():
+        raise KeyError(name)
+    return import_module(f"{__name__}.{name.replace('-', '_')}")

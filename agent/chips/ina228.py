@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.chips import _ina23x
+from agent.chips import _ina228_family
 from agent.chips._base import HARDWARE_COUNTER_BITS, HardwareCounters, Measurement
 from agent.i2c.transfers import Register
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-OPTIONS = _ina23x.options("ina228")
+OPTIONS = _ina228_family.options("ina228")
 
 
-class Chip(_ina23x.INA23xChip):
+class Chip(_ina228_family.INA228FamilyChip):
     """One INA228. Its hardware counters add up every single conversion (section 7.3.2); we never reset them."""
 
     options = OPTIONS
-    ids = _ina23x.ids(0x228)
+    ids = _ina228_family.ids(0x228)
     value_bits = 20
     padding_bits = 4
     shunt_volts_per_lsb = 312.5e-9
@@ -32,7 +32,8 @@ class Chip(_ina23x.INA23xChip):
     counter_registers = (Register(0x09, HARDWARE_COUNTER_BITS // 8), Register(0x0A, HARDWARE_COUNTER_BITS // 8))
 
     # Energy at 85 V and the full scale of the shunt, whose resistance cancels out; charge changes more slowly.
-    counter_lsbs_per_second = _ina23x.HIGHEST_VOLTS * _ina23x.FULL_SCALE_SHUNT_VOLTS / (16 * 3.2 * shunt_volts_per_lsb)
+    _highest_watts_by_ohm = _ina228_family.HIGHEST_VOLTS * _ina228_family.FULL_SCALE_SHUNT_VOLTS
+    counter_lsbs_per_second = _highest_watts_by_ohm / (16 * 3.2 * shunt_volts_per_lsb)
 
     def decode(self, words: Sequence[int]) -> tuple[Measurement, ...]:
         """See `I2CChip.decode`."""
@@ -43,13 +44,13 @@ class Chip(_ina23x.INA23xChip):
         # Section 8.1.2, with the CURRENT_LSB that follows from the calibration: one LSB of charge is
         # CURRENT_LSB, one of power 3.2 x CURRENT_LSB, and one of energy 16 times that.
         coulombs_per_lsb = self.shunt_volts_per_lsb / self.shunt_ohms
-        most_amperes = _ina23x.FULL_SCALE_SHUNT_VOLTS / self.shunt_ohms
+        most_amperes = _ina228_family.FULL_SCALE_SHUNT_VOLTS / self.shunt_ohms
         counters = HardwareCounters(
             energy_word,
             charge_word,
             joules_per_lsb=16 * 3.2 * coulombs_per_lsb,
             coulombs_per_lsb=coulombs_per_lsb,
-            most_watts=_ina23x.HIGHEST_VOLTS * most_amperes,
+            most_watts=_ina228_family.HIGHEST_VOLTS * most_amperes,
             most_amperes=most_amperes,
         )
         return (measurement._replace(hardware_counters=counters),)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from agent.chips import _ina23x
+from agent.chips import _ina228_family
 
-OPTIONS = _ina23x.options("ina237")
+OPTIONS = _ina228_family.options("ina237")
 
 
-class Chip(_ina23x.INA23xChip):
+class Chip(_ina228_family.INA228FamilyChip):
     """One INA237."""
 
     options = OPTIONS
-    ids = _ina23x.ids(0x237)
+    ids = _ina228_family.ids(0x237)

@@ -114,6 +114,7 @@ def check_device(table: Table, chips: Mapping[str, ChipOptions]) -> None:
     if options is None:
         table.refuse("chip", f"{quoted(chip)} is not a supported chip{_suggest_chip(chip, chips)}")
         return
+    table.good["chip"] = options.chip  # not an alias
     _check_input(table, options)
     _check_shunt(table, options)
     if options.addresses is None:

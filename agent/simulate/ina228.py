@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from agent.simulate import ina23x
+from agent.simulate import ina228_family
 from agent.simulate.chips import CONFIG, Register
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ ENERGY_LSB_OF_CURRENT_LSB = 16 * 3.2
 _RANGE = 1 << 40
 
 
-class SimulatedINA228(ina23x.SimulatedINA23x):
+class SimulatedINA228(ina228_family.SimulatedINA228Family):
     """An INA228.
 
     Energy (0x09), unsigned, and charge (0x0A), two's complement, have 40 bits and wrap around. In continuous mode every
@@ -29,8 +29,10 @@ class SimulatedINA228(ina23x.SimulatedINA23x):
     """
 
     REGISTERS: ClassVar[Mapping[int, Register]] = {
-        **ina23x.registers(bits=24, device_id=0x2281, temperature_word=round(ina23x.ROOM_CELSIUS / 7.8125e-3)),
-        ina23x.SHUNT_TEMPERATURE_COEFFICIENT: Register(writable=0x3FFF),
+        **ina228_family.registers(
+            bits=24, device_id=0x2281, temperature_word=round(ina228_family.ROOM_CELSIUS / 7.8125e-3)
+        ),
+        ina228_family.SHUNT_TEMPERATURE_COEFFICIENT: Register(writable=0x3FFF),
         ENERGY: Register(length_bytes=5),
         CHARGE: Register(length_bytes=5),
     }
@@ -41,7 +43,7 @@ class SimulatedINA228(ina23x.SimulatedINA23x):
     POWER_LSB_OF_CURRENT_LSB = 3.2
 
     def __init__(self, address: int, rail: Rail, shunt_ohms: float, now: Callable[[], float]) -> None:
-        """See `SimulatedINA23x`."""
+        """See `SimulatedINA228Family`."""
         self._energy_lsbs = self._charge_lsbs = 0.0
         self._added_up_to_seconds = 0.0
         super().__init__(address, rail, shunt_ohms, now)

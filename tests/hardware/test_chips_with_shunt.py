@@ -14,7 +14,7 @@ from agent.chips import ina219, ina228, ina237, ina238
 from agent.i2c.place import Place
 from agent.measure.readings import Reading, Settling
 from agent.settings import Device
-from agent.simulate import ina23x
+from agent.simulate import ina228_family
 from agent.simulate.chips import CONFIG
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
@@ -317,7 +317,7 @@ def test_auto_covers_the_interval_or_the_chips_maximum(name: str, sample_interva
         seconds = (1 << (word >> 7 & 7)) * 2 * 532e-6
         longest_seconds = 0.136192
     else:
-        times = ina23x.CONVERSION_MICROSECONDS
+        times = ina228_family.CONVERSION_MICROSECONDS
         seconds = (1, 4, 16, 64, 128, 256, 512, 1024)[word & 7] * (times[word >> 9 & 7] + times[word >> 6 & 7]) * 1e-6
         longest_seconds = 8.43776
         assert word >> 12 == 0xB

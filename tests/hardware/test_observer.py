@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.measure.readings import Reading, Settling
-from agent.simulate import ina23x
+from agent.simulate import ina228_family
 from agent.simulate.chips import CONFIG
 from agent.simulate.ina219 import SimulatedINA219
 from tests.bench import SHORTEST, Bench, constant, failure, ina260, ina3221, mux, with_shunt
@@ -104,8 +104,8 @@ def write(chip: RegisterChip, register: int, word: int) -> None:
         ("ina3221", CONFIG, 0x7120),
         ("ina219", CONFIG, 0x3998),
         ("ina219", CONFIG, 0x399D),
-        ("ina228", ina23x.ADC_CONFIG, 0x0B68),
-        ("ina237", ina23x.ADC_CONFIG, 0xAB68),
+        ("ina228", ina228_family.ADC_CONFIG, 0x0B68),
+        ("ina237", ina228_family.ADC_CONFIG, 0xAB68),
     ],
 )
 def test_a_chip_that_does_not_measure_is_refused_by_an_observer(chip: str, register: int, word: int) -> None:
@@ -125,7 +125,7 @@ def test_the_narrow_range_is_decoded_as_it_is_found(chip: str) -> None:
     rail.amperes = 0.3
     bench.clock.sleep(1.0)
     assert isinstance(bench.run_next()["d"], Reading)
-    write(bench.chip("d"), CONFIG, ina23x.ADC_RANGE)  # while it is observed
+    write(bench.chip("d"), CONFIG, ina228_family.ADC_RANGE)  # while it is observed
     bench.clock.sleep(1.0)
     bench.run_next()
     assert isinstance(bench.run_next()["d"], Reading)  # compared with the rail
@@ -140,11 +140,11 @@ def test_a_result_of_an_earlier_range_is_never_decoded(chip: str, *, is_powered_
     bench = observed(with_shunt(chip, "d", PLACE, more=averaging))
     rail = constant(bench.rails["d"])
     rail.amperes = 0.3
-    write(bench.chip("d"), CONFIG, ina23x.ADC_RANGE)  # of another program
+    write(bench.chip("d"), CONFIG, ina228_family.ADC_RANGE)  # of another program
     bench.clock.sleep(2.0)
     bench.run_until_read()
     if is_powered_down:
-        write(bench.chip("d"), ina23x.ADC_CONFIG, 0x0B68)
+        write(bench.chip("d"), ina228_family.ADC_CONFIG, 0x0B68)
         failure(bench.run_next()["d"])
     observer, run = bench.sweep, bench.new_sweep()
     run.run()  # configures the wide range; the result of the narrow one stays until a conversion ends

@@ -25,7 +25,7 @@ from agent.simulate.mux import SimulatedMux
 from agent.simulate.rails import ConstantRail
 
 if TYPE_CHECKING:
-    from agent.simulate.ina23x import SimulatedINA23x
+    from agent.simulate.ina228_family import SimulatedINA228Family
     from agent.simulate.wire import Wire
     from tests.simulate.simulated_clock import HandClock
 
@@ -281,7 +281,7 @@ def test_the_ina228_driver_reads_volts_watts_joules_and_coulombs(
 
 @pytest.mark.parametrize("chip", [SimulatedINA237, SimulatedINA238])
 def test_the_ina23x_driver_reads_volts_amperes_and_watts(
-    wire: Wire, i2c: SimulatedI2C, rail: ConstantRail, clock: HandClock, chip: type[SimulatedINA23x]
+    wire: Wire, i2c: SimulatedI2C, rail: ConstantRail, clock: HandClock, chip: type[SimulatedINA228Family]
 ) -> None:
     wire.attach(chip(0x40, rail, 0.015, clock))
     driver = adafruit_ina23x.INA23X(i2c)

@@ -35,7 +35,7 @@ def ids(device_id: int) -> tuple[Word, ...]:
     return (Word(0x3E, TEXAS_INSTRUMENTS), Word(0x3F, device_id << 4, mask=0xFFF0))
 
 
-class INA23xChip(I2CChip):
+class INA228FamilyChip(I2CChip):
     """One chip of the family. The numbers are those of an INA237; an INA238 differs in accuracy and ID alone.
 
     Attributes:

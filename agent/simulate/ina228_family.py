@@ -34,7 +34,7 @@ ADC_RANGE = 1 << 4
 ROOM_CELSIUS = 25.0
 
 
-class SimulatedINA23x(RegisterChip):
+class SimulatedINA228Family(RegisterChip):
     """A chip of the family on a rail.
 
     Configuration (0x00), power-on 0x0000, and ADC configuration (0x01), power-on 0xFB68::
