@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from agent.config.values import quoted
+from agent.i2c.muxes import mux_names
+
 Problems = Callable[[str], tuple[str, ...]]
 
 GATEWAY = '[pushgateway]\nurl = "http://gateway:9091"\n'
@@ -436,8 +439,8 @@ MUXES: dict[str, tuple[str, ...]] = {
         "mux[1]: bus: missing; write bus = 1 for /dev/i2c-1, or mux and channel",
     ),
     "unknown kind of mux": (
-        f"{GATEWAY}{mux('m0', chip='tca9545a', bus=1)}{DEVICE}",
-        'mux[1] "m0": chip: "tca9545a" is not one of "tca9548a", "pca9546a"',
+        f"{GATEWAY}{mux('m0', chip='tca9549a', bus=1)}{DEVICE}",
+        f'mux[1] "m0": chip: "tca9549a" is not one of {", ".join(map(quoted, mux_names()))}',
     ),
     "mux address in decimal digits": (
         f'{GATEWAY}[[mux]]\nname = "m0"\nchip = "tca9548a"\nbus = 1\naddress = 70\n{DEVICE}',
