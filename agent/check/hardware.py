@@ -20,7 +20,7 @@ from agent.i2c.muxes import CLOSED, MUX_ADDRESSES, MUX_KINDS
 from agent.i2c.place import TRUNK, Hop, bus_path, describe_segment
 from agent.i2c.sysfs import usb_port
 from agent.measure.identify import identify
-from agent.measure.power_check import refuse_contradiction
+from agent.measure.power_check import ContradictionError, refuse_contradiction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from agent.i2c.place import Mux, Place
     from agent.i2c.transfers import I2C
     from agent.settings import ConfiguredChip, Device, Settings
+
+_CONVERSION_TOLERANCE = 1.1
 
 
 def check_hardware(
@@ -148,16 +150,27 @@ def _check_chip(
             except BusError as error:
                 return [failed(device.name, error, _kernel_hint(place)) for device in devices]
             _refuse_shared_address(bus, place)
-            chip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
-            found = identify(bus, chip, name)
-            refuse_contradiction(bus, chip, name)
-            results = chip.decode(bus.read(place.address, chip.results))
+        chip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
+        try:
+            found, results = _read_chip(bus, chip, name)
+        except ContradictionError:
+            # They may be results from before a run configured the chip: those of the next conversion count.
+            bus.pause(chip.conversion_seconds * _CONVERSION_TOLERANCE)
+            found, results = _read_chip(bus, chip, name)
     except AgentError as error:
         return [failed(device.name, error) for device in devices]
     except OSError as error:
         silent = SensorError(f"no {name}: {describe(error)}; is it powered?")
         return [failed(device.name, silent) for device in devices]
     return [_finding(device.name, name, chip, found, result) for device, result in zip(devices, results, strict=True)]
+
+
+def _read_chip(bus: Bus, chip: I2CChip, name: str) -> tuple[tuple[int, ...], tuple[Measurement | SensorError, ...]]:
+    """What the configuration registers of a chip hold, and what it measures; raises AgentError, OSError."""
+    with bus.session():
+        found = identify(bus, chip, name)
+        refuse_contradiction(bus, chip, name)
+        return found, chip.decode(bus.read(chip.place.address, chip.results))
 
 
 def _refuse_shared_address(bus: Bus, place: Place) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from agent.chips import _averaging as averaging
-from agent.chips._base import TEXAS_INSTRUMENTS, ExpectedBits, I2CChip, Measurement, Word, signed
+from agent.chips._base import TEXAS_INSTRUMENTS, ExpectedBits, I2CChip, Measurement, PowerRegister, Word, signed
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
 from agent.settings import AveragingChoices, ChipOptions
@@ -43,12 +43,14 @@ class INA228FamilyChip(I2CChip):
         padding_bits: the bits below the value in its register.
         shunt_volts_per_lsb: in the range of +-163.84 mV.
         bus_volts_per_lsb: the same for the bus voltage.
+        power_lsb_of_current_lsb: the LSB of the power register in watts, divided by that of the current in amperes.
     """
 
     value_bits: ClassVar[int] = 16
     padding_bits: ClassVar[int] = 0
     shunt_volts_per_lsb: float = 5e-6
     bus_volts_per_lsb: ClassVar[float] = 3.125e-3
+    power_lsb_of_current_lsb: ClassVar[float] = 0.2
 
     results = (Register(0x05), Register(0x04))
     # Diagnostic flags and alert register 0x0B (section 7.6.1.12), power-on 0x0001:
@@ -62,6 +64,27 @@ class INA228FamilyChip(I2CChip):
     status = ExpectedBits(Register(0x0B), written=0x8001, power_on=0x0001, bits=0xF101)
     new_result = 1 << 1
     scales = True  # ADCRANGE sets the LSB of the shunt voltage, the calibration that of the hardware counters
+
+    @property
+    def power(self) -> PowerRegister:
+        """See `I2CChip.power`.
+
+        With the neutral calibration the current register holds the word of the shunt voltage, in both ranges, if
+        TEMPCOMP does not correct it; the power register 0x08 (sections 7.6.1.9 and 8.1.2) is its product with the bus
+        voltage, both averaged before (section 7.3.2).
+        """
+        amperes_per_lsb = self.shunt_volts_per_lsb / self.shunt_ohms
+        return PowerRegister(
+            Register(0x08, length_bytes=3),
+            watts_per_lsb=self.power_lsb_of_current_lsb * amperes_per_lsb,
+            volts_per_lsb=self.bus_volts_per_lsb,
+            amperes_per_lsb=amperes_per_lsb,
+            requires=(
+                ExpectedBits(Register(0x00), 0, power_on=0, bits=1 << 5),
+                ExpectedBits(Register(0x02), 0x1000, power_on=0x1000),
+                ExpectedBits(Register(0x01), 0xB000, power_on=0xB000, bits=0xB000),
+            ),
+        )
 
     def configuration_words(self, codes: averaging.Codes) -> tuple[ExpectedBits, ...]:
         """See `I2CChip.configuration_words`."""

@@ -23,6 +23,7 @@ class Chip(_ina228_family.INA228FamilyChip):
     padding_bits = 4
     shunt_volts_per_lsb = 312.5e-9
     bus_volts_per_lsb = 195.3125e-6
+    power_lsb_of_current_lsb = 3.2
     results = (Register(0x05, length_bytes=3), Register(0x04, length_bytes=3))
     # Energy register 0x09 (section 7.6.1.10), unsigned; charge register 0x0A (section 7.6.1.11), two's complement
     #   39                                                        0
@@ -33,7 +34,7 @@ class Chip(_ina228_family.INA228FamilyChip):
 
     # Energy at 85 V and the full scale of the shunt, whose resistance cancels out; charge changes more slowly.
     _highest_watts_by_ohm = _ina228_family.HIGHEST_VOLTS * _ina228_family.FULL_SCALE_SHUNT_VOLTS
-    counter_lsbs_per_second = _highest_watts_by_ohm / (16 * 3.2 * shunt_volts_per_lsb)
+    counter_lsbs_per_second = _highest_watts_by_ohm / (16 * power_lsb_of_current_lsb * shunt_volts_per_lsb)
 
     def decode(self, words: Sequence[int]) -> tuple[Measurement, ...]:
         """See `I2CChip.decode`."""
@@ -48,7 +49,7 @@ class Chip(_ina228_family.INA228FamilyChip):
         counters = HardwareCounters(
             energy_word,
             charge_word,
-            joules_per_lsb=16 * 3.2 * coulombs_per_lsb,
+            joules_per_lsb=16 * self.power_lsb_of_current_lsb * coulombs_per_lsb,
             coulombs_per_lsb=coulombs_per_lsb,
             most_watts=_ina228_family.HIGHEST_VOLTS * most_amperes,
             most_amperes=most_amperes,
