@@ -311,6 +311,12 @@ METRICS = KeyTable(
     (
         Key("extremes", _SWITCH, "Gauges of the lowest and highest reading since the last push."),
         Key(
+            "charge",
+            _SWITCH,
+            "Also `wattpush_device_coulombs_total` and `wattpush_device_returned_coulombs_total`, for batteries and "
+            "solar panels. Charge is counted without this key too, so they appear with their whole count.",
+        ),
+        Key(
             "ina260_names",
             _SWITCH,
             "Also `ina260_voltage_volts`, `ina260_current_amperes` and `ina260_power_watts`, for dashboards made for "
