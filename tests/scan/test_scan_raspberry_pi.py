@@ -125,19 +125,19 @@ rail = "VDD_CORE"
 """
 
 
-def test_everything_works_on_a_simulated_pi_5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_everything_works_on_a_simulated_pi_5(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.toml"
     file.write_text(f'hostname = "n"\n[pushgateway]\nurl = "http://127.0.0.1:9"\n{NODE}')
     recording = tmp_path / "recording.csv"
     recording.write_text("seconds,volts,amperes\n0,5.0,0.5\n1000,5.0,0.5\n")
     assert cli.main(["--config", str(file), "check", "--hardware", "--simulate"]) == ExitCode.OK
-    assert "sum of 12 rails" in capsys.readouterr().out
+    assert "sum of 12 rails" in capfd.readouterr().out
     assert cli.main(["--config", str(file), "scan", "--toml", "--simulate"]) == ExitCode.OK
-    scanned = parse(capsys.readouterr().out, chips.options(), default_hostname="n", environ={"HOME": "/nowhere"})
+    scanned = parse(capfd.readouterr().out, chips.options(), default_hostname="n", environ={"HOME": "/nowhere"})
     (found,) = scanned.devices
     assert (found.name, found.chip, found.rail) == ("board", "rpi-pmic", "all")
     play = ["--config", str(file), "--once", "--dry-run", "--trace", f"core={recording}"]
     assert cli.main(play) == ExitCode.OK
-    lines = capsys.readouterr().out.splitlines()
+    lines = capfd.readouterr().out.splitlines()
     assert "wattpush_device_amperes 0.5" in lines
     assert any(line.startswith("wattpush_device_info{") and 'input="VDD_CORE"' in line for line in lines)
