@@ -166,6 +166,13 @@ def test_two_devices_are_read_by_one_call_without_a_shell(vcgencmd: Vcgencmd) ->
     assert vcgencmd.calls == ["pmic_read_adc"] * 2
 
 
+def test_ctrl_c_in_the_terminal_is_not_for_the_program(vcgencmd: Vcgencmd) -> None:
+    vcgencmd.runs(f"cat /proc/$$/stat >{vcgencmd.folder}/stat; cat {vcgencmd.folder}/answer")
+    assert rpi_pmic.Chip(devices("all")).read() == (TOTAL,)
+    number, *_, group, session = (vcgencmd.folder / "stat").read_text().split()[:6]
+    assert number == group == session
+
+
 def test_no_secret_of_the_agent_reaches_the_program(vcgencmd: Vcgencmd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PUSH_PASSWORD", "secret")
     vcgencmd.runs(f'env >{vcgencmd.folder}/env; cat {vcgencmd.folder}/answer; echo "ld.so: ignored" >&2')
