@@ -154,6 +154,7 @@ class MetricsSettings:
     """The optional series to publish."""
 
     extremes: bool = True
+    charge: bool = False
     ina260_names: bool = False
 
 
