@@ -149,6 +149,7 @@ class MetricsSettings:
     """The optional series to publish."""
 
     extremes: bool = True
+    charge: bool = False
     ina260_names: bool = False
 
 

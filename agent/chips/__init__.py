@@ -36,7 +36,7 @@ from agent.i2c.transfers import I2C, Register
 from agent.settings import AveragingChoices, ChipOptions, Device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from types import ModuleType
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "names",
     "options",
     "parts",
+    "refuse_another_kind",
     "signed",
 ]
 
@@ -120,6 +121,23 @@ def i2c_chip(name: str) -> type[I2CChip]:
     from agent.chips import _third_party
 
     return _third_party.find(name).chip
+
+
+def refuse_another_kind(chip: I2CChip, names: Container[str] = ()) -> None:
+    """For a chip without an ID of its own, just identified: refuse it if it shows the IDs of another kind.
+
+    Args:
+        chip: the chip on the bus.
+        names: the built-in chips whose IDs it may show, as its own.
+
+    Raises:
+        OSError: a transaction failed.
+        SensorError: it is another kind of chip.
+    """
+    # It imports the files of many chips.
+    from agent.chips import _signatures
+
+    _signatures.refuse_another_kind(chip, names)
 
 
 def _module(name: str) -> ModuleType | None:

@@ -76,10 +76,17 @@ def _mistakes(name: str, options: object, chip: object) -> Iterator[str]:
         yield "its OPTIONS have no averaging"
     elif not isinstance(chip, type) or not issubclass(chip, I2CChip):
         yield "its module has no Chip, a subclass of I2CChip"
-    elif getattr(chip, "options", None) != options:
+    else:
+        yield from _mistakes_of_a_class(chip, options)
+
+
+def _mistakes_of_a_class(chip: type[I2CChip], options: ChipOptions) -> Iterator[str]:
+    if getattr(chip, "options", None) != options:
         yield "its Chip.options are not its OPTIONS"
     elif chip.__abstractmethods__:
         yield f"its Chip lacks {' and '.join(sorted(chip.__abstractmethods__))}"
+    elif not isinstance(getattr(chip, "highest_volts", None), (int, float)):
+        yield "its Chip has no highest_volts"
     elif chip.status is None and chip.is_converted is I2CChip.is_converted:
         yield "its Chip has neither status nor is_converted of its own"
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from agent.config import values
 from agent.config.keys import TOP
-from agent.config.values import InvalidError, describe, nearest, quoted, spell_duration
+from agent.config.values import InvalidError, describe, quoted, spell_duration
 from agent.errors import ConfigError
-from agent.i2c.muxes import mux_kind
 from agent.settings import Averaging
 
 if TYPE_CHECKING:
@@ -117,7 +116,9 @@ def check_device(table: Table, chips: Mapping[str, ChipOptions]) -> None:
         table.refuse("chip", str(error))
         return
     if options is None:
-        table.refuse("chip", f"{quoted(chip)} is not a supported chip{_suggest_chip(chip, chips)}")
+        from agent.config.known_parts import about_chip
+
+        table.refuse("chip", f"{quoted(chip)} is not a supported chip{about_chip(chip, chips)}")
         return
     table.good["chip"] = options.chip  # not an alias
     _check_input(table, options)
@@ -140,13 +141,6 @@ def is_on_i2c(table: Table, chips: Mapping[str, ChipOptions]) -> bool:
         # The chip has been reported already: do not require a bus of what may be hwmon.
         return "mux" in table.given
     return options.addresses is not None
-
-
-def _suggest_chip(chip: str, chips: Mapping[str, ChipOptions]) -> str:
-    if mux_kind(chip.lower()) is not None:
-        return "; describe a mux in a [[mux]] table"
-    meant = nearest(chip, chips)
-    return f"; did you mean {quoted(meant)}?" if meant else f"; supported are {', '.join(map(quoted, sorted(chips)))}"
 
 
 def _check_input(table: Table, options: ChipOptions) -> None:

@@ -161,6 +161,7 @@ MISTAKES = {
     offered("\nOPTIONS = ChipOptions('abc1', range(0x44, 0x48))"): "its OPTIONS have no averaging",
     offered("\nOPTIONS = ChipOptions('abc1', range(0x70, 0x80))"): "its OPTIONS.addresses are not within 0x08..0x77",
     offered(decode="decoded"): "its Chip lacks decode",
+    offered("\ndel Chip.highest_volts"): "its Chip has no highest_volts",
     offered("\nChip.results = ()"): "its Chip.results are not registers",
     offered("\nChip.results = (5, 7)"): "its Chip.results are not registers",
     offered("\nChip.counter_registers = (9,)"): "its Chip.counter_registers are not registers",

@@ -17,6 +17,7 @@ from agent.chips import (
     SensorError,
     Word,
     conversion_seconds,
+    refuse_another_kind,
     signed,
 )
 
@@ -32,15 +33,13 @@ AVERAGING = AveragingChoices(
 )
 OPTIONS = ChipOptions(chip="ina700", addresses=range(0x44, 0x48), averaging=AVERAGING)
 
-# Bits 15-4 of the device ID (0x3F) of the INA228 (SLYS021) and INA238 (SLYS025), which have the same manufacturer ID,
-# and may have the same address. An INA700 has no such register (section 7.6.1).
-RELATIVES = (0x228, 0x238)
-
 
 class Chip(I2CChip):
     """One INA700."""
 
     options = OPTIONS
+    highest_volts = 40.0
+    full_scale_amperes = 0x7FFF * 480e-6
     ids = (Word(0x3E, TEXAS_INSTRUMENTS),)
     results = (Register(0x05), Register(0x07))
     # Diagnostic flags and alert register 0x0B (section 7.6.1), power-on 0x0001:
@@ -61,11 +60,9 @@ class Chip(I2CChip):
         self.conversion_seconds = _conversion_seconds(self.configuration[0].written)
 
     def identify(self, port: I2C) -> tuple[int, ...]:
-        """See `I2CChip.identify`."""
+        """See `I2CChip.identify`. There is no device ID, so this refuses every chip with the ID of another kind."""
         found = super().identify(port)
-        device_id = self.read_word(0x3F)
-        if device_id >> 4 in RELATIVES:
-            raise SensorError(f'not an {self}: its device ID is that of an INA{device_id >> 4:x}; correct its "chip"')
+        refuse_another_kind(self, {"ina237"})  # it has no device ID either
         return found
 
     def configuration_words(self, codes: AveragingCodes) -> tuple[ExpectedBits, ...]:
@@ -96,9 +93,10 @@ class Chip(I2CChip):
         # +----+------------------------------------------+
         voltage_word, current_word = words
         volts = voltage_word * 3.125e-3
-        if volts > 40.0:
+        if volts > self.highest_volts:
             raise SensorError(
-                f"{self}: bus voltage register reads 0x{voltage_word:04x}, more than 40 V; is the bus disturbed?"
+                f"{self}: bus voltage register reads 0x{voltage_word:04x}, more than {self.highest_volts:g} V; "
+                "is the bus disturbed?"
             )
         if current_word in (0x7FFF, 0x8000):
             raise SensorError(f"{self}: current register reads 0x{current_word:04x}, the end of its range; overload?")
