@@ -43,6 +43,12 @@ class Installed:
     """An environment with this tree and the example package, which is built and installed as a user does it."""
 
     folder: Path
+    wheel: Path
+
+    @property
+    def site_packages(self) -> Path:
+        (found,) = (self.folder / "lib").glob("python*/site-packages")
+        return found
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -72,14 +78,13 @@ def installed(tmp_path: Path) -> Installed:
     source = shutil.copytree(EXAMPLE, tmp_path / "source", ignore=shutil.ignore_patterns("__pycache__"))
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=source, check=True, capture_output=True)
-    environment = tmp_path / "environment"
-    venv.create(environment, symlinks=True)
-    (site_packages,) = (environment / "lib").glob("python*/site-packages")
-    tree = f"{PROJECT}\n{sysconfig.get_path('purelib')}\n"
-    (site_packages / "wattpush.pth").write_text(tree, encoding="utf-8")
     (wheel,) = tmp_path.glob("wattpush_ina700-*.whl")
-    pip(environment, "install", "--no-index", "--no-deps", str(wheel))
-    return Installed(environment)
+    installed = Installed(tmp_path / "environment", wheel)
+    venv.create(installed.folder, symlinks=True)
+    tree = f"{PROJECT}\n{sysconfig.get_path('purelib')}\n"
+    (installed.site_packages / "wattpush.pth").write_text(tree, encoding="utf-8")
+    pip(installed.folder, "install", "--no-index", str(wheel))  # wattpush is there
+    return installed
 
 
 def test_the_example_package_is_a_chip_like_any_other(installed: Installed) -> None:
@@ -88,14 +93,19 @@ def test_the_example_package_is_a_chip_like_any_other(installed: Installed) -> N
     run = installed.wattpush("--simulate", "--once", "--dry-run")
     assert run.returncode == 0, run.stderr
     assert re.search(r"^wattpush_device_up 1\.0$", run.stdout, re.MULTILINE)
-    watched = installed.wattpush("check", "--simulate", "--hardware")
-    assert watched.returncode == 0, watched.stderr
-    assert "INA700 at 0x44" in watched.stdout
+    found = installed.wattpush("check", "--simulate", "--hardware")
+    assert found.returncode == 0, found.stderr
+    assert "INA700 at 0x44" in found.stdout
+    assert "INA237" in installed.wattpush("scan", "--simulate").stdout  # as docs/adding-a-chip.md says
 
     pip(installed.folder, "uninstall", "--yes", "wattpush-ina700")
     without = installed.wattpush("check")
     assert without.returncode == ExitCode.CONFIG
     assert 'device[1] "radio": chip: "ina700" is not a supported chip' in without.stderr
+
+    # As docs/adding-a-chip.md installs it beside the Debian package.
+    assert installed.run("-m", "zipfile", "-e", str(installed.wheel), str(installed.site_packages)).returncode == 0
+    assert installed.wattpush("check").returncode == 0
 
 
 def test_the_example_passes_its_own_tests_where_it_is_installed(installed: Installed) -> None:
@@ -242,6 +252,15 @@ def bench_of(packages: Packages, module_text: str) -> Bench:
     packages.add("abc1", module_text + "\nfrom abc_twin import build\n")
     more = 'averaging = { count = 4, voltage = "84us", current = "84us" }'
     return Bench.of(device("abc1", more=more) + ina260("fan", "bus = 1", more=FAST))
+
+
+def test_an_error_of_a_chip_is_no_mistake_of_its_package(packages: Packages) -> None:
+    bench = bench_of(packages, offered())
+    bench.run_next()
+    constant(bench.rails["radio"]).amperes = 16.0
+    told = failure(bench.run_next()["radio"])
+    assert "the end of its range" in told
+    assert "package" not in told
 
 
 def test_a_chip_of_a_package_is_read_lost_and_brought_back(packages: Packages) -> None:
