@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from agent.simulate.wire import Message
 
 AUTO = 'averaging = "auto"'
-CHIPS = ("ina260", "ina3221", *SHORTEST)
+# INA230 to INA236 have the code of an INA226; of those with two ranges, the one with 12 bits.
+CHIPS = ("ina260", "ina3221", *(chip for chip in SHORTEST if chip not in ("ina230", "ina231", "ina232", "ina236")))
 BITS_PER_SECOND = 100_000
 
 
