@@ -109,8 +109,9 @@ def _chip_tables(chip: FoundChip) -> Iterator[str]:
 
 
 def _chip_line(chip: FoundChip) -> str:
-    comment = "" if chip.signature.is_sure else f"   # or another chip: {chip.signature.proof}"
-    return f"chip = {_quoted(chip.signature.chip)}{comment}"
+    signature = chip.signature
+    comment = "" if signature.is_sure else f"   # {signature.part}, or another chip: {signature.proof}"
+    return f"chip = {_quoted(signature.chip)}{comment}"
 
 
 def _reading(found: FoundInput) -> str:
