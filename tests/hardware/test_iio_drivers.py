@@ -123,7 +123,7 @@ def test_the_check_repeats_no_advice_about_hwmon(tmp_path: Path) -> None:
 
 def read(sysfs: Path, sensor: str) -> None:
     device = Device("module", "hwmon", sensor=sensor, input=1)
-    hwmon.Chip(device, sysfs / "class/hwmon", sysfs / "bus/i2c/drivers").read()
+    hwmon.Chip((device,), sysfs / "class/hwmon", sysfs / "bus/i2c/drivers").read()
 
 
 @pytest.mark.parametrize(
