@@ -16,6 +16,9 @@ from agent import cli
 from agent.chips import Measurement, hwmon
 from agent.errors import ExitCode, SensorError
 from agent.settings import Device
+from agent.simulate.clock import HandClock
+from agent.simulate.hwmon import SimulatedHwmon
+from agent.simulate.rails import ConstantRail
 from tests.scan.test_scan_command import Linux, settings_of
 
 if TYPE_CHECKING:
@@ -337,3 +340,25 @@ def test_chips_of_all_drivers_side_by_side_have_distinct_names(
     assert len(devices) == sum(len(driver.rails) for driver in DRIVERS.values()) + 1
     for device in devices:
         assert isinstance(hwmon.Chip((device,), linux.hwmon).read()[0], Measurement)
+
+
+@pytest.mark.parametrize("name", [name for name, driver in DRIVERS.items() if driver.rails])
+def test_a_simulated_chip_has_the_rails_of_the_real_one(tmp_path: Path, name: str) -> None:
+    clock = HandClock()
+    devices = [
+        Device(str(key), "hwmon", sensor=name, **({"label": key} if isinstance(key, str) else {"input": key}))
+        for key in DRIVERS[name].rails
+    ]
+    rails = {str(key): ConstantRail(*values, clock.monotonic) for key, values in DRIVERS[name].rails.items()}
+    SimulatedHwmon(devices, rails, tmp_path, clock.monotonic)
+    for device in devices:
+        (reading,) = hwmon.Chip((device,), tmp_path).read()
+        assert (reading.volts, reading.amperes) == (rails[device.name].volts, rails[device.name].amperes)
+
+
+@pytest.mark.parametrize("name", ["ina233", "lm5066", "ltc4282", "adm1278"])
+def test_a_simulated_input_of_a_labelled_chip_is_read_by_number(tmp_path: Path, name: str) -> None:
+    clock = HandClock()
+    device = Device("load", "hwmon", sensor=name, input=1)
+    SimulatedHwmon([device], {"load": ConstantRail(12.0, 1.5, clock.monotonic)}, tmp_path, clock.monotonic)
+    assert hwmon.Chip((device,), tmp_path).read() == (Measurement(12.0, 1.5),)
