@@ -313,6 +313,33 @@ def test_a_scan_configures_exactly_the_rails_of_each_driver(
     assert scanned(linux, capsys) == DRIVERS[name].rails
 
 
+def test_an_input_that_is_switched_off_is_no_device(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its label still counts: NC would mean either of two inputs once it is switched on."""
+    inputs: Files = {
+        "in1": ("NC", 5000),
+        "in2": ("NC", 0),
+        "in3": ("VDD", 3300),
+        "curr1": 100,
+        "curr2": 0,
+        "curr3": 50,
+        "in1_enable": 1,
+        "in2_enable": 0,
+        "in3_enable": 1,
+    }
+    folder = install(linux, "ina3221", inputs)
+    for kind in ("in", "curr"):
+        (folder / f"{kind}2_input").write_text("")  # the kernel answers ENODATA
+    assert scanned(linux, capsys) == {1: (5.0, 0.1), "VDD": (3.3, 0.05)}
+    assert cli.main(["scan", "--toml"]) == ExitCode.OK
+    switch = folder.parents[1] / "hwmon/hwmon*/in2_enable"
+    assert f"\n# ina3221 'NC' is switched off: echo 1 | sudo tee {switch}\n" in capsys.readouterr().out
+    assert cli.main(["scan"]) == ExitCode.OK
+    assert "NC (off)" in capsys.readouterr().out
+    for number in (1, 3):
+        (folder / f"in{number}_enable").write_text("0\n")
+    assert scanned(linux, capsys) == {}
+
+
 @pytest.mark.parametrize("name", FIXED_SHUNT)
 def test_amperes_of_a_shunt_nobody_can_tell_are_refused(
     linux: Linux, capsys: pytest.CaptureFixture[str], name: str
