@@ -22,8 +22,10 @@ _KERNEL_SENSORS = {
     **{
         part: part
         for part in (
-            *("ina209", "ina233", "sq52206", "ltc2945", "ltc2947"),
-            *("adm1272", "adm1273", "adm1275", "adm1276", "adm1278", "adm1281", "adm1293", "adm1294"),
+            *("ina209", "ina233", "ina700", "ina780", "sq52206", "sy24655", "tmp512", "tmp513"),
+            *("ltc2945", "ltc2947", "ltc2991", "ltc2992", "ltc4151", "ltc4282"),
+            *("adm1177", "adm1272", "adm1273", "adm1275", "adm1276", "adm1278", "adm1281", "adm1293", "adm1294"),
+            *("lm25056", "lm25066", "lm5064", "lm5066", "lm5066i"),
         )
     },
     # The name that NVIDIA's older kernels give the INA3221 of a module.
@@ -33,8 +35,8 @@ _KERNEL_SENSORS = {
 """What only a kernel driver reads, and its name in hwmon (kernel documentation, hwmon/)."""
 
 _UNREAD_MONITORS = (
-    *("ina2227", "ina4230", "ina4235", "ina700", "ina701", "ina740", "ina745", "ina780"),
-    *("pac1931", "pac1932", "pac1933", "pac1934", "max34417", "max9611", "max9612", "ltc4151", "isl28022"),
+    *("ina2227", "ina4230", "ina4235", "ina701", "ina740", "ina745"),
+    *("pac1931", "pac1932", "pac1933", "pac1934", "max34417", "max9611", "max9612", "isl28022"),
 )
 """Power monitors on I2C that have no file here."""
 
@@ -71,7 +73,7 @@ def about_chip(name: str, chips: Mapping[str, ChipOptions]) -> str:
         sensor = quoted(_KERNEL_SENSORS[plain])
         return (
             f'; its kernel driver reads it: chip = "hwmon" and sensor = {sensor}, as wattpush scan --toml writes them '
-            "once the driver is loaded"
+            f"once the driver is loaded; or, {_INSTALL}"
         )
     meant = plain if plain in chips else _same_chip(plain, chips) or _same_word(plain, chips)
     if meant is not None:

@@ -67,8 +67,7 @@ def test_a_part_that_the_kernel_reads_is_sent_to_hwmon(name: str) -> None:
 
 def test_every_sensor_of_the_kernel_has_rails_in_hwmon() -> None:
     known = {name for row in (*_rails._NUMBERED, *_rails._LABELLED) for name in row.names}
-    # Drivers of PMBus need no row: their labels say which values are of one rail.
-    assert set(known_parts._KERNEL_SENSORS.values()) - known <= {"ina233"}
+    assert set(known_parts._KERNEL_SENSORS.values()) <= known
 
 
 @pytest.mark.parametrize(
