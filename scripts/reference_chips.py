@@ -69,7 +69,7 @@ ACCURACY: Mapping[str, Accuracy] = {
     # Grade A, at the range of 320 mV that wattpush sets; grade B has 0.3 % and 100 uV.
     "ina219": Accuracy("SBOS448G, 7.5, grade A", 0.5, 200e-6, voltage_percent=0.5, voltage_offset_volts=0.0),
     "ina226": Accuracy("SBOS547B, 5.5", 0.1, 10e-6, voltage_percent=0.1, voltage_offset_volts=7.5e-3),
-    "ina228": Accuracy("SLYS021, 1", 0.05, 1e-6),
+    "ina228": Accuracy("SLYS021, 1 and 6.5", 0.05, 1e-6, voltage_percent=0.05),
     "ina230": Accuracy("SBOS601 of 2012", 0.5, 50e-6, voltage_percent=0.5, voltage_offset_volts=30e-3),
     "ina231": Accuracy("SBOS644 of 2013", 0.5, 50e-6),
     "ina232": Accuracy("SBOSAA2"),
