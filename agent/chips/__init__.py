@@ -22,10 +22,10 @@ from agent.chips._base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import ModuleType
 
-    from agent.settings import ChipOptions
+    from agent.settings import ChipOptions, Device
 
 __all__ = [
     "ALIASES",
@@ -37,6 +37,7 @@ __all__ = [
     "Measurement",
     "PowerRegister",
     "i2c_chip",
+    "kernel_chip",
     "names",
     "options",
     "parts",
@@ -81,6 +82,12 @@ def parts() -> str:
 def i2c_chip(name: str) -> type[I2CChip]:
     """The class of a chip on I2C."""
     chip: type[I2CChip] = _module(name).Chip
+    return chip
+
+
+def kernel_chip(devices: Sequence[Device]) -> KernelChip:
+    """The reader of a chip that the kernel or the firmware reads; all devices are of this chip."""
+    chip: KernelChip = _module(devices[0].chip).Chip(devices)
     return chip
 
 

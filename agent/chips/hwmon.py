@@ -19,6 +19,8 @@ from agent.errors import AgentError, PermissionDeniedError, SensorError
 from agent.settings import ChipOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.chips._rails import Rail, Value
     from agent.settings import Device
 
@@ -79,8 +81,9 @@ class Chip:
     """One input of a chip under /sys/class/hwmon, found by the chip's name and the input's label or number."""
 
     def __init__(
-        self, device: Device, class_folder: Path = CLASS_FOLDER, drivers_folder: Path = DRIVERS_FOLDER
+        self, devices: Sequence[Device], class_folder: Path = CLASS_FOLDER, drivers_folder: Path = DRIVERS_FOLDER
     ) -> None:
+        (device,) = devices
         if device.sensor is None:
             raise ValueError("the configuration requires a sensor for this chip")
         self._sensor = device.sensor
@@ -91,8 +94,8 @@ class Chip:
         self._rail: Rail | None = None
         self._is_confirmed = False
 
-    def read(self) -> Measurement:
-        """Read the device. A failure starts a new search, because hwmon numbers change with boots and modules.
+    def read(self) -> tuple[Measurement]:
+        """Read the one device. A failure starts a new search, because hwmon numbers change with boots and modules.
 
         Raises:
             SensorError: no such chip or input, or the kernel cannot read it.
@@ -107,14 +110,14 @@ class Chip:
         except OSError as error:  # a folder without read permission
             raise SensorError(f"hwmon {self._sensor}: {error}; may this user read sysfs?") from error
         self._rail = rail
-        return measurement
+        return (measurement,)
 
-    def where(self) -> str:
+    def where(self) -> tuple[str]:
         """The files of the last reading, and the shunt that the kernel's driver takes for the board's."""
         if self._rail is None:
-            return f"hwmon {self._sensor}"
+            return (f"hwmon {self._sensor}",)
         label = f" ({self._label})" if self._label is not None else ""
-        return f"{self._rail.volts.file} and {self._rail.amperes.file.name}{_of_shunt(self._rail)}{label}"
+        return (f"{self._rail.volts.file} and {self._rail.amperes.file.name}{_of_shunt(self._rail)}{label}",)
 
     def _measure(self, rail: Rail) -> Measurement:
         """Read both values, and compare them with the chip's own power until it has confirmed them.

@@ -27,8 +27,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def chip(folder: Path, sensor: str = "ina3221", **keys: Any) -> hwmon.Chip:
-    return hwmon.Chip(Device("module", "hwmon", sensor=sensor, **keys), folder)
+class Chip:
+    """A chip of hwmon with its one device."""
+
+    def __init__(self, chip: hwmon.Chip) -> None:
+        self._chip = chip
+
+    def read(self) -> Measurement:
+        (measurement,) = self._chip.read()
+        return measurement
+
+    def where(self) -> str:
+        (where,) = self._chip.where()
+        return where
+
+
+def chip(folder: Path, sensor: str = "ina3221", **keys: Any) -> Chip:
+    return Chip(hwmon.Chip((Device("module", "hwmon", sensor=sensor, **keys),), folder))
 
 
 def write(folder: Path, name: str, inputs: dict[int, tuple[str | None, int, int]]) -> Path:
@@ -414,9 +429,9 @@ def nano(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def legacy_chip(drivers: Path, sensor: str = "ina3221x", **keys: Any) -> hwmon.Chip:
+def legacy_chip(drivers: Path, sensor: str = "ina3221x", **keys: Any) -> Chip:
     device = Device("module", "hwmon", sensor=sensor, **keys)
-    return hwmon.Chip(device, drivers / "no hwmon", drivers)
+    return Chip(hwmon.Chip((device,), drivers / "no hwmon", drivers))
 
 
 def test_an_ina3221x_input_is_found_by_label_or_number(nano: Path) -> None:

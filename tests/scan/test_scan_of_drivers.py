@@ -268,7 +268,7 @@ def scanned(linux: Linux, capsys: pytest.CaptureFixture[str]) -> dict[int | str 
     if "[[device]]" not in output.replace("#[[device]]", ""):
         return {}
     devices = settings_of(output).devices
-    readings = {device.label or device.input: hwmon.Chip(device, linux.hwmon).read() for device in devices}
+    readings = {device.label or device.input: hwmon.Chip((device,), linux.hwmon).read()[0] for device in devices}
     assert len(readings) == len(devices)
     return {key: (reading.volts, reading.amperes) for key, reading in readings.items()}
 
@@ -289,7 +289,7 @@ def test_amperes_of_a_shunt_nobody_can_tell_are_refused(
     assert scanned(linux, capsys) == {}
     for number in range(13):
         with pytest.raises(SensorError, match=r"(no input|voltage without).* its driver cannot be told the shunt of "):
-            hwmon.Chip(Device("x", "hwmon", sensor=name, input=number), linux.hwmon).read()
+            hwmon.Chip((Device("x", "hwmon", sensor=name, input=number),), linux.hwmon).read()
 
 
 def test_a_name_unknown_to_us_is_found_by_its_driver(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
@@ -307,4 +307,4 @@ def test_chips_of_all_drivers_side_by_side_have_distinct_names(
     devices = settings_of(capsys.readouterr().out).devices
     assert len(devices) == sum(len(driver.rails) for driver in DRIVERS.values()) + 1
     for device in devices:
-        assert isinstance(hwmon.Chip(device, linux.hwmon).read(), Measurement)
+        assert isinstance(hwmon.Chip((device,), linux.hwmon).read()[0], Measurement)
