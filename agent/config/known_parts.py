@@ -11,6 +11,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.config.values import nearest, quoted
+from agent.errors import ConfigError
 from agent.i2c.muxes import mux_names
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def about_chip(name: str, chips: Mapping[str, ChipOptions]) -> str:
             f'; its kernel driver reads it: chip = "hwmon" and sensor = {sensor}, as wattpush scan --toml writes them '
             f"once the driver is loaded; or, {_INSTALL}"
         )
-    meant = plain if plain in chips else _same_chip(plain, chips) or _same_word(plain, chips)
+    meant = plain if _is_accepted(plain, chips) else _same_chip(plain, chips) or _same_word(plain, chips)
     if meant is not None:
         return f"; did you mean {quoted(meant)}?"
     return _why_unread(plain) or f"; supported are {', '.join(map(quoted, sorted(chips)))}; {_INSTALL}"
@@ -116,9 +117,16 @@ def _plain(name: str) -> str:
 
 def _same_chip(plain: str, chips: Mapping[str, ChipOptions]) -> str | None:
     part = _part(plain)
-    # An alias is not among the keys, but it is accepted.
-    alias = () if part is None or f"ina{part.number}" not in chips else (f"ina{part.number}",)
-    return _same_part(plain, (*chips, *alias))
+    # An alias, or the name of a chip that a package adds, is not among the keys.
+    other = "" if part is None else f"ina{part.number}"
+    return _same_part(plain, (*chips, other) if _is_accepted(other, chips) else chips)
+
+
+def _is_accepted(name: str, chips: Mapping[str, ChipOptions]) -> bool:
+    try:
+        return name in chips
+    except ConfigError:  # a package adds it, and says what is wrong with it once the name is right
+        return True
 
 
 def _same_part(plain: str, known: Iterable[str]) -> str | None:
