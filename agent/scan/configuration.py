@@ -45,7 +45,7 @@ _NOTHING = """
 #address = 0x40
 """
 
-_SHUNT_COMMENT = "# look it up on the board: 0.1 is common, Adafruit's board has 0.05, Jetson modules 0.005"
+_SHUNT_COMMENT = "# read it on the resistor: R100 is 0.1, R050 is 0.05, R015 is 0.015, R010 is 0.01, R002 is 0.002"
 
 
 def has_devices(

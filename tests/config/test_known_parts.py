@@ -88,7 +88,9 @@ def test_no_part_that_is_told_as_unread_is_read() -> None:
     assert not told & {*chips.names(), *chips.ALIASES, *known_parts._KERNEL_SENSORS}
 
 
-@pytest.mark.parametrize(("name", "meant"), [("hwmom", "hwmon"), ("HW-MON", "hwmon")])
+@pytest.mark.parametrize(
+    ("name", "meant"), [("hwmom", "hwmon"), ("HW-MON", "hwmon"), ("rpi_pmic", "rpi-pmic"), ("RPi5", "rpi-pmic")]
+)
 def test_a_misspelt_word_suggests_the_word(name: str, meant: str) -> None:
     assert suggested(about_chip(name, chips.options())) == meant
 
