@@ -145,7 +145,7 @@ def _check_chip(
             try:
                 bus.refuse_kernel_owned(place.address)
             except BusError as error:
-                return [failed(device.name, error, _kernel_hint(place)) for device in devices]
+                return [failed(device.name, error, _kernel_hint(bus, place)) for device in devices]
             _refuse_shared_address(bus, place)
             chip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
             found = identify(bus, chip, name)
@@ -266,15 +266,16 @@ def _behind(what: str, mux: Mux) -> Finding:
     return failed(what, SensorError(f"skipped: mux {mux.name}, which it is behind, failed (see above)"))
 
 
-def _kernel_hint(place: Place) -> str:
-    """How to read the chip through the kernel, or to take it from the kernel."""
-    if not isinstance(place.bus, int):
+def _kernel_hint(bus: Bus, place: Place) -> str:
+    """How to read the chip through the kernel, or to take it from the kernel; the error itself may have said that."""
+    owner = bus.kernel_owner(place.address)
+    if owner is None or owner.is_unread:
         return ""
-    chip = f"/sys/bus/i2c/devices/{place.bus}-{place.address:04x}"
+    chip = f"/sys/bus/i2c/devices/{owner.client}"
     return (
         f'for chip = "hwmon", set sensor = "{chip}"; '
         f"to unbind it (never on a Jetson module, which uses its chips to limit its own current): "
-        f"echo {place.bus}-{place.address:04x} | sudo tee {chip}/driver/unbind"
+        f"echo {owner.client} | sudo tee {chip}/driver/unbind"
     )
 
 

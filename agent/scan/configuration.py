@@ -77,6 +77,12 @@ def as_toml(
     devices = [part for scan in scans for chip in scan.chips for part in _chip_tables(chip)]
     devices += _kernel_tables(kernel_inputs)
     devices += _board_table(board)
+    devices += [
+        f"# 0x{owned.place.address:02x}: {owned.driver}: {owned.unread}\n"
+        for scan in scans
+        for owned in scan.kernel_owned
+        if owned.unread
+    ]
     if not has_devices(scans, kernel_inputs, board):
         devices.append(_NOTHING)
     return "\n".join([*parts, *devices])

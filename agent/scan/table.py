@@ -154,6 +154,9 @@ def _numbers(measurement: Measurement | None, suffix: str = " ") -> tuple[str, s
 
 
 def _notes(scan: BusScan) -> Iterator[str]:
+    for owned in scan.kernel_owned:
+        if owned.unread:
+            yield f"0x{owned.place.address:02x}: {owned.driver}: {owned.unread}"
     if any(chip.has_external_shunt for chip in scan.chips):
         yield (
             f"{_OF_ASSUMED_SHUNT} if the shunt has {ASSUMED_SHUNT_OHMS:g} ohm: "
