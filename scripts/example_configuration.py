@@ -88,6 +88,10 @@ FURTHER_BLOCKS: Mapping[str, Sequence[Block]] = {
             about='A chip that the kernel owns: on Jetson modules (where older kernels call it "ina3221x"), or through '
             "an ina2xx overlay.",
         ),
+        Block(
+            {"name": '"board"', "chip": '"rpi-pmic"', "rail": '"all"'},
+            about="The rails that a Raspberry Pi 5 measures itself; what its USB ports and HATs take is not in them.",
+        ),
     ],
 }
 

@@ -124,6 +124,8 @@ def _chips() -> str:
     ]
     for name, option in sorted(options.items()):
         address = "-; instead `sensor`, and `label` or `input`"
+        if option.rails_without_current is not None:
+            address = "-; instead `rail`"
         if option.addresses is not None:
             address = f"0x{option.addresses[0]:02x} to 0x{option.addresses[-1]:02x}"
         inputs = "-" if option.inputs is None else f"{option.inputs[0]} to {option.inputs[-1]}"

@@ -185,7 +185,7 @@ class Bench:
             self.settings,
             list(self.buses.values()),
             self.clock,
-            lambda device: hwmon.Chip(device, self.hwmon_folder),
+            lambda devices: hwmon.Chip(devices, self.hwmon_folder),
             read_before=[device.name for device in self.settings.devices] if were_read else (),
             is_observer=is_observer,
         )

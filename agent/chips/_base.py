@@ -265,13 +265,18 @@ class I2CChip(ABC):
 
 
 class KernelChip(Protocol):
-    """A chip that a kernel driver reads: nothing is configured, and its values are in files."""
+    """A chip that the kernel or the firmware reads: nothing is configured, and its values are in files or a text."""
 
-    def read(self) -> Measurement:
-        """Read the device. Raises SensorError, PermissionDeniedError."""
+    def read(self) -> tuple[Measurement | SensorError, ...]:
+        """Read the chip: a measurement for each of its devices, or the error of that device alone.
 
-    def where(self) -> str:
-        """The source of the last reading, in words."""
+        Raises:
+            SensorError: nothing could be read.
+            PermissionDeniedError: this user may not read it.
+        """
+
+    def where(self) -> tuple[str, ...]:
+        """For each device the source of the last reading, in words."""
 
 
 def signed(word: int, bits: int = 16) -> int:

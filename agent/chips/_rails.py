@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.i2c.sysfs import LEGACY_IIO_DRIVER
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-LEGACY_DRIVER = "ina3221x"
 IIO_FOLDERS = "iio:device*"
 
 # Of any chip: even a power supply of a data centre has 400 V.
@@ -60,7 +61,7 @@ class _Labelled(NamedTuple):
 # The numbers are those of the kernel's documentation, hwmon/<driver>.rst; where it is silent, of the driver.
 _NUMBERED = (
     # in4 to in6 are shunt voltages and in7 is their sum; curr4 is a sum too.
-    _Numbered(("ina3221", LEGACY_DRIVER), {1: 1, 2: 2, 3: 3}, highest_volts=26.0),
+    _Numbered(("ina3221", LEGACY_IIO_DRIVER), {1: 1, 2: 2, 3: 3}, highest_volts=26.0),
     # in0 is the shunt voltage.
     _Numbered(("ina209",), {1: 1}, highest_volts=32.0),
     _Numbered(("ina219", "ina220"), {1: 1}, highest_volts=32.0),

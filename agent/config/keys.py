@@ -449,6 +449,12 @@ DEVICE = KeyTable(
             "The hwmon label of the input of such a chip. Or give its number as `input`.",
             default_text="none; hwmon needs this or `input`",
         ),
+        Key(
+            "rail",
+            _TEXT,
+            'The rail of a Raspberry Pi 5 that measures itself, such as "VDD_CORE"; "all" is the sum of its rails.',
+            default_text="none; required for rpi-pmic",
+        ),
     ),
     is_list=True,
 )

@@ -15,7 +15,7 @@ from agent.errors import ConfigError
 from agent.settings import Averaging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from agent.config.tables import Table
     from agent.settings import ChipOptions
@@ -121,6 +121,10 @@ def check_device(table: Table, chips: Mapping[str, ChipOptions]) -> None:
         table.refuse("chip", f"{quoted(chip)} is not a supported chip{about_chip(chip, chips)}")
         return
     table.good["chip"] = options.chip  # not an alias
+    if options.rails_without_current is not None:
+        _check_rail(table, options.chip, options.rails_without_current)
+        return
+    table.refuse_if_good("rail", f"not used by {options.chip}, only by rpi-pmic; remove this line")
     _check_input(table, options)
     _check_shunt(table, options)
     if options.addresses is None:
@@ -132,6 +136,15 @@ def check_device(table: Table, chips: Mapping[str, ChipOptions]) -> None:
     _check_averaging(table, options)
     for key in ("sensor", "label"):
         table.refuse_if_good(key, f"not used by {options.chip}, only by chips that the kernel owns; remove this line")
+
+
+def _check_rail(table: Table, chip: str, without_current: Sequence[str]) -> None:
+    """Check a device on a board that measures itself: nothing but `rail` says what is read."""
+    table.require("rail", 'write rail = "all" for the sum, or the name of a rail')
+    if table.good.get("rail") in without_current:
+        table.refuse("rail", f"{quoted(table.good['rail'])} has volts but no amperes, so its power is not known")
+    for key in ("mux", "bus", "channel", "address", "averaging", "input", "shunt_ohms", "sensor", "label"):
+        table.refuse_if_good(key, f"not used by {chip}: the board measures itself; remove this line")
 
 
 def is_on_i2c(table: Table, chips: Mapping[str, ChipOptions]) -> bool:

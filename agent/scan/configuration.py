@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.chips import rpi_pmic
 from agent.config import escape
 from agent.scan.muxes import lookalikes, proof
 from agent.scan.results import ASSUMED_SHUNT_OHMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from agent.chips import Measurement
     from agent.chips.hwmon import PowerInput
@@ -30,6 +31,8 @@ _HEAD = """\
 url = "http://127.0.0.1:9091"
 """
 
+_NO_RAILS: Mapping[str, Measurement] = {}
+
 # Exists where the service is installed; as in deploy/install.sh.
 _SERVICE_STATE = Path("/var/lib/wattpush")
 
@@ -45,17 +48,26 @@ _NOTHING = """
 _SHUNT_COMMENT = "# look it up on the board: 0.1 is common, Adafruit's board has 0.05, Jetson modules 0.005"
 
 
-def has_devices(scans: Sequence[BusScan], kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]]) -> bool:
+def has_devices(
+    scans: Sequence[BusScan],
+    kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]],
+    board: Mapping[str, Measurement] = _NO_RAILS,
+) -> bool:
     """Whether anything was found that wattpush reads."""
-    return bool(kernel_inputs) or any(chip.inputs for scan in scans for chip in scan.chips)
+    return bool(kernel_inputs) or bool(board) or any(chip.inputs for scan in scans for chip in scan.chips)
 
 
-def as_toml(scans: Sequence[BusScan], kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]]) -> str:
+def as_toml(
+    scans: Sequence[BusScan],
+    kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]],
+    board: Mapping[str, Measurement] = _NO_RAILS,
+) -> str:
     """The text of the configuration.
 
     Args:
         scans: the result of each bus.
         kernel_inputs: the inputs of chips that the kernel owns, with what they read; None if they cannot be read.
+        board: the rails that a Raspberry Pi 5 measures itself, their sum among them; empty on other machines.
     """
     # There is one set of counters, whichever user runs it: a second set would count the same energy again.
     state_dir = f'state_dir = "{_SERVICE_STATE}"\n' if _SERVICE_STATE.is_dir() else ""
@@ -64,7 +76,14 @@ def as_toml(scans: Sequence[BusScan], kernel_inputs: Sequence[tuple[PowerInput, 
         parts += map(_mux_table, scan.muxes)
     devices = [part for scan in scans for chip in scan.chips for part in _chip_tables(chip)]
     devices += _kernel_tables(kernel_inputs)
-    if not has_devices(scans, kernel_inputs):
+    devices += _board_table(board)
+    devices += [
+        f"# 0x{owned.place.address:02x}: {owned.driver}: {owned.unread}\n"
+        for scan in scans
+        for owned in scan.kernel_owned
+        if owned.unread
+    ]
+    if not has_devices(scans, kernel_inputs, board):
         devices.append(_NOTHING)
     return "\n".join([*parts, *devices])
 
@@ -135,6 +154,23 @@ def _kernel_tables(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]
                 'chip = "hwmon"',
                 f"sensor = {_quoted(sensor)}",
                 key,
+            ]
+        )
+
+
+def _board_table(board: Mapping[str, Measurement]) -> Iterator[str]:
+    """One device, the sum; the rails in it stand in a comment."""
+    total = board.get(rpi_pmic.ALL)
+    if total is not None:
+        rails = ", ".join(rail for rail in board if rail != rpi_pmic.ALL)
+        yield _lines(
+            [
+                f"# This board itself, without its USB ports and HATs. Now {total.volts:.3f} V, {total.amperes:.4f} A.",
+                f"# One rail alone: {rails}.",
+                "[[device]]",
+                'name = "board"',
+                f"chip = {_quoted(rpi_pmic.OPTIONS.chip)}",
+                f"rail = {_quoted(rpi_pmic.ALL)}",
             ]
         )
 

@@ -21,4 +21,5 @@ class SimulatedINA226(ina226_family.SimulatedINA226Family):
     )
 
 
+LOAD_SHUNT_VOLTS = ina226_family.LOAD_SHUNT_VOLTS
 build = SimulatedINA226.build

@@ -34,6 +34,9 @@ POWER_LSB_OF_PRODUCT_LSB = 20_000
 
 MATH_OVERFLOW = 1 << 2
 
+LOAD_SHUNT_VOLTS = 0.075
+"""What a simulated load causes at most; see `world`."""
+
 
 class SimulatedINA226Family(RegisterChip):
     """A chip of the family on a rail.

@@ -22,4 +22,5 @@ class SimulatedINA230(ina226_family.SimulatedINA226Family):
     REGISTERS: ClassVar[Mapping[int, Register]] = ina226_family.registers({DIE_ID: 0x2260})
 
 
+LOAD_SHUNT_VOLTS = ina226_family.LOAD_SHUNT_VOLTS
 build = SimulatedINA230.build

@@ -18,4 +18,5 @@ class SimulatedINA231(ina226_family.SimulatedINA226Family):
     REGISTERS: ClassVar[Mapping[int, Register]] = ina226_family.registers({})
 
 
+LOAD_SHUNT_VOLTS = ina226_family.LOAD_SHUNT_VOLTS
 build = SimulatedINA231.build

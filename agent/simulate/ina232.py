@@ -18,4 +18,5 @@ class SimulatedINA232(ina226_family.SimulatedNewerINA226Family):
     REGISTERS: ClassVar[Mapping[int, Register]] = ina226_family.newer_registers(device_id=None)
 
 
+LOAD_SHUNT_VOLTS = ina226_family.LOAD_SHUNT_VOLTS
 build = SimulatedINA232.build

@@ -21,4 +21,5 @@ class SimulatedINA234(ina226_family.SimulatedNewerINA226Family):
     BUS_VOLTS_LSB = 25.6e-3
 
 
+LOAD_SHUNT_VOLTS = ina226_family.LOAD_SHUNT_VOLTS
 build = SimulatedINA234.build

@@ -18,4 +18,5 @@ class SimulatedINA236(ina226_family.SimulatedNewerINA226Family):
     REGISTERS: ClassVar[Mapping[int, Register]] = ina226_family.newer_registers(device_id=0xA080)
 
 
+LOAD_SHUNT_VOLTS = ina226_family.LOAD_SHUNT_VOLTS
 build = SimulatedINA236.build

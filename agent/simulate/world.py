@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from agent.simulate.rails import Rail
 
 
-# Well within what chips with an external shunt can measure (INA3221: 163.8 mV).
-_HIGHEST_SHUNT_VOLTS = 0.15
+# Well within what chips with an external shunt can measure (INA3221: 163.8 mV). The module of a twin whose chip
+# measures less declares its own number.
+_LOAD_SHUNT_VOLTS = 0.15
 
 
 class BuildChip(Protocol):
@@ -112,8 +113,17 @@ def _rail(device: Device, recording: Rail | None, began_seconds: float) -> Rail:
     if recording is None:
         if device.shunt_ohms is None:
             return LoadRail(device.name)
-        return LoadRail(device.name, _HIGHEST_SHUNT_VOLTS / device.shunt_ohms)
+        return LoadRail(device.name, _load_shunt_volts(device.chip) / device.shunt_ohms)
     return recording.beginning_at(began_seconds) if isinstance(recording, Recording) else recording
+
+
+def _load_shunt_volts(chip: str) -> float:
+    try:
+        module = import_module(f"{__package__}.{chip}")
+    except ModuleNotFoundError:
+        return _LOAD_SHUNT_VOLTS
+    volts: float = getattr(module, "LOAD_SHUNT_VOLTS", _LOAD_SHUNT_VOLTS)
+    return volts
 
 
 def _attach(world: World, part: Part, place: Place, now: Callable[[], float]) -> None:

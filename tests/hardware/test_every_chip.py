@@ -151,10 +151,10 @@ def lose(node: Node, name: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
                 file.unlink()
         return lambda: tree._inputs.extend(inputs)
     if name == "rpi-pmic":
-        firmware = import_module("agent.simulate.rpi_pmic").SimulatedFirmware
-        answer = firmware.answer
-        monkeypatch.setattr(firmware, "answer", lambda _: 'error=1 error_msg="Command not registered"')
-        return lambda: monkeypatch.setattr(firmware, "answer", answer)
+        driver = import_module("agent.chips.rpi_pmic")
+        parse = driver.parse
+        monkeypatch.setattr(driver, "parse", lambda _: parse('error=1 error_msg="Command not registered"'))
+        return lambda: monkeypatch.setattr(driver, "parse", parse)
     (chip,) = set(node.world.chips.values())
     chip.unplug()
     return chip.plug

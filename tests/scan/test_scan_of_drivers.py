@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    Files = dict[str, int | tuple[str, int]]
+    Files = Mapping[str, int | tuple[str, int]]
     """By attribute, such as in1: its value, or its label and its value. Other files by their whole name."""
 
 
@@ -33,13 +33,13 @@ class Driver(NamedTuple):
     rails: Mapping[int | str, tuple[float, float]]
 
 
-def pmbus(*pages: dict[str, int]) -> Files:
+def pmbus(*pages: Mapping[str, int]) -> Files:
     """The files of a PMBus chip, by page the values of its registers: vin, iin, vout, iout, pin, pout and others.
 
     As pmbus_core: a value that is on one page only keeps its plain label, unless it is of an output; phases, such as
     "iout.0", follow the value of their page.
     """
-    files: Files = {}
+    files: dict[str, int | tuple[str, int]] = {}
     for kind, registers in (
         ("in", ("vin", "vmon", "vcap", "vout")),
         ("curr", ("iin", "iout")),
@@ -67,7 +67,7 @@ INA226 = Driver(monitor(shunt_resistor=10_000, in1_crit=0, curr1_crit=0, power1_
 INA238 = Driver(monitor(48000, -2000, in1_max=102_396, temp1=31_000), {1: (48.0, -2.0)})
 HOT_SWAP = {"vin": 12000, "iout": 3000, "pin": 36_000_000}
 
-DRIVERS = {
+DRIVERS: Mapping[str, Driver] = {
     **dict.fromkeys(("ina219", "ina220"), Driver(monitor(5000, -400, shunt_resistor=100_000), {1: (5.0, -0.4)})),
     **dict.fromkeys(("ina226", "ina230", "ina231", "ina232", "ina234"), INA226),
     "ina260": Driver(monitor(), {1: (12.0, 1.5)}),
@@ -111,16 +111,27 @@ DRIVERS = {
     ),
     "ltc2992": Driver(
         {
-            **{"in0": 48000, "in1": 24000, "in2": 1, "in3": 2, "in4": 3, "in5": 4},
-            **{"curr1": 500, "curr2": 2000, "power1": 24_000_000, "power2": 48_000_000},
+            "in0": 48000,
+            "in1": 24000,
+            "in2": 1,
+            "in3": 2,
+            "in4": 3,
+            "in5": 4,
+            "curr1": 500,
+            "curr2": 2000,
+            "power1": 24_000_000,
+            "power2": 48_000_000,
         },
         {0: (48.0, 0.5), 1: (24.0, 2.0)},
     ),
     "ltc4151": Driver({"in1": 48000, "in2": 1000, "curr1": 500}, {1: (48.0, 0.5)}),
     "ltc4282": Driver(
         {
-            **{"in1": ("VDD", 12000), "in2": ("VGPIO", 700)},
-            **{"curr1": ("ISENSE", 3000), "power1": ("Power", 36_000_000), "energy1": 1},
+            "in1": ("VDD", 12000),
+            "in2": ("VGPIO", 700),
+            "curr1": ("ISENSE", 3000),
+            "power1": ("Power", 36_000_000),
+            "energy1": 1,
         },
         {"VDD": (12.0, 3.0)},
     ),
@@ -130,17 +141,29 @@ DRIVERS = {
     ),
     "powerz": Driver(
         {
-            **{"in0": ("VBUS", 20000), "in1": ("VCC1", 1700), "in2": ("VCC2", 0), "in3": ("VDP", 600)},
-            **{"in4": ("VDM", 600), "in5": ("VDD", 3300), "curr1": ("IBUS", -3000)},
+            "in0": ("VBUS", 20000),
+            "in1": ("VCC1", 1700),
+            "in2": ("VCC2", 0),
+            "in3": ("VDP", 600),
+            "in4": ("VDM", 600),
+            "in5": ("VDD", 3300),
+            "curr1": ("IBUS", -3000),
         },
         {"VBUS": (20.0, -3.0)},
     ),
     "corsairpsu": Driver(
         {
-            **{"in0": ("v_in", 230_000), "in1": ("v_out +12v", 12000), "in2": ("v_out +5v", 5000)},
-            **{"in3": ("v_out +3.3v", 3300), "curr1": ("curr in", 500), "curr2": ("curr +12v", 7000)},
-            **{"curr3": ("curr +5v", 2000), "curr4": ("curr +3.3v", 1000), "power1": ("power total", 100_000_000)},
-            **{"power2": ("power +12v", 84_000_000), "power3": ("power +5v", 10_000_000)},
+            "in0": ("v_in", 230_000),
+            "in1": ("v_out +12v", 12000),
+            "in2": ("v_out +5v", 5000),
+            "in3": ("v_out +3.3v", 3300),
+            "curr1": ("curr in", 500),
+            "curr2": ("curr +12v", 7000),
+            "curr3": ("curr +5v", 2000),
+            "curr4": ("curr +3.3v", 1000),
+            "power1": ("power total", 100_000_000),
+            "power2": ("power +12v", 84_000_000),
+            "power3": ("power +5v", 10_000_000),
             "power4": ("power +3.3v", 3_300_000),
         },
         {"v_out +12v": (12.0, 7.0), "v_out +5v": (5.0, 2.0), "v_out +3.3v": (3.3, 1.0)},
@@ -164,8 +187,14 @@ DRIVERS = {
     "tps53679": Driver(
         pmbus(
             {
-                **{"vin": 12000, "iin": 5000, "pin": 60_000_000, "vout": 900, "iout": 50_000, "iout.0": 25_000},
-                **{"iout.1": 25_001, "pout": 45_000_000},
+                "vin": 12000,
+                "iin": 5000,
+                "pin": 60_000_000,
+                "vout": 900,
+                "iout": 50_000,
+                "iout.0": 25_000,
+                "iout.1": 25_001,
+                "pout": 45_000_000,
             },
             {"vout": 1800, "iout": 5000, "iout.0": 5001, "pout": 9_000_000},
         ),
@@ -220,7 +249,7 @@ DRIVERS = {
     ),
 }
 
-FIXED_SHUNT = {
+FIXED_SHUNT: Mapping[str, Files] = {
     "adm1075": pmbus({"vin": 1200, "iout": 3000, "pin": 3_600_000}),
     "ltc2990": {"in0": 3300, "in1": 5000, "curr1": 400},
     "ltc4215": {"in1": 12000, "in2": 11900, "curr1": 3000, "power1": 36_000_000},
@@ -230,7 +259,7 @@ FIXED_SHUNT = {
     "ltc4261": {"in1": 700, "in2": 701, "curr1": 500},
     "max16065": {"in0": 1000, "in12": 12000, "curr1": 3000},
 }
-"""Chips whose drivers compute with a shunt that nobody can tell them: no amperes, unless the board happens to have it."""
+"""Chips whose drivers compute with a shunt that nobody can tell them, or in volts at a pin."""
 
 
 def install(linux: Linux, name: str, files: Files, *, driver: str | None = None, number: int = 3) -> Path:
@@ -268,7 +297,7 @@ def scanned(linux: Linux, capsys: pytest.CaptureFixture[str]) -> dict[int | str 
     if "[[device]]" not in output.replace("#[[device]]", ""):
         return {}
     devices = settings_of(output).devices
-    readings = {device.label or device.input: hwmon.Chip(device, linux.hwmon).read() for device in devices}
+    readings = {device.label or device.input: hwmon.Chip((device,), linux.hwmon).read()[0] for device in devices}
     assert len(readings) == len(devices)
     return {key: (reading.volts, reading.amperes) for key, reading in readings.items()}
 
@@ -289,7 +318,7 @@ def test_amperes_of_a_shunt_nobody_can_tell_are_refused(
     assert scanned(linux, capsys) == {}
     for number in range(13):
         with pytest.raises(SensorError, match=r"(no input|voltage without).* its driver cannot be told the shunt of "):
-            hwmon.Chip(Device("x", "hwmon", sensor=name, input=number), linux.hwmon).read()
+            hwmon.Chip((Device("x", "hwmon", sensor=name, input=number),), linux.hwmon).read()
 
 
 def test_a_name_unknown_to_us_is_found_by_its_driver(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
@@ -307,4 +336,4 @@ def test_chips_of_all_drivers_side_by_side_have_distinct_names(
     devices = settings_of(capsys.readouterr().out).devices
     assert len(devices) == sum(len(driver.rails) for driver in DRIVERS.values()) + 1
     for device in devices:
-        assert isinstance(hwmon.Chip(device, linux.hwmon).read(), Measurement)
+        assert isinstance(hwmon.Chip((device,), linux.hwmon).read()[0], Measurement)
