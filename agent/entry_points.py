@@ -84,7 +84,8 @@ def describe_mistake(error: BaseException) -> str:
     text = " ".join(f"{type(error).__name__}: {error}".split())
     if isinstance(error, SyntaxError):  # its text names file and line
         return text
-    frames = traceback.extract_tb(error.__traceback__)
+    # Without those of the import system itself.
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
     return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
 
 
