@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agent.config import values
 from agent.config.keys import TOP
 from agent.config.values import InvalidError, describe, quoted, spell_duration
+from agent.errors import ConfigError
 from agent.settings import Averaging
 
 if TYPE_CHECKING:
@@ -109,7 +110,11 @@ def check_device(table: Table, chips: Mapping[str, ChipOptions]) -> None:
     chip = table.good.get("chip")
     if chip is None:
         return
-    options = chips.get(chip)
+    try:
+        options = chips.get(chip)
+    except ConfigError as error:  # a package adds it, and cannot be used
+        table.refuse("chip", str(error))
+        return
     if options is None:
         from agent.config.known_parts import about_chip
 
