@@ -448,6 +448,12 @@ def test_an_ina237_is_read_with_and_without_a_device_id(device_id: int) -> None:
     bench.run_until_read()
 
 
+def test_an_ina237_that_another_program_calibrated_is_read() -> None:
+    bench = Bench.of(ALL["ina237"])
+    bench.chip("cpu").write(b"\x02\x40\x00")
+    bench.run_until_read()
+
+
 @pytest.mark.parametrize("device_id", [0x2281, 0x2381, 0xA480, 0xA080])
 @pytest.mark.parametrize("name", ["ina232", "ina237"])
 def test_a_device_id_of_another_chip_is_believed(name: str, device_id: int) -> None:
