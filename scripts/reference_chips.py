@@ -207,7 +207,8 @@ def _on_i2c() -> Iterator[str]:
 
 
 def _address_range(addresses: Sequence[int]) -> str:
-    return ", ".join(f"0x{run[0]:02X}" + ("" if len(run) == 1 else f"-0x{run[-1]:02X}") for run in runs(addresses))
+    ends = ((f"0x{run[0]:02X}", f"0x{run[-1]:02X}") for run in runs(addresses))
+    return ", ".join(first if first == last else f"{first}-{last}" for first, last in ends)
 
 
 def _scaled(value: float | None, factor: float, unit: str) -> str:
