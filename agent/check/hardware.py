@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def check_hardware(
     settings: Settings,
     buses: Sequence[Bus],
-    open_kernel_chip: Callable[[Device], KernelChip],
+    open_kernel_chip: Callable[[Sequence[Device]], KernelChip],
     sysfs: Path = Path("/sys"),
 ) -> Iterator[Finding]:
     """Check everything that the configuration names: a finding for each bus, mux and device.
@@ -43,7 +43,7 @@ def check_hardware(
     Args:
         settings: the expected hardware.
         buses: those that its devices are on; they are left closed.
-        open_kernel_chip: makes the reader of a chip that the kernel owns.
+        open_kernel_chip: makes the reader of a chip that the kernel reads, for its devices.
         sysfs: where the kernel names its adapters.
     """
     for bus in buses:
@@ -58,9 +58,8 @@ def check_hardware(
         if mux.bus not in names:
             yield warning(f"mux {mux.name}", "skipped: no device is on its bus", "remove it, or add a device")
     read_by: dict[str, str] = {}
-    for device in settings.devices:
-        if device.place is None:
-            yield _check_kernel_chip(device, open_kernel_chip, read_by)
+    for devices in settings.kernel_chips():
+        yield from _check_kernel_chip(devices, open_kernel_chip, read_by)
 
 
 def _check_bus(
@@ -146,7 +145,7 @@ def _check_chip(
             try:
                 bus.refuse_kernel_owned(place.address)
             except BusError as error:
-                return [failed(device.name, error, _kernel_hint(place)) for device in devices]
+                return [failed(device.name, error, _kernel_hint(bus, place)) for device in devices]
             _refuse_shared_address(bus, place)
             chip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
             found = identify(bus, chip, name)
@@ -238,15 +237,23 @@ def _shown(result: Measurement) -> str:
 
 
 def _check_kernel_chip(
-    device: Device, open_kernel_chip: Callable[[Device], KernelChip], read_by: dict[str, str]
-) -> Finding:
+    devices: Sequence[Device], open_kernel_chip: Callable[[Sequence[Device]], KernelChip], read_by: dict[str, str]
+) -> list[Finding]:
     """Read the chip. `read_by` holds the inputs of earlier devices: a label and a number may mean the same input."""
     try:
-        chip = open_kernel_chip(device)
-        result = chip.read()
+        chip = open_kernel_chip(devices)
+        results = chip.read()
     except AgentError as error:
-        return failed(device.name, error)
-    where = chip.where()
+        return [failed(device.name, error) for device in devices]
+    return [
+        _kernel_finding(device, result, where, read_by)
+        for device, result, where in zip(devices, results, chip.where(), strict=True)
+    ]
+
+
+def _kernel_finding(device: Device, result: Measurement | SensorError, where: str, read_by: dict[str, str]) -> Finding:
+    if isinstance(result, SensorError):
+        return failed(device.name, result)
     files = where.removesuffix(f" ({device.label})")
     other = read_by.setdefault(files, device.name)
     if other != device.name:
@@ -259,15 +266,16 @@ def _behind(what: str, mux: Mux) -> Finding:
     return failed(what, SensorError(f"skipped: mux {mux.name}, which it is behind, failed (see above)"))
 
 
-def _kernel_hint(place: Place) -> str:
-    """How to read the chip through the kernel, or to take it from the kernel."""
-    if not isinstance(place.bus, int):
+def _kernel_hint(bus: Bus, place: Place) -> str:
+    """How to read the chip through the kernel, or to take it from the kernel; the error itself may have said that."""
+    owner = bus.kernel_owner(place.address)
+    if owner is None or owner.is_unread:
         return ""
-    chip = f"/sys/bus/i2c/devices/{place.bus}-{place.address:04x}"
+    chip = f"/sys/bus/i2c/devices/{owner.client}"
     return (
         f'for chip = "hwmon", set sensor = "{chip}"; '
         f"to unbind it (never on a Jetson module, which uses its chips to limit its own current): "
-        f"echo {place.bus}-{place.address:04x} | sudo tee {chip}/driver/unbind"
+        f"echo {owner.client} | sudo tee {chip}/driver/unbind"
     )
 
 

@@ -112,6 +112,9 @@ class I2CChip(ABC):
     Attributes:
         options: the configuration keys that this chip accepts.
         ids: the ID registers, in the order in which they are read. Empty if something else identifies the chip.
+        highest_volts: the highest bus voltage that it can measure.
+        full_scale_shunt_volts: the highest shunt voltage, in both directions; 0 if the shunt is inside the chip.
+        full_scale_amperes: the highest current, in both directions; 0 if the shunt on the board decides.
         place: where the chip sits; every error names it.
         results: the registers that a conversion fills; `decode` turns them into measurements.
         counter_registers: the hardware counters, read after the results; they also change during a conversion.
@@ -131,6 +134,9 @@ class I2CChip(ABC):
 
     options: ChipOptions
     ids: tuple[Word, ...] = ()
+    highest_volts: float
+    full_scale_shunt_volts: float = 0.0
+    full_scale_amperes: float = 0.0
     place: Place
     results: tuple[Register, ...]
     counter_registers: tuple[Register, ...] = ()
@@ -259,13 +265,18 @@ class I2CChip(ABC):
 
 
 class KernelChip(Protocol):
-    """A chip that a kernel driver reads: nothing is configured, and its values are in files."""
+    """A chip that the kernel or the firmware reads: nothing is configured, and its values are in files or a text."""
 
-    def read(self) -> Measurement:
-        """Read the device. Raises SensorError, PermissionDeniedError."""
+    def read(self) -> tuple[Measurement | SensorError, ...]:
+        """Read the chip: a measurement for each of its devices, or the error of that device alone.
 
-    def where(self) -> str:
-        """The source of the last reading, in words."""
+        Raises:
+            SensorError: nothing could be read.
+            PermissionDeniedError: this user may not read it.
+        """
+
+    def where(self) -> tuple[str, ...]:
+        """For each device the source of the last reading, in words."""
 
 
 def signed(word: int, bits: int = 16) -> int:

@@ -173,7 +173,7 @@ def _place_labels(device: Device) -> dict[str, str]:
         "mux": "" if mux is None else mux.name,
         "channel": "" if channel is None else str(channel),
         "address": "" if place is None else f"0x{place.address:02x}",
-        "input": "" if device.input is None else str(device.input),
+        "input": device.rail or ("" if device.input is None else str(device.input)),
     }
 
 

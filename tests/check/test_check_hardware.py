@@ -44,7 +44,7 @@ def findings(bench: Bench) -> dict[str, Finding]:
         check_hardware(
             bench.settings,
             list(bench.buses.values()),
-            lambda device: hwmon.Chip(device, bench.hwmon_folder),
+            lambda devices: hwmon.Chip(devices, bench.hwmon_folder),
             bench.sysfs,
         )
     )
