@@ -77,10 +77,10 @@ def _by_id(part: str, ids: tuple[Word, ...], measuring: tuple[tuple[Word, ...], 
     return Signature(part, part.lower(), ids[::-1], _BY_ID, is_sure=True, has_id=True, measuring=measuring)
 
 
-def _by_manufacturer(part: str, configuration: Word, measuring: tuple[tuple[Word, ...], ...]) -> Signature:
+def _by_manufacturer(part: str, chip: str, configuration: Word, measuring: tuple[tuple[Word, ...], ...]) -> Signature:
     """A chip with a manufacturer ID alone, which comes last: few other chips hold such a configuration."""
     words = (configuration, Word(0x3E, TEXAS_INSTRUMENTS))
-    return Signature(part, part.lower(), words, _BY_MANUFACTURER, is_sure=False, has_id=True, measuring=measuring)
+    return Signature(part, chip, words, _BY_MANUFACTURER, is_sure=False, has_id=True, measuring=measuring)
 
 
 def _by_configuration(part: str, chip: str, words: tuple[Word, ...], proof: str) -> Signature:
@@ -106,8 +106,8 @@ SIGNATURES = (
     _by_id("INA234", ina234.Chip.ids, _INA234_CONTINUOUSLY),
     _by_id("INA236", ina236.Chip.ids, _INA234_CONTINUOUSLY),
     # No device ID, according to the datasheets (SBOSAA2 INA232; SBOSA20 INA237).
-    _by_manufacturer("INA232", _INA232_LAYOUT, _INA234_CONTINUOUSLY),
-    _by_manufacturer("INA237", _INA237_LAYOUT, _INA228_CONTINUOUSLY),
+    _by_manufacturer("INA232", "ina232", _INA232_LAYOUT, _INA234_CONTINUOUSLY),
+    _by_manufacturer("INA237", "ina237", _INA237_LAYOUT, _INA228_CONTINUOUSLY),
     # These have no ID (SBOS448 INA219; SBOS644 INA231; SBOS601 leaves the die ID of an INA230 open).
     _by_configuration(_INA219, "ina219", (Word(0x00, 0x399F),), _BY_POWER_ON),
     # Common to every configuration that ina219.py writes: bits 15-14 zero, BRNG and PGA at their widest, bits 10 and 6

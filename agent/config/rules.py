@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agent.config import values
 from agent.config.keys import TOP
 from agent.config.values import InvalidError, describe, quoted, spell_duration
+from agent.errors import ConfigError
 from agent.settings import Averaging
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _check_pair(table: Table, given: set[str], *pair: str) -> None:
             table.refuse_if_good(key, f'needs {other}; write {other} = "..."')
 
 
-def _check_address(table: Table, allowed: range) -> None:
+def _check_address(table: Table, allowed: Sequence[int]) -> None:
     table.require("address", f"write address = 0x{allowed[0]:02x}")
     if "address" in table.good:
         try:
@@ -109,7 +110,11 @@ def check_device(table: Table, chips: Mapping[str, ChipOptions]) -> None:
     chip = table.good.get("chip")
     if chip is None:
         return
-    options = chips.get(chip)
+    try:
+        options = chips.get(chip)
+    except ConfigError as error:  # a package adds it, and cannot be used
+        table.refuse("chip", str(error))
+        return
     if options is None:
         from agent.config.known_parts import about_chip
 
