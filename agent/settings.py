@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from agent.i2c.place import Mux, Place
@@ -25,7 +26,7 @@ class ChipOptions:
 
     Attributes:
         chip: the name in `chip = "..."`.
-        addresses: the 7-bit addresses that its straps allow; None if the kernel owns the chip.
+        addresses: the 7-bit addresses that its straps allow, in order; None if the kernel owns the chip.
         inputs: the values that `input` may take; None if the chip has a single input.
         external_shunt: whether the shunt is on the board, so that `shunt_ohms` is required.
         averaging: the choices for `averaging`; None if the key does not apply.
@@ -34,11 +35,22 @@ class ChipOptions:
     """
 
     chip: str
-    addresses: range | None
+    addresses: Sequence[int] | None
     inputs: range | None = None
     external_shunt: bool = False
     averaging: AveragingChoices | None = None
     rails_without_current: tuple[str, ...] | None = None
+
+
+def runs(addresses: Sequence[int]) -> list[range]:
+    """Addresses in order, as runs without a gap."""
+    found: list[range] = []
+    for address in addresses:
+        if found and address == found[-1].stop:
+            found[-1] = range(found[-1].start, address + 1)
+        else:
+            found.append(range(address, address + 1))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

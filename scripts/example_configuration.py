@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from agent import chips
 from agent.config.keys import DEVICE, TABLES
 from agent.config.values import AVERAGING_EXAMPLE, spell_duration, spell_size
+from agent.settings import runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -166,13 +167,17 @@ def _chips_sentence(table: KeyTable, key: Key, options: Mapping[str, ChipOptions
     if table is DEVICE and key.name == "chip":
         return f" One of {', '.join(sorted(options))}."
     if table is DEVICE and key.name == "address":
-        names_with: defaultdict[range, list[str]] = defaultdict(list)
+        names_with: defaultdict[tuple[int, ...], list[str]] = defaultdict(list)
         for name, option in sorted(options.items()):
             if option.addresses is not None:
-                names_with[option.addresses].append(name)
-        choices = (f"0x{those[0]:02x} to 0x{those[-1]:02x} ({', '.join(names)})" for those, names in names_with.items())
+                names_with[tuple(option.addresses)].append(name)
+        choices = (f"{_address_ranges(those)} ({', '.join(names)})" for those, names in names_with.items())
         return f" {'; '.join(choices)}."
     return ""
+
+
+def _address_ranges(addresses: Sequence[int]) -> str:
+    return ", ".join(f"0x{run[0]:02x} to 0x{run[-1]:02x}" for run in runs(addresses))
 
 
 def _averaging_lines(options: Mapping[str, ChipOptions]) -> Iterator[str]:

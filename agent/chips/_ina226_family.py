@@ -37,7 +37,11 @@ CALIBRATION = 0x0800
 _ADC_RANGE = 1 << 12
 
 
-def options(chip: str, addresses: range = range(0x40, 0x50)) -> ChipOptions:
+# A0 alone selects one of 0x40-0x43 on an INA234A, and one of 0x48-0x4B on an INA234B (section 7.5.1, table 7-1).
+NEWER_ADDRESSES = (*range(0x40, 0x44), *range(0x48, 0x4C))
+
+
+def options(chip: str, addresses: Sequence[int] = range(0x40, 0x50)) -> ChipOptions:
     """The configuration keys that a chip of this family accepts."""
     return ChipOptions(chip=chip, addresses=addresses, external_shunt=True, averaging=averaging.CHOICES)
 
@@ -131,7 +135,3 @@ class NewerINA226FamilyChip(INA226FamilyChip):
     bus_volts_per_lsb = 1.6e-3
     highest_volts = 48.0
     scales = True  # ADCRANGE sets the LSB of the shunt voltage
-
-
-# A0 alone selects one of 0x40-0x43 on an INA234A, and one of 0x48-0x4B on an INA234B (section 7.5.1, table 7-1).
-NEWER_ADDRESSES = range(0x40, 0x4C)

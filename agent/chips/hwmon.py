@@ -55,12 +55,14 @@ class PowerInput:
         folder: the stable folder of the chip in sysfs, or that of its hwmon where there is none.
         number: N of its inN_input.
         label: the board's name for the input; None without one, or if a configuration cannot hold it.
+        is_enabled: whether it is switched on (kernel documentation, ABI/testing/sysfs-class-hwmon: inY_enable).
     """
 
     name: str
     folder: Path
     number: int
     label: str | None
+    is_enabled: bool = True
 
 
 def power_inputs(class_folder: Path = CLASS_FOLDER, drivers_folder: Path = DRIVERS_FOLDER) -> tuple[PowerInput, ...]:
@@ -73,7 +75,13 @@ def power_inputs(class_folder: Path = CLASS_FOLDER, drivers_folder: Path = DRIVE
             continue
         stable_folder = _stable(folder)
         power_inputs += [
-            PowerInput(name, stable_folder, volts.number, volts.label if (volts.label or "").isprintable() else None)
+            PowerInput(
+                name,
+                stable_folder,
+                volts.number,
+                volts.label if (volts.label or "").isprintable() else None,
+                read_text(folder / f"in{volts.number}_enable") != "0",
+            )
             for volts in (rail.volts for rail in rails(folder))
         ]
     return tuple(power_inputs)

@@ -11,6 +11,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.config.values import nearest, quoted
+from agent.errors import ConfigError
 from agent.i2c.muxes import mux_names
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ _KERNEL_SENSORS = {
     **{
         part: part
         for part in (
-            *("ina209", "ina233", "sq52206", "ltc2945", "ltc2947"),
-            *("adm1272", "adm1273", "adm1275", "adm1276", "adm1278", "adm1281", "adm1293", "adm1294"),
+            *("ina209", "ina233", "ina700", "ina780", "sq52206", "sy24655", "tmp512", "tmp513"),
+            *("ltc2945", "ltc2947", "ltc2991", "ltc2992", "ltc4151", "ltc4282", "ltc4286"),
+            *("adm1177", "adm1272", "adm1273", "adm1275", "adm1276", "adm1278", "adm1281", "adm1293", "adm1294"),
+            *("lm25056", "lm25066", "lm5064", "lm5066", "lm5066i"),
         )
     },
     # The name that NVIDIA's older kernels give the INA3221 of a module.
@@ -33,8 +36,8 @@ _KERNEL_SENSORS = {
 """What only a kernel driver reads, and its name in hwmon (kernel documentation, hwmon/)."""
 
 _UNREAD_MONITORS = (
-    *("ina2227", "ina4230", "ina4235", "ina700", "ina701", "ina740", "ina745", "ina780"),
-    *("pac1931", "pac1932", "pac1933", "pac1934", "max34417", "max9611", "max9612", "ltc4151", "isl28022"),
+    *("ina2227", "ina4230", "ina4235", "ina701", "ina740", "ina745"),
+    *("pac1931", "pac1932", "pac1933", "pac1934", "max34417", "max9611", "max9612", "isl28022"),
 )
 """Power monitors on I2C that have no file here."""
 
@@ -71,9 +74,9 @@ def about_chip(name: str, chips: Mapping[str, ChipOptions]) -> str:
         sensor = quoted(_KERNEL_SENSORS[plain])
         return (
             f'; its kernel driver reads it: chip = "hwmon" and sensor = {sensor}, as wattpush scan --toml writes them '
-            "once the driver is loaded"
+            f"once the driver is loaded; or, {_INSTALL}"
         )
-    meant = plain if plain in chips else _same_chip(plain, chips) or _same_word(plain, chips)
+    meant = plain if _is_accepted(plain, chips) else _same_chip(plain, chips) or _same_word(plain, chips)
     if meant is not None:
         return f"; did you mean {quoted(meant)}?"
     return _why_unread(plain) or f"; supported are {', '.join(map(quoted, sorted(chips)))}; {_INSTALL}"
@@ -114,9 +117,16 @@ def _plain(name: str) -> str:
 
 def _same_chip(plain: str, chips: Mapping[str, ChipOptions]) -> str | None:
     part = _part(plain)
-    # An alias is not among the keys, but it is accepted.
-    alias = () if part is None or f"ina{part.number}" not in chips else (f"ina{part.number}",)
-    return _same_part(plain, (*chips, *alias))
+    # An alias, or the name of a chip that a package adds, is not among the keys.
+    other = "" if part is None else f"ina{part.number}"
+    return _same_part(plain, (*chips, other) if _is_accepted(other, chips) else chips)
+
+
+def _is_accepted(name: str, chips: Mapping[str, ChipOptions]) -> bool:
+    try:
+        return name in chips
+    except ConfigError:  # a package adds it, and says what is wrong with it once the name is right
+        return True
 
 
 def _same_part(plain: str, known: Iterable[str]) -> str | None:

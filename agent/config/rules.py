@@ -95,7 +95,7 @@ def _check_pair(table: Table, given: set[str], *pair: str) -> None:
             table.refuse_if_good(key, f'needs {other}; write {other} = "..."')
 
 
-def _check_address(table: Table, allowed: range) -> None:
+def _check_address(table: Table, allowed: Sequence[int]) -> None:
     table.require("address", f"write address = 0x{allowed[0]:02x}")
     if "address" in table.good:
         try:

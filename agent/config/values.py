@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from agent.i2c.place import BOARD
+from agent.settings import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from agent.i2c.place import BusName
 
@@ -318,16 +319,15 @@ def address(value: object) -> int:
     return _integer(value, "an address such as 0x40")
 
 
-def check_address(value: int, allowed: range) -> None:
+def check_address(value: int, allowed: Sequence[int]) -> None:
     """Refuse an address that the chip cannot be strapped to."""
     if value not in allowed:
         shown = f"0x{value:02x}" if 0 <= value <= 0xFFFF else describe(value)
-        raise InvalidError(
-            f"{shown} is not in 0x{allowed[0]:02x}..0x{allowed[-1]:02x}{_address_hint(value, shown, allowed)}"
-        )
+        ranges = " or ".join(f"0x{run[0]:02x}..0x{run[-1]:02x}" for run in runs(allowed))
+        raise InvalidError(f"{shown} is not in {ranges}{_address_hint(value, shown, allowed)}")
 
 
-def _address_hint(value: int, shown: str, allowed: range) -> str:
+def _address_hint(value: int, shown: str, allowed: Sequence[int]) -> str:
     """What was meant by an address that is not allowed; empty if that cannot be told."""
     if not 0 <= value <= 0xFFFF:
         return ""

@@ -45,7 +45,7 @@ _NOTHING = """
 #address = 0x40
 """
 
-_SHUNT_COMMENT = "# look it up on the board: 0.1 is common, Adafruit's board has 0.05, Jetson modules 0.005"
+_SHUNT_COMMENT = "# read it on the resistor: R100 is 0.1, R050 is 0.05, R015 is 0.015, R010 is 0.01, R002 is 0.002"
 
 
 def has_devices(
@@ -54,7 +54,8 @@ def has_devices(
     board: Mapping[str, Measurement] = _NO_RAILS,
 ) -> bool:
     """Whether anything was found that wattpush reads."""
-    return bool(kernel_inputs) or bool(board) or any(chip.inputs for scan in scans for chip in scan.chips)
+    is_read_by_kernel = any(power_input.is_enabled for power_input, _ in kernel_inputs)
+    return is_read_by_kernel or bool(board) or any(chip.inputs for scan in scans for chip in scan.chips)
 
 
 def as_toml(
@@ -109,8 +110,9 @@ def _chip_tables(chip: FoundChip) -> Iterator[str]:
 
 
 def _chip_line(chip: FoundChip) -> str:
-    comment = "" if chip.signature.is_sure else f"   # or another chip: {chip.signature.proof}"
-    return f"chip = {_quoted(chip.signature.chip)}{comment}"
+    signature = chip.signature
+    comment = "" if signature.is_sure else f"   # {signature.part}, or another chip: {signature.proof}"
+    return f"chip = {_quoted(signature.chip)}{comment}"
 
 
 def _reading(found: FoundInput) -> str:
@@ -126,6 +128,10 @@ def _kernel_tables(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]
     names: set[str] = set()
     for power_input, measurement in found:
         title = power_input.label or f"in{power_input.number}"
+        if not power_input.is_enabled:
+            switch = f"{power_input.folder}/hwmon/hwmon*/in{power_input.number}_enable"
+            yield f"# {power_input.name} {title!r} is switched off: echo 1 | sudo tee {switch}\n"
+            continue
         short = f"{power_input.name}-{title}"
         longer = f"{short}-{power_input.folder.name}"
         name = next(name for name in (short, longer, f"{longer}-in{power_input.number}") if name not in names)

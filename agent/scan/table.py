@@ -178,6 +178,9 @@ def _notes(scan: BusScan) -> Iterator[str]:
 def _kernel_table(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]]) -> Table:
     table = _table("chip", "sits at", "input", "label")
     for power_input, measurement in kernel_inputs:
-        cells = (power_input.name, power_input.folder.name, str(power_input.number), power_input.label or "")
+        label = power_input.label or ""
+        if not power_input.is_enabled:
+            label = f"{label} (off)".strip()
+        cells = (power_input.name, power_input.folder.name, str(power_input.number), label)
         table.add_row(*map(Text, cells), *_numbers(measurement))
     return table

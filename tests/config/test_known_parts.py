@@ -68,7 +68,7 @@ def test_a_part_that_the_kernel_reads_is_sent_to_hwmon(name: str) -> None:
 def test_every_sensor_of_the_kernel_has_rails_in_hwmon() -> None:
     known = {name for row in (*_rails._NUMBERED, *_rails._LABELLED) for name in row.names}
     # Drivers of PMBus need no row: their labels say which values are of one rail.
-    assert set(known_parts._KERNEL_SENSORS.values()) - known <= {"ina233"}
+    assert set(known_parts._KERNEL_SENSORS.values()) - known == {"ltc4286"}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,9 @@ def test_no_part_that_is_told_as_unread_is_read() -> None:
     assert not told & {*chips.names(), *chips.ALIASES, *known_parts._KERNEL_SENSORS}
 
 
-@pytest.mark.parametrize(("name", "meant"), [("hwmom", "hwmon"), ("HW-MON", "hwmon")])
+@pytest.mark.parametrize(
+    ("name", "meant"), [("hwmom", "hwmon"), ("HW-MON", "hwmon"), ("rpi_pmic", "rpi-pmic"), ("RPi5", "rpi-pmic")]
+)
 def test_a_misspelt_word_suggests_the_word(name: str, meant: str) -> None:
     assert suggested(about_chip(name, chips.options())) == meant
 

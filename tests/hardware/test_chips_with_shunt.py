@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent import chips
 from agent.chips import ina219, ina228, ina234, ina237, ina238
+from agent.errors import ConfigError
 from agent.i2c.place import Place
 from agent.measure.readings import Reading, Settling
 from agent.settings import Device
@@ -485,9 +486,20 @@ def test_auto_covers_the_interval_or_the_chips_maximum(name: str, sample_interva
     assert seconds <= sample_interval_seconds * 2.01
 
 
+@pytest.mark.parametrize("chip", WITH_TWO_RANGES)
+def test_an_address_between_those_of_the_a_and_b_variants_is_refused(chip: str) -> None:
+    for address in (0x40, 0x43, 0x48, 0x4B):
+        assert settings_of(with_shunt(chip, "cpu", "bus = 1", address)).devices
+    for address in (0x44, 0x47, 0x4C):
+        with pytest.raises(ConfigError, match=rf"0x{address:02x} is not in 0x40\.\.0x43 or 0x48\.\.0x4b"):
+            settings_of(with_shunt(chip, "cpu", "bus = 1", address))
+
+
 def test_each_chip_has_its_own_file_and_options() -> None:
     for module in (ina219, ina228, ina234, ina237, ina238):
         options = chips.options()[module.OPTIONS.chip]
         assert options.external_shunt
         assert options.inputs is None
-        assert options.addresses == range(0x40, 0x4C if module is ina234 else 0x50)
+        assert options.addresses == (
+            (0x40, 0x41, 0x42, 0x43, 0x48, 0x49, 0x4A, 0x4B) if module is ina234 else range(0x40, 0x50)
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,7 @@ class Node:
     Attributes:
         world: its simulated chips.
         trees: the folders of its simulated hwmon.
+        has_old_firmware: whether the firmware of a simulated Raspberry Pi 5 does not know the command, as on a Pi 4.
     """
 
     def __init__(self, text: str, monkeypatch: pytest.MonkeyPatch, stack: ExitStack) -> None:
@@ -99,6 +101,12 @@ class Node:
 
         monkeypatch.setattr(simulated, "build_world", build)
         monkeypatch.setattr(SimulatedHwmon, "__init__", make)
+        self.has_old_firmware = False
+        if "rpi-pmic" in chips.names():
+            firmware = import_module("agent.simulate.rpi_pmic").SimulatedFirmware
+            answer = firmware.answer
+            old = 'error=1 error_msg="Command not registered"'
+            monkeypatch.setattr(firmware, "answer", lambda this: old if self.has_old_firmware else answer(this))
         runtime = Runtime(self.clock, HandWaiting(self.clock), {}, HandPublisher(self.clock), INFO, lambda: None)
         self.agent: Agent = make_agent(self.settings, RunOptions(is_simulated=True), runtime, stack)
         self.began_seconds = self.clock.seconds
@@ -140,7 +148,7 @@ def node_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Node]]:
         yield lambda text: Node(text, monkeypatch, stack)
 
 
-def lose(node: Node, name: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+def lose(node: Node, name: str) -> Callable[[], None]:
     """Take the chip away; return what brings it back."""
     if name == "hwmon":
         (tree,) = node.trees
@@ -151,10 +159,8 @@ def lose(node: Node, name: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
                 file.unlink()
         return lambda: tree._inputs.extend(inputs)
     if name == "rpi-pmic":
-        driver = import_module("agent.chips.rpi_pmic")
-        parse = driver.parse
-        monkeypatch.setattr(driver, "parse", lambda _: parse('error=1 error_msg="Command not registered"'))
-        return lambda: monkeypatch.setattr(driver, "parse", parse)
+        node.has_old_firmware = True
+        return partial(setattr, node, "has_old_firmware", False)
     (chip,) = set(node.world.chips.values())
     chip.unplug()
     return chip.plug
@@ -168,13 +174,11 @@ def test_a_chip_is_configured_with_the_keys_that_it_declares(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", chips.names())
-def test_a_chip_is_read_lost_and_brought_back(
-    name: str, node_of: Callable[[str], Node], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_chip_is_read_lost_and_brought_back(name: str, node_of: Callable[[str], Node]) -> None:
     node = node_of(configuration(name))
     before = node.run(15)
     node.assert_right(before)
-    bring_back = lose(node, name, monkeypatch)
+    bring_back = lose(node, name)
     node.run(2)  # an interval with good readings at its beginning, and then errors
     lost = node.run(LOST_SECONDS)
     for device, series in lost.items():

@@ -153,6 +153,12 @@ def test_the_sum_is_refused_when_its_rails_change() -> None:
     assert board.read() == (TOTAL,)
 
 
+def test_an_answer_without_any_rail_is_none_of_a_pi_5() -> None:
+    for says in ("", "\n", "PMIC_T temp(26)=45.2C\n"):
+        with pytest.raises(SensorError, match="no rail in its answer; only a Raspberry Pi 5 measures itself"):
+            chip("all", "VDD_CORE", says=says).read()
+
+
 def test_an_input_of_zero_volts_is_no_division() -> None:
     assert "EXT5V: 0 V is not the input of a running board" in error_of(
         "all", says=answer().replace(f"={INPUT_VOLTS:.8f}V", "=0.0V")
@@ -235,10 +241,12 @@ def test_a_killed_program_that_does_not_end_is_not_started_again(vcgencmd: Vcgen
     program = Program((f"{vcgencmd.folder}/vcgencmd",), 5.0)
     with subprocess.Popen(["sleep", "3600"]) as stuck:
         program._killed = stuck
-        with pytest.raises(SensorError, match="has not ended yet"):
-            program.run()
-        assert vcgencmd.calls == []
-        stuck.kill()
+        try:
+            with pytest.raises(SensorError, match="has not ended yet"):
+                program.run()
+        finally:
+            stuck.kill()
+    assert vcgencmd.calls == []
     assert program.run().text == answer()
 
 
@@ -362,3 +370,25 @@ def test_a_firmware_that_fails_backs_off_and_comes_back() -> None:
     firmware.next, firmware.takes_seconds = answer(), 0.0
     clock.sleep(20.0)
     assert [type(outcome) for outcome in sweep.run()] == [Reading, Reading, Failure]
+
+
+def test_a_good_answer_ends_the_back_off() -> None:
+    clock = HandClock()
+    firmware = Answers(clock)
+    sweep = Sweep(
+        settings_of(NODE, 'sample_interval = "1s"\n'), [], clock, lambda those: rpi_pmic.Chip(those, firmware)
+    )
+
+    def calls_in(seconds: int) -> int:
+        before = firmware.calls
+        for _ in range(seconds):
+            sweep.run()
+            clock.sleep(1.0)
+        return firmware.calls - before
+
+    for _ in range(2):
+        firmware.next = answer().replace("(", "[")  # an error of each rail alone
+        assert calls_in(30) == 6
+        firmware.next = answer()
+        calls_in(10)
+        assert calls_in(10) == 10

@@ -16,6 +16,9 @@ from agent import cli
 from agent.chips import Measurement, hwmon
 from agent.errors import ExitCode, SensorError
 from agent.settings import Device
+from agent.simulate.clock import HandClock
+from agent.simulate.hwmon import SimulatedHwmon
+from agent.simulate.rails import ConstantRail
 from tests.scan.test_scan_command import Linux, settings_of
 
 if TYPE_CHECKING:
@@ -310,6 +313,33 @@ def test_a_scan_configures_exactly_the_rails_of_each_driver(
     assert scanned(linux, capsys) == DRIVERS[name].rails
 
 
+def test_an_input_that_is_switched_off_is_no_device(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its label still counts: NC would mean either of two inputs once it is switched on."""
+    inputs: Files = {
+        "in1": ("NC", 5000),
+        "in2": ("NC", 0),
+        "in3": ("VDD", 3300),
+        "curr1": 100,
+        "curr2": 0,
+        "curr3": 50,
+        "in1_enable": 1,
+        "in2_enable": 0,
+        "in3_enable": 1,
+    }
+    folder = install(linux, "ina3221", inputs)
+    for kind in ("in", "curr"):
+        (folder / f"{kind}2_input").write_text("")  # the kernel answers ENODATA
+    assert scanned(linux, capsys) == {1: (5.0, 0.1), "VDD": (3.3, 0.05)}
+    assert cli.main(["scan", "--toml"]) == ExitCode.OK
+    switch = folder.parents[1] / "hwmon/hwmon*/in2_enable"
+    assert f"\n# ina3221 'NC' is switched off: echo 1 | sudo tee {switch}\n" in capsys.readouterr().out
+    assert cli.main(["scan"]) == ExitCode.OK
+    assert "NC (off)" in capsys.readouterr().out
+    for number in (1, 3):
+        (folder / f"in{number}_enable").write_text("0\n")
+    assert scanned(linux, capsys) == {}
+
+
 @pytest.mark.parametrize("name", FIXED_SHUNT)
 def test_amperes_of_a_shunt_nobody_can_tell_are_refused(
     linux: Linux, capsys: pytest.CaptureFixture[str], name: str
@@ -337,3 +367,25 @@ def test_chips_of_all_drivers_side_by_side_have_distinct_names(
     assert len(devices) == sum(len(driver.rails) for driver in DRIVERS.values()) + 1
     for device in devices:
         assert isinstance(hwmon.Chip((device,), linux.hwmon).read()[0], Measurement)
+
+
+@pytest.mark.parametrize("name", [name for name, driver in DRIVERS.items() if driver.rails])
+def test_a_simulated_chip_has_the_rails_of_the_real_one(tmp_path: Path, name: str) -> None:
+    clock = HandClock()
+    devices = [
+        Device(str(key), "hwmon", sensor=name, **({"label": key} if isinstance(key, str) else {"input": key}))
+        for key in DRIVERS[name].rails
+    ]
+    rails = {str(key): ConstantRail(*values, clock.monotonic) for key, values in DRIVERS[name].rails.items()}
+    SimulatedHwmon(devices, rails, tmp_path, clock.monotonic)
+    for device in devices:
+        (reading,) = hwmon.Chip((device,), tmp_path).read()
+        assert (reading.volts, reading.amperes) == (rails[device.name].volts, rails[device.name].amperes)
+
+
+@pytest.mark.parametrize("name", ["ina233", "lm5066", "ltc4282", "adm1278"])
+def test_a_simulated_input_of_a_labelled_chip_is_read_by_number(tmp_path: Path, name: str) -> None:
+    clock = HandClock()
+    device = Device("load", "hwmon", sensor=name, input=1)
+    SimulatedHwmon([device], {"load": ConstantRail(12.0, 1.5, clock.monotonic)}, tmp_path, clock.monotonic)
+    assert hwmon.Chip((device,), tmp_path).read() == (Measurement(12.0, 1.5),)

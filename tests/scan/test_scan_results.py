@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent import chips
 from agent.chips import Measurement
+from agent.config import parse
 from agent.i2c.bus import Bus
 from agent.i2c.muxes import MUX_KINDS
 from agent.i2c.place import Place
 from agent.i2c.transfers import OpenBus
 from agent.scan import ADDRESSES, scan_bus
+from agent.scan.configuration import as_toml
 from agent.scan.muxes import lookalikes
 from agent.scan.results import BusScan, KernelOwned, UnknownChip
 from agent.simulate.chips import CONFIG
 from agent.simulate.mux import SimulatedMux
 from agent.simulate.rails import ConstantRail
-from tests.bench import SHORTEST, TOLERANCE_VOLTS, ina260, ina3221, mux, with_shunt
+from tests.bench import SHORTEST, TOLERANCE_VOLTS, Bench, ina260, ina3221, mux, with_shunt
 from tests.scan import parts
 from tests.scan.node import EEPROM, KERNELS, NODE, OTHER, ScannedNode, messages_to, sysfs_of
 
@@ -189,7 +192,7 @@ def test_a_disabled_ina3221_input_shows_no_number() -> None:
 
 @pytest.mark.parametrize("chip", SHORTEST)
 def test_a_chip_with_an_external_shunt_is_read_in_any_configuration(chip: str) -> None:
-    node = ScannedNode(with_shunt(chip, "cpu", "bus = 1", 0x45))
+    node = ScannedNode(with_shunt(chip, "cpu", "bus = 1", 0x4B))
     node.bench.chip("cpu").power_loss()
     node.bench.clock.sleep(1.0)
     (fresh,) = node.scan().chips
@@ -209,6 +212,19 @@ def test_a_chip_with_an_external_shunt_is_read_in_any_configuration(chip: str) -
         assert measured.amperes == pytest.approx(rail.amperes)
         assert found.has_external_shunt
     node.bench.run_next()  # the scan has not cleared the canary bit
+
+
+@pytest.mark.parametrize("chip", ["ina230", "ina231"])
+def test_the_configuration_of_a_scan_names_what_looks_the_same(chip: str) -> None:
+    node = ScannedNode(with_shunt(chip, "cpu", "bus = 1", 0x45))
+    node.bench.run_until_read()
+    text = as_toml([node.scan()], [])
+    assert '\nchip = "ina226"   # INA230, INA231 or a clone of INA226, or another chip: no ID; ' in text
+    settings = parse(text, chips.options(), default_hostname="node", environ={"HOME": "/nowhere"})
+    found = Bench(settings, node.bench.clock, {"i2c1-0x45": node.bench.rails["cpu"]})
+    found.world.wires[1] = node.bench.world.wires[1]
+    found.sweep = found.new_sweep()
+    found.run_until_read()  # compared with the rail
 
 
 @pytest.mark.parametrize(("chip", "written"), [("ina228", b"\x00\x00\x10"), ("ina236", b"\x00\x51\x27")])
