@@ -78,8 +78,8 @@ class _Options(Mapping[str, ChipOptions]):
     """The options of each chip by its name or alias; a chip's file is imported when its options are asked for."""
 
     def __getitem__(self, name: str) -> ChipOptions:
-        if (module := _module(name)) is not None:
-            built_in: ChipOptions = module.OPTIONS
+        if _is_built_in(name):
+            built_in: ChipOptions = _module(name).OPTIONS
             return built_in
         # Imported only for a name that no file here has: looking through the installed packages takes a while.
         from agent.chips import _third_party
@@ -116,8 +116,8 @@ def parts() -> str:
 
 def i2c_chip(name: str) -> type[I2CChip]:
     """The class of a chip on I2C. Raises KeyError and ConfigError as `options`."""
-    if (module := _module(name)) is not None:
-        built_in: type[I2CChip] = module.Chip
+    if _is_built_in(name):
+        built_in: type[I2CChip] = _module(name).Chip
         return built_in
     from agent.chips import _third_party
 
@@ -125,11 +125,8 @@ def i2c_chip(name: str) -> type[I2CChip]:
 
 
 def kernel_chip(devices: Sequence[Device]) -> KernelChip:
-    """The reader of a built-in chip that the kernel or the firmware reads; all devices are of this chip."""
-    module = _module(devices[0].chip)
-    if module is None:
-        raise KeyError(devices[0].chip)
-    chip: KernelChip = module.Chip(devices)
+    """The reader of a chip that the kernel or the firmware reads; all devices are of this chip."""
+    chip: KernelChip = _module(devices[0].chip).Chip(devices)
     return chip
 
 
@@ -150,9 +147,10 @@ def refuse_another_kind(chip: I2CChip, names: Container[str] = ()) -> None:
     _signatures.refuse_another_kind(chip, names)
 
 
-def _module(name: str) -> ModuleType | None:
+def _is_built_in(name: str) -> bool:
+    return ALIASES.get(name, name) in names()
+
+
+def _module(name: str) -> ModuleType:
     """The file of a built-in chip, by its name or alias."""
-    name = ALIASES.get(name, name)
-    if name not in names():
-        return None
-    return import_module(f"{__name__}.{name.replace('-', '_')}")
+    return import_module(f"{__name__}.{ALIASES.get(name, name).replace('-', '_')}")
