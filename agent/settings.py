@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from agent.i2c.place import Mux, Place
@@ -25,17 +26,31 @@ class ChipOptions:
 
     Attributes:
         chip: the name in `chip = "..."`.
-        addresses: the 7-bit addresses that its straps allow; None if the kernel owns the chip.
+        addresses: the 7-bit addresses that its straps allow, in order; None if the kernel owns the chip.
         inputs: the values that `input` may take; None if the chip has a single input.
         external_shunt: whether the shunt is on the board, so that `shunt_ohms` is required.
         averaging: the choices for `averaging`; None if the key does not apply.
+        rails_without_current: the rails of a board that measures itself whose current it does not measure, so that
+            `rail` cannot name them; None if the key does not apply.
     """
 
     chip: str
-    addresses: range | None
+    addresses: Sequence[int] | None
     inputs: range | None = None
     external_shunt: bool = False
     averaging: AveragingChoices | None = None
+    rails_without_current: tuple[str, ...] | None = None
+
+
+def runs(addresses: Sequence[int]) -> list[range]:
+    """Addresses in order, as runs without a gap."""
+    found: list[range] = []
+    for address in addresses:
+        if found and address == found[-1].stop:
+            found[-1] = range(found[-1].start, address + 1)
+        else:
+            found.append(range(address, address + 1))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,7 @@ class Device:
         averaging: chosen by the user; None is "auto".
         sensor: the hwmon name, or its folder in sysfs, for a chip that the kernel owns.
         label: the hwmon label of the input, as an alternative to `input`.
+        rail: the rail of a board that measures itself, or "all" for their sum.
     """
 
     name: str
@@ -68,11 +84,12 @@ class Device:
     averaging: Averaging | None = None
     sensor: str | None = None
     label: str | None = None
+    rail: str | None = None
 
     @property
     def source(self) -> str:
         """The chip and the input that measure it, as text."""
-        where = (self.sensor if self.place is None else self.place.address_path, self.label, self.input)
+        where = (self.sensor if self.place is None else self.place.address_path, self.label, self.input, self.rail)
         return " ".join([self.chip, *(str(part) for part in where if part is not None)])
 
 
@@ -149,6 +166,7 @@ class MetricsSettings:
     """The optional series to publish."""
 
     extremes: bool = True
+    charge: bool = False
     ina260_names: bool = False
 
 
@@ -176,3 +194,14 @@ class Settings:
             if device.place is not None:
                 devices_at.setdefault(device.place, []).append(device)
         return tuple(ConfiguredChip(place, devices[0].chip, tuple(devices)) for place, devices in devices_at.items())
+
+    def kernel_chips(self) -> tuple[tuple[Device, ...], ...]:
+        """The devices of each chip that the kernel reads, in the order of the configuration.
+
+        Each input of hwmon is a chip of its own; the rails of a board that measures itself are read together.
+        """
+        chips: dict[tuple[str, str], list[Device]] = {}
+        for device in self.devices:
+            if device.place is None:
+                chips.setdefault((device.chip, "" if device.rail is not None else device.name), []).append(device)
+        return tuple(map(tuple, chips.values()))

@@ -87,6 +87,7 @@ make_user() {
         getent group i2c >/dev/null || groupadd --system i2c
         id wattpush >/dev/null 2>&1 || useradd --system --user-group --home-dir "$STATE" --shell /usr/sbin/nologin wattpush
         usermod --append --groups i2c wattpush
+        if getent group video >/dev/null; then usermod --append --groups video wattpush; fi
     fi
 }
 

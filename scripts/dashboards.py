@@ -432,6 +432,45 @@ def node_curves() -> list[timeseries.Panel]:
         .fill_opacity(60)
         .stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
     )
+    return [current, bars, *node_charge(), *error_curves(), *(panel.span(8) for panel in agent_curves())]
+
+
+def node_charge() -> list[timeseries.Panel]:
+    """For batteries and solar panels. The series are there only with `[metrics] charge = true`."""
+
+    def counter(name: str) -> str:
+        return f"wattpush_device_{name}_total{{{DEVICE}}}"
+
+    def increase(name: str) -> str:
+        return f"sum by ({BY_DEVICE}) (increase({counter(name)}[$__interval]))"
+
+    def last(name: str) -> str:
+        return f"last_over_time({counter(name)}{WINDOW})"
+
+    bars = (
+        curves(
+            "Charge per hour",
+            "Each bar covers one hour, or longer if the time range is long. Bars below zero are returned charge.",
+            "amph",
+            query(f"{increase('coulombs')} / 3600", "{{device}}", "A"),
+            query(f"{increase('returned_coulombs')} / -3600 < 0", "{{device}} returned", "B"),
+        )
+        .interval("1h")
+        .draw_style(GraphDrawStyle.BARS)
+        .fill_opacity(60)
+        .stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
+    )
+    balance = curves(
+        "Charge balance",
+        "Charge delivered minus charge returned, since counting began: how far a battery is from where it was. The "
+        "curve starts again at zero if the counters do.",
+        "amph",
+        query(f"({last('coulombs')} - {last('returned_coulombs')}) / 3600 {SHOWN}", "{{device}}"),
+    )
+    return [panel.no_value("No data: set [metrics] charge = true") for panel in (bars, balance)]
+
+
+def error_curves() -> list[timeseries.Panel]:
     errors = curves(
         "Errors",
         "Chip resets after a power loss, failed readings, readings skipped because a sweep took too long, and pushes "
@@ -451,7 +490,7 @@ def node_curves() -> list[timeseries.Panel]:
         query(f"increase(wattpush_device_implausible_total{{{DEVICE}}}{WINDOW})", "{{device}} discarded", "B"),
         query(f"increase(wattpush_agent_mux_conflicts_total{{{NODE}}}{WINDOW})", "mux conflicts", "C"),
     )
-    return [current, bars, errors, bus, *(panel.span(8) for panel in agent_curves())]
+    return [errors, bus]
 
 
 def agent_curves() -> list[timeseries.Panel]:

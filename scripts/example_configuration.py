@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from agent import chips
 from agent.config.keys import DEVICE, TABLES
 from agent.config.values import AVERAGING_EXAMPLE, spell_duration, spell_size
+from agent.settings import runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -87,6 +88,10 @@ FURTHER_BLOCKS: Mapping[str, Sequence[Block]] = {
             {"name": '"module"', "chip": '"hwmon"', "sensor": '"ina3221"', "label": '"VDD_IN"'},
             about='A chip that the kernel owns: on Jetson modules (where older kernels call it "ina3221x"), or through '
             "an ina2xx overlay.",
+        ),
+        Block(
+            {"name": '"board"', "chip": '"rpi-pmic"', "rail": '"all"'},
+            about="The rails that a Raspberry Pi 5 measures itself; what its USB ports and HATs take is not in them.",
         ),
     ],
 }
@@ -162,13 +167,17 @@ def _chips_sentence(table: KeyTable, key: Key, options: Mapping[str, ChipOptions
     if table is DEVICE and key.name == "chip":
         return f" One of {', '.join(sorted(options))}."
     if table is DEVICE and key.name == "address":
-        names_with: defaultdict[range, list[str]] = defaultdict(list)
+        names_with: defaultdict[tuple[int, ...], list[str]] = defaultdict(list)
         for name, option in sorted(options.items()):
             if option.addresses is not None:
-                names_with[option.addresses].append(name)
-        choices = (f"0x{those[0]:02x} to 0x{those[-1]:02x} ({', '.join(names)})" for those, names in names_with.items())
+                names_with[tuple(option.addresses)].append(name)
+        choices = (f"{_address_ranges(those)} ({', '.join(names)})" for those, names in names_with.items())
         return f" {'; '.join(choices)}."
     return ""
+
+
+def _address_ranges(addresses: Sequence[int]) -> str:
+    return ", ".join(f"0x{run[0]:02x} to 0x{run[-1]:02x}" for run in runs(addresses))
 
 
 def _averaging_lines(options: Mapping[str, ChipOptions]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from agent.config import SHARED_HOSTNAMES, parse
 from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, REMOTE_WRITE, TABLES
 from agent.config.values import AVERAGING_EXAMPLE, spell_duration
 from agent.errors import ConfigError
+from agent.settings import runs
 from scripts.example_configuration import COLUMNS, averaging_choices, toml_default
 
 if TYPE_CHECKING:
@@ -124,8 +125,10 @@ def _chips() -> str:
     ]
     for name, option in sorted(options.items()):
         address = "-; instead `sensor`, and `label` or `input`"
+        if option.rails_without_current is not None:
+            address = "-; instead `rail`"
         if option.addresses is not None:
-            address = f"0x{option.addresses[0]:02x} to 0x{option.addresses[-1]:02x}"
+            address = ", ".join(f"0x{run[0]:02x} to 0x{run[-1]:02x}" for run in runs(option.addresses))
         inputs = "-" if option.inputs is None else f"{option.inputs[0]} to {option.inputs[-1]}"
         shunt = "required" if option.external_shunt else "-"
         averages = "-" if option.averaging is None else "yes"

@@ -36,6 +36,7 @@ group_by = "{group_by}"
 
 [metrics]
 extremes = {extremes}
+charge = {charge}
 ina260_names = {ina260_names}
 
 [[device]]
@@ -57,11 +58,17 @@ class Published(NamedTuple):
 
 
 def _settings(
-    *, group_by: str = "device", extremes: bool = True, ina260_names: bool = True, chip: str = "ina260"
+    *,
+    group_by: str = "device",
+    extremes: bool = True,
+    charge: bool = True,
+    ina260_names: bool = True,
+    chip: str = "ina260",
 ) -> Settings:
     text = CONFIGURATION.format(
         group_by=group_by,
         extremes=str(extremes).lower(),
+        charge=str(charge).lower(),
         ina260_names=str(ina260_names).lower(),
         chip=chip,
         chip_keys="input = 1\nshunt_ohms = 0.1" if chip == "ina3221" else "",
@@ -119,11 +126,12 @@ ABSENCES: tuple[tuple[str, Snapshot, Settings], ...] = (
     ("nothing is waiting, or its time is not known", _snapshot(has_backlog=False), _settings()),
     ("before the first accepted request", _snapshot(was_accepted=False), _settings()),
     ("`extremes = false`", _snapshot(), _settings(extremes=False)),
+    ("`charge = false`, the default", _snapshot(), _settings(charge=False)),
     ("`ina260_names = false`, the default", _snapshot(), _settings(ina260_names=False)),
     ("any chip other than an INA260", _snapshot(), _settings(chip="ina3221")),
 )
 
-UNITS = ("volts", "amperes", "watts", "joules", "seconds", "ohms", "celsius", "bytes", "ratio")
+UNITS = ("volts", "amperes", "watts", "joules", "coulombs", "seconds", "ohms", "celsius", "bytes", "ratio")
 
 
 def page() -> str:
@@ -141,7 +149,7 @@ def page() -> str:
 # Metrics
 
 All series that wattpush publishes, generated from the code (`make generated`). All units are base units: volts,
-amperes, watts, joules, seconds. Currents and powers are signed; positive values flow into the load.
+amperes, watts, joules, coulombs, seconds. Currents and powers are signed; positive values flow into the load.
 
 ## Labels
 
@@ -160,6 +168,8 @@ of a scrape with its own `job`, each sample with its time; the others have no ti
 
 Means and extremes cover the readings since the last push; with `[serve]`, those of the last whole `interval`. The true
 mean power over the measured time is `joules_total` minus `returned_joules_total`, divided by `measured_seconds_total`.
+The coulombs give the true mean current in the same way, by their increase: a node that was upgraded has counted them
+for a shorter time. One ampere-hour is 3,600 coulombs.
 
 `ina260_names = true` adds the means of every INA260 under these names:
 

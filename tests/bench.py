@@ -66,11 +66,15 @@ def ina3221(name: str, place: str, number: int, address: int = 0x41, more: str =
 
 SHORTEST = {
     "ina219": 'averaging = { count = 1, voltage = "532us", current = "532us" }',
+    **dict.fromkeys(("ina226", "ina230", "ina231", "ina232", "ina234", "ina236"), FAST),
     "ina228": 'averaging = { count = 4, voltage = "84us", current = "84us" }',
     "ina237": 'averaging = { count = 4, voltage = "84us", current = "84us" }',
     "ina238": 'averaging = { count = 4, voltage = "84us", current = "84us" }',
 }
 """The chips with one input and an external shunt, each with a conversion about as short as with `FAST`."""
+
+TOLERANCE_VOLTS = {"ina234": 12.8e-3}
+"""Half an LSB, for a chip whose LSB is not a divisor of the voltages in the tests."""
 
 
 def with_shunt(chip: str, name: str, place: str, address: int = 0x40, more: str | None = None) -> str:
@@ -157,6 +161,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.rails = self.rails or distinct_rails(self.settings, self.clock)
+        self._tolerances = {device.name: TOLERANCE_VOLTS.get(device.chip, 1e-9) for device in self.settings.devices}
         self.world = build_world(self.settings, self.clock.monotonic, self.rails)
         self.sweep = self.new_sweep()
 
@@ -180,7 +185,7 @@ class Bench:
             self.settings,
             list(self.buses.values()),
             self.clock,
-            lambda device: hwmon.Chip(device, self.hwmon_folder),
+            lambda devices: hwmon.Chip(devices, self.hwmon_folder),
             read_before=[device.name for device in self.settings.devices] if were_read else (),
             is_observer=is_observer,
         )
@@ -232,7 +237,7 @@ class Bench:
             if isinstance(outcome, Reading):
                 rail = self.rails.get(outcome.device)
                 if isinstance(rail, ConstantRail):
-                    assert abs(outcome.volts - rail.volts) < 1e-9, (outcome, rail.volts)
+                    assert abs(outcome.volts - rail.volts) < self._tolerances[outcome.device], (outcome, rail.volts)
                     assert abs(outcome.amperes - rail.amperes) < 1e-9, (outcome, rail.amperes)
                     assert outcome.power_watts == outcome.volts * outcome.amperes
 

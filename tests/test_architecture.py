@@ -12,7 +12,18 @@ PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "agent"
 PAGE = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
-EVERYWHERE = ("errors", "clock", "locks", "log", "stderr", "terminal", "threads", "build_info", "__init__")
+EVERYWHERE = (
+    "errors",
+    "clock",
+    "locks",
+    "log",
+    "stderr",
+    "terminal",
+    "threads",
+    "build_info",
+    "entry_points",
+    "__init__",
+)
 """Modules without a place in the flow: anything may import them, and they import only each other."""
 
 PICTURE = {

@@ -16,7 +16,7 @@ PAGE = (PROJECT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 QUOTED = re.findall(r"^### `(.*)`$", PAGE, re.MULTILINE)
 
 VALUES = re.compile(
-    r"A\d low|interval|NACK|ina3221|VDD_IN|cpu|line|column|counters\.json|(?:/[a-z0-9.-]+)+|[a-z.]+:9091|PUT"
+    r"A\d low|vcgencmd|interval|NACK|ina3221|VDD_IN|cpu|line|column|counters\.json|(?:/[a-z0-9.-]+)+|[a-z.]+:9091|PUT"
     r"|No such file or directory|No such device|No space left on device|Unauthorized|Moved Permanently"
     r"|Request Entity Too Large|can't start new thread|pushgateway(?=\.)"
 )

@@ -19,8 +19,9 @@ from agent.i2c.failures import describe, is_nack, is_time_out
 from agent.i2c.muxes import CLOSED, MUX_ADDRESSES, MUX_KINDS
 from agent.i2c.place import TRUNK, Hop, bus_path, describe_segment
 from agent.i2c.sysfs import usb_port
+from agent.measure import low_side
 from agent.measure.identify import identify
-from agent.measure.power_check import refuse_contradiction
+from agent.measure.power_check import ContradictionError, refuse_contradiction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
     from agent.i2c.transfers import I2C
     from agent.settings import ConfiguredChip, Device, Settings
 
+_CONVERSION_TOLERANCE = 1.1
+
 
 def check_hardware(
     settings: Settings,
     buses: Sequence[Bus],
-    open_kernel_chip: Callable[[Device], KernelChip],
+    open_kernel_chip: Callable[[Sequence[Device]], KernelChip],
     sysfs: Path = Path("/sys"),
 ) -> Iterator[Finding]:
     """Check everything that the configuration names: a finding for each bus, mux and device.
@@ -43,7 +46,7 @@ def check_hardware(
     Args:
         settings: the expected hardware.
         buses: those that its devices are on; they are left closed.
-        open_kernel_chip: makes the reader of a chip that the kernel owns.
+        open_kernel_chip: makes the reader of a chip that the kernel reads, for its devices.
         sysfs: where the kernel names its adapters.
     """
     for bus in buses:
@@ -58,9 +61,8 @@ def check_hardware(
         if mux.bus not in names:
             yield warning(f"mux {mux.name}", "skipped: no device is on its bus", "remove it, or add a device")
     read_by: dict[str, str] = {}
-    for device in settings.devices:
-        if device.place is None:
-            yield _check_kernel_chip(device, open_kernel_chip, read_by)
+    for devices in settings.kernel_chips():
+        yield from _check_kernel_chip(devices, open_kernel_chip, read_by)
 
 
 def _check_bus(
@@ -152,12 +154,15 @@ def _check_chip(
             try:
                 bus.refuse_kernel_owned(place.address)
             except BusError as error:
-                return [failed(device.name, error, _kernel_hint(place)) for device in devices]
+                return [failed(device.name, error, _kernel_hint(bus, place)) for device in devices]
             _refuse_shared_address(bus, place)
-            chip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
-            found = identify(bus, chip, name)
-            refuse_contradiction(bus, chip, name)
-            results = chip.decode(bus.read(place.address, chip.results))
+        chip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
+        try:
+            found, results = _read_chip(bus, chip, name)
+        except ContradictionError:
+            # They may be results from before a run configured the chip: those of the next conversion count.
+            bus.pause(chip.conversion_seconds * _CONVERSION_TOLERANCE)
+            found, results = _read_chip(bus, chip, name)
     except AgentError as error:
         # An ID that was not acknowledged.
         is_silent = isinstance(error.__cause__, OSError) and is_nack(error.__cause__)
@@ -166,7 +171,15 @@ def _check_chip(
     except OSError as error:
         silent = SensorError(f"no {name}: {describe(error)}; is it powered?")
         return [failed(device.name, silent) for device in devices]
-    return [_finding(device.name, name, chip, found, result) for device, result in zip(devices, results, strict=True)]
+    return [_finding(device, name, chip, found, result) for device, result in zip(devices, results, strict=True)]
+
+
+def _read_chip(bus: Bus, chip: I2CChip, name: str) -> tuple[tuple[int, ...], tuple[Measurement | SensorError, ...]]:
+    """What the configuration registers of a chip hold, and what it measures; raises AgentError, OSError."""
+    with bus.session():
+        found = identify(bus, chip, name)
+        refuse_contradiction(bus, chip, name)
+        return found, chip.decode(bus.read(chip.place.address, chip.results))
 
 
 def _refuse_shared_address(bus: Bus, place: Place) -> None:
@@ -220,27 +233,41 @@ def _reads(port: I2C, address: int) -> int | None:
 
 
 def _finding(
-    device: str, name: str, chip: I2CChip, found: tuple[int, ...], result: Measurement | SensorError
+    device: Device, name: str, chip: I2CChip, found: tuple[int, ...], result: Measurement | SensorError
 ) -> Finding:
     """Show only the numbers that the chip's present configuration makes valid."""
     if isinstance(result, SensorError):
-        return failed(device, result)
-    if all(map(ExpectedBits.is_written, chip.configuration, found)):
-        if result.volts == 0:
-            return warning(
-                device, f"{name}: reads 0 V", "is the rail on, and the chip's bus voltage pin on the load's side?"
-            )
-        return ok(device, f"{name}: {_shown(result)}, configured for a run")
-    if all(map(ExpectedBits.is_power_on, chip.configuration, found)):
-        return ok(device, f"{name}: {result.volts:.3f} V, in its power-on state; a run will configure it")
+        return failed(device.name, result)
+    is_ours = all(map(ExpectedBits.is_written, chip.configuration, found))
+    is_power_on = all(map(ExpectedBits.is_power_on, chip.configuration, found))
+    if is_ours or is_power_on:
+        without_volts = _without_volts(device, name, result)
+        if without_volts is not None:
+            return without_volts
+    if is_ours and result.volts == 0:
+        return warning(
+            device.name, f"{name}: reads 0 V", "is the rail on, and the chip's bus voltage pin on the load's side?"
+        )
+    if is_ours:
+        return ok(device.name, f"{name}: {_shown(result)}, configured for a run")
+    if is_power_on:
+        return ok(device.name, f"{name}: {result.volts:.3f} V, in its power-on state; a run will configure it")
     expected, word = next(
         pair for pair in zip(chip.configuration, found, strict=True) if not pair[0].is_written(pair[1])
     )
     return ok(
-        device,
+        device.name,
         f"{name}: holds configuration 0x{word:04x} (register 0x{expected.register.number:02x}); "
         f"a run will write 0x{expected.written:04x}",
     )
+
+
+def _without_volts(device: Device, name: str, result: Measurement) -> Finding | None:
+    """A warning of a current without a voltage."""
+    if not low_side.lacks_volts(result.volts, result.amperes, low_side.least_amperes(device)):
+        return None
+    current = f"{result.amperes:.3g} A at {result.volts:.3g} V"
+    return warning(device.name, f"{name}: {current}; is the shunt in the ground line of the load?", low_side.CURE)
 
 
 def _shown(result: Measurement) -> str:
@@ -248,20 +275,28 @@ def _shown(result: Measurement) -> str:
 
 
 def _check_kernel_chip(
-    device: Device, open_kernel_chip: Callable[[Device], KernelChip], read_by: dict[str, str]
-) -> Finding:
+    devices: Sequence[Device], open_kernel_chip: Callable[[Sequence[Device]], KernelChip], read_by: dict[str, str]
+) -> list[Finding]:
     """Read the chip. `read_by` holds the inputs of earlier devices: a label and a number may mean the same input."""
     try:
-        chip = open_kernel_chip(device)
-        result = chip.read()
+        chip = open_kernel_chip(devices)
+        results = chip.read()
     except AgentError as error:
-        return failed(device.name, error)
-    where = chip.where()
+        return [failed(device.name, error) for device in devices]
+    return [
+        _kernel_finding(device, result, where, read_by)
+        for device, result, where in zip(devices, results, chip.where(), strict=True)
+    ]
+
+
+def _kernel_finding(device: Device, result: Measurement | SensorError, where: str, read_by: dict[str, str]) -> Finding:
+    if isinstance(result, SensorError):
+        return failed(device.name, result)
     files = where.removesuffix(f" ({device.label})")
     other = read_by.setdefault(files, device.name)
     if other != device.name:
         return failed(device.name, ConfigError((f"{files}: already read by {other}; remove one of them",)))
-    return ok(device.name, f"{where}: {_shown(result)}")
+    return _without_volts(device, where, result) or ok(device.name, f"{where}: {_shown(result)}")
 
 
 def _behind(what: str, mux: Mux) -> Finding:
@@ -269,15 +304,16 @@ def _behind(what: str, mux: Mux) -> Finding:
     return failed(what, SensorError(f"skipped: mux {mux.name}, which it is behind, failed (see above)"))
 
 
-def _kernel_hint(place: Place) -> str:
-    """How to read the chip through the kernel, or to take it from the kernel."""
-    if not isinstance(place.bus, int):
+def _kernel_hint(bus: Bus, place: Place) -> str:
+    """How to read the chip through the kernel, or to take it from the kernel; the error itself may have said that."""
+    owner = bus.kernel_owner(place.address)
+    if owner is None or owner.is_unread:
         return ""
-    chip = f"/sys/bus/i2c/devices/{place.bus}-{place.address:04x}"
+    chip = f"/sys/bus/i2c/devices/{owner.client}"
     return (
         f'for chip = "hwmon", set sensor = "{chip}"; '
         f"to unbind it (never on a Jetson module, which uses its chips to limit its own current): "
-        f"echo {place.bus}-{place.address:04x} | sudo tee {chip}/driver/unbind"
+        f"echo {owner.client} | sudo tee {chip}/driver/unbind"
     )
 
 

@@ -1,7 +1,11 @@
 """Every chip that wattpush reads, a file each: registers and what they mean; imported by all to its right.
 
 The name of a file is the chip's name in the configuration. The file offers `OPTIONS`, the configuration keys that the
-chip accepts, and `Chip`: an `I2CChip`, or a `KernelChip` if `OPTIONS.addresses` is None.
+chip accepts, and `Chip`: an `I2CChip`, or a `KernelChip` if `OPTIONS.addresses` is None. A chip on I2C may also come
+from another package: `_third_party.py`.
+
+`__all__` has all that the file of a chip needs, and that of `agent.simulate.chips` all that its simulated twin needs.
+Other packages may use these names (docs/adding-a-chip.md); everything else in `agent` may change at any time.
 """
 
 from __future__ import annotations
@@ -11,35 +15,58 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from agent.chips._averaging import COUNTS as AVERAGING_COUNTS
+from agent.chips._averaging import Codes as AveragingCodes
+from agent.chips._averaging import conversion_seconds
 from agent.chips._base import (
     HARDWARE_COUNTER_BITS,
+    TEXAS_INSTRUMENTS,
     ExpectedBits,
     HardwareCounters,
     I2CChip,
     KernelChip,
     Measurement,
     PowerRegister,
+    Word,
+    signed,
 )
+from agent.errors import SensorError
+from agent.i2c.place import Place
+from agent.i2c.transfers import I2C, Register
+from agent.settings import AveragingChoices, ChipOptions, Device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator, Sequence
     from types import ModuleType
-
-    from agent.settings import ChipOptions
 
 __all__ = [
     "ALIASES",
+    "AVERAGING_COUNTS",
     "HARDWARE_COUNTER_BITS",
+    "I2C",
+    "TEXAS_INSTRUMENTS",
+    "AveragingChoices",
+    "AveragingCodes",
+    "ChipOptions",
+    "Device",
     "ExpectedBits",
     "HardwareCounters",
     "I2CChip",
     "KernelChip",
     "Measurement",
+    "Place",
     "PowerRegister",
+    "Register",
+    "SensorError",
+    "Word",
+    "conversion_seconds",
     "i2c_chip",
+    "kernel_chip",
     "names",
     "options",
     "parts",
+    "refuse_another_kind",
+    "signed",
 ]
 
 
@@ -47,12 +74,17 @@ ALIASES = {"ina220": "ina219"}
 """Other names of a chip that has the same registers, and the name of its file."""
 
 
-class _Options(Mapping[str, "ChipOptions"]):
+class _Options(Mapping[str, ChipOptions]):
     """The options of each chip by its name or alias; a chip's file is imported when its options are asked for."""
 
     def __getitem__(self, name: str) -> ChipOptions:
-        options: ChipOptions = _module(name).OPTIONS
-        return options
+        if _is_built_in(name):
+            built_in: ChipOptions = _module(name).OPTIONS
+            return built_in
+        # Imported only for a name that no file here has: looking through the installed packages takes a while.
+        from agent.chips import _third_party
+
+        return _third_party.find(name).options
 
     def __iter__(self) -> Iterator[str]:
         return iter(names())
@@ -62,13 +94,17 @@ class _Options(Mapping[str, "ChipOptions"]):
 
 
 def names() -> tuple[str, ...]:
-    """The names of all chips, from the files of this folder, without aliases."""
+    """The names of all built-in chips, from the files of this folder, without aliases."""
     modules = (module.name for module in pkgutil.iter_modules(__path__))
     return tuple(name.replace("_", "-") for name in modules if not name.startswith("_"))
 
 
 def options() -> Mapping[str, ChipOptions]:
-    """The configuration keys that each chip accepts. It iterates over `names()`, and takes an alias as a key too."""
+    """The configuration keys that each chip accepts.
+
+    It iterates over `names()`. As a key it also takes an alias, and the name of a chip that an installed package adds;
+    it raises ConfigError if that package cannot be used.
+    """
     return _Options()
 
 
@@ -79,14 +115,42 @@ def parts() -> str:
 
 
 def i2c_chip(name: str) -> type[I2CChip]:
-    """The class of a chip on I2C."""
-    chip: type[I2CChip] = _module(name).Chip
+    """The class of a chip on I2C. Raises KeyError and ConfigError as `options`."""
+    if _is_built_in(name):
+        built_in: type[I2CChip] = _module(name).Chip
+        return built_in
+    from agent.chips import _third_party
+
+    return _third_party.find(name).chip
+
+
+def kernel_chip(devices: Sequence[Device]) -> KernelChip:
+    """The reader of a chip that the kernel or the firmware reads; all devices are of this chip."""
+    chip: KernelChip = _module(devices[0].chip).Chip(devices)
     return chip
 
 
+def refuse_another_kind(chip: I2CChip, names: Container[str] = ()) -> None:
+    """For a chip without an ID of its own, just identified: refuse it if it shows the IDs of another kind.
+
+    Args:
+        chip: the chip on the bus.
+        names: the built-in chips whose IDs it may show, as its own.
+
+    Raises:
+        OSError: a transaction failed.
+        SensorError: it is another kind of chip.
+    """
+    # It imports the files of many chips.
+    from agent.chips import _signatures
+
+    _signatures.refuse_another_kind(chip, names)
+
+
+def _is_built_in(name: str) -> bool:
+    return ALIASES.get(name, name) in names()
+
+
 def _module(name: str) -> ModuleType:
-    """The file of a chip. Raises KeyError if there is none."""
-    name = ALIASES.get(name, name)
-    if name not in names():
-        raise KeyError(name)
-    return import_module(f"{__name__}.{name.replace('-', '_')}")
+    """The file of a built-in chip, by its name or alias."""
+    return import_module(f"{__name__}.{ALIASES.get(name, name).replace('-', '_')}")

@@ -1,7 +1,6 @@
 """The base of TI's INA228, INA237 and INA238: one input, a shunt on the board, up to 85 V, registers 0x00-0x3F.
 
-Datasheets: SLYS021 (INA228), SLYS024 (INA237), SLYS025 (INA238); the section numbers here are those of SLYS021. Current
-is the shunt voltage divided by the resistance of the shunt.
+Datasheets: SLYS021 (INA228), SBOSA20 (INA237), SLYS025 (INA238); the section numbers here are those of SLYS021.
 """
 
 from __future__ import annotations
@@ -9,16 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from agent.chips import _averaging as averaging
-from agent.chips._base import TEXAS_INSTRUMENTS, ExpectedBits, I2CChip, Measurement, Word, signed
-from agent.errors import SensorError
+from agent.chips._base import TEXAS_INSTRUMENTS, ExpectedBits, PowerRegister, Word
+from agent.chips._shunt import ShuntChip
 from agent.i2c.transfers import Register
 from agent.settings import AveragingChoices, ChipOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-HIGHEST_VOLTS = 85.0
-FULL_SCALE_SHUNT_VOLTS = 0.16384
 
 # By register code (section 7.6.1.2).
 _CONVERSION_SECONDS = (50e-6, 84e-6, 150e-6, 280e-6, 540e-6, 1.052e-3, 2.074e-3, 4.12e-3)
@@ -35,21 +31,27 @@ def ids(device_id: int) -> tuple[Word, ...]:
     return (Word(0x3E, TEXAS_INSTRUMENTS), Word(0x3F, device_id << 4, mask=0xFFF0))
 
 
-class INA228FamilyChip(I2CChip):
-    """One chip of the family. The numbers are those of an INA237; an INA238 differs in accuracy and ID alone.
+class INA228FamilyChip(ShuntChip):
+    """One chip of the family. The numbers are those of an INA237; an INA238 differs in accuracy and ID alone."""
 
-    Attributes:
-        value_bits: the width of a voltage value.
-        padding_bits: the bits below the value in its register.
-        shunt_volts_per_lsb: in the range of +-163.84 mV.
-        bus_volts_per_lsb: the same for the bus voltage.
-    """
+    power_lsbs: ClassVar[float] = 0.2
+    """The LSB of the power register in watts, divided by that of the current register in amperes."""
 
-    value_bits: ClassVar[int] = 16
-    padding_bits: ClassVar[int] = 0
-    shunt_volts_per_lsb: float = 5e-6
-    bus_volts_per_lsb: ClassVar[float] = 3.125e-3
+    bus_volts_per_lsb = 3.125e-3
+    highest_volts = 85.0
+    full_scale_shunt_volts = 0.16384
 
+    # Bus voltage register 0x05 (section 7.6.1.6), never negative, and shunt voltage register 0x04 (section 7.6.1.5),
+    # two's complement. INA228: 195.3125 uV and 312.5 nV
+    #   23   22                                        4   3      0
+    # +----+---------------------------------------------+---------+
+    # | +- |                  20 bits                    |    0    |
+    # +----+---------------------------------------------+---------+
+    # INA237 and INA238: 3.125 mV and 5 uV
+    #   15   14                                        0
+    # +----+---------------------------------------------+
+    # | +- |                  16 bits                    |
+    # +----+---------------------------------------------+
     results = (Register(0x05), Register(0x04))
     # Diagnostic flags and alert register 0x0B (section 7.6.1.12), power-on 0x0001:
     #    15    14   13   12    11    10     9   8    7   6   5   4   3   2    1    0
@@ -62,6 +64,27 @@ class INA228FamilyChip(I2CChip):
     status = ExpectedBits(Register(0x0B), written=0x8001, power_on=0x0001, bits=0xF101)
     new_result = 1 << 1
     scales = True  # ADCRANGE sets the LSB of the shunt voltage, the calibration that of the hardware counters
+
+    @property
+    def power(self) -> PowerRegister:
+        """See `I2CChip.power`.
+
+        With the neutral calibration the current register holds the word of the shunt voltage, in both ranges, if
+        TEMPCOMP does not correct it; the power register 0x08 (sections 7.6.1.9 and 8.1.2) is its product with the bus
+        voltage, both averaged before (section 7.3.2).
+        """
+        amperes_per_lsb = self.shunt_volts_per_lsb / self.shunt_ohms
+        return PowerRegister(
+            Register(0x08, length_bytes=3),
+            watts_per_lsb=self.power_lsbs * amperes_per_lsb,
+            volts_per_lsb=self.bus_volts_per_lsb,
+            amperes_per_lsb=amperes_per_lsb,
+            requires=(
+                ExpectedBits(Register(0x00), 0, power_on=0, bits=1 << 5),
+                ExpectedBits(Register(0x02), 0x1000, power_on=0x1000),
+                ExpectedBits(Register(0x01), 0xB000, power_on=0xB000, bits=0xB000),
+            ),
+        )
 
     def configuration_words(self, codes: averaging.Codes) -> tuple[ExpectedBits, ...]:
         """See `I2CChip.configuration_words`."""
@@ -93,42 +116,10 @@ class INA228FamilyChip(I2CChip):
         configuration, _, adc_configuration = found
         # MODE 1nnn: continuously; bit 1: shunt, bit 0: bus voltage, bit 2: temperature, which takes its share.
         self._require_continuous(adc_configuration, adc_configuration >> 12, 0b1011)
-        # In the range of +-40.96 mV, an LSB is a quarter.
-        is_narrow, own = configuration >> 4 & 1, type(self).shunt_volts_per_lsb
-        self.shunt_volts_per_lsb = own / 4 if is_narrow else own
+        self._adopt_range(is_narrow=bool(configuration >> 4 & 1))
         self.conversion_seconds = averaging.conversion_seconds(
             _CHOICES, adc_configuration & 7, adc_configuration >> 9 & 7, adc_configuration >> 6 & 7
         )
         if adc_configuration >> 14 & 1:
             temperature_seconds = _CONVERSION_SECONDS[adc_configuration >> 3 & 7]
             self.conversion_seconds += averaging.COUNTS[adc_configuration & 7] * temperature_seconds
-
-    def decode(self, words: Sequence[int]) -> tuple[Measurement, ...]:
-        """See `I2CChip.decode`."""
-        # Bus voltage register 0x05 (section 7.6.1.6), never negative, and shunt voltage register 0x04 (section
-        # 7.6.1.5), two's complement. INA228: 195.3125 uV and 312.5 nV
-        #   23   22                                        4   3      0
-        # +----+---------------------------------------------+---------+
-        # | +- |                  20 bits                    |    0    |
-        # +----+---------------------------------------------+---------+
-        # INA237 and INA238: 3.125 mV and 5 uV
-        #   15   14                                        0
-        # +----+---------------------------------------------+
-        # | +- |                  16 bits                    |
-        # +----+---------------------------------------------+
-        voltage_word, shunt_word = words
-        digits = (self.value_bits + self.padding_bits) // 4
-        volts = (voltage_word >> self.padding_bits) * self.bus_volts_per_lsb
-        if volts > HIGHEST_VOLTS:
-            raise SensorError(
-                f"{self}: bus voltage register reads 0x{voltage_word:0{digits}x}, more than 85 V; is the bus disturbed?"
-            )
-        lsbs = signed(shunt_word >> self.padding_bits, self.value_bits)
-        full_scale_lsbs = 1 << (self.value_bits - 1)
-        if lsbs in (full_scale_lsbs - 1, -full_scale_lsbs):
-            raise SensorError(
-                f"{self}: shunt voltage register reads 0x{shunt_word:0{digits}x}, the end of its range "
-                f"({full_scale_lsbs * self.shunt_volts_per_lsb * 1e3:.2f} mV); "
-                "overload, or a shunt too large?"
-            )
-        return (Measurement(volts, lsbs * self.shunt_volts_per_lsb / self.shunt_ohms),)

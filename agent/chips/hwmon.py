@@ -13,12 +13,16 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.chips import Measurement
-from agent.chips._rails import IIO_FOLDERS, LEGACY_DRIVER, rails, read_file, read_text, voltages
+from agent.chips import ALIASES, Measurement, names
+from agent.chips._rails import IIO_FOLDERS, rails, read_file, read_text, shunt, voltages, why_none
 from agent.errors import AgentError, PermissionDeniedError, SensorError
+from agent.i2c import hints
+from agent.i2c.sysfs import LEGACY_IIO_DRIVER, owner_of
 from agent.settings import ChipOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from agent.chips._rails import Rail, Value
     from agent.settings import Device
 
@@ -51,25 +55,33 @@ class PowerInput:
         folder: the stable folder of the chip in sysfs, or that of its hwmon where there is none.
         number: N of its inN_input.
         label: the board's name for the input; None without one, or if a configuration cannot hold it.
+        is_enabled: whether it is switched on (kernel documentation, ABI/testing/sysfs-class-hwmon: inY_enable).
     """
 
     name: str
     folder: Path
     number: int
     label: str | None
+    is_enabled: bool = True
 
 
 def power_inputs(class_folder: Path = CLASS_FOLDER, drivers_folder: Path = DRIVERS_FOLDER) -> tuple[PowerInput, ...]:
     """The inputs that can be configured, of all chips with a kernel driver, in the order of their folders."""
     power_inputs = []
     by_hwmon = sorted(class_folder.glob("*"), key=lambda folder: (len(folder.name), folder.name))
-    for folder in chain(by_hwmon, sorted(drivers_folder.glob(f"{LEGACY_DRIVER}/*/{IIO_FOLDERS}"))):
+    for folder in chain(by_hwmon, sorted(drivers_folder.glob(f"{LEGACY_IIO_DRIVER}/*/{IIO_FOLDERS}"))):
         name = read_text(folder / "name")
         if name is None:
             continue
         stable_folder = _stable(folder)
         power_inputs += [
-            PowerInput(name, stable_folder, volts.number, volts.label if (volts.label or "").isprintable() else None)
+            PowerInput(
+                name,
+                stable_folder,
+                volts.number,
+                volts.label if (volts.label or "").isprintable() else None,
+                read_text(folder / f"in{volts.number}_enable") != "0",
+            )
             for volts in (rail.volts for rail in rails(folder))
         ]
     return tuple(power_inputs)
@@ -79,8 +91,9 @@ class Chip:
     """One input of a chip under /sys/class/hwmon, found by the chip's name and the input's label or number."""
 
     def __init__(
-        self, device: Device, class_folder: Path = CLASS_FOLDER, drivers_folder: Path = DRIVERS_FOLDER
+        self, devices: Sequence[Device], class_folder: Path = CLASS_FOLDER, drivers_folder: Path = DRIVERS_FOLDER
     ) -> None:
+        (device,) = devices
         if device.sensor is None:
             raise ValueError("the configuration requires a sensor for this chip")
         self._sensor = device.sensor
@@ -91,8 +104,8 @@ class Chip:
         self._rail: Rail | None = None
         self._is_confirmed = False
 
-    def read(self) -> Measurement:
-        """Read the device. A failure starts a new search, because hwmon numbers change with boots and modules.
+    def read(self) -> tuple[Measurement]:
+        """Read the one device. A failure starts a new search, because hwmon numbers change with boots and modules.
 
         Raises:
             SensorError: no such chip or input, or the kernel cannot read it.
@@ -107,14 +120,14 @@ class Chip:
         except OSError as error:  # a folder without read permission
             raise SensorError(f"hwmon {self._sensor}: {error}; may this user read sysfs?") from error
         self._rail = rail
-        return measurement
+        return (measurement,)
 
-    def where(self) -> str:
-        """The files of the last reading."""
+    def where(self) -> tuple[str]:
+        """The files of the last reading, and the shunt that the kernel's driver takes for the board's."""
         if self._rail is None:
-            return f"hwmon {self._sensor}"
+            return (f"hwmon {self._sensor}",)
         label = f" ({self._label})" if self._label is not None else ""
-        return f"{self._rail.volts.file} and {self._rail.amperes.file.name}{label}"
+        return (f"{self._rail.volts.file} and {self._rail.amperes.file.name}{_of_shunt(self._rail)}{label}",)
 
     def _measure(self, rail: Rail) -> Measurement:
         """Read both values, and compare them with the chip's own power until it has confirmed them.
@@ -159,7 +172,7 @@ class Chip:
                 "and by its input"
             )
         keys = ", ".join(dict.fromkeys(rail.key for rail in known))
-        hint = f"can be configured: {keys}" if keys else "its driver documents no voltage and current of one rail"
+        hint = f"can be configured: {keys}" if keys else why_none(folders[0])
         if any(self._is_meant(volts) for folder in folders for volts in voltages(folder)):
             raise SensorError(f"hwmon {self._sensor}: {wanted} is a voltage without the current of that rail; {hint}")
         raise SensorError(f"hwmon {self._sensor}: no {wanted}; {hint}")
@@ -172,12 +185,14 @@ class Chip:
             folder = Path(self._sensor)
             if not folder.is_dir():
                 raise SensorError(f"hwmon {self._sensor}: no such folder; is its kernel driver loaded?")
+            self._refuse_iio([folder.parent if folder.match(IIO_FOLDERS) else folder], is_named=False)
             # The stable folder of a chip contains the folder of its hwmon.
             return sorted(folder.glob("hwmon/hwmon*")) or sorted(folder.glob(IIO_FOLDERS)) or [folder]
         found = [
             folder for folder in sorted(self._class_folder.glob("*")) if read_text(folder / "name") == self._sensor
         ]
         if not found:
+            self._refuse_iio(sorted(self._drivers_folder.glob("*/*-*")), is_named=True)
             # By the name of its driver, which on some kernels differs from the name of the hwmon.
             chips = sorted((self._drivers_folder / self._sensor).glob("*-*"))
             found = [
@@ -186,11 +201,36 @@ class Chip:
                 for folder in sorted(chip.glob("hwmon/hwmon*")) or sorted(chip.glob(IIO_FOLDERS))
             ]
         if not found:
-            names = sorted(filter(None, (read_text(folder / "name") for folder in self._class_folder.glob("*"))))
+            present = sorted(filter(None, (read_text(folder / "name") for folder in self._class_folder.glob("*"))))
             raise SensorError(
-                f"no hwmon chip is named {self._sensor} (under {self._class_folder}: {', '.join(names) or 'none'})"
+                f"no hwmon chip is named {self._sensor} (under {self._class_folder}: {', '.join(present) or 'none'})"
             )
         return found
+
+    def _refuse_iio(self, clients: Iterable[Path], *, is_named: bool) -> None:
+        """Raise SensorError if one of these chips belongs to an IIO driver, and `sensor` names it or its driver."""
+        for client in clients:
+            owner = owner_of(client.resolve())
+            if owner is None or not owner.is_unread or (is_named and self._sensor not in (owner.chip, owner.driver)):
+                continue
+            cure = ""
+            if owner.chip in (*names(), *ALIASES):
+                cure = f'; then chip = "{owner.chip}" reads it, with its bus and address'
+            raise SensorError(
+                f"hwmon {self._sensor}: {owner.client} belongs to the kernel driver {owner.driver}; "
+                f"{hints.of_kernel_owner(owner)}{cure}"
+            )
+
+
+def _of_shunt(rail: Rail) -> str:
+    """For a person to compare with the board: nothing else shows that it is wrong, and all amperes with it."""
+    known = shunt(rail)
+    if known is None:
+        return ""
+    ohms, is_default = known
+    return f", computed for a shunt of {ohms:g} ohm" + (
+        " (the driver's default: compare it with the board)" if is_default else ""
+    )
 
 
 def _stable(folder: Path) -> Path:

@@ -19,12 +19,10 @@ if TYPE_CHECKING:
     from agent.chips import _averaging as averaging
     from agent.chips._base import ReadRegister
     from agent.i2c.transfers import I2C
-    from agent.settings import Device
 
 _BUS_VOLTAGE = Register(0x02)
 _SHUNT_VOLTAGE = Register(0x01)
 
-_HIGHEST_VOLTS = 26.0
 _SAMPLE_SECONDS = 532e-6
 _SHORTER_SAMPLES_SECONDS = (84e-6, 148e-6, 276e-6, _SAMPLE_SECONDS)
 """Samples of 9, 10, 11 and 12 bits."""
@@ -42,6 +40,8 @@ class Chip(I2CChip):
 
     options = OPTIONS
     results = (_BUS_VOLTAGE, _SHUNT_VOLTAGE)
+    highest_volts = 26.0
+    full_scale_shunt_volts = 0.32  # as configured by us and at power-on
 
     def configuration_words(self, codes: averaging.Codes) -> tuple[ExpectedBits, ...]:
         """See `I2CChip.configuration_words`."""
@@ -55,17 +55,13 @@ class Chip(I2CChip):
         samples = 0b1000 | codes.count
         return (ExpectedBits(Register(0x00), 0x3807 | samples << 7 | samples << 3, power_on=0x399F),)
 
-    def __init__(self, devices: Sequence[Device], sample_interval_seconds: float) -> None:
-        super().__init__(devices, sample_interval_seconds)
-        self._end_of_shunt_lsbs = 32000  # 320 mV, as configured by us and at power-on
-        self._highest_volts = _HIGHEST_VOLTS
-
     def adopt(self, found: Sequence[int]) -> None:
         """See `I2CChip.adopt`. The LSBs are the same in all ranges."""
         (word,) = found
         self._require_continuous(word, word, 0b111)
-        self._end_of_shunt_lsbs = 4000 << (word >> 11 & 3)
-        self._highest_volts = _HIGHEST_VOLTS if word >> 13 & 1 else 15.996  # one LSB below the end of the range
+        self.full_scale_shunt_volts = 0.04 * (1 << (word >> 11 & 3))
+        own = type(self).highest_volts
+        self.highest_volts = own if word >> 13 & 1 else 15.996  # one LSB below the end of the range
         self.conversion_seconds = sum(map(_sampling_seconds, (word >> 7 & 0xF, word >> 3 & 0xF)))
 
     def identify(self, port: I2C) -> tuple[int, ...]:
@@ -77,10 +73,7 @@ class Chip(I2CChip):
         (configuration,) = super().identify(port)
         from agent.chips import _signatures as signatures
 
-        with_an_id = (signature for signature in signatures.SIGNATURES if signature.is_sure)
-        signature = signatures.identify(self.read_word, with_an_id)
-        if signature is not None:
-            raise SensorError(f"not an {self}: its registers identify it as an {signature.part}")
+        signatures.refuse_another_kind(self)
         if configuration & 0xC000:  # bit 14 is always 0, and RST clears itself
             raise SensorError(
                 f"not an {self}: configuration register reads 0x{configuration:04x}, with bits that an INA219 never "
@@ -107,16 +100,16 @@ class Chip(I2CChip):
         # +----+-------------------------------------------------+
         voltage_word, shunt_word = words
         volts = (voltage_word >> 3) * 4e-3
-        if volts > self._highest_volts:
+        if volts > self.highest_volts:
             raise SensorError(
-                f"{self}: bus voltage register reads 0x{voltage_word:04x}, more than "
-                f"{self._highest_volts:g} V; is the bus disturbed?"
+                f"{self}: bus voltage register reads 0x{voltage_word:04x}, more than {self.highest_volts:g} V; "
+                "is the bus disturbed?"
             )
         lsbs = signed(shunt_word)
-        if abs(lsbs) >= self._end_of_shunt_lsbs:
+        if abs(lsbs) >= round(self.full_scale_shunt_volts / 10e-6):
             raise SensorError(
                 f"{self}: shunt voltage register reads 0x{shunt_word:04x}, the end of its range "
-                f"({self._end_of_shunt_lsbs // 100} mV); overload, or a shunt too large?"
+                f"({self.full_scale_shunt_volts * 1e3:g} mV); overload, or a shunt too large?"
             )
         return (Measurement(volts, lsbs * 10e-6 / self.shunt_ohms),)
 

@@ -21,8 +21,8 @@ class Chip(_ina228_family.INA228FamilyChip):
     ids = _ina228_family.ids(0x228)
     value_bits = 20
     padding_bits = 4
-    shunt_volts_per_lsb = 312.5e-9
     bus_volts_per_lsb = 195.3125e-6
+    power_lsbs = 3.2
     results = (Register(0x05, length_bytes=3), Register(0x04, length_bytes=3))
     # Energy register 0x09 (section 7.6.1.10), unsigned; charge register 0x0A (section 7.6.1.11), two's complement
     #   39                                                        0
@@ -32,8 +32,9 @@ class Chip(_ina228_family.INA228FamilyChip):
     counter_registers = (Register(0x09, HARDWARE_COUNTER_BITS // 8), Register(0x0A, HARDWARE_COUNTER_BITS // 8))
 
     # Energy at 85 V and the full scale of the shunt, whose resistance cancels out; charge changes more slowly.
-    _highest_watts_by_ohm = _ina228_family.HIGHEST_VOLTS * _ina228_family.FULL_SCALE_SHUNT_VOLTS
-    counter_lsbs_per_second = _highest_watts_by_ohm / (16 * 3.2 * shunt_volts_per_lsb)
+    counter_lsbs_per_second = (
+        _ina228_family.INA228FamilyChip.highest_volts * (1 << (value_bits - 1)) / (16 * power_lsbs)
+    )
 
     def decode(self, words: Sequence[int]) -> tuple[Measurement, ...]:
         """See `I2CChip.decode`."""
@@ -44,13 +45,13 @@ class Chip(_ina228_family.INA228FamilyChip):
         # Section 8.1.2, with the CURRENT_LSB that follows from the calibration: one LSB of charge is
         # CURRENT_LSB, one of power 3.2 x CURRENT_LSB, and one of energy 16 times that.
         coulombs_per_lsb = self.shunt_volts_per_lsb / self.shunt_ohms
-        most_amperes = _ina228_family.FULL_SCALE_SHUNT_VOLTS / self.shunt_ohms
+        most_amperes = type(self).full_scale_shunt_volts / self.shunt_ohms
         counters = HardwareCounters(
             energy_word,
             charge_word,
-            joules_per_lsb=16 * 3.2 * coulombs_per_lsb,
+            joules_per_lsb=16 * self.power_lsbs * coulombs_per_lsb,
             coulombs_per_lsb=coulombs_per_lsb,
-            most_watts=_ina228_family.HIGHEST_VOLTS * most_amperes,
+            most_watts=self.highest_volts * most_amperes,
             most_amperes=most_amperes,
         )
         return (measurement._replace(hardware_counters=counters),)

@@ -1,8 +1,18 @@
-"""TI INA237: one input with 16 bits, up to 85 V, and a shunt on the board. Datasheet: SLYS024."""
+"""TI INA237: one input with 16 bits, up to 85 V, and a shunt on the board. Datasheet: SBOSA20.
+
+Its table of registers ends with the manufacturer ID (section 7.6.1). Adafruit's driver finds 0x237 in the register that
+holds the device ID of an INA238, so that register is not relied upon, but one that names another chip is believed.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from agent.chips import _ina228_family
+from agent.chips._base import TEXAS_INSTRUMENTS, Word
+
+if TYPE_CHECKING:
+    from agent.i2c.transfers import I2C
 
 OPTIONS = _ina228_family.options("ina237")
 
@@ -11,4 +21,12 @@ class Chip(_ina228_family.INA228FamilyChip):
     """One INA237."""
 
     options = OPTIONS
-    ids = _ina228_family.ids(0x237)
+    ids = (Word(0x3E, TEXAS_INSTRUMENTS),)
+
+    def identify(self, port: I2C) -> tuple[int, ...]:
+        """See `I2CChip.identify`. This refuses every power monitor whose IDs show that it is another kind."""
+        found = super().identify(port)
+        from agent.chips import _signatures as signatures
+
+        signatures.refuse_another_kind(self, {"ina237"})
+        return found

@@ -26,6 +26,8 @@ class Chip(I2CChip):
     """One INA260, identified by the constructor of Adafruit's driver."""
 
     options = OPTIONS
+    highest_volts = 36.0
+    full_scale_amperes = 15.0
     results = (Register(0x02), Register(0x01))
     # Mask/Enable register 0x06 (section 8.6.5), power-on 0x0000:
     #   15  14  13  12  11   10   9   5   4    3    2    1    0
@@ -35,7 +37,15 @@ class Chip(I2CChip):
     # Canary bit: LEN, which latches the alert pin; no function is selected for that pin. CVRF: a result is complete.
     status = ExpectedBits(Register(0x06), written=1 << 0, power_on=0, bits=0xFFE3)
     new_result = 1 << 3
-    power = PowerRegister(Register(0x03), watts_per_lsb=10e-3)
+    # Power register 0x03 (section 8.6.4). MODE 111, and AVG 000 in the configuration register.
+    power = PowerRegister(
+        Register(0x03),
+        watts_per_lsb=10e-3,
+        volts_per_lsb=1.25e-3,
+        amperes_per_lsb=1.25e-3,
+        requires=(ExpectedBits(Register(0x00), 0b111, power_on=0b111, bits=0b111),),
+        unaveraged=ExpectedBits(Register(0x00), 0, power_on=0, bits=0b111 << 9),
+    )
 
     def open_device(self, port: I2C) -> Any:
         """See `I2CChip.open_device`."""
@@ -72,15 +82,16 @@ class Chip(I2CChip):
         # +----+------------------------------------------+
         voltage_word, current_word = words
         volts, amperes = voltage_word * 1.25e-3, signed(current_word) * 1.25e-3
-        if volts > 36.0:
+        if volts > self.highest_volts:
             raise SensorError(
-                f"{self}: bus voltage register reads 0x{voltage_word:04x}, more than 36 V; is the bus disturbed?"
+                f"{self}: bus voltage register reads 0x{voltage_word:04x}, more than {self.highest_volts:g} V; "
+                "is the bus disturbed?"
             )
         if current_word in (0x7FFF, 0x8000):
             raise SensorError(f"{self}: current register reads 0x{current_word:04x}, the end of its range; overload?")
-        if abs(amperes) > 15.0:
+        if abs(amperes) > self.full_scale_amperes:
             raise SensorError(
-                f"{self}: current register reads 0x{current_word:04x}, {amperes:.2f} A, beyond 15 A; overload, "
-                "or is the bus disturbed?"
+                f"{self}: current register reads 0x{current_word:04x}, {amperes:.2f} A, beyond "
+                f"{self.full_scale_amperes:g} A; overload, or is the bus disturbed?"
             )
         return (Measurement(volts, amperes),)

@@ -31,6 +31,8 @@ class Chip(I2CChip):
     """One INA3221 with one to three inputs in use."""
 
     options = OPTIONS
+    highest_volts = 26.0
+    full_scale_shunt_volts = 0.1638
     ids = (Word(0xFE, TEXAS_INSTRUMENTS), Word(0xFF, 0x3220))
     # Mask/Enable register 0x0F (section 8.6.2.15), power-on 0x0002:
     #   15   14   13   12  11  10   9  8  7   6   5  4  3   2   1    0
@@ -86,15 +88,15 @@ class Chip(I2CChip):
         # | +- |             12 bits            | 0  0  0  |
         # +----+--------------------------------+----------+
         volts = (signed(voltage_word) >> 3) * 8e-3
-        if not -0.1 <= volts <= 26.0:  # a grounded input may read a few steps below zero
+        if not -0.1 <= volts <= self.highest_volts:  # a grounded input may read a few steps below zero
             return SensorError(
-                f"input {number} of {self}: bus voltage register reads 0x{voltage_word:04x}, outside 0 to 26 V; "
-                "is the bus disturbed?"
+                f"input {number} of {self}: bus voltage register reads 0x{voltage_word:04x}, outside 0 to "
+                f"{self.highest_volts:g} V; is the bus disturbed?"
             )
         lsbs = signed(shunt_word) >> 3
         if lsbs in (4095, -4096):
             return SensorError(
                 f"input {number} of {self}: shunt voltage register reads 0x{shunt_word:04x}, "
-                "the end of its range (163.8 mV); overload, or a shunt too large?"
+                f"the end of its range ({self.full_scale_shunt_volts * 1e3:.1f} mV); overload, or a shunt too large?"
             )
         return Measurement(volts, lsbs * 40e-6 / shunt_ohms)

@@ -34,7 +34,8 @@ HELP = "list the chips on the I2C buses, through every mux channel"
 
 _DESCRIPTION = """\
 Lists the chips and muxes on the I2C buses, through every mux channel, and the
-present readings of power monitors.
+present readings of power monitors; also the chips that the kernel reads, and
+the rails that a Raspberry Pi 5 measures itself.
 
 Effect on your chips: the scan reads one byte from every address, and registers
 of chips at 0x40-0x4f, the addresses of power monitors. It configures nothing,
@@ -55,6 +56,8 @@ _SLOW_SECONDS = 0.5
 """How long a scan takes before it shows a progress bar."""
 
 SYSFS = Path("/sys")
+
+COMPATIBLE = Path("/proc/device-tree/compatible")
 
 _USB_ADAPTERS = ("BLINKA_MCP2221", "BLINKA_FT232H", "BLINKA_U2IF", "BLINKA_GREATFET", "BLINKA_NOVA")
 """Variables that select an adapter without a /dev/i2c-N (Blinka's documentation, "Supported boards")."""
@@ -95,17 +98,22 @@ def run(options: argparse.Namespace) -> int:
         with _bar_on(sys.stderr, clock) as progress:
             scans = _scan(scanned, clock, progress)
         kernel_inputs = _kernel_inputs(scanned.hwmon_folder)
-    errors = [*scanned.errors, *(error for found in scans for error in found.errors)]
-    is_empty = not has_devices(scans, kernel_inputs)
+        board, board_errors = _board_rails(scanned.board)
+    errors = [*scanned.errors, *board_errors, *(error for found in scans for error in found.errors)]
+    if board and not scans:  # no bus: a board that measures itself needs none
+        for error in errors:
+            print_error(f"note: {error}")
+        errors = []
+    is_empty = not has_devices(scans, kernel_inputs, board)
     if options.toml and not (is_empty and errors):
         sys.stdout.write(f"# {SIMULATED}.\n" if is_simulated(options) else "")
         sys.stdout.writelines(f"# INCOMPLETE: {' '.join(str(error).split())}\n" for error in errors)
-        sys.stdout.write(as_toml(scans, kernel_inputs))
+        sys.stdout.write(as_toml(scans, kernel_inputs, board))
     elif not options.toml:
         from agent.scan.table import print_scans
 
         sys.stdout.write(f"{SIMULATED}.\n\n" if is_simulated(options) else "")
-        print_scans(scans, kernel_inputs, sys.stdout)
+        print_scans(scans, kernel_inputs, sys.stdout, board)
     sys.stdout.flush()  # results come before errors, even if both go to one file
     if options.toml and is_empty and not errors:
         print_error("warning: nothing was found that wattpush reads, so the configuration has no device")
@@ -116,12 +124,17 @@ def run(options: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Scanned:
-    """The hardware to scan, real or simulated, and the errors found before the scan begins."""
+    """The hardware to scan, real or simulated, and the errors found before the scan begins.
+
+    Attributes:
+        board: asks the firmware for the rails that a Raspberry Pi 5 measures itself; None on other machines.
+    """
 
     buses: Sequence[BusName]
     open_bus: Callable[[BusName], OpenBus]
     sysfs: Path
     hwmon_folder: Path
+    board: Callable[[], Mapping[str, Measurement]] | None
     errors: tuple[AgentError, ...] = ()
 
 
@@ -132,7 +145,10 @@ def _prepare(options: argparse.Namespace, clock: Clock, stack: ExitStack) -> _Sc
 
         hardware = Hardware(load_settings(options), RunOptions(is_simulated=True), clock, stack)
         clock.sleep(_FIRST_CONVERSIONS_SECONDS)  # simulated chips power on now, and read zero until then
-        return _Scanned(wanted or hardware.bus_names, hardware.open_bus, hardware.sysfs, hardware.hwmon_folder)
+        return _Scanned(
+            wanted or hardware.bus_names, hardware.open_bus, hardware.sysfs, hardware.hwmon_folder, hardware.find_rails
+        )
+    from agent.chips import rpi_pmic
     from agent.chips.hwmon import CLASS_FOLDER
     from agent.i2c import hints
     from agent.i2c.adapters import open_bus, prepare_blinka
@@ -141,7 +157,8 @@ def _prepare(options: argparse.Namespace, clock: Clock, stack: ExitStack) -> _Sc
     prepare_blinka(buses)
     # Even without a bus, the scan lists sensors that the kernel reads.
     errors = () if buses else (BusError(f"there is no /dev/i2c-N; {hints.of_missing_bus()}"),)
-    return _Scanned(buses, open_bus, SYSFS, CLASS_FOLDER, errors)
+    board = None if rpi_pmic.find_program() is None else rpi_pmic.Chip(()).find
+    return _Scanned(buses, open_bus, SYSFS, CLASS_FOLDER, board, errors)
 
 
 def _all_buses(environ: Mapping[str, str]) -> tuple[BusName, ...]:
@@ -182,10 +199,30 @@ def _kernel_inputs(class_folder: Path) -> list[tuple[PowerInput, Measurement | N
     for power_input in hwmon.power_inputs(class_folder):
         device = Device("", "hwmon", sensor=str(power_input.folder), input=power_input.number)
         try:
-            found.append((power_input, hwmon.Chip(device).read()))
+            found.append((power_input, hwmon.Chip((device,)).read()[0]))
         except AgentError:  # such as a disabled input
             found.append((power_input, None))
     return found
+
+
+def _board_rails(
+    find: Callable[[], Mapping[str, Measurement]] | None,
+) -> tuple[Mapping[str, Measurement], list[AgentError]]:
+    """The rails that the board measures itself, none on most; errors are only those of a Raspberry Pi 5."""
+    if find is None:
+        return {}, []
+    try:
+        return find(), []
+    except AgentError as error:
+        return {}, [error] if _is_pi_5() else []
+
+
+def _is_pi_5() -> bool:
+    """Whether the SoC is that of a Raspberry Pi 5 (device tree of raspberrypi/linux, bcm2712-rpi-5-b.dts)."""
+    try:
+        return b"brcm,bcm2712" in COMPATIBLE.read_bytes().split(b"\0")
+    except OSError:  # no device tree: a PC
+        return False
 
 
 @contextmanager

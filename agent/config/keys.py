@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from agent.config import values
-from agent.config.values import Kind
+from agent.config.values import InvalidError, Kind
 from agent.i2c.muxes import MUX_ADDRESSES, MUX_KINDS, mux_names
 from agent.i2c.place import Mux
 from agent.settings import (
@@ -106,6 +106,21 @@ _FILE = Kind("path", values.optional_text)
 _SWITCH = Kind("`true` or `false`", values.switch)
 _BUS = Kind('whole number, path, or `"board"`', values.bus)
 _CHANNEL = values.whole_number(0, max(kind.channels for kind in MUX_KINDS.values()) - 1)
+_MUX_NAMES = values.one_of(*mux_names())
+
+
+def _mux_chip(value: object) -> Any:
+    try:
+        return _MUX_NAMES.check(value)
+    except InvalidError as error:
+        if not isinstance(value, str):
+            raise
+        from agent.config.known_parts import about_mux
+
+        raise InvalidError(f"{error}{about_mux(value)}") from error
+
+
+_MUX_CHIP = Kind(_MUX_NAMES.words, _mux_chip)
 _AVERAGING = Kind(
     '`"auto"` or a table of `count`, `voltage`, `current`',
     values.auto,
@@ -314,6 +329,12 @@ METRICS = KeyTable(
     (
         Key("extremes", _SWITCH, "Gauges of the lowest and highest reading since the last push."),
         Key(
+            "charge",
+            _SWITCH,
+            "Also `wattpush_device_coulombs_total` and `wattpush_device_returned_coulombs_total`, for batteries and "
+            "solar panels. Charge is counted without this key too, so they appear with their whole count.",
+        ),
+        Key(
             "ina260_names",
             _SWITCH,
             "Also `ina260_voltage_volts`, `ina260_current_amperes` and `ina260_power_watts`, for dashboards made for "
@@ -337,7 +358,7 @@ MUX = KeyTable(
         ),
         Key(
             "chip",
-            values.one_of(*mux_names()),
+            _MUX_CHIP,
             f"Its type: {_channels_of_muxes()}.",
             example='"tca9548a"',
             required=True,
@@ -430,6 +451,12 @@ DEVICE = KeyTable(
             _TEXT,
             "The hwmon label of the input of such a chip. Or give its number as `input`.",
             default_text="none; hwmon needs this or `input`",
+        ),
+        Key(
+            "rail",
+            _TEXT,
+            'The rail of a Raspberry Pi 5 that measures itself, such as "VDD_CORE"; "all" is the sum of its rails.',
+            default_text="none; required for rpi-pmic",
         ),
     ),
     is_list=True,

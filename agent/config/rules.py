@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from agent.config import values
 from agent.config.keys import TOP
-from agent.config.values import InvalidError, describe, nearest, quoted, spell_duration
-from agent.i2c.muxes import mux_kind
+from agent.config.values import InvalidError, describe, quoted, spell_duration
+from agent.errors import ConfigError
 from agent.settings import Averaging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from agent.config.tables import Table
     from agent.settings import ChipOptions
@@ -95,7 +95,7 @@ def _check_pair(table: Table, given: set[str], *pair: str) -> None:
             table.refuse_if_good(key, f'needs {other}; write {other} = "..."')
 
 
-def _check_address(table: Table, allowed: range) -> None:
+def _check_address(table: Table, allowed: Sequence[int]) -> None:
     table.require("address", f"write address = 0x{allowed[0]:02x}")
     if "address" in table.good:
         try:
@@ -110,11 +110,21 @@ def check_device(table: Table, chips: Mapping[str, ChipOptions]) -> None:
     chip = table.good.get("chip")
     if chip is None:
         return
-    options = chips.get(chip)
+    try:
+        options = chips.get(chip)
+    except ConfigError as error:  # a package adds it, and cannot be used
+        table.refuse("chip", str(error))
+        return
     if options is None:
-        table.refuse("chip", f"{quoted(chip)} is not a supported chip{_suggest_chip(chip, chips)}")
+        from agent.config.known_parts import about_chip
+
+        table.refuse("chip", f"{quoted(chip)} is not a supported chip{about_chip(chip, chips)}")
         return
     table.good["chip"] = options.chip  # not an alias
+    if options.rails_without_current is not None:
+        _check_rail(table, options.chip, options.rails_without_current)
+        return
+    table.refuse_if_good("rail", f"not used by {options.chip}, only by rpi-pmic; remove this line")
     _check_input(table, options)
     _check_shunt(table, options)
     if options.addresses is None:
@@ -128,6 +138,15 @@ def check_device(table: Table, chips: Mapping[str, ChipOptions]) -> None:
         table.refuse_if_good(key, f"not used by {options.chip}, only by chips that the kernel owns; remove this line")
 
 
+def _check_rail(table: Table, chip: str, without_current: Sequence[str]) -> None:
+    """Check a device on a board that measures itself: nothing but `rail` says what is read."""
+    table.require("rail", 'write rail = "all" for the sum, or the name of a rail')
+    if table.good.get("rail") in without_current:
+        table.refuse("rail", f"{quoted(table.good['rail'])} has volts but no amperes, so its power is not known")
+    for key in ("mux", "bus", "channel", "address", "averaging", "input", "shunt_ohms", "sensor", "label"):
+        table.refuse_if_good(key, f"not used by {chip}: the board measures itself; remove this line")
+
+
 def is_on_i2c(table: Table, chips: Mapping[str, ChipOptions]) -> bool:
     """Whether the file must give the place of a device's chip; the kernel knows the places of its chips."""
     options = chips.get(table.good.get("chip", ""))
@@ -135,13 +154,6 @@ def is_on_i2c(table: Table, chips: Mapping[str, ChipOptions]) -> bool:
         # The chip has been reported already: do not require a bus of what may be hwmon.
         return "mux" in table.given
     return options.addresses is not None
-
-
-def _suggest_chip(chip: str, chips: Mapping[str, ChipOptions]) -> str:
-    if mux_kind(chip.lower()) is not None:
-        return "; describe a mux in a [[mux]] table"
-    meant = nearest(chip, chips)
-    return f"; did you mean {quoted(meant)}?" if meant else f"; supported are {', '.join(map(quoted, sorted(chips)))}"
 
 
 def _check_input(table: Table, options: ChipOptions) -> None:

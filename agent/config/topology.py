@@ -187,9 +187,15 @@ def check_shared_averaging(devices: Iterable[Table], places: Iterable[Place | No
 
 
 def check_shared_kernel_inputs(devices: Iterable[Table]) -> None:
-    """Refuse two devices that read one input of a chip that the kernel owns."""
+    """Refuse two devices that read one input of a chip that the kernel owns, or one rail of the board."""
     first_on: dict[tuple[object, ...], Table] = {}
     for device in devices:
+        rail = device.good.get("rail")
+        if rail is not None:
+            first = first_on.setdefault((device.good.get("chip"), rail), device)
+            if first is not device:
+                device.refuse("rail", f"{quoted(rail)} is already read by {first.title}")
+            continue
         sensor, source = device.good.get("sensor"), (device.good.get("input"), device.good.get("label"))
         if sensor is None or source == (None, None):
             continue

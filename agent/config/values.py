@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from agent.i2c.place import BOARD
+from agent.settings import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from agent.i2c.place import BusName
 
@@ -26,6 +27,7 @@ _MAX_QUOTED_CHARACTERS = 60
 MAX_NAME_CHARACTERS = 200
 # I2C_MINORS in the kernel's include/linux/i2c.h: no adapter has a higher number.
 _MAX_BUS = 0xFFFFF
+_MAX_ADDRESS = 0x7F
 # A number of more than 64 bits is a typing error, and Python refuses to print one of some thousand digits.
 _MAX_SHOWN_BITS = 64
 
@@ -309,17 +311,34 @@ def any_whole_number(value: object) -> int:
 
 def address(value: object) -> int:
     """A 7-bit I2C address; its range depends on the chip."""
+    # Datasheets write addresses in hexadecimal, as 40h or without any mark.
+    found = re.fullmatch(r"\s*([0-9A-Fa-f]{2})h?\s*", value) if isinstance(value, str) else None
+    if found:
+        shown = describe(value)
+        raise InvalidError(f"expected an address such as 0x40, not {shown}; write 0x{found[1].lower()} without quotes")
     return _integer(value, "an address such as 0x40")
 
 
-def check_address(value: int, allowed: range) -> None:
+def check_address(value: int, allowed: Sequence[int]) -> None:
     """Refuse an address that the chip cannot be strapped to."""
     if value not in allowed:
         shown = f"0x{value:02x}" if 0 <= value <= 0xFFFF else describe(value)
-        # TOML's 40 is decimal, and datasheets write addresses in hexadecimal, often without 0x.
-        meant = int(str(value), 16) if 0 <= value <= 0xFFFF else value
-        hint = f"; {value} is {shown}: write 0x{meant:02x}" if meant in allowed else ""
-        raise InvalidError(f"{shown} is not in 0x{allowed[0]:02x}..0x{allowed[-1]:02x}{hint}")
+        ranges = " or ".join(f"0x{run[0]:02x}..0x{run[-1]:02x}" for run in runs(allowed))
+        raise InvalidError(f"{shown} is not in {ranges}{_address_hint(value, shown, allowed)}")
+
+
+def _address_hint(value: int, shown: str, allowed: Sequence[int]) -> str:
+    """What was meant by an address that is not allowed; empty if that cannot be told."""
+    if not 0 <= value <= 0xFFFF:
+        return ""
+    # TOML's 40 is decimal, and datasheets write addresses in hexadecimal, often without 0x.
+    meant = int(str(value), 16)
+    if meant in allowed:
+        return f"; {value} is {shown}: write 0x{meant:02x}"
+    # Some manuals count the bit for reading and writing as part of the address.
+    if value > _MAX_ADDRESS and value >> 1 in allowed:
+        return f"; {shown} has 8 bits, with the one for reading and writing: write 0x{value >> 1:02x}"
+    return ""
 
 
 def address_in(allowed: range) -> Kind:
@@ -347,10 +366,23 @@ def ohms(value: object) -> float:
     """A shunt resistance; outside 1 microohm to 1 megaohm it is a typing error."""
     is_nan = isinstance(value, float) and math.isnan(value)  # math.isnan fails on huge integers
     if isinstance(value, bool) or not isinstance(value, (int, float)) or is_nan:
-        raise InvalidError(f"expected a resistance in ohms such as 0.1, not {describe(value)}")
+        raise InvalidError(f"expected a resistance in ohms such as 0.1, not {describe(value)}{_ohms_hint(value)}")
     if not 1e-6 <= value <= 1e6:
         raise InvalidError(f"{describe(value)} is not in 0.000001..1000000 (ohms)")
     return float(value)
+
+
+def _ohms_hint(value: object) -> str:
+    """What was meant by the print on a resistor, or by a resistance with its unit; empty for anything else."""
+    plain = value.replace(" ", "").lower() if isinstance(value, str) else ""
+    # IEC 60062: the letter stands where the decimal point is.
+    if printed := re.fullmatch(r"([0-9]{0,4})r([0-9]{1,6})", plain):
+        meant = float(f"{printed[1] or 0}.{printed[2]}")
+    elif found := re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(m?)(?:ohms?|\u03c9|r)?", plain):
+        meant = float(found[1]) / (1000 if found[2] else 1)
+    else:
+        return ""
+    return f"; write {meant:g} without quotes"
 
 
 def one_of(*choices: str) -> Kind:

@@ -11,9 +11,11 @@ class Counters(NamedTuple):
     Attributes:
         joules: energy delivered while power was positive.
         returned_joules: energy that flowed back, as a positive number.
-        measured_seconds: the time that both energies cover.
+        measured_seconds: the time that the energies and the charges cover.
         retries: transfers to the device's chip, or to a mux on its path, that were repeated at once.
         implausible: readings that were discarded because a check contradicted them.
+        coulombs: charge delivered while current was positive.
+        returned_coulombs: charge that flowed back, as a positive number.
     """
 
     joules: float = 0.0
@@ -24,20 +26,25 @@ class Counters(NamedTuple):
     resets: int = 0
     retries: int = 0
     implausible: int = 0
+    coulombs: float = 0.0
+    returned_coulombs: float = 0.0
 
 
 class LastReading(NamedTuple):
-    """The last reading, up to which energy is counted. The next reading continues from here.
+    """The last reading, up to which energy and charge are counted. The next reading continues from here.
 
     Attributes:
-        assumed_seconds: the part of the time before `at_seconds` that no finished conversion covers yet. Its power is
-            assumed, and the next new reading corrects it.
+        assumed_seconds: the part of the time before `at_seconds` that no finished conversion covers yet. Its power and
+            current are assumed, and the next new reading corrects them.
         overcounted_joules: delivered energy that was assumed and then not confirmed. The counter is ahead by this much
             and waits, because it must not fall.
         returned_overcounted_joules: the same for energy that flowed back.
         energy_word: the chip's own energy counter, raw; None if the chip has none.
         charge_word: the chip's own charge counter, raw; None if the chip has none.
         volts: the bus voltage; set only together with `energy_word` and `charge_word`.
+        amperes: 0 in state files of early versions.
+        overcounted_coulombs: the same as `overcounted_joules` for charge.
+        returned_overcounted_coulombs: the same for charge that flowed back.
     """
 
     at_seconds: float
@@ -48,6 +55,9 @@ class LastReading(NamedTuple):
     energy_word: int | None = None
     charge_word: int | None = None
     volts: float = 0.0
+    amperes: float = 0.0
+    overcounted_coulombs: float = 0.0
+    returned_overcounted_coulombs: float = 0.0
 
 
 class Saved(NamedTuple):

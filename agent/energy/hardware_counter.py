@@ -1,10 +1,11 @@
-"""Energy between two readings, from the energy and charge counters in the chip itself (INA228)."""
+"""Energy and charge between two readings, from the counters of both in the chip itself (INA228)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.chips import HARDWARE_COUNTER_BITS
+from agent.energy.flow import Flows
 
 if TYPE_CHECKING:
     from agent.energy.counters import LastReading
@@ -19,15 +20,8 @@ _PLAUSIBLE = 1.05
 _UNCERTAIN_LSBS = 2
 
 
-class Flow(NamedTuple):
-    """Energy to the load, and energy back from it as a positive number."""
-
-    delivered_joules: float
-    returned_joules: float
-
-
-def flow_between(last: LastReading, reading: Reading) -> Flow | None:
-    """Return the energy that flowed between two readings of a chip with counters.
+def flows_between(last: LastReading, reading: Reading) -> Flows | None:
+    """Return the energy and the charge that flowed between two readings of a chip with counters.
 
     The energy counter adds up the energy in both directions, the charge counter has a sign::
 
@@ -47,6 +41,14 @@ def flow_between(last: LastReading, reading: Reading) -> Flow | None:
     A reading whose power goes against the charge is evidence too, but of a little: what flows the other way is at most
     this power for all the time, and at most what the voltage of the readings says. So the offset of an idle input does
     not turn the energy of a changing supply around.
+
+    Of the charge only the difference is known, and what cancelled out is found from the energy by the same evidence::
+
+        energy / voltage = charge to the load + charge back
+
+    Without evidence of the other direction, all charge is counted in its own. The voltage is that of the readings. If
+    the energy could not have flowed at it with the highest current that the chip can measure, then the rail was mostly
+    at another one, and only what is certain cancels out: the energy at the highest voltage.
 
     Returns:
         None if there are no counters, or if they are useless: they show more than the chip can measure, so another
@@ -72,9 +74,14 @@ def flow_between(last: LastReading, reading: Reading) -> Flow | None:
     one_way_joules = (abs(charge_lsbs) + _UNCERTAIN_LSBS) * now.coulombs_per_lsb * highest_volts
     volts = max(last.volts, reading.volts)  # the rail may be off at one of them
     against_joules = max(0.0, joules - abs(coulombs) * volts) / 2
+    both_ways_coulombs = joules / (volts if volts * most_coulombs > joules else highest_volts)
+    against_coulombs = max(0.0, both_ways_coulombs - abs(coulombs)) / 2
     if joules <= one_way_joules:
         against_watts = max(0.0, -direction * last.power_watts, -direction * reading.power_watts)
         against_joules = min(against_joules, against_watts * seconds)
+        against_amperes = max(0.0, -direction * last.amperes, -direction * reading.amperes)
+        against_coulombs = min(against_coulombs, against_amperes * seconds)
+    with_joules, with_coulombs = joules - against_joules, abs(coulombs) + against_coulombs
     if direction > 0:
-        return Flow(joules - against_joules, against_joules)
-    return Flow(against_joules, joules - against_joules)
+        return Flows((with_joules, against_joules), (with_coulombs, against_coulombs))
+    return Flows((against_joules, with_joules), (against_coulombs, with_coulombs))

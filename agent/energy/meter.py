@@ -1,4 +1,4 @@
-"""Energy meters: one for each device, from outcomes to means, extremes and energy.
+"""Energy meters: one for each device, from outcomes to means, extremes, energy and charge.
 
 Counters never reset; each run hands them to the next. Means and extremes cover an interval, which a push closes. If
 the push fails, the interval is pending and the next push covers it too, so that no reading is lost.
@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.energy.counters import Counters, LastReading, Saved
-from agent.energy.hardware_counter import flow_between
+from agent.energy.flow import NOTHING, Flow, flow
+from agent.energy.hardware_counter import flows_between
 from agent.energy.interval import Extremes, Interval, Means
 from agent.measure.readings import UNDISTURBED, Failure, Reading, Settling
 
@@ -47,21 +48,21 @@ class Closed(NamedTuple):
     last_interval: DeviceSnapshot
 
 
-class _Energy(NamedTuple):
-    """The energy that flowed since the last reading.
+class _Counted(NamedTuple):
+    """The energy and the charge that flowed since the last reading.
 
     Attributes:
-        measured_seconds: the time that it covers.
+        measured_seconds: the time that they cover.
         assumed_seconds: the end of that time, which no finished conversion covers yet; see `LastReading`.
     """
 
-    delivered_joules: float
-    returned_joules: float
+    energy: Flow
+    charge: Flow
     measured_seconds: float
     assumed_seconds: float
 
 
-_NOT_MEASURED = _Energy(0.0, 0.0, 0.0, 0.0)
+_NOT_MEASURED = _Counted(NOTHING, NOTHING, 0.0, 0.0)
 
 
 class EnergyMeter:
@@ -102,7 +103,7 @@ class EnergyMeter:
                 self.is_up = False
                 self._count(read_errors=self.saved.counters.read_errors + 1)
             case Settling(power_lost=True):
-                # Nothing is known about the rail while the chip had no power: no energy is counted across that time.
+                # Nothing is known about the rail while the chip had no power: nothing is counted across that time.
                 self.is_up = False
                 self._count(resets=self.saved.counters.resets + 1)
                 self.saved = self.saved._replace(last=None)
@@ -158,33 +159,42 @@ class EnergyMeter:
     def _add_reading(self, reading: Reading) -> None:
         self.is_up = True
         self._current.add(reading.volts, reading.amperes, reading.power_watts)
-        energy = self._from_hardware_counters(reading) or self._from_readings(reading)
-        delivered_joules, returned_joules = energy.delivered_joules, energy.returned_joules
-        if self.saved.last is not None:
-            delivered_joules -= self.saved.last.overcounted_joules
-            returned_joules -= self.saved.last.returned_overcounted_joules
+        counted = self._from_hardware_counters(reading) or self._from_readings(reading)
+        joules, returned_joules = counted.energy
+        coulombs, returned_coulombs = counted.charge
+        last = self.saved.last
+        if last is not None:
+            joules -= last.overcounted_joules
+            returned_joules -= last.returned_overcounted_joules
+            coulombs -= last.overcounted_coulombs
+            returned_coulombs -= last.returned_overcounted_coulombs
         counters, hardware = self.saved.counters, reading.hardware_counters
         self.saved = Saved(
             Counters(
-                counters.joules + max(0.0, delivered_joules),
+                counters.joules + max(0.0, joules),
                 counters.returned_joules + max(0.0, returned_joules),
-                counters.measured_seconds + energy.measured_seconds,
+                counters.measured_seconds + counted.measured_seconds,
                 counters.readings + 1,
                 counters.read_errors,
                 counters.resets,
                 counters.retries,
                 counters.implausible,
+                counters.coulombs + max(0.0, coulombs),
+                counters.returned_coulombs + max(0.0, returned_coulombs),
             ),
             LastReading(
                 reading.at_seconds,
                 reading.power_watts,
-                energy.assumed_seconds,
+                counted.assumed_seconds,
                 # Counters must not fall: a negative rest waits.
-                max(0.0, -delivered_joules),
+                max(0.0, -joules),
                 max(0.0, -returned_joules),
                 None if hardware is None else hardware.energy_word,
                 None if hardware is None else hardware.charge_word,
                 0.0 if hardware is None else reading.volts,
+                reading.amperes,
+                max(0.0, -coulombs),
+                max(0.0, -returned_coulombs),
             ),
             reading.unix_seconds,
             self.saved.source,
@@ -198,8 +208,8 @@ class EnergyMeter:
             return self.max_gap_seconds
         return max(self.max_gap_seconds, _LATE_SAMPLES * self.sample_interval_seconds)
 
-    def _from_hardware_counters(self, reading: Reading) -> _Energy | None:
-        """Count the energy since the last reading by the chip's own counters, if conversions went unread.
+    def _from_hardware_counters(self, reading: Reading) -> _Counted | None:
+        """Count what flowed since the last reading by the chip's own counters, if conversions went unread.
 
         The chip adds up every conversion, not their averages, up to this very moment: nothing is assumed. If every
         conversion was read, the readings are more accurate, because they use our clock; the chip's may be 1 % off. If
@@ -217,13 +227,11 @@ class EnergyMeter:
         will_be_unread = not last.assumed_seconds and seconds > reading.window_seconds
         if not (reading.is_new and (is_unread or will_be_unread)) and seconds <= self._longest_gap_seconds:
             return None
-        flow = flow_between(last, reading)
-        if flow is None:
-            return None
-        return _Energy(flow.delivered_joules, flow.returned_joules, seconds, assumed_seconds=0.0)
+        flows = flows_between(last, reading)
+        return None if flows is None else _Counted(flows.energy, flows.charge, seconds, assumed_seconds=0.0)
 
-    def _from_readings(self, reading: Reading) -> _Energy:
-        """Count the energy since the last reading by the power of both.
+    def _from_readings(self, reading: Reading) -> _Counted:
+        """Count what flowed since the last reading by the power and the current of both.
 
         ::
 
@@ -233,8 +241,8 @@ class EnergyMeter:
                   reading           new    not new      new: covers the conversion that ended before it
 
         The chip converts on its own clock. A reading covers the last conversion that has ended, of `window_seconds`.
-        The power since then is assumed to be the same until the next new reading corrects it. The time between two
-        conversions that were read is shared between them.
+        Power and current since then are assumed to be the same until the next new reading corrects them. The time
+        between two conversions that were read is shared between them.
         """
         last = self.saved.last
         if last is None:
@@ -250,13 +258,13 @@ class EnergyMeter:
             unread_seconds = max(0.0, uncovered_seconds - 2 * reading.window_seconds)
             uncovered_seconds = max(0.0, uncovered_seconds - reading.window_seconds)
         assumed_seconds = min(uncovered_seconds, reading.window_seconds)
-        # Half of the unread time is at the last power; the time that was assumed at the last power is taken back. All
-        # the rest is at this power.
+        # Half of the unread time is as the last reading; the time that was assumed to be so is taken back. All the rest
+        # is as this reading.
         last_share_seconds = unread_seconds / 2 - last.assumed_seconds
         share_seconds = seconds - last_share_seconds
-        return _Energy(
-            max(0.0, last.power_watts) * last_share_seconds + max(0.0, reading.power_watts) * share_seconds,
-            max(0.0, -last.power_watts) * last_share_seconds + max(0.0, -reading.power_watts) * share_seconds,
+        return _Counted(
+            flow(last.power_watts, last_share_seconds, reading.power_watts, share_seconds),
+            flow(last.amperes, last_share_seconds, reading.amperes, share_seconds),
             seconds,
             assumed_seconds,
         )

@@ -11,7 +11,7 @@ from agent.energy.counters import Counters, LastReading, Saved
 from agent.energy.state import AgentCounters, RemoteCounters, State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Iterable, Mapping
 
 _FORMAT = 1
 
@@ -21,6 +21,11 @@ _NAMES_ON_DISK = {
     "returned_overcounted_joules": "returned_excess_joules",
 }
 _NAMES_IN_MEMORY = {on_disk: name for name, on_disk in _NAMES_ON_DISK.items()}
+
+# Fields of `Counters` and of `LastReading` that earlier versions do not know. They would refuse a device that has them,
+# and lose its energy, but they ignore what stands beside the devices. A run of such a version forgets the charge.
+_CHARGE_COUNTERS = ("coulombs", "returned_coulombs")
+_CHARGE_OF_LAST = ("amperes", "overcounted_coulombs", "returned_overcounted_coulombs")
 
 
 class Content(NamedTuple):
@@ -54,6 +59,9 @@ def written(content: Content) -> str:
         fields["remote"] = asdict(state.remote)
     if state.adapters:
         fields["adapters"] = dict(state.adapters)
+    charge = {name: _charge_of(saved) for name, saved in state.devices.items()}
+    if any(charge.values()):
+        fields["charge"] = {name: of_device for name, of_device in charge.items() if of_device}
     text = json.dumps(fields)
     return f'{{"format": {_FORMAT}, "checksum": {zlib.crc32(text.encode())}, "content": {text}}}'
 
@@ -67,7 +75,8 @@ def read(data: bytes) -> Content:
         content = document["content"]
         if zlib.crc32(json.dumps(content).encode()) != document["checksum"]:
             raise ValueError("its checksum does not fit")
-        devices = {name: _saved_from(**device) for name, device in content["devices"].items()}
+        charge = content.get("charge", {})  # not in files of earlier versions
+        devices = {name: _saved_from(charge.get(name, {}), **device) for name, device in content["devices"].items()}
         adapters = dict(content.get("adapters", {}))  # not in files of earlier versions
         run = content.get("run", {})
         state = State(
@@ -87,26 +96,45 @@ def read(data: bytes) -> Content:
 def _fields_of(saved: Saved) -> dict[str, Any]:
     """A device's entry in the file."""
     return {
-        "counters": saved.counters._asdict(),
-        "last": None if saved.last is None else _renamed(saved.last._asdict(), _NAMES_ON_DISK),
+        "counters": _without(saved.counters._asdict(), _CHARGE_COUNTERS),
+        "last": None
+        if saved.last is None
+        else _renamed(_without(saved.last._asdict(), _CHARGE_OF_LAST), _NAMES_ON_DISK),
         "last_read_unix_seconds": saved.last_read_unix_seconds,
         "source": saved.source,
     }
 
 
+def _charge_of(saved: Saved) -> dict[str, float]:
+    """A device's entry under "charge"; what is zero is left out."""
+    fields = {name: getattr(saved.counters, name) for name in _CHARGE_COUNTERS}
+    if saved.last is not None:
+        fields |= {name: getattr(saved.last, name) for name in _CHARGE_OF_LAST}
+    return {name: value for name, value in fields.items() if value}
+
+
 def _saved_from(
+    charge: dict[str, float],
     counters: dict[str, Any],
     last: dict[str, Any] | None,
     last_read_unix_seconds: float | None,
     source: str | None = None,
 ) -> Saved:
-    """The reverse of `_fields_of`. Files of early versions lack `source` and some fields of `last`."""
+    """The reverse of `_fields_of` and `_charge_of`. Files of early versions lack `source` and some fields of `last`."""
     return Saved(
-        Counters(**counters),
-        None if last is None else LastReading(**_renamed(last, _NAMES_IN_MEMORY)),
+        Counters(**counters, **_only(charge, _CHARGE_COUNTERS)),
+        None if last is None else LastReading(**_renamed(last, _NAMES_IN_MEMORY), **_only(charge, _CHARGE_OF_LAST)),
         last_read_unix_seconds,
         source,
     )
+
+
+def _only(fields: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: fields[name] for name in names if name in fields}
+
+
+def _without(fields: dict[str, Any], names: Container[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def _renamed(fields: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ absent from the row; the first such row has a stale marker instead, and an insta
 from __future__ import annotations
 
 import struct
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from agent.history.samples import ABSENT, STALE, VALUE_BYTES, packed
@@ -26,27 +27,27 @@ if TYPE_CHECKING:
     from agent.history.samples import Labels
     from agent.measure.readings import Outcome
     from agent.metrics.catalogue import Snapshot
-    from agent.settings import Settings
+    from agent.settings import MetricsSettings, Settings
 
 _GAUGES: Final = ("wattpush_device_volts", "wattpush_device_amperes", "wattpush_device_watts")
-_COUNTERS: Final = (
-    "wattpush_device_joules_total",
-    "wattpush_device_returned_joules_total",
-    "wattpush_device_measured_seconds_total",
-)
+_COUNTERS: Final = ("joules", "returned_joules", "measured_seconds")
+_CHARGE_COUNTERS: Final = ("coulombs", "returned_coulombs")
 _UP: Final = "wattpush_device_up"
 
-SWEEP_SERIES: Final = (*_GAUGES, *_COUNTERS, _UP)
-"""The series of a device of which each sweep has a sample, in the order of the columns."""
-
-_NO_DEVICE: Final = ABSENT * len(SWEEP_SERIES)
 _ENDED_GAUGES: Final = STALE * len(_GAUGES)
 _NO_GAUGES: Final = ABSENT * len(_GAUGES)
-_NO_COUNTERS: Final = ABSENT * len(_COUNTERS)
 _GAUGES_END: Final = VALUE_BYTES * len(_GAUGES)
-_COUNTERS_END: Final = VALUE_BYTES * (len(_GAUGES) + len(_COUNTERS))
 _gauges_of = struct.Struct("<3d").pack
-_rest_of = struct.Struct("<4d").pack
+
+
+def _counters(metrics: MetricsSettings) -> tuple[str, ...]:
+    """The fields of `Counters` of which each sweep has a sample."""
+    return (*_COUNTERS, *(_CHARGE_COUNTERS if metrics.charge else ()))
+
+
+def sweep_series(metrics: MetricsSettings) -> tuple[str, ...]:
+    """The series of a device of which each sweep has a sample, in the order of the columns."""
+    return (*_GAUGES, *(f"wattpush_device_{name}_total" for name in _counters(metrics)), _UP)
 
 
 def labels_of(name: str, job: str, labels: Mapping[str, str]) -> Labels:
@@ -59,7 +60,7 @@ def labels_of(name: str, job: str, labels: Mapping[str, str]) -> Labels:
 
 
 class SweepRows:
-    """The part of the rows that every sweep has: a fixed table of `SWEEP_SERIES` for each device.
+    """The part of the rows that every sweep has: a fixed table of `sweep_series` for each device.
 
     For the thread that sweeps, which has little time: a row of eight devices takes some 20 microseconds.
 
@@ -72,19 +73,25 @@ class SweepRows:
 
     def __init__(self, settings: Settings, job: str, live: frozenset[Labels] | None) -> None:
         names = [device.name for device in settings.devices]
+        self._series = sweep_series(settings.metrics)
+        counters = _counters(settings.metrics)
+        self._values_of = attrgetter(*counters)
+        self._rest_of = struct.Struct(f"<{len(counters) + 1}d").pack  # and whether the device is up
+        self._no_device = ABSENT * len(self._series)
+        self._no_counters = ABSENT * len(counters)
         self.table: tuple[Labels, ...] = tuple(
             labels_of(series, job, {"hostname": settings.hostname, "device": name})
             for name in names
-            for series in SWEEP_SERIES
+            for series in self._series
         )
         self._index = {name: index for index, name in enumerate(names)}
-        firsts = self.table[:: len(SWEEP_SERIES)]
+        firsts = self.table[:: len(self._series)]
         self._are_gauges_live = [live is None or first in live for first in firsts]
         self._are_live = [live is not None and first in live for first in firsts]
 
     def row(self, outcomes: Iterable[Outcome], meters: Mapping[str, EnergyMeter]) -> bytes:
         """The values of a sweep that has been added to the meters. A device that was not read has none."""
-        blocks = [_NO_DEVICE] * len(self._index)
+        blocks = [self._no_device] * len(self._index)
         for outcome in outcomes:
             match outcome:
                 case Reading(volts=volts, amperes=amperes, power_watts=watts):
@@ -95,11 +102,8 @@ class SweepRows:
                 case _:
                     continue
             index, meter = self._index[outcome.device], meters[outcome.device]
-            counters = meter.saved.counters
             self._are_live[index] = True
-            blocks[index] = gauges + _rest_of(
-                counters.joules, counters.returned_joules, counters.measured_seconds, meter.is_up
-            )
+            blocks[index] = gauges + self._rest_of(*self._values_of(meter.saved.counters), meter.is_up)
         return b"".join(blocks)
 
     def interval_row(self, devices: Iterable[DeviceSnapshot]) -> bytes:
@@ -108,15 +112,12 @@ class SweepRows:
         A bus that another process holds is not even tried: without these samples the counters would be out of sight
         after the five minutes that a query looks back.
         """
-        blocks = [_NO_DEVICE] * len(self._index)
+        blocks = [self._no_device] * len(self._index)
         for device in devices:
             if device.means is None:
                 index = self._index[device.device]
                 self._are_live[index] = True
-                counters = device.counters
-                blocks[index] = self._ended_gauges(index) + _rest_of(
-                    counters.joules, counters.returned_joules, counters.measured_seconds, 0.0
-                )
+                blocks[index] = self._ended_gauges(index) + self._rest_of(*self._values_of(device.counters), 0.0)
         return b"".join(blocks)
 
     def last_row(self) -> bytes:
@@ -124,22 +125,23 @@ class SweepRows:
         blocks = []
         for index, is_live in enumerate(self._are_live):
             rest = STALE if is_live else ABSENT
-            blocks.append(self._ended_gauges(index) + rest * (len(SWEEP_SERIES) - len(_GAUGES)))
+            blocks.append(self._ended_gauges(index) + rest * (len(self._series) - len(_GAUGES)))
             self._are_live[index] = False
         return b"".join(blocks)
 
     def without_counters(self, row: bytes) -> bytes:
         """The row without its counters, if they could not be saved."""
-        size = len(_NO_DEVICE)
+        size = len(self._no_device)
         blocks = (row[at : at + size] for at in range(0, len(row), size))
-        return b"".join(block[:_GAUGES_END] + _NO_COUNTERS + block[_COUNTERS_END:] for block in blocks)
+        up_begins = _GAUGES_END + len(self._no_counters)
+        return b"".join(block[:_GAUGES_END] + self._no_counters + block[up_begins:] for block in blocks)
 
     @property
     def live(self) -> frozenset[Labels]:
         """The series that are live."""
         live: list[Labels] = []
         for index, (has_gauges, is_live) in enumerate(zip(self._are_gauges_live, self._are_live, strict=True)):
-            series = self.table[index * len(SWEEP_SERIES) : (index + 1) * len(SWEEP_SERIES)]
+            series = self.table[index * len(self._series) : (index + 1) * len(self._series)]
             live += series[: len(_GAUGES)] if has_gauges else ()
             live += series[len(_GAUGES) :] if is_live else ()
         return frozenset(live)

@@ -25,7 +25,7 @@ from agent.i2c.channels import driver_channel
 from agent.i2c.lock import exclusive_lock
 from agent.i2c.place import bus_path
 from agent.i2c.switches import Switches
-from agent.i2c.sysfs import adapter_folder, bus_on, kernel_channels, kernel_driver, usb_port
+from agent.i2c.sysfs import adapter_folder, bus_on, kernel_channels, kernel_owner, usb_port
 from agent.i2c.transfers import OpenBus, RegisterReads
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.i2c.place import BusName, Hops, Mux, Place
+    from agent.i2c.sysfs import KernelOwner
     from agent.i2c.transfers import I2C, Register
 
     Registers = tuple[Register, ...]
@@ -218,6 +219,10 @@ class Bus:
         """How long this session has held the bus."""
         return self._clock.monotonic() - self._began_seconds
 
+    def pause(self, seconds: float) -> None:
+        """Wait for a chip to convert. Only a few milliseconds during a session: others wait for the bus."""
+        self._clock.sleep(seconds)
+
     @contextmanager
     def guarding(self, place: Place) -> Iterator[None]:
         """Let `read` check the path to a place before and after it, and after each transfer the muxes beside the path.
@@ -284,10 +289,10 @@ class Bus:
         """N of its /dev/i2c-N; None if it has none. Only during a session."""
         return None if self._opened is None else self._opened.number
 
-    def kernel_driver(self, address: int) -> str | None:
+    def kernel_owner(self, address: int) -> KernelOwner | None:
         """The kernel driver that owns an address of this bus, or None. Only during a session."""
         number = self.number
-        return None if number is None else kernel_driver(number, address, self._sysfs)
+        return None if number is None else kernel_owner(number, address, self._sysfs)
 
     def kernel_channels(self, address: int) -> tuple[tuple[int, int], ...]:
         """The result of `sysfs.kernel_channels` for an address of this bus. Only during a session."""
@@ -296,11 +301,11 @@ class Bus:
 
     def refuse_kernel_owned(self, address: int) -> None:
         """Raise BusError if a kernel driver owns the address: the board's own protection may depend on that chip."""
-        driver = self.kernel_driver(address)
-        if driver is not None:
+        owner = self.kernel_owner(address)
+        if owner is not None:
             raise BusError(
-                f"0x{address:02x} on {bus_path(self.name)} belongs to the kernel driver {driver}; "
-                f'read it with chip = "hwmon" instead, or unbind the driver'
+                f"0x{address:02x} on {bus_path(self.name)} belongs to the kernel driver {owner.driver}; "
+                f"{hints.of_kernel_owner(owner)}"
             )
 
     def _open(self) -> OpenBus:

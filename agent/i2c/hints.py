@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.i2c.sysfs import KernelOwner
+
 _HEADER_BUSES = (
     "the header's bus is 1 on a Raspberry Pi and a Jetson Nano, 8 on a Xavier, "
     "7 (pins 3 and 5) or 1 (pins 27 and 28) on an Orin or a Thor"
@@ -82,6 +84,25 @@ def of_another_adapter(number: int, present: int | None) -> str:
         f"the one that was read before is {where}. Give each adapter a name of its own with a udev rule "
         f'(wattpush check --hardware shows it), or take whatever has the number: bus = "/dev/i2c-{number}"'
     )
+
+
+def of_kernel_owner(owner: KernelOwner) -> str:
+    """How to read a chip that a kernel driver owns."""
+    if owner.is_unread:
+        return f"that is an IIO driver, which wattpush does not read; {of_unbinding(owner)}"
+    return 'read it with chip = "hwmon" instead, or unbind the driver'
+
+
+def of_unbinding(owner: KernelOwner) -> str:
+    """How to take a chip from its kernel driver, now and after the next boot.
+
+    Sources: kernel documentation, driver-api/driver-model/binding: the name of the device is written into `unbind`.
+    modprobe.d(5): `blacklist` ignores the aliases of a module, by which udev loads it.
+    """
+    now = f"take the chip from it: echo {owner.client} | sudo tee /sys/bus/i2c/drivers/{owner.driver}/unbind"
+    if owner.module is None:
+        return f"{now}, again after each boot, or remove the chip's overlay or node from the device tree"
+    return f"{now}; for good: echo blacklist {owner.module} | sudo tee /etc/modprobe.d/wattpush.conf"
 
 
 def of_silent_mux(address: int, addresses: range) -> str:

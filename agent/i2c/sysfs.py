@@ -3,14 +3,58 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+
+LEGACY_IIO_DRIVER = "ina3221x"
+"""NVIDIA's older driver of the INA3221: the one IIO driver whose values `hwmon` reads."""
 
 # The interface of a USB device: its port, then its configuration and number. See the kernel's usb_set_device_name().
 _USB_INTERFACE = re.compile(r"\d+-\d+(\.\d+)*:\d+\.\d+")
 
 
-def kernel_driver(number: int, address: int, sysfs: Path = Path("/sys")) -> str | None:
-    """Return the name of the kernel driver that owns an address of /dev/i2c-`number`, or None.
+@dataclass(frozen=True, slots=True)
+class KernelOwner:
+    """A kernel driver that owns an address.
+
+    Attributes:
+        driver: its name.
+        client: the name of the chip's folder in /sys/bus/i2c/devices, such as 1-0040.
+        chip: what the device tree or the overlay calls the chip, such as ina226; empty if that cannot be seen.
+        module: the kernel's module of the driver; None if it is built in, or cannot be seen.
+        is_unread: whether it is an IIO driver, whose values `hwmon` does not read.
+    """
+
+    driver: str
+    client: str
+    chip: str = ""
+    module: str | None = None
+    is_unread: bool = False
+
+
+def owner_of(client: Path) -> KernelOwner | None:
+    """Return the driver of a chip, by its folder in sysfs; None without one.
+
+    Sources: kernel documentation, driver-api/driver-model/binding (the links `driver` and `module`); the folder
+    `iio:deviceN` of an IIO device is in that of its chip (ABI/testing/sysfs-bus-iio), as `hwmon` is.
+    """
+    try:
+        driver = (client / "driver").resolve(strict=True)
+    except OSError:
+        return None
+    module = driver / "module"
+    try:
+        chip = (client / "name").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        chip = ""
+    is_unread = (
+        any(client.glob("iio:device*")) and not any(client.glob("hwmon/hwmon*")) and driver.name != LEGACY_IIO_DRIVER
+    )
+    return KernelOwner(driver.name, client.name, chip, module.resolve().name if module.exists() else None, is_unread)
+
+
+def kernel_owner(number: int, address: int, sysfs: Path = Path("/sys")) -> KernelOwner | None:
+    """Return the kernel driver that owns an address of /dev/i2c-`number`, or None.
 
     An owned address still answers to combined transfers, so look it up before touching it. If the bus is a channel of a
     mux that the kernel owns, parts before that mux answer too, so this finds their owners as well.
@@ -18,11 +62,10 @@ def kernel_driver(number: int, address: int, sysfs: Path = Path("/sys")) -> str 
     """
     bus: int | None = number
     while bus is not None:
-        driver = sysfs / "bus/i2c/devices" / f"{bus}-{address:04x}" / "driver"
-        try:
-            return driver.resolve(strict=True).name
-        except OSError:
-            bus = kernel_parent(bus, sysfs)
+        owner = owner_of(sysfs / "bus/i2c/devices" / f"{bus}-{address:04x}")
+        if owner is not None:
+            return owner
+        bus = kernel_parent(bus, sysfs)
     return None
 
 

@@ -40,8 +40,12 @@ class KernelSweep:
         self._back_off = NO_BACK_OFF
 
     def run(self, only: Container[str] | None) -> list[Outcome]:
-        """One outcome for every device, or for those that `only` names."""
-        sessions = [session for session in self._sessions if only is None or session.devices[0].name in only]
+        """One outcome for every device, or for those of the chips that `only` names."""
+        sessions = [
+            session
+            for session in self._sessions
+            if only is None or any(device.name in only for device in session.devices)
+        ]
         is_due = self._back_off.reason(self._clock.monotonic()) is None
         probed = next((session for session in self._hung if is_due and session in sessions), None)
         outcomes: dict[KernelSession, list[Outcome]] = {}

@@ -72,6 +72,14 @@ class Session(ABC):
         """Report that the sweep had no time for the chip."""
         return self._failures(error, tried=False)
 
+    def _accept(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Record outcomes that nothing puts in doubt: a chip with one good reading is well."""
+        if any(isinstance(outcome, Reading) for outcome in outcomes):
+            self._back_off = NO_BACK_OFF
+        elif isinstance(outcomes[0], Failure):
+            self.fail(outcomes[0].error)
+        return outcomes
+
     def _failures(self, error: AgentError, *, tried: bool = True) -> list[Outcome]:
         return [Failure(device.name, error, tried) for device in self.devices]
 
@@ -100,18 +108,19 @@ class Session(ABC):
 class KernelSession(Session):
     """A session with a chip that the kernel reads: there is nothing to open or to configure."""
 
-    def __init__(self, device: Device, chip: KernelChip, clock: Clock, sample_interval_seconds: float) -> None:
-        super().__init__((device,), clock, sample_interval_seconds)
+    def __init__(
+        self, devices: Sequence[Device], chip: KernelChip, clock: Clock, sample_interval_seconds: float
+    ) -> None:
+        super().__init__(devices, clock, sample_interval_seconds)
         self._chip = chip
 
     def step(self) -> list[Outcome]:
         """See `Session.step`."""
         try:
-            measurement = self._chip.read()
+            measurements = self._chip.read()
         except AgentError as error:
             return self.fail(error)
-        self._back_off = NO_BACK_OFF
-        return self._readings((measurement,), window_seconds=0.0, is_new=True)
+        return self._accept(self._readings(measurements, window_seconds=0.0, is_new=True))
 
 
 class ChipSession(Session, Generic[_State]):
@@ -210,14 +219,6 @@ class ChipSession(Session, Generic[_State]):
     def _was_disturbed(self) -> bool:
         """Whether anything had to be read again in this step."""
         return self._implausible > 0 or self._bus.retries != self._retries_before
-
-    def _accept(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """Record outcomes that no switched mux puts in doubt."""
-        if any(isinstance(outcome, Reading) for outcome in outcomes):
-            self._back_off = NO_BACK_OFF
-        elif isinstance(outcomes[0], Failure):
-            self.fail(outcomes[0].error)
-        return outcomes
 
     def _is_configured(self, found: Sequence[int]) -> bool:
         return all(map(ExpectedBits.is_written, self._chip.configuration, found))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from agent.chips import hwmon
+from agent import chips
 from agent.errors import BusyError
 from agent.measure.bus_sweep import BusSweep
 from agent.measure.kernel_sweep import KernelSweep
@@ -47,7 +47,7 @@ class Sweep:
         settings: Settings,
         buses: Sequence[Bus],
         clock: Clock,
-        open_kernel_chip: Callable[[Device], KernelChip] = hwmon.Chip,
+        open_kernel_chip: Callable[[Sequence[Device]], KernelChip] = chips.kernel_chip,
         *,
         read_before: Container[str] = (),
         is_observer: bool = False,
@@ -58,7 +58,7 @@ class Sweep:
             settings: the devices to read.
             buses: those that the settings name.
             clock: for conversions, back-offs and time stamps.
-            open_kernel_chip: makes the reader of a chip that the kernel owns.
+            open_kernel_chip: makes the reader of a chip that the kernel reads, for its devices.
             read_before: devices that an earlier run has read since this boot.
             is_observer: read beside a run without disturbing it; see `ObserverSession`.
         """
@@ -83,9 +83,8 @@ class Sweep:
             sessions[bus.name].append(session)
         self._buses = [BusSweep(bus, sessions[bus.name], clock, interval_seconds) for bus in buses]
         kernel_sessions = [
-            KernelSession(device, open_kernel_chip(device), clock, interval_seconds)
-            for device in settings.devices
-            if device.place is None
+            KernelSession(devices, open_kernel_chip(devices), clock, interval_seconds)
+            for devices in settings.kernel_chips()
         ]
         self._is_alone = len(self._buses) == 1 and not kernel_sessions  # a slow bus then takes nothing from others
         self._of_the_kernel = KernelSweep(kernel_sessions, clock, interval_seconds)

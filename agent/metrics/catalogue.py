@@ -147,6 +147,16 @@ METER_SERIES = (
 )
 
 
+CHARGE_SERIES = (
+    Series("wattpush_device_coulombs_total", "Charge delivered to the load.", lambda device: device.counters.coulombs),
+    Series(
+        "wattpush_device_returned_coulombs_total",
+        "Charge that flowed back from the load.",
+        lambda device: device.counters.returned_coulombs,
+    ),
+)
+
+
 INA260_SERIES = tuple(
     Series(name, f"Mean {quantity}, by the name that single-sensor exporters use.", _mean(unit), chip="ina260")
     for name, quantity, unit in (

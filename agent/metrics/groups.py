@@ -16,6 +16,7 @@ from prometheus_client.core import Metric
 from agent.metrics.catalogue import (
     AGENT_INFO,
     AGENT_SERIES,
+    CHARGE_SERIES,
     DEVICE_INFO,
     DEVICE_SERIES,
     EXTREME_SERIES,
@@ -140,8 +141,9 @@ def _labelled(snapshot: Snapshot, settings: Settings, node_labels: Mapping[str, 
 
 def _device_series(snapshot: Snapshot, settings: Settings) -> tuple[Series, ...]:
     extremes = EXTREME_SERIES if settings.metrics.extremes else ()
+    charge = CHARGE_SERIES if settings.metrics.charge else ()
     ina260 = INA260_SERIES if settings.metrics.ina260_names else ()
-    every = (*DEVICE_SERIES, *extremes, *METER_SERIES, *ina260)
+    every = (*DEVICE_SERIES, *extremes, *METER_SERIES, *charge, *ina260)
     return tuple(series for series in every if snapshot.has_counters or not series.is_counter)
 
 
@@ -171,7 +173,7 @@ def _place_labels(device: Device) -> dict[str, str]:
         "mux": "" if mux is None else mux.name,
         "channel": "" if channel is None else str(channel),
         "address": "" if place is None else f"0x{place.address:02x}",
-        "input": "" if device.input is None else str(device.input),
+        "input": device.rail or ("" if device.input is None else str(device.input)),
     }
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent import chips
 from agent.chips import hwmon
 from agent.energy.state import State
 from agent.errors import ConfigError, UsageError
@@ -23,7 +24,7 @@ from agent.run.state_opening import open_state
 from agent.run.stopping import in_thread, is_sweep_overdue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import ExitStack
 
     from agent.build_info import AgentInfo
@@ -69,29 +70,32 @@ class Runtime:
 
 
 class Hardware:
-    """Opens buses and kernel-owned chips: the real ones, or simulated ones below the same drivers."""
+    """Opens buses and the chips that the kernel reads: the real ones, or simulated ones below the same drivers."""
 
     def __init__(self, settings: Settings, options: RunOptions, clock: Clock, stack: ExitStack) -> None:
         buses: set[BusName] = {device.place.bus for device in settings.devices if device.place is not None}
         self.bus_names = tuple(sorted(buses, key=str))
         self.open_bus: Callable[[BusName], OpenBus] = open_bus
-        self.open_kernel_chip: Callable[[Device], KernelChip] = hwmon.Chip
+        self.open_kernel_chip: Callable[[Sequence[Device]], KernelChip] = chips.kernel_chip
         self.sysfs = Path("/sys")
         self.hwmon_folder = hwmon.CLASS_FOLDER
+        self.find_rails: Callable[[], Mapping[str, Measurement]] | None = None
         if options.is_simulated:
             self._simulate(settings, options, clock, stack)
         else:
             prepare_blinka(self.bus_names)
 
     def _simulate(self, settings: Settings, options: RunOptions, clock: Clock, stack: ExitStack) -> None:
+        from agent.chips import rpi_pmic
         from agent.simulate.recordings import read_recording
+        from agent.simulate.rpi_pmic import SimulatedFirmware
         from agent.simulate.world import build_world
 
         prepare_blinka(())
         recordings = {device: read_recording(file) for device, file in options.recordings.items()}
         world = build_world(settings, clock.monotonic, recordings)
         self.open_bus = lambda bus: OpenBus(world.open(bus), None, lambda: None)
-        kernel_owned = [device for device in settings.devices if device.place is None]
+        kernel_owned = [device for device in settings.devices if device.sensor is not None]
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wattpush-"))) if kernel_owned else Path()
         # An empty folder: no driver of the real kernel owns a simulated address.
         self.sysfs = root / "sys"
@@ -100,9 +104,19 @@ class Hardware:
             from agent.simulate.hwmon import SimulatedHwmon
 
             tree = SimulatedHwmon(kernel_owned, world.rails, root / "hwmon", clock.monotonic)
-            self.open_kernel_chip = lambda device: _Refreshed(
-                hwmon.Chip(replace(device, sensor=str(tree.folders[device.sensor or ""]))), tree.refresh
-            )
+
+        def open_kernel_chip(devices: Sequence[Device]) -> KernelChip:
+            if devices[0].rail is not None:
+                return rpi_pmic.Chip(devices, SimulatedFirmware(devices, world.rails, clock.monotonic).answer)
+            (device,) = devices
+            sensor = str(tree.folders[device.sensor or ""])
+            return _Refreshed(hwmon.Chip((replace(device, sensor=sensor),)), tree.refresh)
+
+        self.open_kernel_chip = open_kernel_chip
+        for devices in settings.kernel_chips():
+            chip = open_kernel_chip(devices)
+            if isinstance(chip, rpi_pmic.Chip):
+                self.find_rails = chip.find
 
 
 class _Refreshed:
@@ -112,11 +126,11 @@ class _Refreshed:
         self._chip = chip
         self._refresh = refresh
 
-    def read(self) -> Measurement:
+    def read(self) -> tuple[Measurement]:
         self._refresh()
         return self._chip.read()
 
-    def where(self) -> str:
+    def where(self) -> tuple[str]:
         return self._chip.where()
 
 

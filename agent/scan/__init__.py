@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from agent.chips import _signatures as signatures
 from agent.errors import AgentError, BusError, BusyError, PermissionDeniedError
+from agent.i2c import hints
 from agent.i2c.failures import describe, is_gone, is_time_out
 from agent.i2c.muxes import MUX_ADDRESSES
 from agent.i2c.place import TRUNK, Hop, Mux, Place, bus_path, describe_segment
@@ -192,10 +193,11 @@ class _Scan:
 
     def _owned_by_the_kernel(self, hidden: frozenset[int]) -> Iterator[KernelOwned]:
         for address in ADDRESSES:
-            driver = None if address in hidden else self._bus.kernel_driver(address)
-            if driver is not None:
+            owner = None if address in hidden else self._bus.kernel_owner(address)
+            if owner is not None:
                 place = Place.behind(self._bus.name, TRUNK, address)
-                yield KernelOwned(place, driver, self._bus.kernel_channels(address))
+                unread = hints.of_kernel_owner(owner) if owner.is_unread else ""
+                yield KernelOwned(place, owner.driver, self._bus.kernel_channels(address), unread)
 
     def _at(self, address: int, attempt: _Attempt, act: Callable[[Place], None]) -> None:
         """Call `act` for an address, if it answers."""

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.chips import rpi_pmic
 from agent.config import escape
 from agent.scan.muxes import proof
 from agent.scan.results import ASSUMED_SHUNT_OHMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from agent.chips import Measurement
     from agent.chips.hwmon import PowerInput
@@ -31,6 +32,8 @@ _HEAD = """\
 url = "http://127.0.0.1:9091"
 """
 
+_NO_RAILS: Mapping[str, Measurement] = {}
+
 # Exists where the service is installed; as in deploy/install.sh.
 _SERVICE_STATE = Path("/var/lib/wattpush")
 
@@ -43,20 +46,30 @@ _NOTHING = """
 #address = 0x40
 """
 
-_SHUNT_COMMENT = "# look it up on the board: 0.1 is common, Adafruit's board has 0.05, Jetson modules 0.005"
+_SHUNT_COMMENT = "# read it on the resistor: R100 is 0.1, R050 is 0.05, R015 is 0.015, R010 is 0.01, R002 is 0.002"
 
 
-def has_devices(scans: Sequence[BusScan], kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]]) -> bool:
+def has_devices(
+    scans: Sequence[BusScan],
+    kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]],
+    board: Mapping[str, Measurement] = _NO_RAILS,
+) -> bool:
     """Whether anything was found that wattpush reads."""
-    return bool(kernel_inputs) or any(chip.inputs for scan in scans for chip in scan.chips)
+    is_read_by_kernel = any(power_input.is_enabled for power_input, _ in kernel_inputs)
+    return is_read_by_kernel or bool(board) or any(chip.inputs for scan in scans for chip in scan.chips)
 
 
-def as_toml(scans: Sequence[BusScan], kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]]) -> str:
+def as_toml(
+    scans: Sequence[BusScan],
+    kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]],
+    board: Mapping[str, Measurement] = _NO_RAILS,
+) -> str:
     """The text of the configuration.
 
     Args:
         scans: the result of each bus.
         kernel_inputs: the inputs of chips that the kernel owns, with what they read; None if they cannot be read.
+        board: the rails that a Raspberry Pi 5 measures itself, their sum among them; empty on other machines.
     """
     # There is one set of counters, whichever user runs it: a second set would count the same energy again.
     state_dir = f'state_dir = "{_SERVICE_STATE}"\n' if _SERVICE_STATE.is_dir() else ""
@@ -65,7 +78,14 @@ def as_toml(scans: Sequence[BusScan], kernel_inputs: Sequence[tuple[PowerInput, 
         parts += [_mux_table(mux, scan.lookalikes.get(mux.name, ())) for mux in scan.muxes]
     devices = [part for scan in scans for chip in scan.chips for part in _chip_tables(chip)]
     devices += _kernel_tables(kernel_inputs)
-    if not has_devices(scans, kernel_inputs):
+    devices += _board_table(board)
+    devices += [
+        f"# 0x{owned.place.address:02x}: {owned.driver}: {owned.unread}\n"
+        for scan in scans
+        for owned in scan.kernel_owned
+        if owned.unread
+    ]
+    if not has_devices(scans, kernel_inputs, board):
         devices.append(_NOTHING)
     return "\n".join([*parts, *devices])
 
@@ -91,8 +111,9 @@ def _chip_tables(chip: FoundChip) -> Iterator[str]:
 
 
 def _chip_line(chip: FoundChip) -> str:
-    comment = "" if chip.signature.is_sure else f"   # or another chip: {chip.signature.proof}"
-    return f"chip = {_quoted(chip.signature.chip)}{comment}"
+    signature = chip.signature
+    comment = "" if signature.is_sure else f"   # {signature.part}, or another chip: {signature.proof}"
+    return f"chip = {_quoted(signature.chip)}{comment}"
 
 
 def _reading(found: FoundInput) -> str:
@@ -108,6 +129,10 @@ def _kernel_tables(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]
     names: set[str] = set()
     for power_input, measurement in found:
         title = power_input.label or f"in{power_input.number}"
+        if not power_input.is_enabled:
+            switch = f"{power_input.folder}/hwmon/hwmon*/in{power_input.number}_enable"
+            yield f"# {power_input.name} {title!r} is switched off: echo 1 | sudo tee {switch}\n"
+            continue
         short = f"{power_input.name}-{title}"
         longer = f"{short}-{power_input.folder.name}"
         name = next(name for name in (short, longer, f"{longer}-in{power_input.number}") if name not in names)
@@ -136,6 +161,23 @@ def _kernel_tables(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]
                 'chip = "hwmon"',
                 f"sensor = {_quoted(sensor)}",
                 key,
+            ]
+        )
+
+
+def _board_table(board: Mapping[str, Measurement]) -> Iterator[str]:
+    """One device, the sum; the rails in it stand in a comment."""
+    total = board.get(rpi_pmic.ALL)
+    if total is not None:
+        rails = ", ".join(rail for rail in board if rail != rpi_pmic.ALL)
+        yield _lines(
+            [
+                f"# This board itself, without its USB ports and HATs. Now {total.volts:.3f} V, {total.amperes:.4f} A.",
+                f"# One rail alone: {rails}.",
+                "[[device]]",
+                'name = "board"',
+                f"chip = {_quoted(rpi_pmic.OPTIONS.chip)}",
+                f"rail = {_quoted(rpi_pmic.ALL)}",
             ]
         )
 

@@ -57,11 +57,13 @@ class KernelOwned:
 
     Attributes:
         channels: for a mux, each channel with N of the /dev/i2c-N that the kernel makes of it.
+        unread: why wattpush cannot read it from this driver, and what to do; empty if it can, or if that is unknown.
     """
 
     place: Place
     driver: str
     channels: tuple[tuple[int, int], ...] = ()
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)

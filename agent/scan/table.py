@@ -14,7 +14,7 @@ from agent.scan.muxes import proof
 from agent.scan.results import ASSUMED_SHUNT_OHMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import TextIO
 
     from agent.chips import Measurement
@@ -36,9 +36,12 @@ class _Console(Console):
 
 
 def print_scans(
-    scans: Sequence[BusScan], kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]], stream: TextIO
+    scans: Sequence[BusScan],
+    kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]],
+    stream: TextIO,
+    board: Mapping[str, Measurement] | None = None,
 ) -> None:
-    """Print a table for each bus, and one for the chips of the kernel."""
+    """Print a table for each bus, one for the chips of the kernel, and one for the rails that the board measures."""
     console = _Console(
         file=stream,
         width=None if stream.isatty() else _WIDTH_ELSEWHERE,
@@ -54,6 +57,13 @@ def print_scans(
     if kernel_inputs:
         console.print("power chips of the kernel (hwmon)", style="bold")
         console.print(_kernel_table(kernel_inputs))
+        console.print()
+    if board:
+        console.print("rails that this board measures itself (rpi-pmic)", style="bold")
+        table = _table("rail")
+        for rail, measurement in board.items():
+            table.add_row(Text(rail), *_numbers(measurement))
+        console.print(table)
         console.print()
 
 
@@ -144,6 +154,9 @@ def _numbers(measurement: Measurement | None, suffix: str = " ") -> tuple[str, s
 
 
 def _notes(scan: BusScan) -> Iterator[str]:
+    for owned in scan.kernel_owned:
+        if owned.unread:
+            yield f"0x{owned.place.address:02x}: {owned.driver}: {owned.unread}"
     if any(chip.has_external_shunt for chip in scan.chips):
         yield (
             f"{_OF_ASSUMED_SHUNT} if the shunt has {ASSUMED_SHUNT_OHMS:g} ohm: "
@@ -166,6 +179,9 @@ def _notes(scan: BusScan) -> Iterator[str]:
 def _kernel_table(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]]) -> Table:
     table = _table("chip", "sits at", "input", "label")
     for power_input, measurement in kernel_inputs:
-        cells = (power_input.name, power_input.folder.name, str(power_input.number), power_input.label or "")
+        label = power_input.label or ""
+        if not power_input.is_enabled:
+            label = f"{label} (off)".strip()
+        cells = (power_input.name, power_input.folder.name, str(power_input.number), label)
         table.add_row(*map(Text, cells), *_numbers(measurement))
     return table

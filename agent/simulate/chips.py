@@ -1,4 +1,7 @@
-"""The register machine that TI's power monitors share: pointer, registers, conversions (SBOS656, SBOS576)."""
+"""The register machine that TI's power monitors share: pointer, registers, conversions (SBOS656, SBOS576).
+
+`__all__` has everything that the simulated twin of a chip needs, also for other packages: see `agent.chips`.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,30 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from agent.settings import Device
 from agent.simulate.part import Part
+from agent.simulate.rails import Rail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from agent.simulate.rails import Rail
+__all__ = [
+    "AVERAGING_COUNTS",
+    "CONFIG",
+    "CONVERSION_MICROSECONDS",
+    "DIE_ID",
+    "MANUFACTURER_ID",
+    "RESET",
+    "TEXAS_INSTRUMENTS",
+    "Device",
+    "Part",
+    "Plan",
+    "Rail",
+    "Register",
+    "RegisterChip",
+    "SamplingWindows",
+    "quantise",
+]
 
 AVERAGING_COUNTS = (1, 4, 16, 64, 128, 256, 512, 1024)
 CONVERSION_MICROSECONDS = (140, 204, 332, 588, 1100, 2116, 4156, 8244)

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 _LEGACY_DRIVER = "ina3221x"
 
+# N of the currN of an inN, where they differ: hwmon/adm1177.rst, hwmon/tmp513.rst, and the drivers ltc2991 and ltc2992.
+_CURRENTS = {
+    **{name: {0: 1} for name in ("adm1177", "tmp512", "tmp513")},
+    "ltc2991": {1: 1, 3: 2, 5: 3, 7: 4},
+    "ltc2992": {0: 1, 1: 2},
+}
+
 
 class SimulatedHwmon:
     """One folder for each chip, with the files of the kernel's drivers (kernel documentation, hwmon/sysfs-interface).
@@ -65,9 +72,11 @@ class SimulatedHwmon:
             if number is None:
                 number = next(n for n in count(1) if (device.sensor, n) not in taken)
             taken.add((device.sensor, number))
-            label_files, volts_file, amperes_file = _files(folder, number)
+            name = folder.joinpath("name").read_text(encoding="utf-8").strip()
+            label_files, volts_file, amperes_file = _files(folder, name, number)
             label = device.label
-            if label is None and not folder.joinpath("name").read_text(encoding="utf-8").startswith("ina"):
+            # The INA233 is the one whose driver is of PMBus, which has labels.
+            if label is None and (not name.startswith("ina") or name == "ina233"):
                 label = f"input {number}"
             for file in label_files if label is not None else ():
                 file.write_text(f"{label}\n", encoding="utf-8")
@@ -93,13 +102,14 @@ class SimulatedHwmon:
             current_file.write_text(f"{round(amperes * 1000)}\n", encoding="ascii")
 
 
-def _files(folder: Path, number: int) -> tuple[tuple[Path, ...], Path, Path]:
-    """The files of an input: its labels, volts and amperes."""
+def _files(folder: Path, name: str, number: int) -> tuple[tuple[Path, ...], Path, Path]:
+    """The files of an input of a chip with this name: its labels, volts and amperes."""
     if folder.name.startswith("iio:"):
         return (
             (folder / f"rail_name_{number - 1}",),
             folder / f"in_voltage{number - 1}_input",
             folder / f"in_current{number - 1}_input",
         )
-    labels = (folder / f"in{number}_label", folder / f"curr{number}_label")
-    return labels, folder / f"in{number}_input", folder / f"curr{number}_input"
+    of_amperes = _CURRENTS.get(name, {}).get(number, number)
+    labels = (folder / f"in{number}_label", folder / f"curr{of_amperes}_label")
+    return labels, folder / f"in{number}_input", folder / f"curr{of_amperes}_input"

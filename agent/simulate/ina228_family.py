@@ -1,4 +1,4 @@
-"""The base of INA228 (SLYS021), INA237 (SLYS024) and INA238 (SLYS025): one rail, with its shunt on the board."""
+"""The base of INA228 (SLYS021), INA237 (SBOSA20) and INA238 (SLYS025): one rail, with its shunt on the board."""
 
 from __future__ import annotations
 
@@ -127,6 +127,8 @@ class SimulatedINA228Family(RegisterChip):
         calibration = self._words[SHUNT_CALIBRATION]
         current = self._value(SHUNT_VOLTAGE) * NEUTRAL_CALIBRATION // calibration if calibration else 0
         self._put(CURRENT, current)
+        if not self._plan.voltage_microseconds:
+            return  # power is computed after a conversion of the voltage (SLYS021, section 7.3.2)
         volts = self._value(BUS_VOLTAGE) * self.BUS_VOLTS_LSB
         self._words[POWER] = min(round(abs(current) * volts / self.POWER_LSB_OF_CURRENT_LSB), 0xFFFFFF)
 
@@ -135,9 +137,12 @@ _ROOM_TEMPERATURE_OF_16_BITS = round(ROOM_CELSIUS / 125e-3) << 4
 
 
 def registers(
-    device_id: int, bits: int = 16, temperature_word: int = _ROOM_TEMPERATURE_OF_16_BITS
+    device_id: int | None, bits: int = 16, temperature_word: int = _ROOM_TEMPERATURE_OF_16_BITS
 ) -> dict[int, Register]:
-    """The registers of a chip of the family; `bits` is the length of its voltage registers."""
+    """The registers of a chip of the family, with its device ID if it has one.
+
+    `bits` is the length of its voltage registers.
+    """
     return {
         CONFIG: Register(writable=0x3FF0),
         ADC_CONFIG: Register(0xFB68, writable=0xFFFF),
@@ -150,5 +155,5 @@ def registers(
         DIAGNOSTICS: Register(0x0001, writable=0xF001),
         **{pointer: Register(default, writable=0xFFFF) for pointer, default in LIMITS.items()},
         NEWER_MANUFACTURER_ID: Register(TEXAS_INSTRUMENTS),
-        DEVICE_ID: Register(device_id),
+        **({} if device_id is None else {DEVICE_ID: Register(device_id)}),
     }

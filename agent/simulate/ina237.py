@@ -1,4 +1,4 @@
-"""The INA237 (SLYS024): 16 bits."""
+"""The INA237 (SBOSA20): 16 bits, and a manufacturer ID alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class SimulatedINA237(ina228_family.SimulatedINA228Family):
     """An INA237."""
 
-    REGISTERS: ClassVar[Mapping[int, Register]] = ina228_family.registers(device_id=0x2371)
+    REGISTERS: ClassVar[Mapping[int, Register]] = ina228_family.registers(device_id=None)
 
 
 build = SimulatedINA237.build

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
+from agent import entry_points
 from agent.errors import UsageError
 from agent.i2c.place import bus_path
 from agent.simulate.i2c import SimulatedI2C
 from agent.simulate.mux import SimulatedMux
+from agent.simulate.part import Part
 from agent.simulate.rails import LoadRail
 from agent.simulate.recordings import Recording
 from agent.simulate.wire import Wire
@@ -19,14 +23,15 @@ from agent.simulate.wire import Wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from agent.entry_points import Addition
     from agent.i2c.place import BusName, Place
     from agent.settings import ConfiguredChip, Device, Settings
-    from agent.simulate.part import Part
     from agent.simulate.rails import Rail
 
 
-# Well within what chips with an external shunt can measure (INA3221: 163.8 mV).
-_HIGHEST_SHUNT_VOLTS = 0.15
+# Well within what chips with an external shunt can measure (INA3221: 163.8 mV). The module of a twin whose chip
+# measures less declares its own number.
+_LOAD_SHUNT_VOLTS = 0.15
 
 
 class BuildChip(Protocol):
@@ -108,8 +113,17 @@ def _rail(device: Device, recording: Rail | None, began_seconds: float) -> Rail:
     if recording is None:
         if device.shunt_ohms is None:
             return LoadRail(device.name)
-        return LoadRail(device.name, _HIGHEST_SHUNT_VOLTS / device.shunt_ohms)
+        return LoadRail(device.name, _load_shunt_volts(device.chip) / device.shunt_ohms)
     return recording.beginning_at(began_seconds) if isinstance(recording, Recording) else recording
+
+
+def _load_shunt_volts(chip: str) -> float:
+    try:
+        module = import_module(f"{__package__}.{chip}")
+    except ModuleNotFoundError:
+        return _LOAD_SHUNT_VOLTS
+    volts: float = getattr(module, "LOAD_SHUNT_VOLTS", _LOAD_SHUNT_VOLTS)
+    return volts
 
 
 def _attach(world: World, part: Part, place: Place, now: Callable[[], float]) -> None:
@@ -120,11 +134,28 @@ def _attach(world: World, part: Part, place: Place, now: Callable[[], float]) ->
 
 
 def _twin_of(configured: ConfiguredChip) -> BuildChip:
-    module_name = f"{__package__}.{configured.chip}"
-    try:
+    name = configured.chip
+    module_name = f"{__package__}.{name.replace('-', '_')}"
+    with suppress(ModuleNotFoundError, AttributeError):
         return cast("BuildChip", import_module(module_name).build)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise UsageError(
-            f"{configured.devices[0].name}: chip {configured.chip} has no simulated twin; "
-            f"run without --simulate, or add {module_name}"
-        ) from error
+    with suppress(KeyError):
+        addition = entry_points.find(entry_points.CHIPS, name)
+        if hasattr(addition.module, "build"):
+            return partial(_build_of_package, addition)
+        module_name = f"build to {addition.module.__name__}"
+    raise UsageError(
+        f"{configured.devices[0].name}: chip {name} has no simulated twin; run without --simulate, or add {module_name}"
+    )
+
+
+def _build_of_package(
+    addition: Addition, devices: Sequence[Device], address: int, rails: Mapping[str, Rail], now: Callable[[], float]
+) -> Part:
+    """See `BuildChip`. Raises ConfigError for any mistake of the package."""
+    try:
+        part = addition.module.build(devices, address, rails, now)
+    except Exception as error:
+        raise addition.unusable("its simulated twin cannot be built", error) from error
+    if not isinstance(part, Part):
+        raise addition.unusable("its build returns no RegisterChip, nor another Part")
+    return part

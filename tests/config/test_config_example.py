@@ -61,7 +61,7 @@ def test_the_example_works_with_every_line_in_force(parse_text: Parse) -> None:
     assert settings.serve == ServeSettings("127.0.0.1", 9812)
     assert [mux.name for mux in settings.muxes] == ["m0", "m1"]
     # Chips without a separate block follow.
-    assert [device.name for device in settings.devices][:9] == [
+    assert [device.name for device in settings.devices][:10] == [
         "cpu",
         "disk",
         "radio",
@@ -71,6 +71,7 @@ def test_the_example_works_with_every_line_in_force(parse_text: Parse) -> None:
         "motor",
         "heater",
         "module",
+        "board",
     ]
 
 

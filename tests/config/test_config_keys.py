@@ -64,6 +64,7 @@ def test_a_key_is_added_as_contributing_describes(tmp_path: Path) -> None:
     row, field = re.findall(r"```python\n(.*?)\n```", section.partition("\n## ")[0], re.DOTALL)
     for folder in ("agent", "scripts", "docs"):
         shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "README.md", tmp_path)
     for name, owner, line in (
         ("agent/config/keys.py", r"METRICS = KeyTable\(.*?(?=\n    \),\n\))", f"        {row},"),
         ("agent/settings.py", r"class MetricsSettings:.*?(?=\n\n\n)", f"    {field}"),

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.config.values import quoted
 from agent.i2c.muxes import mux_names
 
 Problems = Callable[[str], tuple[str, ...]]
@@ -73,6 +72,8 @@ PATHS = (
     "for a VictoriaMetrics cluster, /api/v1/push for Mimir and Cortex, /api/prom/push for Grafana Cloud, "
     "/api/v1/receive for Thanos"
 )
+SUPPORTED = 'supported are "high", "hwmon", "ina260", "ina3221"; if a package provides it, install that package'
+KINDS = ", ".join(f'"{name}"' for name in mux_names())
 COUNTS = "1, 4, 16, 64, 128, 256, 512, 1024"
 TIMES = "140us, 204us, 332us, 588us, 1.1ms, 2.116ms, 4.156ms, 8.244ms"
 BOTH_ANSWER = "they would answer at once; give one of them another address"
@@ -439,12 +440,31 @@ MUXES: dict[str, tuple[str, ...]] = {
         "mux[1]: bus: missing; write bus = 1 for /dev/i2c-1, or mux and channel",
     ),
     "unknown kind of mux": (
-        f"{GATEWAY}{mux('m0', chip='tca9549a', bus=1)}{DEVICE}",
-        f'mux[1] "m0": chip: "tca9549a" is not one of {", ".join(map(quoted, mux_names()))}',
+        f"{GATEWAY}{mux('m0', chip='pca9641', bus=1)}{DEVICE}",
+        f'mux[1] "m0": chip: "pca9641" is not one of {KINDS}',
+    ),
+    "a kind of mux without its last letter": (
+        f"{GATEWAY}{mux('m0', chip='TCA9548', bus=1)}{DEVICE}",
+        f'mux[1] "m0": chip: "TCA9548" is not one of {KINDS}; did you mean "tca9548a"?',
+    ),
+    "a power monitor as a mux": (
+        f"{GATEWAY}{mux('m0', chip='ina260', bus=1)}{DEVICE}",
+        f'mux[1] "m0": chip: "ina260" is not one of {KINDS}; describe a power monitor in a [[device]] table',
     ),
     "mux address in decimal digits": (
         f'{GATEWAY}[[mux]]\nname = "m0"\nchip = "tca9548a"\nbus = 1\naddress = 70\n{DEVICE}',
         'mux[1] "m0": address: 0x46 is not in 0x70..0x77; 70 is 0x46: write 0x70',
+    ),
+    "mux address with the bit for reading": (
+        f"{GATEWAY}{mux('m0', address=0xE1, bus=1)}{DEVICE}",
+        (
+            'mux[1] "m0": address: 0xe1 is not in 0x70..0x77; 0xe1 has 8 bits, with the one for reading and writing: '
+            "write 0x70"
+        ),
+    ),
+    "mux address as a manual writes it": (
+        f'{GATEWAY}[[mux]]\nname = "m0"\nchip = "tca9548a"\nbus = 1\naddress = "70h"\n{DEVICE}',
+        'mux[1] "m0": address: expected an address such as 0x40, not "70h"; write 0x70 without quotes',
     ),
     "mux address out of range": (
         f"{GATEWAY}{mux('m0', address=0x78, bus=1)}{DEVICE}",
@@ -581,6 +601,17 @@ DEVICES: dict[str, tuple[str, ...]] = {
         f'{GATEWAY}[[device]]\nname = "cpu"\nchip = "ina260"\nbus = 1\naddress = 40\n',
         'device[1] "cpu": address: 0x28 is not in 0x40..0x4f; 40 is 0x28: write 0x40',
     ),
+    "address in decimal digits in quotes": (
+        f'{GATEWAY}[[device]]\nname = "cpu"\nchip = "ina260"\nbus = 1\naddress = "40"\n',
+        'device[1] "cpu": address: expected an address such as 0x40, not "40"; write 0x40 without quotes',
+    ),
+    "address with the bit for writing": (
+        f"{GATEWAY}{ina260('cpu', address=0x80, bus=1)}",
+        (
+            'device[1] "cpu": address: 0x80 is not in 0x40..0x4f; 0x80 has 8 bits, with the one for reading and '
+            "writing: write 0x40"
+        ),
+    ),
     "ina3221 address out of range": (
         f"{GATEWAY}{ina3221('cpu', address=0x44, bus=1, input=1, shunt_ohms=0.1)}",
         'device[1] "cpu": address: 0x44 is not in 0x40..0x43',
@@ -637,9 +668,13 @@ DEVICES: dict[str, tuple[str, ...]] = {
         f"{GATEWAY}{ina260('cpu', bus=1)}{ina260('cpu', 0x41, bus=1)}",
         'device[2] "cpu": name: already used by device[1]',
     ),
-    "unknown chip": (
-        f"{GATEWAY}{table('device', name='cpu', chip='INA261', bus=1, address=0x40)}",
-        'device[1] "cpu": chip: "INA261" is not a supported chip; did you mean "ina260"?',
+    "a chip in capitals": (
+        f"{GATEWAY}{table('device', name='cpu', chip='INA260', bus=1, address=0x40)}",
+        'device[1] "cpu": chip: "INA260" is not a supported chip; did you mean "ina260"?',
+    ),
+    "another chip with a similar name": (
+        f"{GATEWAY}{table('device', name='cpu', chip='ina261', bus=1, address=0x40)}",
+        f'device[1] "cpu": chip: "ina261" is not a supported chip; {SUPPORTED}',
     ),
     "unknown chip has no further problems": (
         f"{GATEWAY}{table('device', name='cpu', chip='hwmom', sensor='ina3221', label='VDD_IN')}",
@@ -647,7 +682,7 @@ DEVICES: dict[str, tuple[str, ...]] = {
     ),
     "unknown chip unlike any other": (
         f"{GATEWAY}{table('device', name='cpu', chip='xyz', bus=1, address=0x40)}",
-        'device[1] "cpu": chip: "xyz" is not a supported chip; supported are "high", "hwmon", "ina260", "ina3221"',
+        f'device[1] "cpu": chip: "xyz" is not a supported chip; {SUPPORTED}',
     ),
     "mux as a device": (
         f"{GATEWAY}{table('device', name='m0', chip='tca9548a', bus=1, address=0x70)}",
@@ -679,7 +714,28 @@ DEVICES: dict[str, tuple[str, ...]] = {
     ),
     "shunt with its unit": (
         f"{GATEWAY}{ina3221('cpu', bus=1, input=1, shunt_ohms='0.1 ohm')}",
-        'device[1] "cpu": shunt_ohms: expected a resistance in ohms such as 0.1, not "0.1 ohm"',
+        (
+            'device[1] "cpu": shunt_ohms: expected a resistance in ohms such as 0.1, not "0.1 ohm"; '
+            "write 0.1 without quotes"
+        ),
+    ),
+    "shunt as printed on the resistor": (
+        f"{GATEWAY}{ina3221('cpu', bus=1, input=1, shunt_ohms='R050')}",
+        (
+            'device[1] "cpu": shunt_ohms: expected a resistance in ohms such as 0.1, not "R050"; '
+            "write 0.05 without quotes"
+        ),
+    ),
+    "shunt in milliohms with their unit": (
+        f"{GATEWAY}{ina3221('cpu', bus=1, input=1, shunt_ohms='100 mOhm')}",
+        (
+            'device[1] "cpu": shunt_ohms: expected a resistance in ohms such as 0.1, not "100 mOhm"; '
+            "write 0.1 without quotes"
+        ),
+    ),
+    "shunt in words": (
+        f"{GATEWAY}{ina3221('cpu', bus=1, input=1, shunt_ohms='small')}",
+        'device[1] "cpu": shunt_ohms: expected a resistance in ohms such as 0.1, not "small"',
     ),
     "infinite shunt": (
         f"{GATEWAY}{ina3221('cpu', bus=1, input=1)}shunt_ohms = inf\n",
@@ -914,11 +970,11 @@ def test_a_misspelt_required_key_is_one_mistake(misspelt: str, key: str, problem
 
 
 def test_a_mistake_in_one_table_hides_no_clash_between_others(problems_of: Problems) -> None:
-    text = f"{GATEWAY}timeout = 0\n{M0}{ina260('a', 0x99, bus=1)}{ina260('b', mux='m0', channel=1)}{ina260('c', bus=1)}"
+    text = f"{GATEWAY}timeout = 0\n{M0}{ina260('a', 0x59, bus=1)}{ina260('b', mux='m0', channel=1)}{ina260('c', bus=1)}"
 
     assert problems_of(text) == (
         "pushgateway: timeout: 0s is not in 1ms..1h",
-        'device[1] "a": address: 0x99 is not in 0x40..0x4f',
+        'device[1] "a": address: 0x59 is not in 0x40..0x4f',
         (
             'device[3] "c": address: 0x40 on /dev/i2c-1 clashes with device[2] "b" '
             "behind mux m0 (0x70 on /dev/i2c-1) channel 1: " + BOTH_ANSWER

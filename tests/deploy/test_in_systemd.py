@@ -316,6 +316,41 @@ def test_a_service_started_before_i2c_dev_is_restarted_until_it_is_loaded(machin
         machine.do("rm", "--force", "/dev/i2c-1")
 
 
+VCGENCMD = """\
+#!/usr/bin/python3
+import errno, os, sys
+try:
+    os.open("/dev/vcio_gencmd", os.O_RDONLY)
+except OSError as error:
+    if error.errno != errno.ENXIO:
+        print("Can't open device file: /dev/vcio_gencmd")
+        sys.exit(255)
+print("VDD_CORE_A current(7)=2.0A\\n VDD_CORE_V volt(15)=0.75V\\n EXT5V_V volt(24)=5.0V")
+"""
+"""Prints its answer if all permission checks of the device file pass: without a driver, opening it ends in ENXIO."""
+
+BOARD = '[[device]]\nname = "cpu"\nchip = "rpi-pmic"\nrail = "all"\n'
+
+
+def test_the_service_may_ask_the_firmware_of_a_raspberry_pi(machine: Machine) -> None:
+    machine.drop_in(SERVICE, "[Service]\nExecStart=\nExecStart=/opt/wattpush/bin/wattpush\nRestartSec=500ms\n")
+    configure(machine, "pi5", device=BOARD)
+    machine.write("/usr/local/bin/vcgencmd", VCGENCMD)
+    machine.do("chmod", "755", "/usr/local/bin/vcgencmd")
+    machine.do("mknod", "--mode=660", "/dev/vcio_gencmd", "c", "92", "1")
+    try:
+        assert machine.run("systemctl", "start", SERVICE).returncode != 0
+        said = machine.do("journalctl", "--no-pager", "--unit", SERVICE)
+        assert "/dev/vcio_gencmd: permission denied; only root may open it" in said
+        assert "status=77" in said
+        machine.do("chgrp", "video", "/dev/vcio_gencmd")
+        arrives(machine, "pi5")
+        assert pushed(machine, "pi5", "wattpush_device_watts") == pytest.approx(1.5)
+        assert machine.show(SERVICE, "SupplementaryGroups") == "i2c"
+    finally:
+        machine.do("rm", "--force", "/dev/vcio_gencmd", "/usr/local/bin/vcgencmd")
+
+
 LISTEN_AS_LIBUSB = "[Service]\nExecStart=\nExecStart=/usr/bin/python3 -c 'import socket; socket.socket(16, 3, 15)'\n"
 """AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT: without it, libusb does not start."""
 

@@ -138,7 +138,14 @@ def test_no_unit_waits_for_a_network_or_hides_the_buses() -> None:
         sections = unit(name)
         assert "network-online.target" not in str(sections)
         assert not {"PrivateDevices", "ProcSubset", "PrivateNetwork"} & set(sections["Service"])
-        assert sections["Service"]["DeviceAllow"] == ["char-i2c rw"]
+        assert sections["Service"]["DeviceAllow"] == ["char-i2c rw", "/dev/vcio_gencmd rw", "/dev/vcio rw"]
+
+
+def test_a_group_that_may_be_absent_does_not_keep_a_unit_from_starting() -> None:
+    users = (PROJECT / "deploy/sysusers.d/wattpush.conf").read_text(encoding="utf-8")
+    for name in SERVICES:
+        assert unit(name)["Service"]["SupplementaryGroups"] == ["i2c"]
+    assert {"m wattpush i2c", "m wattpush video"} <= set(users.splitlines())
 
 
 CRON_LINE = next(

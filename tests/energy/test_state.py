@@ -10,6 +10,7 @@ import resource
 import stat
 import subprocess
 import tempfile
+import zlib
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -35,7 +36,12 @@ if TYPE_CHECKING:
 
 STATE = State(
     {
-        "cpu": Saved(Counters(1.5, 0.25, 12.0, 7, 1, 2), LastReading(1234.5, 6.75), 1_700_000_000.5, "ina260 1/40"),
+        "cpu": Saved(
+            Counters(1.5, 0.25, 12.0, 7, 1, 2, coulombs=0.125, returned_coulombs=0.5),
+            LastReading(1234.5, 6.75, amperes=0.5, overcounted_coulombs=0.375, returned_overcounted_coulombs=0.0625),
+            1_700_000_000.5,
+            "ina260 1/40",
+        ),
         "rack 1/ä": Saved(),
     },
     AgentCounters(3, 2, 1),
@@ -43,11 +49,14 @@ STATE = State(
 
 
 def joules(amount: float) -> State:
-    return State({"cpu": Saved(Counters(joules=amount))})
+    """A state with this energy, and the charge of a rail of 4 V."""
+    return State({"cpu": Saved(Counters(joules=amount, coulombs=amount / 4))})
 
 
 def joules_in(state: State) -> float:
-    return state.devices["cpu"].counters.joules if state.devices else 0.0
+    counters = state.devices["cpu"].counters if state.devices else Counters()
+    assert counters.coulombs == counters.joules / 4, "a file holds both, or neither"
+    return counters.joules
 
 
 @pytest.fixture
@@ -104,6 +113,31 @@ def test_a_file_keeps_every_field_of_the_first_version(folder: Path) -> None:
     written["node"] = without_new(written["node"], ("mux_conflicts",))
     written = without_new(written, ("run",))
     assert written == json.loads(FIRST_VERSIONS_FILE)["content"]
+
+
+def test_earlier_versions_read_a_file_with_charge(folder: Path) -> None:
+    """They ignore what stands beside the devices, but refuse a device with a field that they do not know."""
+    of_boot(folder, "a boot").save(STATE, ended_well=False)
+    written = json.loads((folder / "counters.json").read_text(encoding="utf-8"))["content"]
+    known = json.loads(FIRST_VERSIONS_FILE)["content"]["devices"]["cpu"]
+    for device in written["devices"].values():
+        assert device.keys() == known.keys()
+        assert device["counters"].keys() == {*known["counters"], "retries", "implausible"}
+        assert device["last"] is None or device["last"].keys() == known["last"].keys()
+    assert list(written["charge"]) == ["cpu"], "a device without any has no entry"
+
+
+def test_without_its_charge_a_file_keeps_its_energy(folder: Path) -> None:
+    """As a run of an earlier version leaves it: charge starts from zero, never from an older value."""
+    of_boot(folder, "a").save(STATE, ended_well=False)
+    path = folder / "counters.json"
+    content = json.loads(path.read_text(encoding="utf-8"))["content"]
+    del content["charge"]
+    checksum = zlib.crc32(json.dumps(content).encode())
+    path.write_text(json.dumps({"format": 1, "checksum": checksum, "content": content}), encoding="utf-8")
+    loaded = of_boot(folder, "a").load().devices["cpu"]
+    assert loaded.counters == Counters(1.5, 0.25, 12.0, 7, 1, 2)
+    assert loaded.last == LastReading(1234.5, 6.75)
 
 
 def test_counters_continue_within_a_boot_however_the_run_ended(folder: Path) -> None:

@@ -1,14 +1,14 @@
-"""docs/adding-a-chip.md: its chip is added and read on the simulator, then the whole test suite runs with it."""
+"""docs/adding-a-chip.md: its chip as part of wattpush, on the simulator; then the whole test suite runs with it."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
-import textwrap
 import venv
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,25 +17,28 @@ from typing import TYPE_CHECKING
 import pytest
 
 import agent.chips
-import agent.simulate
+import agent.simulate.chips
 from agent.config import parse
 from agent.measure.readings import Failure, Reading
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
-from tests.bench import NODE, Bench
+from tests.bench import NODE, Bench, with_shunt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "adding-a-chip.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"^`(agent/\w+/\w+\.py)`:\n\n```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+COPIES = dict(reversed(pair.split()) for pair in re.findall(r"^    cp (\S+ agent/\S+)$", PAGE, re.MULTILINE))
+"""The file of the example by the place that the page copies it to."""
+FILES = {name: (PROJECT / source).read_text(encoding="utf-8") for name, source in COPIES.items()}
 INSERTIONS = re.findall(
     r"^\d\. In `(.*?)`, above the line that starts with `(.*?)`, .*?:\n\n   ```\n(.*?)   ```$",
     PAGE,
     re.MULTILINE | re.DOTALL,
 )
-SENSOR, TWIN = "agent/chips/ina226.py", "agent/simulate/ina226.py"
+REPLACEMENTS = re.findall(r"in `([^`]+)`, replace `([^`]+)` by\s+`([^`]+)`", PAGE)
+SENSOR, TWIN = "agent/chips/ina700.py", "agent/simulate/ina700.py"
 NOT_COPIED = shutil.ignore_patterns(
     ".git", ".venv*", ".cache", ".*_cache", ".hypothesis", "__pycache__", "build", "dist"
 )
@@ -43,11 +46,10 @@ NOT_COPIED = shutil.ignore_patterns(
 DEVICE = """
 [[device]]
 name = "radio"
-chip = "ina226"
+chip = "ina700"
 bus = 1
 address = 0x44
-shunt_ohms = 0.1
-averaging = { count = 4, voltage = "140us", current = "140us" }
+averaging = { count = 4, voltage = "150us", current = "150us" }
 """
 
 
@@ -60,10 +62,10 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         file.write_text(FILES[name], encoding="utf-8")
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(file.parent)])
     yield
-    for package, module in ((agent.chips, "agent.chips.ina226"), (agent.simulate, "agent.simulate.ina226")):
+    for package, module in ((agent.chips, "agent.chips.ina700"), (agent.simulate, "agent.simulate.ina700")):
         sys.modules.pop(module, None)
-        if hasattr(package, "ina226"):
-            delattr(package, "ina226")
+        if hasattr(package, "ina700"):
+            delattr(package, "ina700")
 
 
 def bench_with(volts: float, amperes: float) -> Bench:
@@ -73,7 +75,7 @@ def bench_with(volts: float, amperes: float) -> Bench:
 
 
 @pytest.mark.usefixtures("added")
-@pytest.mark.parametrize("amperes", [0.5, -0.5])
+@pytest.mark.parametrize("amperes", [0.48, -0.48])
 def test_the_pages_chip_is_read_from_its_twin(amperes: float) -> None:
     bench = bench_with(12.0, amperes)
     bench.run_next()
@@ -85,7 +87,7 @@ def test_the_pages_chip_is_read_from_its_twin(amperes: float) -> None:
 
 @pytest.mark.usefixtures("added")
 def test_the_pages_chip_notices_a_power_loss() -> None:
-    bench = bench_with(12.0, 0.5)
+    bench = bench_with(12.0, 0.48)
     bench.run_next()
     assert isinstance(bench.run_next()["radio"], Reading)
     bench.chip("radio").power_loss()
@@ -95,12 +97,34 @@ def test_the_pages_chip_notices_a_power_loss() -> None:
 
 
 @pytest.mark.usefixtures("added")
-def test_the_pages_chip_refuses_the_end_of_its_range() -> None:
-    bench = bench_with(12.0, 2.0)
+@pytest.mark.parametrize("amperes", [16.0, -16.0])
+def test_the_pages_chip_refuses_the_end_of_its_range(amperes: float) -> None:
+    bench = bench_with(12.0, amperes)
     bench.run_next()
     outcome = bench.run_next()["radio"]
     assert isinstance(outcome, Failure)
     assert "the end of its range" in str(outcome.error)
+
+
+@pytest.mark.usefixtures("added")
+@pytest.mark.parametrize(("chip", "is_refused"), [("ina228", True), ("ina238", True), ("ina237", False)])
+def test_the_pages_chip_is_not_taken_for_one_with_an_id(chip: str, is_refused: bool) -> None:  # noqa: FBT001 - a row
+    bench = bench_with(12.0, 0.48)
+    bench.chip("radio").unplug()
+    other = Bench.of(with_shunt(chip, "radio", "bus = 1", 0x44)).chip("radio")
+    bench.world.wires[1].attach(other)
+    outcome = bench.run_next()["radio"]
+    assert isinstance(outcome, Failure) == is_refused
+    assert f"it as an {chip.upper()}" in str(getattr(outcome, "error", "")) or not is_refused
+
+
+def test_the_page_names_what_other_packages_may_use() -> None:
+    """Everything that the files of the example import from wattpush."""
+    for name, module in ((SENSOR, agent.chips), (TWIN, agent.simulate.chips)):
+        imported = [node for node in ast.walk(ast.parse(FILES[name])) if isinstance(node, ast.ImportFrom)]
+        used = {alias.name for node in imported if node.module == module.__name__ for alias in node.names}
+        assert used <= set(module.__all__)
+        assert {node.module for node in imported} <= {"__future__", "typing", "collections.abc", module.__name__}
 
 
 @pytest.mark.parametrize("name", [SENSOR, TWIN])
@@ -123,7 +147,7 @@ def insert(project: Path, name: str, start: str, block: str) -> None:
     text = file.read_text(encoding="utf-8")
     assert len(re.findall(rf"^{re.escape(start)}", text, re.MULTILINE)) == 1, (name, start)
     before, _, after = f"\n{text}".partition(f"\n{start}")
-    file.write_text(f"{before}\n{textwrap.dedent(block)}{start}{after}"[1:], encoding="utf-8")
+    file.write_text(f"{before}\n{re.sub('^   ', '', block, flags=re.MULTILINE)}{start}{after}"[1:], encoding="utf-8")
 
 
 @pytest.fixture
@@ -172,12 +196,17 @@ def make(project: Path, target: str) -> None:
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_make_test_passes_after_every_step_of_the_page(copy_of_the_project: Path) -> None:
     project = copy_of_the_project
+    assert set(FILES) == {SENSOR, TWIN}
     for name, text in FILES.items():
         assert not (project / name).exists()
         (project / name).write_text(text, encoding="utf-8")
-    assert len(INSERTIONS) == 2
+    assert (len(INSERTIONS), len(REPLACEMENTS)) == (2, 1)
     for name, start, block in INSERTIONS:
         insert(project, name, start, block)
+    for name, before, after in REPLACEMENTS:
+        text = (project / name).read_text(encoding="utf-8")
+        assert text.count(before) == 1
+        (project / name).write_text(text.replace(before, after), encoding="utf-8")
     assert "`make generated` for the references and config.toml.example, then `make test`" in PAGE
     make(project, "generated")
     make(project, "test")

@@ -1,4 +1,4 @@
-"""INA219, INA228, INA237 and INA238: every word, every sign, what is written to them, and what they are taken for."""
+"""Chips with a shunt on the board: every word, every sign, what is written to them, and what they are taken for."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import chips
-from agent.chips import ina219, ina228, ina237, ina238
+from agent.chips import ina219, ina228, ina234, ina237, ina238
+from agent.errors import ConfigError
 from agent.i2c.place import Place
 from agent.measure.readings import Reading, Settling
 from agent.settings import Device
 from agent.simulate import ina228_family
-from agent.simulate.chips import CONFIG
+from agent.simulate.chips import AVERAGING_COUNTS, CONFIG, CONVERSION_MICROSECONDS
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
+from agent.simulate.world import build_world
 from tests.bench import SHORTEST, Bench, failure, ina260, ina3221, power_losses, settings_of, with_shunt
 from tests.hardware.test_chip_words import measured_of, of_two_complement, refusal_of
 
@@ -25,11 +27,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from agent.chips import I2CChip
+    from agent.simulate.chips import RegisterChip
     from agent.simulate.wire import Transaction
 
 FAMILY = ("ina228", "ina237", "ina238")
 SHUNTS_OHMS = (0.1, 0.015, 0.0005)
-OURS = {"ina219": 0x3C47, "ina228": 0xB269, "ina237": 0xB269, "ina238": 0xB269}
+WITHOUT_OWN_ID = ("ina226", "ina230", "ina231")
+"""Only the word in the configuration decides between these: clones of the INA226 hold any ID."""
+WITH_TWO_RANGES = ("ina232", "ina234", "ina236")
+LIKE_INA226 = (*WITHOUT_OWN_ID, *WITH_TWO_RANGES)
+OURS = {
+    "ina219": 0x3C47,
+    **dict.fromkeys(LIKE_INA226, 0x4207),
+    "ina228": 0xB269,
+    "ina237": 0xB269,
+    "ina238": 0xB269,
+}
 """What is configured with the averaging of `SHORTEST`, worked out by hand from the datasheets."""
 
 
@@ -71,6 +84,63 @@ def test_every_ina219_shunt_word_decodes_or_ends_the_range(
         else:
             measured = measured_of(chip, (0, word))
             assert math.isclose(measured.amperes, steps * 10 / 1e6 / shunt_ohms, rel_tol=1e-12)
+
+
+RANGES = {
+    "ina226": (16, 1250, 36, 2500),
+    "ina230": (16, 1250, 28, 2500),
+    "ina231": (16, 1250, 28, 2500),
+    "ina232": (16, 1600, 48, 2500),
+    "ina234": (12, 25_600, 28, 40_000),
+    "ina236": (16, 1600, 48, 2500),
+}
+"""By hand from the datasheets: bits, LSB of the bus voltage in microvolts, highest volts, LSB of the shunt voltage in
+nanovolts at the power-on range."""
+
+
+@pytest.mark.parametrize("name", LIKE_INA226)
+def test_every_voltage_word_of_the_ina226_family_decodes_or_is_too_high(name: str) -> None:
+    bits, lsb_microvolts, highest_volts, _ = RANGES[name]
+    chip = chip_of(name)
+    assert chip.highest_volts == highest_volts
+    for word in range(0x10000):
+        microvolts = (word >> (16 - bits)) * lsb_microvolts
+        if microvolts > highest_volts * 1_000_000:
+            assert f"0x{word:04x}, more than {highest_volts} V" in refusal_of(chip, (word, 0))
+        else:
+            measured = measured_of(chip, (word, 0))
+            assert math.isclose(measured.volts, microvolts / 1e6, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("name", LIKE_INA226)
+def test_every_shunt_word_of_the_ina226_family_decodes_or_ends_the_range(name: str, *, narrow: bool) -> None:
+    bits, _, _, lsb_nanovolts = RANGES[name]
+    chip = chip_of(name, 0.015)
+    if narrow:
+        chip.adopt((0x0800, 0x5127))
+        lsb_nanovolts //= 4 if name in WITH_TWO_RANGES else 1
+    full_scale = 1 << (bits - 1)
+    shown = "(20.48 mV)" if narrow and name in WITH_TWO_RANGES else "(81.92 mV)"
+    for word in range(0x10000):
+        steps = of_two_complement(word >> (16 - bits), bits)
+        if steps in (full_scale - 1, -full_scale):
+            assert f"0x{word:04x}, the end of its range {shown}" in refusal_of(chip, (0, word))
+        else:
+            measured = measured_of(chip, (0, word))
+            assert math.isclose(measured.amperes, steps * lsb_nanovolts / 1e9 / 0.015, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("shunt_ohms", SHUNTS_OHMS)
+@pytest.mark.parametrize("name", LIKE_INA226)
+def test_the_calibration_of_the_ina226_family_fits_any_shunt(name: str, shunt_ohms: float) -> None:
+    """Section 6.5.2.1 of the INA226's datasheet, the other way round than the program does it."""
+    chip = chip_of(name, shunt_ohms)
+    calibration = chip.configuration[0]
+    assert calibration.register.number == 0x05
+    current_lsb = 0.00512 / (calibration.written * shunt_ohms)
+    assert current_lsb == pytest.approx(2.5e-6 / shunt_ohms)
+    assert calibration.power_on == 0
 
 
 @pytest.mark.parametrize("name", ["ina237", "ina238"])
@@ -155,7 +225,7 @@ def test_a_rail_is_read_signed_and_exact(name: str, amperes: float) -> None:
     bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
     rail = bench.rails["cpu"]
     assert isinstance(rail, ConstantRail)
-    rail.amperes = amperes
+    rail.amperes = amperes / 2 if name in LIKE_INA226 else amperes
     for volts in (0.0, 5.0, 20.0):
         rail.volts = volts
         bench.run_next()
@@ -184,7 +254,12 @@ def test_only_configuration_and_canary_bit_are_written(name: str, capfd: pytest.
         bench.run_next()
     written = {m.data for t in log for m in t.messages if len(m.data) > 1 and not m.is_read}
     ours = OURS[name].to_bytes(2, "big")
-    expected = {b"\x00" + ours} if name == "ina219" else {b"\x0b\x80\x01", b"\x00\0\0", b"\x02\x10\x00", b"\x01" + ours}
+    if name == "ina219":
+        expected = {b"\x00" + ours}
+    elif name in LIKE_INA226:
+        expected = {b"\x06\x00\x01", b"\x05\x08\x00", b"\x00" + ours}
+    else:
+        expected = {b"\x0b\x80\x01", b"\x00\0\0", b"\x02\x10\x00", b"\x01" + ours}
     assert written == expected
     assert capfd.readouterr() == ("", "")
 
@@ -223,6 +298,44 @@ def test_a_foreign_configuration_is_never_read_as_ours(
     measured("found in the next sweep; no number is wrong")
 
 
+@pytest.mark.parametrize("name", WITH_TWO_RANGES)
+@pytest.mark.parametrize("written", [b"\x00\x52\x07", b"\x05\x04\x00", b"\x00\x42\x06"])
+def test_a_foreign_range_of_the_ina226_family_is_never_read_as_ours(name: str, written: bytes) -> None:
+    bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
+    bench.run_until_read()
+    bench.run_next()
+    bench.chip("cpu").write(written)
+    assert f"reads 0x{written[1:].hex()} instead of" in failure(bench.run_next()["cpu"])
+    bench.run_next()
+    bench.run_until_read()
+    assert (bench.chip("cpu")._words[0], bench.chip("cpu")._words[5]) == (0x4207, 0x0800)
+    assert power_losses([bench.run_next()], "cpu") == 0
+
+
+@pytest.mark.parametrize("name", WITHOUT_OWN_ID)
+def test_a_foreign_mode_of_an_ina226_is_found_within_a_minute(name: str) -> None:
+    bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
+    bench.run_until_read()
+    bench.chip("cpu").write(b"\x00\x42\x06")  # bus voltage alone
+    outcomes = [bench.run_next()["cpu"] for _ in range(61)]
+    assert "reads 0x4206 instead of 0x4207" in failure(next(o for o in outcomes if not isinstance(o, Reading)))
+
+
+@pytest.mark.parametrize("name", LIKE_INA226)
+@pytest.mark.parametrize("amperes", [-0.7, 0.3])
+def test_a_configured_chip_of_the_ina226_family_computes_its_power(name: str, amperes: float) -> None:
+    bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
+    rail = bench.rails["cpu"]
+    assert isinstance(rail, ConstantRail)
+    rail.volts, rail.amperes = 12.8, amperes
+    bench.run_until_read()
+    bench.run_next()
+    words = bench.chip("cpu")._words
+    assert words[0x04] == words[0x01] != 0  # current in LSBs of 2.5 uV / shunt
+    watts_per_lsb = {1250: 25, 1600: 32, 25_600: 32}[RANGES[name][1]] * 2.5e-6 / 0.1
+    assert words[0x03] * watts_per_lsb == pytest.approx(12.8 * abs(amperes), abs=watts_per_lsb)
+
+
 def test_a_foreign_write_to_an_ina219_fails_the_next_sweep() -> None:
     bench = Bench.of(with_shunt("ina219", "cpu", "bus = 1"))
     bench.run_until_read()
@@ -230,7 +343,7 @@ def test_a_foreign_write_to_an_ina219_fails_the_next_sweep() -> None:
     assert "reads 0x399e instead of 0x3c47" in failure(bench.run_next()["cpu"])
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", [*LIKE_INA226, *FAMILY])
 def test_a_chip_that_stops_converting_is_configured_again(name: str) -> None:
     bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
     bench.run_until_read()
@@ -240,11 +353,12 @@ def test_a_chip_that_stops_converting_is_configured_again(name: str) -> None:
     bench.run_until_read()
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", [*LIKE_INA226, *FAMILY])
 def test_a_result_read_twice_is_not_new(name: str) -> None:
     """The hardware counters of an INA228 have risen since, but the result is the same."""
-    slow = 'averaging = { count = 1024, voltage = "50us", current = "2.074ms" }'
-    bench = Bench.of(with_shunt(name, "cpu", "bus = 1", more=slow))  # 2.17 s a result
+    voltage, current = ("140us", "2.116ms") if name in LIKE_INA226 else ("50us", "2.074ms")
+    slow = f'averaging = {{ count = 1024, voltage = "{voltage}", current = "{current}" }}'
+    bench = Bench.of(with_shunt(name, "cpu", "bus = 1", more=slow))  # 2.31 s or 2.17 s a result
     bench.run_until_read()
     readings = [bench.run_next()["cpu"] for _ in range(21)]
     assert sum(isinstance(reading, Reading) and reading.is_new for reading in readings) in (9, 10)
@@ -266,6 +380,18 @@ def test_a_newly_configured_chip_reports_converting_even_with_an_instant_result(
     assert kinds == [Settling, Reading, Reading]
 
 
+@pytest.mark.parametrize("name", SHORTEST)
+def test_a_load_of_simulate_stays_within_the_range_of_every_chip(name: str) -> None:
+    bench = Bench.of(with_shunt(name, "cpu", "bus = 1", more='averaging = "auto"'))
+    bench.world = build_world(bench.settings, bench.clock.monotonic)
+    bench.sweep = bench.new_sweep()
+    bench.rails = bench.world.rails
+    bench.run_until_read()
+    currents = [outcome.amperes for _ in range(120) if isinstance(outcome := bench.run_next()["cpu"], Reading)]
+    assert len(currents) == 120
+    assert max(currents) > 0.3
+
+
 # Other chips in their place
 
 ALL = {
@@ -278,14 +404,92 @@ ALL = {
 @pytest.mark.parametrize("configured", SHORTEST)
 @pytest.mark.parametrize("wired", ALL)
 def test_another_power_monitor_is_refused_and_never_written_to(configured: str, wired: str) -> None:
-    if wired == configured:
-        pytest.skip("the right one")
+    if wired == configured or {wired, configured} <= {*WITHOUT_OWN_ID}:
+        pytest.skip("the right one, or one that no register tells apart from it")
     bench = Bench.of(ALL[configured])
     bench.world.wires[1] = Bench.of(ALL[wired]).world.wires[1]
     bench.wire.log = []
     for _ in range(3):
         assert failure(bench.run_next()["cpu"]).startswith(f"not an {configured.upper()} at 0x40 on /dev/i2c-1: ")
     assert not any(len(m.data) > 1 for t in bench.wire.log for m in t.messages if not m.is_read)
+
+
+@pytest.mark.parametrize("configured", WITHOUT_OWN_ID)
+@pytest.mark.parametrize("wired", WITHOUT_OWN_ID)
+def test_the_configuration_decides_between_chips_like_an_ina226(configured: str, wired: str) -> None:
+    bench = Bench.of(ALL[configured])
+    bench.world.wires[1] = Bench.of(ALL[wired]).world.wires[1]
+    bench.wire.log = []
+    outcomes = [bench.run_next()["cpu"] for _ in range(3)]
+    assert isinstance(outcomes[-1], Settling | Reading)
+
+
+@pytest.mark.parametrize(
+    ("die_id", "manufacturer_id"), [(0x2261, 0x5449), (0x0000, 0x190F), (0x0000, 0x0000), (0xFFFF, 0xFFFF)]
+)
+def test_a_clone_of_the_ina226_is_read_whatever_its_ids(die_id: int, manufacturer_id: int) -> None:
+    bench = Bench.of(ALL["ina226"])
+    bench.chip("cpu")._words |= {0xFF: die_id, 0xFE: manufacturer_id}
+    bench.run_until_read()
+
+
+@pytest.mark.parametrize("configuration", [0x0127, 0x3127, 0x5127, 0x6127, 0x7127, 0xC127])
+def test_a_configuration_that_no_ina226_shows_is_refused(configuration: int) -> None:
+    bench = Bench.of(ALL["ina231"])
+    bench.chip("cpu")._words[0] = configuration
+    message = f"configuration register reads 0x{configuration:04x}, with bits that an INA231 never shows"
+    assert message in failure(bench.run()["cpu"])
+
+
+@pytest.mark.parametrize("device_id", [0x0000, 0x2370, 0x2371, 0xFFFF])
+def test_an_ina237_is_read_with_and_without_a_device_id(device_id: int) -> None:
+    bench = Bench.of(ALL["ina237"])
+    bench.chip("cpu")._words[0x3F] = device_id
+    bench.run_until_read()
+
+
+def test_an_ina237_that_another_program_calibrated_is_read() -> None:
+    bench = Bench.of(ALL["ina237"])
+    bench.chip("cpu").write(b"\x02\x40\x00")
+    bench.run_until_read()
+
+
+@pytest.mark.parametrize("device_id", [0x2281, 0x2381, 0xA480, 0xA080])
+@pytest.mark.parametrize("name", ["ina232", "ina237"])
+def test_a_device_id_of_another_chip_is_believed(name: str, device_id: int) -> None:
+    bench = Bench.of(ALL[name])
+    bench.chip("cpu")._words[0x3F] = device_id
+    part = {0x228: "INA228", 0x238: "INA238", 0xA48: "INA234", 0xA08: "INA236"}[device_id >> 4]
+    assert f"its registers identify it as an {part}" in failure(bench.run()["cpu"])
+
+
+def keep_the_pointer(chip: RegisterChip) -> None:
+    """The number of a register that the chip does not have leaves its pointer where it is."""
+    write = chip.write
+
+    def write_known(data: bytes) -> None:
+        if data and data[0] in chip.REGISTERS:
+            write(data)
+
+    chip.write = write_known
+
+
+def show_ones(chip: RegisterChip) -> None:
+    """A register that the chip does not have reads 0xFFFF."""
+    chip._words |= {pointer: 0xFFFF for pointer in range(0x100) if pointer not in chip.REGISTERS}
+
+
+@pytest.mark.parametrize("absent", [keep_the_pointer, show_ones])
+@pytest.mark.parametrize("name", SHORTEST)
+def test_a_chip_is_identified_whatever_its_absent_registers_read(
+    name: str, absent: Callable[[RegisterChip], None]
+) -> None:
+    """No datasheet says what they read, here 0 by default."""
+    bench = Bench.of(ALL[name])
+    absent(bench.chip("cpu"))
+    bench.run_until_read()
+    bench.sweep = bench.new_sweep()
+    bench.run_until_read()
 
 
 def test_an_ina3221_without_its_first_input_is_not_an_ina219() -> None:
@@ -316,6 +520,11 @@ def test_auto_covers_the_interval_or_the_chips_maximum(name: str, sample_interva
         assert word >> 7 & 0xF == word >> 3 & 0xF >= 8
         seconds = (1 << (word >> 7 & 7)) * 2 * 532e-6
         longest_seconds = 0.136192
+    elif name in LIKE_INA226:
+        times = CONVERSION_MICROSECONDS
+        seconds = AVERAGING_COUNTS[word >> 9 & 7] * (times[word >> 6 & 7] + times[word >> 3 & 7]) * 1e-6
+        longest_seconds = 16.883712
+        assert word & 0xF007 == 0x4007
     else:
         times = ina228_family.CONVERSION_MICROSECONDS
         seconds = (1, 4, 16, 64, 128, 256, 512, 1024)[word & 7] * (times[word >> 9 & 7] + times[word >> 6 & 7]) * 1e-6
@@ -326,9 +535,20 @@ def test_auto_covers_the_interval_or_the_chips_maximum(name: str, sample_interva
     assert seconds <= sample_interval_seconds * 2.01
 
 
+@pytest.mark.parametrize("chip", WITH_TWO_RANGES)
+def test_an_address_between_those_of_the_a_and_b_variants_is_refused(chip: str) -> None:
+    for address in (0x40, 0x43, 0x48, 0x4B):
+        assert settings_of(with_shunt(chip, "cpu", "bus = 1", address)).devices
+    for address in (0x44, 0x47, 0x4C):
+        with pytest.raises(ConfigError, match=rf"0x{address:02x} is not in 0x40\.\.0x43 or 0x48\.\.0x4b"):
+            settings_of(with_shunt(chip, "cpu", "bus = 1", address))
+
+
 def test_each_chip_has_its_own_file_and_options() -> None:
-    for module in (ina219, ina228, ina237, ina238):
+    for module in (ina219, ina228, ina234, ina237, ina238):
         options = chips.options()[module.OPTIONS.chip]
         assert options.external_shunt
         assert options.inputs is None
-        assert options.addresses == range(0x40, 0x50)
+        assert options.addresses == (
+            (0x40, 0x41, 0x42, 0x43, 0x48, 0x49, 0x4A, 0x4B) if module is ina234 else range(0x40, 0x50)
+        )

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from agent.simulate.wire import Message
 
 AUTO = 'averaging = "auto"'
-CHIPS = ("ina260", "ina3221", *SHORTEST)
+# INA230 to INA236 have the code of an INA226; of those with two ranges, the one with 12 bits.
+CHIPS = ("ina260", "ina3221", *(chip for chip in SHORTEST if chip not in ("ina230", "ina231", "ina232", "ina236")))
 BITS_PER_SECOND = 100_000
 
 
@@ -105,7 +106,7 @@ class NoisyLoad:
         while True:
             end = min((step + 1) * self.STEP_SECONDS, end_seconds)
             draw = (step * 2654435761 + self._seed) % 1009 / 1008
-            yield Segment(begin, end, 5.0 + 0.05 * draw, 1.0 - 0.1 * draw)
+            yield Segment(begin, end, 5.0 + 0.05 * draw, 0.7 - 0.1 * draw)
             if end >= end_seconds:
                 return
             begin, step = end, step + 1
@@ -136,7 +137,7 @@ def test_a_flip_in_a_changing_load_stays_within_the_load(chip: str) -> None:
         for outcome in bench.run_next().values():
             if isinstance(outcome, Reading):
                 assert 4.99 <= outcome.volts <= 5.06
-                assert 0.89 <= outcome.amperes <= 1.01
+                assert 0.59 <= outcome.amperes <= 0.71
 
 
 @pytest.mark.parametrize("chip", CHIPS)

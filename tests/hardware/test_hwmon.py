@@ -27,8 +27,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def chip(folder: Path, sensor: str = "ina3221", **keys: Any) -> hwmon.Chip:
-    return hwmon.Chip(Device("module", "hwmon", sensor=sensor, **keys), folder)
+class Chip:
+    """A chip of hwmon with its one device."""
+
+    def __init__(self, chip: hwmon.Chip) -> None:
+        self._chip = chip
+
+    def read(self) -> Measurement:
+        (measurement,) = self._chip.read()
+        return measurement
+
+    def where(self) -> str:
+        (where,) = self._chip.where()
+        return where
+
+
+def chip(folder: Path, sensor: str = "ina3221", **keys: Any) -> Chip:
+    return Chip(hwmon.Chip((Device("module", "hwmon", sensor=sensor, **keys),), folder))
 
 
 def write(folder: Path, name: str, inputs: dict[int, tuple[str | None, int, int]]) -> Path:
@@ -386,6 +401,49 @@ def test_any_content_is_a_plausible_number_or_an_error(content: bytes) -> None:
         assert -1 < volts <= 36
 
 
+# The shunt that a driver computes with
+
+FILE_OF_INA226, FILE_OF_INPUT_2, BINDING = "shunt_resistor", "shunt2_resistor", "device/of_node/shunt-resistor"
+BINDING_OF_ADI = "device/of_node/shunt-resistor-micro-ohms"
+DEFAULT = " (the driver's default: compare it with the board)"
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "file", "content", "said"),
+    [
+        ("ina226", 1, FILE_OF_INA226, b"2000\n", ", computed for a shunt of 0.002 ohm"),
+        ("ina226", 1, FILE_OF_INA226, b"10000\n", f", computed for a shunt of 0.01 ohm{DEFAULT}"),
+        ("ina226", 1, FILE_OF_INA226, b"nonsense\n", ""),
+        ("ina260", 1, None, b"", ""),  # its shunt is inside
+        ("ina3221", 2, FILE_OF_INPUT_2, b"5000\n", ", computed for a shunt of 0.005 ohm"),
+        ("ina3221", 1, FILE_OF_INPUT_2, b"5000\n", ""),
+        ("ina238", 1, BINDING, (15_000).to_bytes(4, "big"), ", computed for a shunt of 0.015 ohm"),
+        ("ina238", 1, BINDING, b"12", f", computed for a shunt of 0.01 ohm{DEFAULT}"),
+        ("ina238", 1, None, b"", f", computed for a shunt of 0.01 ohm{DEFAULT}"),
+        ("ltc2945", 1, BINDING_OF_ADI, (500).to_bytes(4, "big"), ", computed for a shunt of 0.0005 ohm"),
+        ("ltc2945", 1, None, b"", f", computed for a shunt of 0.001 ohm{DEFAULT}"),
+    ],
+)
+def test_the_shunt_of_the_driver_is_told(  # noqa: PLR0917 - a table
+    tmp_path: Path, name: str, number: int, file: str | None, content: bytes, said: str
+) -> None:
+    folder = write_chip(tmp_path / "hwmon0", name, in1=5000, in2=5000, curr1=100, curr2=100)
+    if file is not None:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(content)
+    monitor = chip(tmp_path, name, input=number)
+    monitor.read()
+    assert monitor.where() == f"{folder}/in{number}_input and curr{number}_input{said}"
+
+
+def test_labelled_rails_tell_their_shunt_before_the_label(tmp_path: Path) -> None:
+    folder = write_chip(tmp_path / "hwmon0", "lm5066", in1=VIN, curr1=("iin", 100))
+    monitor = chip(tmp_path, "lm5066", label="vin")
+    monitor.read()
+    shown = f"{folder}/in1_input and curr1_input, computed for a shunt of 0.001 ohm{DEFAULT} (vin)"
+    assert monitor.where() == shown
+
+
 # NVIDIA's older driver
 
 
@@ -414,9 +472,9 @@ def nano(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def legacy_chip(drivers: Path, sensor: str = "ina3221x", **keys: Any) -> hwmon.Chip:
+def legacy_chip(drivers: Path, sensor: str = "ina3221x", **keys: Any) -> Chip:
     device = Device("module", "hwmon", sensor=sensor, **keys)
-    return hwmon.Chip(device, drivers / "no hwmon", drivers)
+    return Chip(hwmon.Chip((device,), drivers / "no hwmon", drivers))
 
 
 def test_an_ina3221x_input_is_found_by_label_or_number(nano: Path) -> None:

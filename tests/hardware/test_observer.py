@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.measure.readings import Reading, Settling
-from agent.simulate import ina228_family
+from agent.simulate import ina226_family, ina228_family
 from agent.simulate.chips import CONFIG
 from agent.simulate.ina219 import SimulatedINA219
 from tests.bench import SHORTEST, Bench, constant, failure, ina260, ina3221, mux, with_shunt
@@ -104,6 +104,9 @@ def write(chip: RegisterChip, register: int, word: int) -> None:
         ("ina3221", CONFIG, 0x7120),
         ("ina219", CONFIG, 0x3998),
         ("ina219", CONFIG, 0x399D),
+        ("ina226", CONFIG, 0x4120),
+        ("ina231", CONFIG, 0x4125),
+        ("ina234", CONFIG, 0x5126),
         ("ina228", ina228_family.ADC_CONFIG, 0x0B68),
         ("ina237", ina228_family.ADC_CONFIG, 0xAB68),
     ],
@@ -118,19 +121,27 @@ def test_a_chip_that_does_not_measure_is_refused_by_an_observer(chip: str, regis
     assert_that_only_registers_were_read(bench)
 
 
-@pytest.mark.parametrize("chip", ["ina228", "ina237", "ina238"])
+NARROW = {
+    **dict.fromkeys(("ina232", "ina234", "ina236"), (0x4127 | ina226_family.ADC_RANGE, 0.08, "20.48 mV")),
+    **dict.fromkeys(("ina228", "ina237", "ina238"), (ina228_family.ADC_RANGE, 0.3, "40.96 mV")),
+}
+"""The configuration with the narrow range, a current within it, and its end; 0.5 A are beyond it."""
+
+
+@pytest.mark.parametrize("chip", NARROW)
 def test_the_narrow_range_is_decoded_as_it_is_found(chip: str) -> None:
+    configuration, amperes, end = NARROW[chip]
     bench = observed(CHIPS[chip])
     rail = constant(bench.rails["d"])
-    rail.amperes = 0.3
+    rail.amperes = amperes
     bench.clock.sleep(1.0)
     assert isinstance(bench.run_next()["d"], Reading)
-    write(bench.chip("d"), CONFIG, ina228_family.ADC_RANGE)  # while it is observed
+    write(bench.chip("d"), CONFIG, configuration)  # while it is observed
     bench.clock.sleep(1.0)
     bench.run_next()
     assert isinstance(bench.run_next()["d"], Reading)  # compared with the rail
     rail.amperes = 0.5  # 50 mV
-    assert "the end of its range (40.96 mV)" in failure(bench.run_next()["d"])
+    assert f"the end of its range ({end})" in failure(bench.run_next()["d"])
 
 
 @pytest.mark.parametrize("is_powered_down", [False, True], ids=["running", "powered down"])
@@ -196,6 +207,8 @@ def test_the_time_that_a_found_result_covers_is_known() -> None:
         "ina260": 2.2e-3,
         "ina3221": 6.6e-3,
         "ina219": 1.064e-3,
+        "ina226": 2.2e-3,
+        "ina234": 2.2e-3,
         "ina228": 3.156e-3,
         "ina237": 3.156e-3,
         "ina238": 3.156e-3,

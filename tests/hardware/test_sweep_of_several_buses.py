@@ -353,19 +353,19 @@ def test_once_waits_for_a_held_bus_up_to_a_second(machine: Callable[..., Machine
 class KernelChip:
     """A chip that the kernel reads: while its bus hangs, each reading takes a second and fails."""
 
-    def __init__(self, device: Device, clock: Clock, hanging: Container[str]) -> None:
-        self._device = device
+    def __init__(self, devices: Sequence[Device], clock: Clock, hanging: Container[str]) -> None:
+        (self._device,) = devices
         self._clock = clock
         self._hanging = hanging
 
-    def read(self) -> Measurement:
+    def read(self) -> tuple[Measurement]:
         if self._device.name in self._hanging:
             self._clock.sleep(1.0)
             raise SensorError(f"{self._device.name}: Connection timed out")
-        return Measurement(5.0, 0.1)
+        return (Measurement(5.0, 0.1),)
 
-    def where(self) -> str:
-        return "in1_input"
+    def where(self) -> tuple[str]:
+        return ("in1_input",)
 
 
 @pytest.mark.reliability(
@@ -382,7 +382,7 @@ def test_chips_of_the_kernel_that_hang_leave_others_their_pace(measured: Callabl
     clock, hanging = HandClock(), set[str]()
     world = world_for(settings, clock)
     buses = list(buses_of(settings, world, clock).values())
-    sweep = Sweep(settings, buses, clock, lambda device: KernelChip(device, clock, hanging))
+    sweep = Sweep(settings, buses, clock, lambda devices: KernelChip(devices, clock, hanging))
 
     def read_in(seconds: int) -> Iterator[tuple[float, set[str]]]:
         """The time that each sweep takes, and the devices that it reads."""

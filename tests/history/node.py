@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from tests.history.engines import Stored
 
 DEVICE_MEANS = ("wattpush_device_volts", "wattpush_device_amperes", "wattpush_device_watts")
-DEVICE_COUNTERS = ("wattpush_device_joules_total", "wattpush_device_measured_seconds_total")
+DEVICE_COUNTERS = (
+    "wattpush_device_joules_total",
+    "wattpush_device_coulombs_total",
+    "wattpush_device_measured_seconds_total",
+)
 DEVICE_KEYS = (*DEVICE_MEANS, *DEVICE_COUNTERS)
 """Compared between a scrape and the history."""
 
@@ -75,7 +79,7 @@ class Node:
         self.program: Program | None = None
         self._runtime = folder / "runtime"
         self._runtime.mkdir(mode=0o700)
-        more = f'[serve]\nlisten = "127.0.0.1:{self.port}"\n'
+        more = f'[metrics]\ncharge = true\n[serve]\nlisten = "127.0.0.1:{self.port}"\n'
         more += f'[remote_write]\nurl = "{write_url}"\nclock = "system"\n{remote}\n'
         self._config = write_config(folder, gateway, top=top, devices=devices, more=more)
         self._closing = threading.Event()

@@ -21,7 +21,7 @@ from agent.history.remote_write import RemoteWrite, open_remote_write
 from agent.measure.readings import Reading
 from agent.metrics.catalogue import Snapshot
 from agent.run.saver import Save
-from agent.settings import Averaging, RemoteWriteSettings
+from agent.settings import Averaging, MetricsSettings, RemoteWriteSettings
 from tests.history.engines import Prometheus, VictoriaMetrics
 from tests.history.fault_proxy import FaultProxy
 from tests.run.running import CPU, DISK, INFO, agent_of, settings_for, until, world_for
@@ -36,9 +36,15 @@ if TYPE_CHECKING:
     from tests.history.engines import Engine
 
 FAST = Averaging(1, 140e-6, 140e-6)
-SETTINGS = settings_for(replace(CPU, averaging=FAST), replace(DISK, averaging=FAST), pushgateway=None)
+SETTINGS = settings_for(
+    replace(CPU, averaging=FAST),
+    replace(DISK, averaging=FAST),
+    pushgateway=None,
+    metrics=MetricsSettings(charge=True),
+)
 WATTS = "wattpush_device_watts"
 JOULES = "wattpush_device_joules_total"
+COULOMBS = "wattpush_device_coulombs_total"
 
 
 class Node:
@@ -160,7 +166,7 @@ def test_a_device_that_went_down_is_gone_at_once(  # noqa: PLR0917 - what varies
         "cpu": 1.0,
         "disk": 0.0,
     }
-    assert devices_with(engine, node.of(JOULES)) == {"cpu", "disk"}
+    assert devices_with(engine, node.of(JOULES)) == devices_with(engine, node.of(COULOMBS)) == {"cpu", "disk"}
     node.end()
     assert engine.instant(node.of("")) == {}
 
@@ -179,10 +185,12 @@ def test_every_sweep_is_kept_with_its_own_values(victoria: Engine, tmp_path: Pat
     node.await_sent()
     stored = victoria.samples(node.of(WATTS, "cpu"))
     assert [value for series in stored.values() for _, value in series] == pytest.approx(expected)
-    (joules,) = victoria.samples(node.of(JOULES, "cpu")).values()
-    assert [value for _, value in joules] == sorted(value for _, value in joules)
-    assert len(joules) == 6, "each sweep, and before them the interval without a reading"
-    assert joules[-1][1] == pytest.approx(node.agent.meters.devices["cpu"].saved.counters.joules)
+    counters = node.agent.meters.devices["cpu"].saved.counters
+    for name, last in ((JOULES, counters.joules), (COULOMBS, counters.coulombs)):
+        (counted,) = victoria.samples(node.of(name, "cpu")).values()
+        assert [value for _, value in counted] == sorted(value for _, value in counted)
+        assert len(counted) == 6, "each sweep, and before them the interval without a reading"
+        assert counted[-1][1] == pytest.approx(last)
     (readings,) = victoria.samples(node.of("wattpush_device_readings_total", "cpu")).values()
     assert len(readings) == 2, "the other series have a sample an interval"
     node.end()

@@ -11,7 +11,7 @@ import pytest
 from agent.energy.meter import EnergyMeters
 from agent.energy.state import AgentCounters, RemoteCounters
 from agent.errors import SensorError
-from agent.history.rows import SWEEP_SERIES, IntervalRows, SweepRows
+from agent.history.rows import IntervalRows, SweepRows, sweep_series
 from agent.history.samples import ABSENT, STALE, VALUE_BYTES
 from agent.measure.readings import Failure, Reading, Settling
 from agent.metrics.catalogue import RemoteStatus, Snapshot
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 AWAY = SensorError("no answer")
 SETTINGS = settings_for(CPU, DISK)
+WITH_CHARGE = settings_for(CPU, DISK, metrics=MetricsSettings(charge=True))
+SWEEP_SERIES = sweep_series(SETTINGS.metrics)
+
+for_both_tables = pytest.mark.parametrize("settings", [SETTINGS, WITH_CHARGE], ids=["plain", "charge"])
 
 Row = dict[tuple[str, str], float | str]
 """By name and device; the markers as words, and without what is absent."""
@@ -85,7 +89,7 @@ def both(at_seconds: float) -> Iterable[Reading]:
 
 
 def test_an_interval_holds_what_a_scrape_shows_and_the_job() -> None:
-    settings = settings_for(CPU, MODEM, metrics=MetricsSettings(extremes=True, ina260_names=True))
+    settings = settings_for(CPU, MODEM, metrics=MetricsSettings(extremes=True, charge=True, ina260_names=True))
     measured = Measured(settings, live=frozenset())
     measured.meters.add((reading("cpu", 1.0), reading("modem", 1.0)))
     snapshot = measured.snapshot()
@@ -212,6 +216,35 @@ def test_a_sweep_has_the_reading_and_the_counters_of_its_moment() -> None:
     assert len(row) == 2 * len(SWEEP_SERIES)
 
 
+def test_a_sweep_has_the_charge_of_its_moment_if_it_is_published() -> None:
+    plain, measured = Measured(), Measured(WITH_CHARGE)
+    for each in (plain, measured):
+        each.sweep(reading("cpu", 1.0, -3.0), reading("disk", 1.0))
+    outcomes = reading("cpu", 2.0, 12.0), reading("disk", 2.0)
+    without, row = plain.sweep(*outcomes), measured.sweep(*outcomes)
+    assert {name: value for name, value in row.items() if name not in without} == {
+        (f"{direction}coulombs_total", device): getattr(
+            measured.meters.devices[device].saved.counters, f"{direction}coulombs"
+        )
+        for direction in ("", "returned_")
+        for device in ("cpu", "disk")
+    }
+    # Half of a second at -0.25 A, and half at 1 A; the last conversion took 0.01 s.
+    assert row["returned_coulombs_total", "cpu"] == pytest.approx(0.25 / 2, rel=0.05)
+    assert row["coulombs_total", "cpu"] == pytest.approx(1.0 / 2, rel=0.05)
+    assert row["coulombs_total", "disk"] == pytest.approx(0.5)
+    assert without.items() <= row.items()
+
+
+def test_a_reload_without_charge_ends_its_series() -> None:
+    earlier = Measured(WITH_CHARGE)
+    earlier.sweep(*both(1.0))
+    charge = {(f"{direction}coulombs_total", device) for direction in ("", "returned_") for device in ("cpu", "disk")}
+    later = Measured(SETTINGS, live=earlier.sweeps.live)
+    assert charge <= stale(later.interval(*both(2.0)))
+    assert not charge & stale(later.interval(*both(3.0)))
+
+
 @pytest.mark.parametrize("down", [Failure("disk", AWAY), Settling("disk", 3.0, power_lost=True)])
 def test_a_sweep_ends_the_gauges_of_a_device_that_went_down(down: Outcome) -> None:
     measured = Measured()
@@ -222,8 +255,9 @@ def test_a_sweep_ends_the_gauges_of_a_device_that_went_down(down: Outcome) -> No
     assert not stale(measured.sweep(reading("cpu", 3.0), down))
 
 
-def test_a_device_that_was_skipped_is_in_the_interval_alone() -> None:
-    measured = Measured()
+@for_both_tables
+def test_a_device_that_was_skipped_is_in_the_interval_alone(settings: Settings) -> None:
+    measured = Measured(settings)
     measured.sweep(*both(1.0))
     for skipped in (Failure("disk", AWAY, tried=False), Settling("disk", 3.0)):
         row = measured.sweep(reading("cpu", 2.0), skipped)
@@ -233,16 +267,21 @@ def test_a_device_that_was_skipped_is_in_the_interval_alone() -> None:
     row = decoded(measured.sweeps.table, measured.sweeps.interval_row(measured.snapshot().devices))
     assert stale(row) == {("volts", "disk"), ("amperes", "disk"), ("watts", "disk")}
     counters = measured.meters.devices["disk"].saved.counters
-    assert {name: value for name, value in row.items() if value != "stale"} == {
+    expected = {
         ("up", "disk"): 0.0,
         ("joules_total", "disk"): counters.joules,
         ("returned_joules_total", "disk"): 0.0,
         ("measured_seconds_total", "disk"): counters.measured_seconds,
-    }, "the bus may be held for hours, and the counters stay in sight"
+    }
+    if settings is WITH_CHARGE:
+        expected |= {("coulombs_total", "disk"): counters.coulombs, ("returned_coulombs_total", "disk"): 0.0}
+    found = {name: value for name, value in row.items() if value != "stale"}
+    assert found == expected, "the bus may be held for hours, and the counters stay in sight"
 
 
-def test_a_sweep_without_counters_keeps_the_rest() -> None:
-    measured = Measured()
+@for_both_tables
+def test_a_sweep_without_counters_keeps_the_rest(settings: Settings) -> None:
+    measured = Measured(settings)
     outcomes = tuple(both(1.0))
     measured.meters.add(outcomes)
     row = measured.sweeps.row(outcomes, measured.meters.devices)
@@ -250,15 +289,16 @@ def test_a_sweep_without_counters_keeps_the_rest() -> None:
     assert rest == {name: value for name, value in whole.items() if not name[0].endswith("_total")}
 
 
-def test_the_last_sweep_row_ends_everything_that_is_live() -> None:
-    measured = Measured(live=frozenset())
+@for_both_tables
+def test_the_last_sweep_row_ends_everything_that_is_live(settings: Settings) -> None:
+    measured = Measured(settings, live=frozenset())
     measured.sweep(reading("cpu", 1.0), Failure("disk", AWAY))
     live = measured.sweeps.live
     last = measured.sweeps.last_row()
     ended = stale(decoded(measured.sweeps.table, last))
     assert {device for _, device in ended} == {"cpu", "disk"}
     assert ("watts", "disk") not in ended
-    assert len(ended) == len(live) == 2 * len(SWEEP_SERIES) - 3
+    assert len(ended) == len(live) == 2 * len(sweep_series(settings.metrics)) - 3
     assert measured.sweeps.live == frozenset()
 
 

@@ -63,17 +63,25 @@ def golden_files() -> dict[str, str]:
         for group in make_groups(snapshot, NODE, "device")
     )
     ina260_names = replace(NODE, metrics=MetricsSettings(extremes=False, ina260_names=True))
+    charge = replace(NODE, metrics=MetricsSettings(extremes=False, charge=True))
     return {
         "group_by_device.prom": per_device,
         "group_by_node.prom": text_of(make_groups(snapshot, NODE, "node")[0].registry),
         "scrape.prom": text_of(scrape_registry(snapshot, NODE)),
         "ina260_names_without_extremes.prom": text_of(scrape_registry(snapshot, ina260_names)),
+        "group_by_node_with_charge.prom": text_of(make_groups(snapshot, charge, "node")[0].registry),
     }
 
 
-@pytest.mark.parametrize(
-    "name", ["group_by_device.prom", "group_by_node.prom", "scrape.prom", "ina260_names_without_extremes.prom"]
+NAMES_OF_NODES = (
+    "group_by_node.prom",
+    "scrape.prom",
+    "ina260_names_without_extremes.prom",
+    "group_by_node_with_charge.prom",
 )
+
+
+@pytest.mark.parametrize("name", ["group_by_device.prom", *NAMES_OF_NODES])
 def test_the_exposition_matches_the_golden_file(name: str, request: pytest.FixtureRequest) -> None:
     made = golden_files()[name]
     if request.config.getoption("--update-golden", default=False):
@@ -83,7 +91,7 @@ def test_the_exposition_matches_the_golden_file(name: str, request: pytest.Fixtu
     )
 
 
-@pytest.mark.parametrize("name", ["group_by_node.prom", "scrape.prom", "ina260_names_without_extremes.prom"])
+@pytest.mark.parametrize("name", NAMES_OF_NODES)
 def test_promtool_accepts_the_exposition(name: str) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
@@ -127,7 +135,7 @@ def names_in(registry: CollectorRegistry) -> set[str]:
     return {sample.name for family in registry.collect() for sample in family.samples}
 
 
-def test_the_configuration_switches_extremes_and_ina260_names() -> None:
+def test_the_configuration_switches_the_optional_series() -> None:
     snapshot = simulated_snapshot()
 
     def names(**metrics: bool) -> set[str]:
@@ -138,6 +146,7 @@ def test_the_configuration_switches_extremes_and_ina260_names() -> None:
     assert usual - names(extremes=False) == {
         f"wattpush_device_{which}_{unit}" for which in ("min", "max") for unit in ("volts", "amperes", "watts")
     }
+    assert names(charge=True) - usual == {"wattpush_device_coulombs_total", "wattpush_device_returned_coulombs_total"}
     assert names(ina260_names=True) - usual == {
         "ina260_voltage_volts",
         "ina260_current_amperes",
@@ -152,9 +161,10 @@ def test_only_ina260s_have_the_ina260_names() -> None:
     assert with_names == ["cpu"]  # the other INA260 is unplugged, so it has no means
 
 
-def test_counters_that_could_not_be_saved_are_not_published() -> None:
+@pytest.mark.parametrize("charge", [False, True])
+def test_counters_that_could_not_be_saved_are_not_published(*, charge: bool) -> None:
     snapshot = replace(simulated_snapshot(), has_counters=False)
-    for group in make_groups(snapshot, NODE, "device"):
+    for group in make_groups(snapshot, replace(NODE, metrics=MetricsSettings(charge=charge)), "device"):
         names = {name for name in names_in(group.registry) if not name.startswith("process_")}
         assert not {name for name in names if name.endswith("_total")}
         assert names & {"wattpush_device_up", "wattpush_agent_info"}

@@ -156,7 +156,7 @@ def _node(folder: Path, name: str, gateway: str | None, history: str, *, push: s
         devices=tuple(WATTS),
         top='interval = "1s"\nsample_interval = "200ms"',
         push=push,
-        more=f"[metrics]\nina260_names = true\n[remote_write]\n{remote_write}{more}",
+        more=f"[metrics]\ncharge = true\nina260_names = true\n[remote_write]\n{remote_write}{more}",
     )
     config.write_text(config.read_text().replace('"node-17"', f'"{name}"'))
     return config

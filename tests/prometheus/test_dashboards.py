@@ -106,6 +106,11 @@ class Chosen:
         """The energy of that power: of some seconds at least, of the fleet's whole life at most."""
         return Between(*sorted(max(0.0, watts) * seconds / 3.6e6 for seconds in (4.0, self.lived_seconds + 2)))
 
+    def ampere_hours(self, device: str, *, back: bool = False) -> Between:
+        """The charge of that device, delivered or returned, in the same times."""
+        amperes = max(0.0, VOLTS_AND_AMPERES[device][1] * (-1 if back else 1))
+        return Between(*(amperes * seconds / 3600 for seconds in (4.0, self.lived_seconds + 2)))
+
     def total_kwh(self, factor: float = 1.0) -> Between:
         return self.kwh(factor * len(self.alive) * sum(max(0.0, WATTS[device]) for device in self.devices))
 
@@ -175,6 +180,20 @@ EXPECTED: dict[tuple[str, str, str], Callable[[Chosen], Mapping[Any, Any] | Part
         for labels in of.all_devices(lambda *_: 0)
         if ("device", "battery") in labels
     },
+    ("node", "Charge per hour", "A"): lambda of: of.all_devices(
+        lambda name, device: of.ampere_hours(device) if name in ALIVE else 0.0, of.counted
+    ),
+    ("node", "Charge per hour", "B"): lambda of: {
+        labels: Between(-charge.high, -charge.low)
+        for labels, charge in of.all_devices(lambda _, device: of.ampere_hours(device, back=True)).items()
+        if charge.high > 0
+    },
+    ("node", "Charge balance", "A"): lambda of: of.all_devices(
+        lambda _, device: Between(
+            of.ampere_hours(device).low - of.ampere_hours(device, back=True).high,
+            of.ampere_hours(device).high - of.ampere_hours(device, back=True).low,
+        )
+    ),
     ("node", "Errors", "A"): lambda of: of.all_devices(lambda *_: 0),
     ("node", "Errors", "B"): lambda of: of.all_devices(lambda *_: 0),
     # A busy machine may miss a few.
@@ -289,7 +308,7 @@ def test_a_stopped_node_shows_only_its_age_and_energy(fleet: Fleet) -> None:
     # Tables about the node itself, and counters that stand still.
     expected = {"Devices", "Device wiring", "Agent"}
     if fleet.counts_stopped:
-        expected |= {"Energy", "Coverage", "Energy per hour"}
+        expected |= {"Energy", "Coverage", "Energy per hour", "Charge per hour"}
     if fleet.way == "scrape":
         expected |= {"Errors", "Bus errors", "Agent CPU", "Remote write"}
     assert shown == expected
@@ -319,6 +338,16 @@ def test_only_multi_value_variables_are_matched_as_patterns(name: str) -> None:
     used = re.findall(r'(=~?")\$(job|hostname|device)"', FOLDER.joinpath(f"{name}.json").read_text().replace("\\", ""))
     assert {sign for sign, variable in used if sign != signs[variable]} == set()
     assert {variable for _, variable in used} == set(signs)
+
+
+def test_panels_of_charge_say_which_key_brings_their_series() -> None:
+    charge = {
+        panel["title"]: panel["fieldConfig"]["defaults"].get("noValue")
+        for _, panel in PANELS
+        if any("coulombs" in target["expr"] for target in panel["targets"])
+    }
+    assert set(charge) == {"Charge per hour", "Charge balance"}
+    assert set(charge.values()) == {"No data: set [metrics] charge = true"}
 
 
 def test_every_expectation_belongs_to_an_existing_query() -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.metrics.groups import Group
     from agent.settings import PushgatewaySettings
 
-CONFIG = mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0')
+CONFIG = "[metrics]\ncharge = true\n" + mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0')
 VOLTS, AMPERES = 12.0, 0.5
 SWEEPS_PER_PUSH = 5
 

@@ -82,10 +82,11 @@ class PatientPublisher(Publisher):
 
 @dataclass
 class Truth:
-    """The energy that really flowed while it was measured: between good readings, and across no power loss."""
+    """What really flowed while it was measured: between good readings, and across no power loss."""
 
     rails: dict[str, Recording]
     joules: dict[str, float] = field(default_factory=dict)
+    coulombs: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
     kinds: dict[str, int] = field(default_factory=dict)
@@ -110,6 +111,9 @@ class Truth:
         if 0 < gap <= MAX_GAP_SECONDS:
             flowed = self.rails[device].integral(at_seconds - gap, at_seconds)
             self.joules[device] = self.joules.get(device, 0.0) + flowed
+            parts = self.rails[device].segments(at_seconds - gap, at_seconds)
+            charge = sum(part.amperes * (part.end - part.start) for part in parts)
+            self.coulombs[device] = self.coulombs.get(device, 0.0) + charge
             self.seconds[device] = self.seconds.get(device, 0.0) + gap
         self.last[device] = at_seconds
 
@@ -309,6 +313,7 @@ def test_a_day_of_faults_leaks_nothing_and_loses_no_energy(tmp_path: Path, measu
         assert counters.measured_seconds == pytest.approx(truth.seconds[name])
         assert counters.measured_seconds > 0.85 * SWEEPS
         assert counters.joules == pytest.approx(truth.joules[name], rel=0.005)
+        assert counters.coulombs == pytest.approx(truth.coulombs[name], rel=0.005)
     faults = sum(misfortune.happened.values())
     assert log.lines < 3 * faults
     measured(

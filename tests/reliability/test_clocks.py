@@ -12,7 +12,7 @@ from agent.energy.state import AgentCounters
 from agent.metrics.catalogue import Snapshot
 from agent.metrics.groups import make_groups
 from agent.run.loop import Loop
-from agent.settings import Averaging
+from agent.settings import Averaging, MetricsSettings
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
 from agent.simulate.world import build_world
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 HOUR = 3600.0
 STEPS = (5 * HOUR, -5 * HOUR, 365 * 24 * HOUR, -365 * 24 * HOUR, -1.5, 0.7)
 QUICK_CPU = replace(CPU, averaging=Averaging(1, 140e-6, 140e-6))
-WATTS = 6.0
+WATTS, AMPERES = 6.0, 0.5
+WITH_CHARGE = MetricsSettings(charge=True)
 
 
 class SteppedClock(HandClock):
@@ -69,7 +70,7 @@ def whole_run(clock: SteppedClock, settings: Settings, steps: tuple[float, ...])
     13, "the wall clock is stepped by seconds, hours and a year, both ways", "energy, ticks and intervals do not change"
 )
 def test_a_wall_clock_step_changes_only_time_stamps(measured: Callable[[str], None]) -> None:
-    settings = settings_for(QUICK_CPU)
+    settings = settings_for(QUICK_CPU, metrics=WITH_CHARGE)
     steady, swept_steadily = whole_run(SteppedClock(), settings, (0.0,) * len(STEPS))
     stepped, swept = whole_run(SteppedClock(), settings, STEPS)
     assert swept == swept_steadily
@@ -85,6 +86,9 @@ def test_a_wall_clock_step_changes_only_time_stamps(measured: Callable[[str], No
     assert pushed["wattpush_device_joules_total"] == pytest.approx(
         WATTS * pushed["wattpush_device_measured_seconds_total"]
     )
+    assert pushed["wattpush_device_coulombs_total"] == pytest.approx(
+        AMPERES * pushed["wattpush_device_measured_seconds_total"]
+    )
     measured(f"{len(STEPS)} steps from 0.7 s to a year: {len(swept)} sweeps at the same times, the same counters")
 
 
@@ -97,7 +101,7 @@ def test_a_suspended_machine_counts_no_energy_for_that_time(asleep_seconds: floa
     def world_seconds() -> float:
         return clock.seconds + clock.stepped_seconds
 
-    settings = settings_for(QUICK_CPU)
+    settings = settings_for(QUICK_CPU, metrics=WITH_CHARGE)
     rail = ConstantRail(12.0, WATTS / 12.0, world_seconds)
     world = build_world(settings, world_seconds, {"cpu": rail})
     gateway = MemoryGateway()
@@ -115,6 +119,7 @@ def test_a_suspended_machine_counts_no_energy_for_that_time(asleep_seconds: floa
     pushed = gateway.groups["device cpu"]
     assert pushed["wattpush_device_measured_seconds_total"] == pytest.approx(119.0)
     assert pushed["wattpush_device_joules_total"] == pytest.approx(WATTS * 119.0)
+    assert pushed["wattpush_device_coulombs_total"] == pytest.approx(AMPERES * 119.0)
     assert pushed["wattpush_device_readings_total"] == 120
     assert {groups["device cpu"]["wattpush_device_max_watts"] for groups in gateway.history} == {WATTS}
     assert {groups["device cpu"]["wattpush_device_min_watts"] for groups in gateway.history} == {WATTS}

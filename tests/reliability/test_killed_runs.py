@@ -112,7 +112,11 @@ def test_no_kill_and_no_disk_fault_creates_phantom_energy(tmp_path: Path, measur
     assert len(pushes) > kills
     assert len(fates) == 5
     falls = 0
-    for name, rate in (("wattpush_device_joules_total", POWER_WATTS), ("wattpush_device_measured_seconds_total", 1.0)):
+    for name, rate in (
+        ("wattpush_device_joules_total", POWER_WATTS),
+        ("wattpush_device_coulombs_total", AMPERES),
+        ("wattpush_device_measured_seconds_total", 1.0),
+    ):
         for earlier, later in pairwise(pushes):
             if later.counters[name] < earlier.counters[name]:
                 # It fell: then it started from zero in this run.

@@ -16,7 +16,7 @@ from agent.energy.state_file import StateFile
 from agent.errors import ExitCode
 from agent.run.agent import Agent, Parts
 from agent.run.once import run_once
-from agent.settings import Averaging
+from agent.settings import Averaging, MetricsSettings
 from tests.bench import Bench, ina260, world_for
 from tests.energy.disks import state_on_disk
 from tests.reliability.noisy import EIGHT_INA260, NoisyNode
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from agent.simulate.clock import HandClock
     from agent.simulate.wire import Transaction
 
-WATTS = 6.0
+WATTS, AMPERES = 6.0, 0.5
+WITH_CHARGE = MetricsSettings(charge=True)
 QUICK_CPU = replace(CPU, averaging=Averaging(1, 140e-6, 140e-6))
 
 
@@ -51,7 +52,7 @@ def test_overlapping_runs_count_no_energy_twice(
 ) -> None:
     recording = tmp_path / "rail.csv"
     recording.write_text(f"seconds,volts,amperes\n0,12,{WATTS / 12}\n")
-    config = write_config(tmp_path, pushgateway_url, "overlapping")
+    config = write_config(tmp_path, pushgateway_url, "overlapping", more="[metrics]\ncharge = true\n")
     begun_seconds = time.monotonic()
     with ExitStack() as stack:
         arguments = ("--config", config, "--trace", f"cpu={recording}", "--once")
@@ -70,6 +71,9 @@ def test_overlapping_runs_count_no_energy_twice(
     assert cpu["wattpush_device_joules_total"] == pytest.approx(
         WATTS * cpu["wattpush_device_measured_seconds_total"], rel=0.005
     )
+    assert cpu["wattpush_device_coulombs_total"] == pytest.approx(
+        AMPERES * cpu["wattpush_device_measured_seconds_total"], rel=0.005
+    )
     measured("the joules match the time from the first reading to the last")
 
 
@@ -81,7 +85,7 @@ def test_overlapping_runs_count_no_energy_twice(
 def test_energy_between_runs_counts_up_to_max_gap_and_within_a_boot(
     clock: HandClock, tmp_path: Path, measured: Callable[[str], None]
 ) -> None:
-    settings = settings_for(QUICK_CPU, max_gap_seconds=100.0)
+    settings = settings_for(QUICK_CPU, max_gap_seconds=100.0, metrics=WITH_CHARGE)
     world, gateway = world_for(settings, clock), MemoryGateway()
 
     def measured_seconds_after(pause_seconds: float, boot: str) -> float:
@@ -91,6 +95,7 @@ def test_energy_between_runs_counts_up_to_max_gap_and_within_a_boot(
         pushed = gateway.groups["device cpu"]
         seconds = pushed["wattpush_device_measured_seconds_total"]
         assert pushed["wattpush_device_joules_total"] == pytest.approx(WATTS * seconds)
+        assert pushed["wattpush_device_coulombs_total"] == pytest.approx(AMPERES * seconds)
         return seconds
 
     assert measured_seconds_after(0, "a") == 0

@@ -12,7 +12,7 @@ import pytest
 
 from agent.errors import UnreachableError
 from agent.run.loop import Loop
-from agent.settings import Averaging
+from agent.settings import Averaging, MetricsSettings
 from agent.simulate.recordings import Recording
 from tests.bench import world_for
 from tests.prometheus_server import running_prometheus, scraped
@@ -54,7 +54,14 @@ def test_prometheus_sees_all_energy_of_an_outage(tmp_path: Path, measured: Calla
     url, job = f"http://127.0.0.1:{port}", "outage"
     recording = tmp_path / "rail.csv"
     recording.write_text(f"seconds,volts,amperes\n0,12,{WATTS / 12}\n")
-    config = write_config(tmp_path, url, job, top='interval = "400ms"\nsample_interval = "50ms"', push='timeout = "1s"')
+    config = write_config(
+        tmp_path,
+        url,
+        job,
+        top='interval = "400ms"\nsample_interval = "50ms"',
+        push='timeout = "1s"',
+        more="[metrics]\ncharge = true\n",
+    )
     first, later = ExitStack(), ExitStack()
     with first, later, running_prometheus(tmp_path, url) as prometheus:
 
@@ -79,12 +86,14 @@ def test_prometheus_sees_all_energy_of_an_outage(tmp_path: Path, measured: Calla
             running.logs(again, again_before + 1)
             until(lambda: scrapes()[-1] > before, "a scrape after the outage")
             assert running.end(signal.SIGTERM)[0] == 0
-        joules, read_at = samples("joules_total"), samples("last_read_timestamp_seconds")
+        joules, coulombs = samples("joules_total"), samples("coulombs_total")
+        read_at = samples("last_read_timestamp_seconds")
         errors = samples("read_errors_total")
     after = min(at for at in joules.keys() & read_at.keys() if at > before)
     away_seconds = read_at[after] - read_at[before]
     assert away_seconds > 1
     assert joules[after] - joules[before] == pytest.approx(WATTS * away_seconds, rel=0.005)
+    assert coulombs[after] - coulombs[before] == pytest.approx(WATTS / 12 * away_seconds, rel=0.005)
     assert set(errors.values()) == {0}
     measured("the rise over the outage, as scraped by a real Prometheus, is within 0.5 % of the truth")
 
@@ -104,7 +113,10 @@ def test_no_energy_is_lost_however_long_an_outage_lasts(clock: HandClock, outage
     rows = [(10.0 * number + 1.0, 12.0, 0.25 * (1 + number % 5)) for number in range(outage_seconds // 10 + 60)]
     recording = Recording(rows)
     settings = settings_for(
-        replace(CPU, averaging=Averaging(1, 140e-6, 140e-6)), interval_seconds=60.0, sample_interval_seconds=2.0
+        replace(CPU, averaging=Averaging(1, 140e-6, 140e-6)),
+        interval_seconds=60.0,
+        sample_interval_seconds=2.0,
+        metrics=MetricsSettings(charge=True),
     )
     gateway, begins_seconds = MemoryGateway(), clock.seconds
     truth = recording.beginning_at(begins_seconds)
@@ -126,4 +138,8 @@ def test_no_energy_is_lost_however_long_an_outage_lasts(clock: HandClock, outage
     offset = clock.time() - clock.monotonic()
     flowed = truth.integral(before_unix - offset, after_unix - offset)
     assert after - before == pytest.approx(flowed, rel=0.005)
+    # At 12 V all the time.
+    assert [of["wattpush_device_coulombs_total"] for of in cpu] == pytest.approx(
+        [of["wattpush_device_joules_total"] / 12.0 for of in cpu]
+    )
     assert agent.counters.missed_samples == 0

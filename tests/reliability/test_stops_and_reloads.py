@@ -168,7 +168,12 @@ def test_a_storm_of_reloads_loses_nothing(
     def write(*devices: str) -> Path:
         # Every reload of a simulated run creates new chips, whose first conversion takes 9 ms.
         return write_config(
-            tmp_path, pushgateway_url, job, devices=devices, top='interval = "100ms"\nsample_interval = "20ms"'
+            tmp_path,
+            pushgateway_url,
+            job,
+            devices=devices,
+            top='interval = "100ms"\nsample_interval = "20ms"',
+            more="[metrics]\ncharge = true\n",
         )
 
     config = write("cpu", "disk")
@@ -204,6 +209,9 @@ def test_a_storm_of_reloads_loses_nothing(
     cpu = groups["cpu"]
     assert cpu["wattpush_device_joules_total"] == pytest.approx(
         WATTS * cpu["wattpush_device_measured_seconds_total"], rel=0.005
+    )
+    assert cpu["wattpush_device_coulombs_total"] == pytest.approx(
+        WATTS / 12 * cpu["wattpush_device_measured_seconds_total"], rel=0.005
     )
     name = "wattpush_device_last_read_timestamp_seconds"
     assert cpu["wattpush_device_measured_seconds_total"] == pytest.approx(

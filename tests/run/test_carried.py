@@ -18,7 +18,7 @@ from agent.run.agent import Agent, Parts
 from agent.run.loop import Loop
 from agent.run.once import run_once
 from agent.run.state_opening import of_this_node
-from agent.settings import Averaging, PushgatewaySettings
+from agent.settings import Averaging, MetricsSettings, PushgatewaySettings
 from agent.simulate.clock import HandClock
 from tests.energy.disks import state_on_disk
 from tests.run.running import (
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 QUICK_CPU = replace(CPU, averaging=Averaging(1, 140e-6, 140e-6))
 JOULES, READINGS = "wattpush_device_joules_total", "wattpush_device_readings_total"
+COULOMBS = "wattpush_device_coulombs_total"
 SECONDS = 10
 POWER_WATTS = 6.0
 
@@ -71,6 +72,7 @@ class Node:
             QUICK_CPU,
             pushgateway=PushgatewaySettings(self.gateway, job=self.job, timeout_seconds=20.0),
             interval_seconds=60.0,
+            metrics=MetricsSettings(charge=True),
         )
         system = SystemClock()
         assert settings.pushgateway is not None
@@ -107,6 +109,7 @@ class Node:
         groups = groups_of(self.gateway, self.job, self.hostname)
         if JOULES in groups.get("cpu", {}):
             self.seen.append(groups["cpu"][JOULES])
+            assert groups["cpu"][COULOMBS] == pytest.approx(groups["cpu"][JOULES] / 12.0), "at 12 V, in every scrape"
 
     def rise(self) -> float:
         """What Prometheus adds up: of a value that fell, all."""

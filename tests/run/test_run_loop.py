@@ -16,7 +16,7 @@ from agent.run.loop import Loop, Ticker
 from agent.run.once import run_once
 from agent.run.publisher import Publisher
 from agent.run.stale_groups import PushedGroups, StaleGroups
-from agent.settings import Averaging, PushgatewaySettings, ServeSettings
+from agent.settings import Averaging, MetricsSettings, PushgatewaySettings, ServeSettings
 from agent.simulate.rails import ConstantRail
 from tests.energy.disks import state_on_disk
 from tests.run.running import (
@@ -170,7 +170,7 @@ def test_a_failed_device_does_not_delay_the_first_push(clock: HandClock) -> None
 
 
 def test_sampling_keeps_its_pace_and_loses_nothing_while_a_push_hangs(clock: HandClock) -> None:
-    run = Run(settings_for(QUICK_CPU), clock)
+    run = Run(settings_for(QUICK_CPU, metrics=MetricsSettings(charge=True)), clock)
     run.until(1001.5)
     assert run.of("cpu", "readings_total") == 1
     run.publisher.hangs = True
@@ -186,6 +186,7 @@ def test_sampling_keeps_its_pace_and_loses_nothing_while_a_push_hangs(clock: Han
     assert run.agent.counters.push_failures == 1
     assert run.of("cpu", "readings_total") == 76
     assert run.of("cpu", "joules_total") == pytest.approx(6 * 75)
+    assert run.of("cpu", "coulombs_total") == pytest.approx(0.5 * 75)
 
 
 def test_means_and_extremes_cover_failed_pushes(clock: HandClock) -> None:
@@ -609,21 +610,33 @@ def test_a_stop_during_a_conversion_blames_no_chip(clock: HandClock, caplog: pyt
 
 
 def test_once_counts_the_energy_since_the_previous_run(clock: HandClock, tmp_path: Path) -> None:
-    settings = settings_for(QUICK_CPU, max_gap_seconds=100.0)
+    settings = settings_for(QUICK_CPU, max_gap_seconds=100.0, metrics=MetricsSettings(charge=True))
     world, gateway = world_for(settings, clock), MemoryGateway()
 
-    def joules() -> float:
+    def counted() -> tuple[float, float]:
         agent = agent_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
         run_once(agent, clock, HandWaiting(clock))
-        return gateway.groups["device cpu"]["wattpush_device_joules_total"]
+        cpu = gateway.groups["device cpu"]
+        return cpu["wattpush_device_joules_total"], cpu["wattpush_device_coulombs_total"]
 
-    assert joules() == 0
+    assert counted() == (0, 0)
     clock.sleep(60)
-    assert joules() == pytest.approx(360, abs=0.1)
+    assert counted() == pytest.approx((360, 30), abs=0.1)
     clock.sleep(101)
-    assert joules() == pytest.approx(360, abs=0.1)
+    assert counted() == pytest.approx((360, 30), abs=0.1)
     clock.sleep(60)
-    assert joules() == pytest.approx(720, abs=0.1)
+    assert counted() == pytest.approx((720, 60), abs=0.1)
+
+
+def test_charge_is_counted_before_its_key_is_set(clock: HandClock, tmp_path: Path) -> None:
+    world, gateway = world_for(settings_for(QUICK_CPU), clock), MemoryGateway()
+    for charge, coulombs in ((False, None), (False, None), (True, 60), (False, None), (True, 120)):
+        settings = settings_for(QUICK_CPU, metrics=MetricsSettings(charge=charge))
+        agent = agent_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
+        run_once(agent, clock, HandWaiting(clock))
+        found = gateway.groups["device cpu"].get("wattpush_device_coulombs_total")
+        assert found == (coulombs if coulombs is None else pytest.approx(coulombs, abs=0.1))
+        clock.sleep(60)
 
 
 @pytest.mark.reliability(
@@ -665,7 +678,7 @@ def test_once_counts_nothing_across_a_gap_longer_than_max_gap(clock: HandClock, 
     3, "a chip that loses its power between two `--once` runs", "the loss is counted; no energy is counted across it"
 )
 def test_once_notices_a_power_loss_since_the_previous_run(clock: HandClock, tmp_path: Path) -> None:
-    settings = settings_for(QUICK_CPU, max_gap_seconds=100.0)
+    settings = settings_for(QUICK_CPU, max_gap_seconds=100.0, metrics=MetricsSettings(charge=True))
     world, gateway = world_for(settings, clock), MemoryGateway()
 
     def once() -> dict[str, float]:
@@ -679,11 +692,12 @@ def test_once_notices_a_power_loss_since_the_previous_run(clock: HandClock, tmp_
     clock.sleep(10)
     after = once()
     assert after["wattpush_device_resets_total"] == 1
-    assert after["wattpush_device_joules_total"] == 0
+    assert (after["wattpush_device_joules_total"], after["wattpush_device_coulombs_total"]) == (0, 0)
     clock.sleep(60)
     later = once()
     assert later["wattpush_device_resets_total"] == 1
     assert later["wattpush_device_joules_total"] == pytest.approx(360, abs=0.1)
+    assert later["wattpush_device_coulombs_total"] == pytest.approx(30, abs=0.1)
 
 
 @pytest.mark.parametrize("chip", ["ina260", "ina228"])
@@ -695,18 +709,19 @@ def test_once_counts_no_energy_across_two_chips(clock: HandClock, tmp_path: Path
     world, gateway = world_for(settings_for(left, right), clock, rails), MemoryGateway()
 
     def once(*devices: Device) -> list[tuple[float, ...]]:
-        agent = agent_of(settings_for(*devices), world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
+        settings = settings_for(*devices, metrics=MetricsSettings(charge=True))
+        agent = agent_of(settings, world, clock, gateway, state_file=StateFile(tmp_path, "counters", "a"))
         assert run_once(agent, clock, HandWaiting(clock)) is ExitCode.OK
         clock.sleep(60)
-        names = ("joules_total", "measured_seconds_total", "resets_total")
+        names = ("joules_total", "coulombs_total", "measured_seconds_total", "resets_total")
         groups = [gateway.groups[f"device {name}"] for name in ("cpu", "disk")]
         return [tuple(round(group[f"wattpush_device_{name}"], -1) for name in names) for group in groups]
 
     once(left, right)
-    assert once(left, right) == [(360, 60, 0), (2160, 60, 0)]
+    assert once(left, right) == [(360, 30, 60, 0), (2160, 180, 60, 0)]
     swapped = replace(left, place=right.place), replace(right, place=left.place)
-    assert once(*swapped) == [(360, 60, 0), (2160, 60, 0)]
-    assert once(*swapped) == [(2520, 120, 0), (2520, 120, 0)]
+    assert once(*swapped) == [(360, 30, 60, 0), (2160, 180, 60, 0)]
+    assert once(*swapped) == [(2520, 210, 120, 0), (2520, 210, 120, 0)]
 
 
 def test_a_device_that_moved_to_another_chip_lost_no_power(clock: HandClock, tmp_path: Path) -> None:

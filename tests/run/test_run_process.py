@@ -87,28 +87,30 @@ def read_since(gateway: Callable[[], dict[str, dict[str, float]]], device: str =
     return lambda: gateway().get(device, {}).get("wattpush_device_up") == 1
 
 
-def saved(folder: Path) -> tuple[bool, float]:
-    """Whether the last simulated run ended well, and the joules of cpu."""
+def saved(folder: Path) -> tuple[bool, Counters]:
+    """Whether the last simulated run ended well, and the counters of cpu."""
     text = (folder / "state" / "simulated.json").read_text()
     state = StateFile(folder / "state", "simulated", boot_id()).load(is_read_only=True)
-    return '"ended_well": true' in text, state.devices["cpu"].counters.joules
+    return '"ended_well": true' in text, state.devices["cpu"].counters
 
 
 @STOPS
 def test_a_loop_pushes_and_stops_cleanly(
     tmp_path: Path, pushgateway_url: str, job: str, gateway: Callable[[], Any], number: int
 ) -> None:
-    config = write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"])
+    more = "[metrics]\ncharge = true\n"
+    config = write_config(tmp_path, pushgateway_url, job, devices=["cpu", "disk"], more=more)
     with program("--config", config, "--simulate") as running:
-        until(read_since(gateway), "cpu at the gateway")
+        until(lambda: gateway().get("cpu", {}).get("wattpush_device_joules_total", 0) > 0, "cpu at the gateway")
         until(lambda: {"cpu", "disk", ""} <= set(gateway()), "the groups after it")
         assert running.end(number)[0] == 0
     pushed = gateway()
     assert set(pushed) == {"cpu", "disk", ""}
     assert pushed["cpu"]["wattpush_device_watts"] > 0
-    ended_well, joules = saved(tmp_path)
+    ended_well, counters = saved(tmp_path)
     assert ended_well
-    assert joules >= pushed["cpu"]["wattpush_device_joules_total"]
+    assert counters.joules >= pushed["cpu"]["wattpush_device_joules_total"] > 0
+    assert counters.coulombs >= pushed["cpu"]["wattpush_device_coulombs_total"] > 0
 
 
 @pytest.mark.reliability(15.01, "SIGTERM or SIGINT while a push hangs", "a clean exit within 2 s, state saved")

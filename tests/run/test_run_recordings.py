@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.run.loop import Loop
+from agent.settings import MetricsSettings
 from agent.simulate.recordings import read_recording
 from tests.prometheus_server import running_prometheus, scraped
 from tests.run.running import (
@@ -123,7 +124,7 @@ def test_prometheus_scrapes_the_energy_that_flowed(
 
 def test_a_day_is_counted_within_a_thousandth(clock: HandClock, tmp_path: Path) -> None:
     recording = read_recording(recording_named("jetson_orin_vdd_in_24h.csv.gz", tmp_path, 86_400.0, 0.5))
-    settings = settings_for(CPU, interval_seconds=60.0)
+    settings = settings_for(CPU, interval_seconds=60.0, metrics=MetricsSettings(charge=True))
     gateway, begins_seconds = MemoryGateway(), clock.seconds
     world = world_for(settings, clock, {"cpu": recording})
     agent = agent_of(settings, world, clock, gateway, HandPublisher(clock))
@@ -131,8 +132,13 @@ def test_a_day_is_counted_within_a_thousandth(clock: HandClock, tmp_path: Path) 
     Loop(agent, clock, HandWaiting(clock, begins_seconds + 86_400.5), NO_MANAGER).run()
     agent.begin_push()
     pushed = gateway.groups["device cpu"]
-    truth = recording.beginning_at(begins_seconds).integral(begins_seconds + 2, begins_seconds + 86_400)
+    rail = recording.beginning_at(begins_seconds)
+    truth = rail.integral(begins_seconds + 2, begins_seconds + 86_400)
     assert pushed["wattpush_device_joules_total"] == pytest.approx(truth, rel=0.001)
+    charge = sum(
+        part.amperes * (part.end - part.start) for part in rail.segments(begins_seconds + 2, begins_seconds + 86_400)
+    )
+    assert pushed["wattpush_device_coulombs_total"] == pytest.approx(charge, rel=0.001)
     assert pushed["wattpush_device_measured_seconds_total"] == pytest.approx(86_398)
     assert pushed["wattpush_device_readings_total"] == 86_399
     assert pushed["wattpush_device_read_errors_total"] == 0

@@ -245,7 +245,7 @@ def test_kernel_chips_become_devices_that_read_the_shown_values(
         "ina226-in1",
         "ina226-in1-1-0043",
     ]
-    assert [hwmon.Chip(device, linux.hwmon).read() for device in devices] == [
+    assert [hwmon.Chip((device,), linux.hwmon).read()[0] for device in devices] == [
         Measurement(19.072, 0.992),
         Measurement(19.064, -0.04),
         Measurement(5.002, 0.1),
@@ -271,7 +271,7 @@ def test_kernel_inputs_with_shared_labels_become_distinct_devices(
     write(linux.hwmon / "hwmon5", "ina3221", {1: (None, 5000, 10)})
     assert cli.main(["scan", "--toml"]) == ExitCode.OK
     devices = settings_of(capsys.readouterr().out).devices
-    measurements = [hwmon.Chip(device, linux.hwmon).read() for device in devices]
+    measurements = [hwmon.Chip((device,), linux.hwmon).read()[0] for device in devices]
     assert [(measured.volts, measured.amperes) for measured in measurements] == [
         *((volts, milliamperes / 1000) for volts in (3.0, 4.0) for milliamperes in (10, 20, 30)),
         (5.0, 0.01),

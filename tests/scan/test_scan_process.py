@@ -112,7 +112,7 @@ def test_toml_comments_on_what_is_invisible_on_a_bus(machine: Machine) -> None:
     text = machine.run("scan", "--toml").stdout
     assert parse(text, chips.options(), default_hostname="node", environ={"HOME": "/nowhere"}).devices
     assert "# INA3221 at 0x44 behind mux m1 (0x71 on /dev/i2c-1) channel 2: wattpush does not read it." in text
-    assert text.count("shunt_ohms = 0.1   # look it up on the board: 0.1 is common, Adafruit's board has 0.05,") == 3
+    assert text.count("shunt_ohms = 0.1   # read it on the resistor: R100 is 0.1, R050 is 0.05,") == 3
     assert "# Now 2.000 V, 0.0600 A." in text
 
 

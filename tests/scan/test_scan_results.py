@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent import chips
 from agent.chips import Measurement
+from agent.config import parse
 from agent.i2c.bus import Bus
 from agent.i2c.muxes import MUX_KINDS
 from agent.i2c.place import Place
 from agent.i2c.transfers import OpenBus
 from agent.scan import ADDRESSES, scan_bus
+from agent.scan.configuration import as_toml
 from agent.scan.results import BusScan, KernelOwned, UnknownChip
 from agent.simulate.chips import CONFIG
 from agent.simulate.mux import SimulatedMux
 from agent.simulate.rails import ConstantRail
-from tests.bench import SHORTEST, ina260, ina3221, mux, with_shunt
+from tests.bench import SHORTEST, TOLERANCE_VOLTS, Bench, ina260, ina3221, mux, with_shunt
 from tests.scan import parts
 from tests.scan.node import EEPROM, KERNELS, NODE, OTHER, ScannedNode, messages_to, sysfs_of
 
@@ -135,7 +138,12 @@ def test_a_chip_on_the_trunk_is_found_only_there() -> None:
         (parts.INA237, "INA237", True),
         (parts.INA238, "INA238", True),
         (parts.INA219, "INA219 or INA220", False),
-        (parts.INA231, "INA230 or INA231", False),
+        (parts.INA231, "INA230, INA231 or a clone of INA226", False),
+        (parts.INA226 | {0xFE: 0x190F, 0xFF: 0x0000}, "INA230, INA231 or a clone of INA226", False),
+        (parts.INA232, "INA232", False),
+        (parts.INA234, "INA234", True),
+        (parts.INA236, "INA236", True),
+        (parts.INA237_WITHOUT_DEVICE_ID, "INA237", False),
     ],
 )
 def test_ids_identify_a_power_chip_and_registers_make_one_likely(
@@ -183,7 +191,7 @@ def test_a_disabled_ina3221_input_shows_no_number() -> None:
 
 @pytest.mark.parametrize("chip", SHORTEST)
 def test_a_chip_with_an_external_shunt_is_read_in_any_configuration(chip: str) -> None:
-    node = ScannedNode(with_shunt(chip, "cpu", "bus = 1", 0x45))
+    node = ScannedNode(with_shunt(chip, "cpu", "bus = 1", 0x4B))
     node.bench.chip("cpu").power_loss()
     node.bench.clock.sleep(1.0)
     (fresh,) = node.scan().chips
@@ -191,18 +199,37 @@ def test_a_chip_with_an_external_shunt_is_read_in_any_configuration(chip: str) -
     (set_up,) = node.scan().chips
     rail = node.bench.rails["cpu"]
     assert isinstance(rail, ConstantRail)
+    # INA230 and INA231 have no ID, and what an INA226 can do they can do.
+    expected = "ina226" if chip in ("ina230", "ina231") else chip
+    has_device_id = chip in ("ina226", "ina228", "ina234", "ina236", "ina238")
     for found in (fresh, set_up):
-        assert (found.signature.chip, found.signature.is_sure) == (chip, chip != "ina219")
+        assert (found.signature.chip, found.signature.is_sure) == (expected, has_device_id)
+        assert chip.upper() in found.signature.part
         measured = found.inputs[0].measurement
         assert measured is not None
-        assert (measured.volts, measured.amperes) == pytest.approx((rail.volts, rail.amperes))
+        assert measured.volts == pytest.approx(rail.volts, abs=TOLERANCE_VOLTS.get(chip, 1e-9))
+        assert measured.amperes == pytest.approx(rail.amperes)
         assert found.has_external_shunt
     node.bench.run_next()  # the scan has not cleared the canary bit
 
 
-def test_an_ina228_in_its_narrow_range_shows_no_number() -> None:
-    node = ScannedNode(with_shunt("ina228", "cpu", "bus = 1"))
-    node.bench.chip("cpu").write(b"\x00\x00\x10")
+@pytest.mark.parametrize("chip", ["ina230", "ina231"])
+def test_the_configuration_of_a_scan_names_what_looks_the_same(chip: str) -> None:
+    node = ScannedNode(with_shunt(chip, "cpu", "bus = 1", 0x45))
+    node.bench.run_until_read()
+    text = as_toml([node.scan()], [])
+    assert '\nchip = "ina226"   # INA230, INA231 or a clone of INA226, or another chip: no ID; ' in text
+    settings = parse(text, chips.options(), default_hostname="node", environ={"HOME": "/nowhere"})
+    found = Bench(settings, node.bench.clock, {"i2c1-0x45": node.bench.rails["cpu"]})
+    found.world.wires[1] = node.bench.world.wires[1]
+    found.sweep = found.new_sweep()
+    found.run_until_read()  # compared with the rail
+
+
+@pytest.mark.parametrize(("chip", "written"), [("ina228", b"\x00\x00\x10"), ("ina236", b"\x00\x51\x27")])
+def test_a_chip_in_its_narrow_range_shows_no_number(chip: str, written: bytes) -> None:
+    node = ScannedNode(with_shunt(chip, "cpu", "bus = 1"))
+    node.bench.chip("cpu").write(written)
     node.bench.clock.sleep(1.0)
     (found,) = node.scan().chips
     assert found.inputs[0].measurement is None

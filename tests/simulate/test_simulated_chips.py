@@ -9,6 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.simulate.chips import SamplingWindows
+from agent.simulate.ina226 import SimulatedINA226
+from agent.simulate.ina230 import SimulatedINA230
+from agent.simulate.ina231 import SimulatedINA231
+from agent.simulate.ina232 import SimulatedINA232
+from agent.simulate.ina234 import SimulatedINA234
+from agent.simulate.ina236 import SimulatedINA236
 from agent.simulate.ina260 import SimulatedINA260
 from agent.simulate.ina3221 import Input, SimulatedINA3221
 from agent.simulate.rails import ConstantRail
@@ -16,6 +22,7 @@ from agent.simulate.recordings import Recording
 
 if TYPE_CHECKING:
     from agent.simulate.chips import RegisterChip
+    from agent.simulate.ina226_family import SimulatedINA226Family
     from tests.simulate.simulated_clock import HandClock
 
 CONFIG = 0x00
@@ -344,3 +351,141 @@ def test_the_closed_form_mean_equals_sampling_each_conversion(
             start = step_end
     windows = SamplingWindows(offset, window, window + gap, count)
     assert windows.mean(steps) == pytest.approx(expected, abs=1e-6)
+
+
+# The INA226 and the chips like it
+
+LIKE_INA226 = (
+    SimulatedINA226,
+    SimulatedINA230,
+    SimulatedINA231,
+    SimulatedINA232,
+    SimulatedINA234,
+    SimulatedINA236,
+)
+WITH_TWO_RANGES = LIKE_INA226[3:]
+IDS = {
+    SimulatedINA226: (0x5449, 0x2260, 0, 0),
+    SimulatedINA230: (0, 0x2260, 0, 0),
+    SimulatedINA231: (0, 0, 0, 0),
+    SimulatedINA232: (0, 0, 0x5449, 0),
+    SimulatedINA234: (0, 0, 0x5449, 0xA480),
+    SimulatedINA236: (0, 0, 0x5449, 0xA080),
+}
+"""Registers 0xFE, 0xFF, 0x3E and 0x3F. Those that a chip does not have read 0, which no datasheet says."""
+
+
+def like_ina226(
+    kind: type[SimulatedINA226Family], rail: ConstantRail | Recording, clock: HandClock, shunt_ohms: float = 0.01
+) -> SimulatedINA226Family:
+    return kind(0x40, rail, shunt_ohms, clock)
+
+
+@pytest.mark.parametrize("kind", LIKE_INA226)
+def test_a_chip_like_an_ina226_powers_on_as_in_its_datasheet(
+    kind: type[SimulatedINA226Family], rail: ConstantRail, clock: HandClock
+) -> None:
+    chip = like_ina226(kind, rail, clock)
+    assert [read(chip, register) for register in range(8)] == [0x4127, 0, 0, 0, 0, 0, 0, 0]
+    assert tuple(read(chip, register) for register in (0xFE, 0xFF, 0x3E, 0x3F)) == IDS[kind]
+    clock.advance(0.0022)
+    assert read(chip, 0x06) == 1 << 3
+    assert read(chip, 0x06) == 0
+    assert read(chip, 0x01) != 0 != read(chip, 0x02)
+    assert (read(chip, 0x03), read(chip, 0x04)) == (0, 0)  # no calibration
+
+
+@pytest.mark.parametrize("kind", LIKE_INA226)
+def test_fixed_bits_of_a_chip_like_an_ina226_cannot_be_written(
+    kind: type[SimulatedINA226Family], rail: ConstantRail, clock: HandClock
+) -> None:
+    chip = like_ina226(kind, rail, clock)
+    for register in (0x01, 0x02, 0x03, 0x04, 0xFE, 0xFF, 0x3E, 0x3F, 0x55):
+        before = read(chip, register)
+        write(chip, register, 0xABCD)
+        assert read(chip, register) == before
+    write(chip, CONFIG, 0x7FF8)
+    assert read(chip, CONFIG) == (0x5FF8 if kind in WITH_TWO_RANGES else 0x4FF8)
+    write(chip, CONFIG, 0x0000)
+    assert read(chip, CONFIG) == 0x4000
+    write(chip, 0x05, 0xFFFF)
+    write(chip, 0x06, 0xFFFF)
+    write(chip, 0x07, 0xFFFF)
+    assert [read(chip, register) for register in (0x05, 0x06, 0x07)] == [0x7FFF, 0xFC03, 0xFFFF]
+
+
+@pytest.mark.parametrize(
+    ("kind", "bus", "shunt", "power_lsbs"),
+    [
+        (SimulatedINA226, 9600, 19200, 25),
+        (SimulatedINA230, 9600, 19200, 25),
+        (SimulatedINA231, 9600, 19200, 25),
+        (SimulatedINA232, 7500, 19200, 32),
+        (SimulatedINA234, 468 << 4, 1200 << 4, 32),  # 11.98 V
+        (SimulatedINA236, 7500, 19200, 32),
+    ],
+)
+def test_the_design_example_of_the_datasheet_reads_its_numbers(
+    kind: type[SimulatedINA226Family], bus: int, shunt: int, power_lsbs: int, clock: HandClock
+) -> None:
+    """SBOSA81, table 8-4: 12 V, 6 A and 8 mohm, with a CURRENT_LSB of 500 uA, so that the calibration is 0x0500."""
+    chip = like_ina226(kind, ConstantRail(11.98 if kind is SimulatedINA234 else 12.0, 6.0, clock), clock, 0.008)
+    write(chip, 0x05, 0x0500)
+    clock.advance(0.0022)
+    assert (read(chip, 0x02), read(chip, 0x01)) == (bus, shunt)
+    assert read(chip, 0x04) == 12000
+    assert read(chip, 0x03) * power_lsbs * 500e-6 == pytest.approx(72, rel=0.003)
+
+
+@pytest.mark.parametrize("kind", LIKE_INA226)
+def test_current_and_power_overflow_with_too_high_a_calibration(
+    kind: type[SimulatedINA226Family], clock: HandClock
+) -> None:
+    rail = ConstantRail(20.0, -4.0, clock)
+    chip = like_ina226(kind, rail, clock)
+    write(chip, 0x05, 0x4000)
+    clock.advance(0.0022)
+    assert (read(chip, 0x04), read(chip, 0x03)) == (0x8000, 0xFFFF)
+    assert read(chip, 0x06) == 1 << 3 | 1 << 2
+    write(chip, 0x05, 0x0800)
+    clock.advance(0.0022)
+    assert read(chip, 0x06) == 1 << 3
+    assert read(chip, 0x04) == read(chip, 0x01) == 0x10000 - 16000
+    write(chip, 0x05, 0x0301)
+    clock.advance(0.0022)
+    expected = -16000 * 0x301 // 2048
+    assert read(chip, 0x04) == (expected & 0xFFF0 if kind is SimulatedINA234 else expected & 0xFFFF)
+
+
+@pytest.mark.parametrize("kind", WITH_TWO_RANGES)
+def test_the_narrow_range_has_a_quarter_of_the_lsb_and_ends_early(
+    kind: type[SimulatedINA226Family], rail: ConstantRail, clock: HandClock
+) -> None:
+    chip = like_ina226(kind, rail, clock)
+    clock.advance(0.0022)
+    wide = read(chip, 0x01)
+    write(chip, CONFIG, 0x5127)
+    assert read(chip, 0x01) == wide  # until a conversion ends
+    clock.advance(0.0022)
+    assert read(chip, 0x01) == 4 * wide
+    rail.amperes = 3.0  # 30 mV
+    clock.advance(0.0044)
+    assert read(chip, 0x01) == (0x7FF0 if kind is SimulatedINA234 else 0x7FFF)
+    rail.amperes = -3.0
+    clock.advance(0.0044)
+    assert read(chip, 0x01) == 0x8000
+
+
+@pytest.mark.parametrize("kind", LIKE_INA226)
+def test_the_power_of_an_ina226_is_the_mean_of_its_samples(kind: type[SimulatedINA226Family], clock: HandClock) -> None:
+    """SBOS547, section 6.3.1.1: half of the time 4 V and 4 A, the other half 12 V and 0 A, so 8 W instead of 16 W."""
+    half = 2 * 2200e-6
+    rail = Recording([(0.0, 4.0, 4.0), (half, 12.0, 0.0)]).beginning_at(clock())
+    chip = like_ina226(kind, rail, clock)
+    write(chip, 0x05, 0x0800)
+    write(chip, CONFIG, 0x4327)  # 4 samples
+    clock.advance(4 * 2200e-6)
+    watts_per_lsb = (32 if kind in WITH_TWO_RANGES else 25) * 2.5e-6 / 0.01
+    expected = 16.0 if kind in WITH_TWO_RANGES else 8.0
+    assert read(chip, 0x03) * watts_per_lsb == pytest.approx(expected, rel=0.01)
+    assert read(chip, 0x04) == read(chip, 0x01)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import adafruit_ina23x
 import adafruit_ina219
@@ -14,6 +14,7 @@ import pytest
 from adafruit_bus_device.i2c_device import I2CDevice
 
 from agent.i2c.muxes import MUX_KINDS
+from agent.simulate import ina228_family
 from agent.simulate.i2c import SimulatedI2C
 from agent.simulate.ina219 import SimulatedINA219
 from agent.simulate.ina228 import SimulatedINA228
@@ -25,6 +26,9 @@ from agent.simulate.mux import SimulatedMux
 from agent.simulate.rails import ConstantRail
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.simulate.chips import Register
     from agent.simulate.ina228_family import SimulatedINA228Family
     from agent.simulate.wire import Wire
     from tests.simulate.simulated_clock import HandClock
@@ -279,7 +283,13 @@ def test_the_ina228_driver_reads_volts_watts_joules_and_coulombs(
     assert driver.charge == pytest.approx(-100.0, rel=0.005)
 
 
-@pytest.mark.parametrize("chip", [SimulatedINA237, SimulatedINA238])
+class INA237WithDeviceID(SimulatedINA237):
+    """Adafruit's driver requires this ID, which is not in the datasheet."""
+
+    REGISTERS: ClassVar[Mapping[int, Register]] = ina228_family.registers(device_id=0x2371)
+
+
+@pytest.mark.parametrize("chip", [INA237WithDeviceID, SimulatedINA238])
 def test_the_ina23x_driver_reads_volts_amperes_and_watts(
     wire: Wire, i2c: SimulatedI2C, rail: ConstantRail, clock: HandClock, chip: type[SimulatedINA228Family]
 ) -> None:

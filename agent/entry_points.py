@@ -1,0 +1,100 @@
+"""Finds what other packages add to wattpush: they declare it as an entry point (Python Packaging User Guide)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
+
+CHIPS = "wattpush.chips"
+"""The group of the chips."""
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """What a package adds.
+
+    Attributes:
+        name: under which it adds it.
+        package: the name of the package for pip.
+        version: that of the package.
+        module: what the entry point names.
+    """
+
+    name: str
+    package: str
+    version: str
+    module: ModuleType
+
+    def unusable(self, why: str, error: BaseException | None = None) -> ConfigError:
+        """The error for a package with a mistake; `error` is what its code raised, if that is the mistake."""
+        return _unusable(self.name, self.package, self.version, why, error)
+
+    def __str__(self) -> str:
+        return f"the package {self.package} {self.version}"
+
+
+@cache  # not of what it raises: a package that is installed later is found by the next reload
+def find(group: str, name: str) -> Addition:
+    """What the installed packages add to a group under this name; only then the module of that package is imported.
+
+    Raises:
+        KeyError: no package adds anything under this name.
+        ConfigError: a package does, but it cannot be used.
+    """
+    if not name:
+        raise KeyError(name)
+    # It takes some milliseconds, and most nodes have built-in chips alone.
+    from importlib import invalidate_caches, metadata
+
+    found = [point for point in metadata.entry_points(group=group) if point.name == name]
+    if not found:
+        raise KeyError(name)
+    packages = [_package(point.dist) for point in found]
+    if len(found) > 1:
+        offering = " and ".join(f"{package} {version}" for package, version in packages)
+        raise ConfigError((f'several packages add "{name}": {offering}; remove all but one of them',))
+    ((package, version),) = packages
+    if not _NAME.fullmatch(name):
+        why = "a name has small letters and digits, with single hyphens between them"
+        raise _unusable(name, package, version, why)
+    try:
+        invalidate_caches()
+        module = found[0].load()
+    except (Exception, SystemExit) as error:
+        raise _unusable(name, package, version, "its import fails", error) from error
+    if not isinstance(module, ModuleType):
+        raise _unusable(name, package, version, f"{found[0].value} is not a module")
+    return Addition(name, package, version, module)
+
+
+def describe_mistake(error: BaseException) -> str:
+    """An exception of somebody else's code, and the line that raised it, in one line."""
+    import traceback
+
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, SyntaxError):  # its text names file and line
+        return text
+    # Without those of the import system itself.
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
+
+
+def _package(distribution: Distribution | None) -> tuple[str, str]:
+    """The name and the version of a package; pip writes both."""
+    return ("?", "?") if distribution is None else (distribution.name, distribution.version)
+
+
+def _unusable(name: str, package: str, version: str, why: str, error: BaseException | None = None) -> ConfigError:
+    cause = "" if error is None else f": {describe_mistake(error)}"
+    cure = f"update it, or remove it: pip uninstall {package}"
+    return ConfigError((f'the package {package} {version} adds "{name}", but cannot be used: {why}{cause}; {cure}',))

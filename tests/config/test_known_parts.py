@@ -1,0 +1,105 @@
+"""What is suggested for a chip that is not supported: another spelling of it, never another chip."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import chips
+from agent.chips import _rails
+from agent.config import known_parts
+from agent.config.known_parts import about_chip, about_mux
+from agent.i2c.muxes import mux_names
+
+PARTS = sorted({*chips.ALIASES, *(name for name in chips.names() if name.startswith("ina"))})
+
+
+def suggested(text: str) -> str | None:
+    found = re.search(r'did you mean "([^"]+)"', text)
+    return None if found is None else found[1]
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        *("{letters}{number}B", "{letters}_{number}", "{letters}-{number}", "{letters} {number}", "{number}"),
+        *("in{number}", "CJMCU-{number}", "GY-INA{number}", "INA{number}AIDGSR", "INA{number}-Q1"),
+    ],
+)
+def test_another_spelling_of_a_part_is_recognised(part: str, spelling: str) -> None:
+    given_name = spelling.format(letters=part[:3].upper(), number=part[3:])
+    assert suggested(about_chip(given_name, chips.options())) == part
+
+
+@pytest.mark.parametrize(("name", "meant"), [("ina26O", "ina260"), ("lNA219", "ina219"), ("ina322l", "ina3221")])
+def test_letters_that_look_like_digits_are_forgiven(name: str, meant: str) -> None:
+    assert suggested(about_chip(name, chips.options())) == meant
+
+
+@given(
+    st.integers(0, 99999), st.sampled_from(["ina", "INA", "in", "ian", "", "cjmcu-"]), st.sampled_from(["", "a", "x"])
+)
+def test_another_number_never_suggests_a_chip(number: int, letters: str, suffix: str) -> None:
+    meant = suggested(about_chip(f"{letters}{number}{suffix}", chips.options()))
+    assert meant is None or re.findall(r"\d+", meant) == [str(number)]
+
+
+@pytest.mark.parametrize("name", ["ina225", "ina227", "ina2260", "imx219", "ltc228", "ads1219", "xyz", "", "260260"])
+def test_another_part_names_the_supported_ones_and_packages(name: str) -> None:
+    assert about_chip(name, chips.options()).endswith("; if a package provides it, install that package")
+    assert suggested(about_chip(name, chips.options())) is None
+
+
+@pytest.mark.parametrize("name", [*mux_names(), "TCA9548A", "PCA-9546", "tca9548", "CJMCU-9548"])
+def test_a_mux_is_sent_to_its_own_table(name: str) -> None:
+    assert about_chip(name, chips.options()) == "; describe a mux in a [[mux]] table"
+
+
+@pytest.mark.parametrize("name", ["INA233", "LTC2945", "ltc2947", "adm1275", "ina3221x"])
+def test_a_part_that_the_kernel_reads_is_sent_to_hwmon(name: str) -> None:
+    text = about_chip(name, chips.options())
+    assert f'chip = "hwmon" and sensor = "{name.lower()}"' in text
+
+
+def test_every_sensor_of_the_kernel_has_rails_in_hwmon() -> None:
+    known = {name for row in (*_rails._NUMBERED, *_rails._LABELLED) for name in row.names}
+    # Drivers of PMBus need no row: their labels say which values are of one rail.
+    assert set(known_parts._KERNEL_SENSORS.values()) - known == {"ltc4286"}
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("INA745", "wattpush has no driver for the INA745: if a package provides it, install that package"),
+        ("ads1115", "the ADS1115 measures voltages only"),
+        ("ACS-712", "the ACS712 has an analogue output"),
+    ],
+)
+def test_a_part_that_cannot_be_read_says_why(name: str, why: str) -> None:
+    assert why in about_chip(name, chips.options())
+
+
+def test_no_part_that_is_told_as_unread_is_read() -> None:
+    told = {*known_parts._UNREAD_MONITORS, *known_parts._CONVERTERS, *known_parts._ANALOGUE}
+    assert not told & {*chips.names(), *chips.ALIASES, *known_parts._KERNEL_SENSORS}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("hwmom", "hwmon"), ("HW-MON", "hwmon"), ("rpi_pmic", "rpi-pmic"), ("RPi5", "rpi-pmic")]
+)
+def test_a_misspelt_word_suggests_the_word(name: str, meant: str) -> None:
+    assert suggested(about_chip(name, chips.options())) == meant
+
+
+@pytest.mark.parametrize("name", ["ina226", "INA3221", "ltc2945", "hwmon", "cjmcu-ina219"])
+def test_a_power_monitor_as_a_mux_is_sent_to_devices(name: str) -> None:
+    assert about_mux(name) == "; describe a power monitor in a [[device]] table"
+
+
+@pytest.mark.parametrize("name", ["pca9641", "tca9539", "xyz", "tca9548b"])
+def test_another_part_suggests_no_mux(name: str) -> None:
+    assert about_mux(name) == ""
