@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import chips
-from agent.i2c.muxes import MUX_KINDS
+from agent.i2c.muxes import MUX_KINDS, mux_names
 from agent.settings import runs
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _overview() -> str:
             part, measures, shunt = _KERNEL_ROWS[name]
             rows.append((part, f"`{name}`", measures, shunt, "", "", "from snapshots"))
     addresses = {address for kind in MUX_KINDS.values() for address in _mux_addresses(kind)}
-    parts = ", ".join(kind.part for kind in MUX_KINDS.values())
+    parts = ", ".join(name.upper() for name in mux_names())
     rows.append((parts, "`[[mux]]`", "", "", _address_range(sorted(addresses)), "", ""))
     return _table(head, rows)
 
