@@ -444,6 +444,9 @@ def node_charge() -> list[timeseries.Panel]:
     def increase(name: str) -> str:
         return f"sum by ({BY_DEVICE}) (increase({counter(name)}[$__interval]))"
 
+    def last(name: str) -> str:
+        return f"last_over_time({counter(name)}{WINDOW})"
+
     bars = (
         curves(
             "Charge per hour",
@@ -462,7 +465,7 @@ def node_charge() -> list[timeseries.Panel]:
         "Charge delivered minus charge returned, since counting began: how far a battery is from where it was. The "
         "curve starts again at zero if the counters do.",
         "amph",
-        query(f"({counter('coulombs')} - {counter('returned_coulombs')}) / 3600 {SHOWN}", "{{device}}"),
+        query(f"({last('coulombs')} - {last('returned_coulombs')}) / 3600 {SHOWN}", "{{device}}"),
     )
     return [panel.no_value("No data: set [metrics] charge = true") for panel in (bars, balance)]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent import chips
 from agent.i2c.muxes import MUX_ADDRESSES, MUX_KINDS
+from agent.settings import runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -206,8 +207,8 @@ def _on_i2c() -> Iterator[str]:
 
 
 def _address_range(addresses: Sequence[int]) -> str:
-    first, last = (f"0x{address:02X}" for address in (addresses[0], addresses[-1]))
-    return first if first == last else f"{first}-{last}"
+    ends = ((f"0x{run[0]:02X}", f"0x{run[-1]:02X}") for run in runs(addresses))
+    return ", ".join(first if first == last else f"{first}-{last}" for first, last in ends)
 
 
 def _scaled(value: float | None, factor: float, unit: str) -> str:

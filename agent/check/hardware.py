@@ -19,8 +19,9 @@ from agent.i2c.failures import describe, is_time_out
 from agent.i2c.muxes import CLOSED, MUX_ADDRESSES, MUX_KINDS
 from agent.i2c.place import TRUNK, Hop, bus_path, describe_segment
 from agent.i2c.sysfs import usb_port
+from agent.measure import low_side
 from agent.measure.identify import identify
-from agent.measure.power_check import refuse_contradiction
+from agent.measure.power_check import ContradictionError, refuse_contradiction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from agent.i2c.place import Mux, Place
     from agent.i2c.transfers import I2C
     from agent.settings import ConfiguredChip, Device, Settings
+
+_CONVERSION_TOLERANCE = 1.1
 
 
 def check_hardware(
@@ -147,16 +150,27 @@ def _check_chip(
             except BusError as error:
                 return [failed(device.name, error, _kernel_hint(bus, place)) for device in devices]
             _refuse_shared_address(bus, place)
-            chip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
-            found = identify(bus, chip, name)
-            refuse_contradiction(bus, chip, name)
-            results = chip.decode(bus.read(place.address, chip.results))
+        chip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
+        try:
+            found, results = _read_chip(bus, chip, name)
+        except ContradictionError:
+            # They may be results from before a run configured the chip: those of the next conversion count.
+            bus.pause(chip.conversion_seconds * _CONVERSION_TOLERANCE)
+            found, results = _read_chip(bus, chip, name)
     except AgentError as error:
         return [failed(device.name, error) for device in devices]
     except OSError as error:
         silent = SensorError(f"no {name}: {describe(error)}; is it powered?")
         return [failed(device.name, silent) for device in devices]
-    return [_finding(device.name, name, chip, found, result) for device, result in zip(devices, results, strict=True)]
+    return [_finding(device, name, chip, found, result) for device, result in zip(devices, results, strict=True)]
+
+
+def _read_chip(bus: Bus, chip: I2CChip, name: str) -> tuple[tuple[int, ...], tuple[Measurement | SensorError, ...]]:
+    """What the configuration registers of a chip hold, and what it measures; raises AgentError, OSError."""
+    with bus.session():
+        found = identify(bus, chip, name)
+        refuse_contradiction(bus, chip, name)
+        return found, chip.decode(bus.read(chip.place.address, chip.results))
 
 
 def _refuse_shared_address(bus: Bus, place: Place) -> None:
@@ -209,27 +223,41 @@ def _reads(port: I2C, address: int) -> int | None:
 
 
 def _finding(
-    device: str, name: str, chip: I2CChip, found: tuple[int, ...], result: Measurement | SensorError
+    device: Device, name: str, chip: I2CChip, found: tuple[int, ...], result: Measurement | SensorError
 ) -> Finding:
     """Show only the numbers that the chip's present configuration makes valid."""
     if isinstance(result, SensorError):
-        return failed(device, result)
-    if all(map(ExpectedBits.is_written, chip.configuration, found)):
-        if result.volts == 0:
-            return warning(
-                device, f"{name}: reads 0 V", "is the rail on, and the chip's bus voltage pin on the load's side?"
-            )
-        return ok(device, f"{name}: {_shown(result)}, configured for a run")
-    if all(map(ExpectedBits.is_power_on, chip.configuration, found)):
-        return ok(device, f"{name}: {result.volts:.3f} V, in its power-on state; a run will configure it")
+        return failed(device.name, result)
+    is_ours = all(map(ExpectedBits.is_written, chip.configuration, found))
+    is_power_on = all(map(ExpectedBits.is_power_on, chip.configuration, found))
+    if is_ours or is_power_on:
+        without_volts = _without_volts(device, name, result)
+        if without_volts is not None:
+            return without_volts
+    if is_ours and result.volts == 0:
+        return warning(
+            device.name, f"{name}: reads 0 V", "is the rail on, and the chip's bus voltage pin on the load's side?"
+        )
+    if is_ours:
+        return ok(device.name, f"{name}: {_shown(result)}, configured for a run")
+    if is_power_on:
+        return ok(device.name, f"{name}: {result.volts:.3f} V, in its power-on state; a run will configure it")
     expected, word = next(
         pair for pair in zip(chip.configuration, found, strict=True) if not pair[0].is_written(pair[1])
     )
     return ok(
-        device,
+        device.name,
         f"{name}: holds configuration 0x{word:04x} (register 0x{expected.register.number:02x}); "
         f"a run will write 0x{expected.written:04x}",
     )
+
+
+def _without_volts(device: Device, name: str, result: Measurement) -> Finding | None:
+    """A warning of a current without a voltage."""
+    if not low_side.lacks_volts(result.volts, result.amperes, low_side.least_amperes(device)):
+        return None
+    current = f"{result.amperes:.3g} A at {result.volts:.3g} V"
+    return warning(device.name, f"{name}: {current}; is the shunt in the ground line of the load?", low_side.CURE)
 
 
 def _shown(result: Measurement) -> str:
@@ -258,7 +286,7 @@ def _kernel_finding(device: Device, result: Measurement | SensorError, where: st
     other = read_by.setdefault(files, device.name)
     if other != device.name:
         return failed(device.name, ConfigError((f"{files}: already read by {other}; remove one of them",)))
-    return ok(device.name, f"{where}: {_shown(result)}")
+    return _without_volts(device, where, result) or ok(device.name, f"{where}: {_shown(result)}")
 
 
 def _behind(what: str, mux: Mux) -> Finding:

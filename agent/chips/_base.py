@@ -73,14 +73,6 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class PowerRegister:
-    """A register in which the chip itself multiplies its voltage and current; unsigned, whichever way power flows."""
-
-    register: Register
-    watts_per_lsb: float
-
-
-@dataclass(frozen=True, slots=True)
 class ExpectedBits:
     """Bits of a register that keep what we write for as long as the chip has power.
 
@@ -101,6 +93,29 @@ class ExpectedBits:
     def is_power_on(self, word: int) -> bool:
         """Whether the register holds its power-on value."""
         return word & self.bits == self.power_on
+
+
+@dataclass(frozen=True, slots=True)
+class PowerRegister:
+    """A register in which the chip itself multiplies its voltage and current; unsigned, whichever way power flows.
+
+    Attributes:
+        watts_per_lsb: its LSB; for a chip with a calibration, with the one in `requires`.
+        volts_per_lsb: the LSB of the bus voltage.
+        amperes_per_lsb: that of the current; for a chip with a shunt on the board, of the shunt voltage divided by it.
+        requires: what the chip must hold for the register to be that product: the calibration, a mode that measures
+            both. With anything else the register shows nothing.
+        unaveraged: with these bits the chip does not average, and the register is the product of the two results.
+            Otherwise it is the mean of the products of single conversions, which a changing load makes another number.
+            None if it is the product of the results in any case.
+    """
+
+    register: Register
+    watts_per_lsb: float
+    volts_per_lsb: float
+    amperes_per_lsb: float
+    requires: tuple[ExpectedBits, ...] = ()
+    unaveraged: ExpectedBits | None = None
 
 
 class I2CChip(ABC):
@@ -126,8 +141,6 @@ class I2CChip(ABC):
             clears. Its neighbours have a fixed value, so that a bus stuck high or low cannot pass for it. The same word
             shows whether a result is new. None if the chip has no such register.
         new_result: the bit of `status` that a finished conversion sets, and that reading the register clears.
-        power: the chip's own product of its voltage and current, by which its readings are checked; None if it has no
-            such register, or one that needs a calibration.
         conversion_seconds: how long one result takes, averaging included; a reading covers this much time.
         shunt_ohms: the shunt of a chip with one input; 0 for a chip that needs none.
     """
@@ -145,7 +158,6 @@ class I2CChip(ABC):
     scales: bool = False
     status: ExpectedBits | None = None
     new_result: int = 0
-    power: PowerRegister | None = None
     conversion_seconds: float
     shunt_ohms: float
 
@@ -165,6 +177,15 @@ class I2CChip(ABC):
     def part(self) -> str:
         """The name of the chip in its datasheet."""
         return self.options.chip.upper()
+
+    @property
+    def power(self) -> PowerRegister | None:
+        """The chip's own product of its voltage and current, which checks its readings.
+
+        None if it has no such register, or if reading it would disturb a run. Its LSBs are those of `decode`: they
+        depend on the shunt, and on the range that `adopt` found.
+        """
+        return None
 
     def __str__(self) -> str:
         return f"{self.part} at {self.place}"

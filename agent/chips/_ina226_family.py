@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from agent.chips import _averaging as averaging
-from agent.chips._base import TEXAS_INSTRUMENTS, ExpectedBits, Word
+from agent.chips._base import TEXAS_INSTRUMENTS, ExpectedBits, PowerRegister, Word
 from agent.chips._shunt import ShuntChip
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
@@ -87,6 +87,22 @@ class INA226FamilyChip(ShuntChip):
     # MEMERROR (0 on INA226, INA230 and INA231): the chip's memory is damaged.
     status = ExpectedBits(Register(0x06), written=1 << 0, power_on=0, bits=0xFFE3)
     new_result = 1 << 3
+
+    @property
+    def power(self) -> PowerRegister | None:
+        """See `I2CChip.power`: register 0x03 (section 7.1.4); with `CALIBRATION`, an LSB of current is one of shunt."""
+        amperes_per_lsb = self.shunt_volts_per_lsb / self.shunt_ohms
+        return PowerRegister(
+            Register(0x03),
+            watts_per_lsb=self.power_lsbs * amperes_per_lsb,
+            volts_per_lsb=self.bus_volts_per_lsb,
+            amperes_per_lsb=amperes_per_lsb,
+            requires=(
+                ExpectedBits(Register(0x05), CALIBRATION, power_on=0x0000),
+                ExpectedBits(Register(0x00), 0b111, power_on=0b111, bits=0b111),
+            ),
+            unaveraged=ExpectedBits(Register(0x00), 0, power_on=0, bits=0b111 << 9),
+        )
 
     def configuration_words(self, codes: averaging.Codes) -> tuple[ExpectedBits, ...]:
         """See `I2CChip.configuration_words`."""

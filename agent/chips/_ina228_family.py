@@ -5,10 +5,10 @@ Datasheets: SLYS021 (INA228), SBOSA20 (INA237), SLYS025 (INA238); the section nu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from agent.chips import _averaging as averaging
-from agent.chips._base import TEXAS_INSTRUMENTS, ExpectedBits, Word
+from agent.chips._base import TEXAS_INSTRUMENTS, ExpectedBits, PowerRegister, Word
 from agent.chips._shunt import ShuntChip
 from agent.i2c.transfers import Register
 from agent.settings import AveragingChoices, ChipOptions
@@ -33,6 +33,9 @@ def ids(device_id: int) -> tuple[Word, ...]:
 
 class INA228FamilyChip(ShuntChip):
     """One chip of the family. The numbers are those of an INA237; an INA238 differs in accuracy and ID alone."""
+
+    power_lsbs: ClassVar[float] = 0.2
+    """The LSB of the power register in watts, divided by that of the current register in amperes."""
 
     bus_volts_per_lsb = 3.125e-3
     highest_volts = 85.0
@@ -61,6 +64,27 @@ class INA228FamilyChip(ShuntChip):
     status = ExpectedBits(Register(0x0B), written=0x8001, power_on=0x0001, bits=0xF101)
     new_result = 1 << 1
     scales = True  # ADCRANGE sets the LSB of the shunt voltage, the calibration that of the hardware counters
+
+    @property
+    def power(self) -> PowerRegister:
+        """See `I2CChip.power`.
+
+        With the neutral calibration the current register holds the word of the shunt voltage, in both ranges, if
+        TEMPCOMP does not correct it; the power register 0x08 (sections 7.6.1.9 and 8.1.2) is its product with the bus
+        voltage, both averaged before (section 7.3.2).
+        """
+        amperes_per_lsb = self.shunt_volts_per_lsb / self.shunt_ohms
+        return PowerRegister(
+            Register(0x08, length_bytes=3),
+            watts_per_lsb=self.power_lsbs * amperes_per_lsb,
+            volts_per_lsb=self.bus_volts_per_lsb,
+            amperes_per_lsb=amperes_per_lsb,
+            requires=(
+                ExpectedBits(Register(0x00), 0, power_on=0, bits=1 << 5),
+                ExpectedBits(Register(0x02), 0x1000, power_on=0x1000),
+                ExpectedBits(Register(0x01), 0xB000, power_on=0xB000, bits=0xB000),
+            ),
+        )
 
     def configuration_words(self, codes: averaging.Codes) -> tuple[ExpectedBits, ...]:
         """See `I2CChip.configuration_words`."""

@@ -22,6 +22,7 @@ class Chip(_ina228_family.INA228FamilyChip):
     value_bits = 20
     padding_bits = 4
     bus_volts_per_lsb = 195.3125e-6
+    power_lsbs = 3.2
     results = (Register(0x05, length_bytes=3), Register(0x04, length_bytes=3))
     # Energy register 0x09 (section 7.6.1.10), unsigned; charge register 0x0A (section 7.6.1.11), two's complement
     #   39                                                        0
@@ -31,7 +32,9 @@ class Chip(_ina228_family.INA228FamilyChip):
     counter_registers = (Register(0x09, HARDWARE_COUNTER_BITS // 8), Register(0x0A, HARDWARE_COUNTER_BITS // 8))
 
     # Energy at 85 V and the full scale of the shunt, whose resistance cancels out; charge changes more slowly.
-    counter_lsbs_per_second = _ina228_family.INA228FamilyChip.highest_volts * (1 << (value_bits - 1)) / (16 * 3.2)
+    counter_lsbs_per_second = (
+        _ina228_family.INA228FamilyChip.highest_volts * (1 << (value_bits - 1)) / (16 * power_lsbs)
+    )
 
     def decode(self, words: Sequence[int]) -> tuple[Measurement, ...]:
         """See `I2CChip.decode`."""
@@ -46,7 +49,7 @@ class Chip(_ina228_family.INA228FamilyChip):
         counters = HardwareCounters(
             energy_word,
             charge_word,
-            joules_per_lsb=16 * 3.2 * coulombs_per_lsb,
+            joules_per_lsb=16 * self.power_lsbs * coulombs_per_lsb,
             coulombs_per_lsb=coulombs_per_lsb,
             most_watts=self.highest_volts * most_amperes,
             most_amperes=most_amperes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.chips import _ina226_family
-from agent.chips._base import TEXAS_INSTRUMENTS, Word
+from agent.chips._base import TEXAS_INSTRUMENTS, PowerRegister, Word
 
 OPTIONS = _ina226_family.options("ina234", _ina226_family.NEWER_ADDRESSES)
 
@@ -18,3 +18,8 @@ class Chip(_ina226_family.NewerINA226FamilyChip):
     padding_bits = 4
     bus_volts_per_lsb = 25.6e-3
     highest_volts = 28.0
+
+    @property
+    def power(self) -> PowerRegister | None:
+        """See `I2CChip.power`: not used, as we do not know whether its LSB follows 12 or 16 bits of the current."""
+        return None

@@ -37,7 +37,15 @@ class Chip(I2CChip):
     # Canary bit: LEN, which latches the alert pin; no function is selected for that pin. CVRF: a result is complete.
     status = ExpectedBits(Register(0x06), written=1 << 0, power_on=0, bits=0xFFE3)
     new_result = 1 << 3
-    power = PowerRegister(Register(0x03), watts_per_lsb=10e-3)
+    # Power register 0x03 (section 8.6.4). MODE 111, and AVG 000 in the configuration register.
+    power = PowerRegister(
+        Register(0x03),
+        watts_per_lsb=10e-3,
+        volts_per_lsb=1.25e-3,
+        amperes_per_lsb=1.25e-3,
+        requires=(ExpectedBits(Register(0x00), 0b111, power_on=0b111, bits=0b111),),
+        unaveraged=ExpectedBits(Register(0x00), 0, power_on=0, bits=0b111 << 9),
+    )
 
     def open_device(self, port: I2C) -> Any:
         """See `I2CChip.open_device`."""

@@ -205,9 +205,7 @@ class Firmware:
             except OSError:  # absent
                 continue
             else:
-                return SensorError(
-                    f"{_COMMAND}: could not open {file}, which opens now; is a newer raspi-utils needed?"
-                )
+                return SensorError(f"{_COMMAND}: could not open its device file, but {file} opens; upgrade raspi-utils")
         if denied is not None:
             file, code = denied
             return PermissionDeniedError(f"{file}: permission denied; {_hint_for(file, code)}")
@@ -279,10 +277,23 @@ def _hint_for(file: Path, code: int) -> str:
         return f"start the container with --device {file} and --group-add $(stat -c %g {file})"
     if code == errno.EPERM:
         return f"the service may not open it: its unit needs DeviceAllow={file} rw, and the newest unit has it"
+    if _is_of_root(file):
+        return (
+            f'only root may open it: write the line KERNEL=="{file.name}", GROUP="video", MODE="0660" into '
+            "/etc/udev/rules.d/61-wattpush-vcio.rules, then sudo udevadm control --reload && sudo udevadm trigger"
+        )
     return (
         "only the group video may open it: sudo usermod -aG video $USER, then log in again; for the service: "
         "sudo usermod -aG video wattpush, then sudo systemctl restart wattpush"
     )
+
+
+def _is_of_root(file: Path) -> bool:
+    """Whether no other group may open the file, as on Ubuntu."""
+    try:
+        return file.stat().st_gid == 0
+    except OSError:
+        return False
 
 
 def _is_container() -> bool:

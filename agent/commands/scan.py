@@ -34,7 +34,8 @@ HELP = "list the chips on the I2C buses, through every mux channel"
 
 _DESCRIPTION = """\
 Lists the chips and muxes on the I2C buses, through every mux channel, and the
-present readings of power monitors.
+present readings of power monitors; also the chips that the kernel reads, and
+the rails that a Raspberry Pi 5 measures itself.
 
 Effect on your chips: the scan reads one byte from every address, and registers
 of chips at 0x40-0x4f, the addresses of power monitors. It configures nothing,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+Flow = tuple[float, float]
+"""What flowed to the load, and what flowed back from it as a positive number: joules or coulombs.
 
-class Flow(NamedTuple):
-    """What flowed to the load, and what flowed back from it as a positive number: joules or coulombs."""
-
-    delivered: float
-    returned: float
+A plain tuple, because each reading makes two of them, and a named one takes longer than the arithmetic.
+"""
 
 
 class Flows(NamedTuple):
@@ -19,7 +18,7 @@ class Flows(NamedTuple):
     charge: Flow
 
 
-NOTHING = Flows(Flow(0.0, 0.0), Flow(0.0, 0.0))
+NOTHING: Flow = (0.0, 0.0)
 
 
 def flow(last_rate: float, last_seconds: float, rate: float, seconds: float) -> Flow:
@@ -27,7 +26,13 @@ def flow(last_rate: float, last_seconds: float, rate: float, seconds: float) -> 
 
     A time may be negative: it takes back what was assumed.
     """
-    return Flow(
-        max(0.0, last_rate) * last_seconds + max(0.0, rate) * seconds,
-        max(0.0, -last_rate) * last_seconds + max(0.0, -rate) * seconds,
-    )
+    delivered = returned = 0.0
+    if last_rate > 0.0:
+        delivered = last_rate * last_seconds
+    else:
+        returned = -last_rate * last_seconds
+    if rate > 0.0:
+        delivered += rate * seconds
+    else:
+        returned -= rate * seconds
+    return delivered, returned

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.chips import HARDWARE_COUNTER_BITS
-from agent.energy.flow import Flow, Flows
+from agent.energy.flow import Flows
 
 if TYPE_CHECKING:
     from agent.energy.counters import LastReading
@@ -81,8 +81,7 @@ def flows_between(last: LastReading, reading: Reading) -> Flows | None:
         against_joules = min(against_joules, against_watts * seconds)
         against_amperes = max(0.0, -direction * last.amperes, -direction * reading.amperes)
         against_coulombs = min(against_coulombs, against_amperes * seconds)
-    energy = Flow(joules - against_joules, against_joules)
-    charge = Flow(abs(coulombs) + against_coulombs, against_coulombs)
+    with_joules, with_coulombs = joules - against_joules, abs(coulombs) + against_coulombs
     if direction > 0:
-        return Flows(energy, charge)
-    return Flows(Flow(*reversed(energy)), Flow(*reversed(charge)))
+        return Flows((with_joules, against_joules), (with_coulombs, against_coulombs))
+    return Flows((against_joules, with_joules), (against_coulombs, with_coulombs))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.energy.counters import Counters, LastReading, Saved
-from agent.energy.flow import NOTHING, Flows, flow
+from agent.energy.flow import NOTHING, Flow, flow
 from agent.energy.hardware_counter import flows_between
 from agent.energy.interval import Extremes, Interval, Means
 from agent.measure.readings import UNDISTURBED, Failure, Reading, Settling
@@ -56,12 +56,13 @@ class _Counted(NamedTuple):
         assumed_seconds: the end of that time, which no finished conversion covers yet; see `LastReading`.
     """
 
-    flows: Flows
+    energy: Flow
+    charge: Flow
     measured_seconds: float
     assumed_seconds: float
 
 
-_NOT_MEASURED = _Counted(NOTHING, 0.0, 0.0)
+_NOT_MEASURED = _Counted(NOTHING, NOTHING, 0.0, 0.0)
 
 
 class EnergyMeter:
@@ -159,7 +160,8 @@ class EnergyMeter:
         self.is_up = True
         self._current.add(reading.volts, reading.amperes, reading.power_watts)
         counted = self._from_hardware_counters(reading) or self._from_readings(reading)
-        (joules, returned_joules), (coulombs, returned_coulombs) = counted.flows
+        joules, returned_joules = counted.energy
+        coulombs, returned_coulombs = counted.charge
         last = self.saved.last
         if last is not None:
             joules -= last.overcounted_joules
@@ -226,7 +228,7 @@ class EnergyMeter:
         if not (reading.is_new and (is_unread or will_be_unread)) and seconds <= self._longest_gap_seconds:
             return None
         flows = flows_between(last, reading)
-        return None if flows is None else _Counted(flows, seconds, assumed_seconds=0.0)
+        return None if flows is None else _Counted(flows.energy, flows.charge, seconds, assumed_seconds=0.0)
 
     def _from_readings(self, reading: Reading) -> _Counted:
         """Count what flowed since the last reading by the power and the current of both.
@@ -260,11 +262,12 @@ class EnergyMeter:
         # is as this reading.
         last_share_seconds = unread_seconds / 2 - last.assumed_seconds
         share_seconds = seconds - last_share_seconds
-        flows = Flows(
+        return _Counted(
             flow(last.power_watts, last_share_seconds, reading.power_watts, share_seconds),
             flow(last.amperes, last_share_seconds, reading.amperes, share_seconds),
+            seconds,
+            assumed_seconds,
         )
-        return _Counted(flows, seconds, assumed_seconds)
 
 
 class EnergyMeters:

@@ -219,6 +219,10 @@ class Bus:
         """How long this session has held the bus."""
         return self._clock.monotonic() - self._began_seconds
 
+    def pause(self, seconds: float) -> None:
+        """Wait for a chip to convert. Only a few milliseconds during a session: others wait for the bus."""
+        self._clock.sleep(seconds)
+
     @contextmanager
     def guarding(self, place: Place) -> Iterator[None]:
         """Let `read` check the path to a place before and after it, and after each transfer the muxes beside the path.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.measure.agreement import DoubleReader
 from agent.measure.identify import agreed_configuration, identify
-from agent.measure.power_check import refuse_contradiction
+from agent.measure.power_check import ContradictionError, refuse_contradiction
 from agent.measure.readings import Outcome, Settling
 from agent.measure.session import ChipSession
 
@@ -51,6 +51,7 @@ class ObserverSession(ChipSession["_Watched | None"]):
         super().__init__(devices, bus, clock, sample_interval_seconds, None)
         self._reader = DoubleReader(bus, self._chip, clock)
         self._last_found: tuple[int, ...] | None = None  # also of a chip that failed since
+        self._contradiction_counts_at: float | None = None
 
     def fail(self, error: AgentError) -> list[Outcome]:
         """Identify the chip before trusting it again."""
@@ -59,7 +60,11 @@ class ObserverSession(ChipSession["_Watched | None"]):
 
     def _act(self) -> list[Outcome]:
         """See `ChipSession._act`."""
-        watched = self._state or self._identify()
+        watched = self._state
+        if watched is None:
+            watched = self._identify()
+            if self._contradicts_for_now():
+                return [Settling(device.name, self._clock.monotonic()) for device in self.devices]
         taken = self._reader.take((), watched.last_results)
         self._implausible += taken.implausible
         found = self._bus.read(self.place.address, self._configuration)
@@ -84,10 +89,25 @@ class ObserverSession(ChipSession["_Watched | None"]):
 
     def _identify(self) -> _Watched:
         self._bus.refuse_kernel_owned(self.place.address)
-        found = identify(self._bus, self._chip, self._name)
-        watched = self._adopt(found)
-        refuse_contradiction(self._bus, self._chip, self._name)
-        return watched
+        return self._adopt(identify(self._bus, self._chip, self._name))
+
+    def _contradicts_for_now(self) -> bool:
+        """Whether the registers contradict each other, as those of before a change of the configuration may.
+
+        Raises:
+            ContradictionError: a conversion later they still do.
+        """
+        try:
+            refuse_contradiction(self._bus, self._chip, self._name)
+        except ContradictionError:
+            now = self._clock.monotonic()
+            if self._contradiction_counts_at is None:
+                self._contradiction_counts_at = now + self._chip.conversion_seconds * _CONVERSION_TOLERANCE
+            if now >= self._contradiction_counts_at:
+                raise
+            return True
+        self._contradiction_counts_at = None
+        return False
 
     def _adopt(self, found: tuple[int, ...]) -> _Watched:
         """Decode by what was found. If somebody changed it, a result from before may have another LSB."""

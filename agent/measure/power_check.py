@@ -1,8 +1,17 @@
 """Compares voltage times current with the power register of a chip that has one: two chips at one address contradict.
 
 The bits of two chips that answer together are ANDed, in voltage, current and power alike, so the product is not the
-power. According to the datasheets the power register is the product of the two result registers. Should a chip average
-the product instead, its load makes the two differ slightly, every time: such a check turns itself off.
+power. A single chip contradicts itself only for moments: while a conversion ends between the transfers, or between its
+two halves, or while a bit flips. So a contradiction counts when it lasts for several readings in a row::
+
+    V I P                    fits: that is all, nearly always
+    V I P  conditions        the calibration and the mode with which P is the product
+    pause  V I P V I         several times: P may lie anywhere between the products of before and after
+
+Rounding is allowed for in LSBs of all three registers. INA226 and INA260 average the product of single conversions
+(SBOS547, section 6.3.1.1), the INA228 multiplies the averages (SLYS021, section 7.3.2). Where the voltage sags or rises
+by a share under the current, the mean of the products and the product of the means differ by no more than that share.
+Should a chip that multiplies averages differ all the same, slightly and every time, its check turns itself off.
 """
 
 from __future__ import annotations
@@ -10,23 +19,33 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.chips import ExpectedBits
 from agent.errors import SensorError
 
 if TYPE_CHECKING:
-    from agent.chips import I2CChip, PowerRegister
+    from collections.abc import Sequence
+
+    from agent.chips import I2CChip, Measurement, PowerRegister
     from agent.i2c.bus import Bus
 
 log = logging.getLogger(__name__)
 
-_TOLERANCE_WATTS = 0.015
-_ATTEMPTS = 3  # a conversion may end, or a bit flip, while the registers are read
+# Together longer than the slowest conversion of one quantity, 8.2 ms, after which a chip fits again.
+_ATTEMPTS = 5
+_PAUSE_SECONDS = 0.003
+
+# The chip may multiply what it has not rounded yet, or rounded once more.
+_LSBS_OF_RESULTS = 2
 
 # What a healthy chip may show if it averages the product.
 _SHARE_OF_AVERAGING = 0.25
 _FAILURES_OF_A_USELESS_CHECK = 10
 
 _CHECKS_OF_NO_REGISTER = 3
-_NOT_IMPLEMENTED = (0x0000, 0xFFFF)
+
+
+class ContradictionError(SensorError):
+    """The registers of a chip contradict each other."""
 
 
 class Comparison(NamedTuple):
@@ -35,6 +54,7 @@ class Comparison(NamedTuple):
     Attributes:
         results: the words of voltage and current.
         power_word: that of the power register.
+        is_blank: whether that word is what a chip answers that has no such register: all bits 0, or all 1.
         product_watts: the magnitude of voltage times current.
         power_watts: what the power register says.
         fits: whether the two agree, as far as the power register can tell.
@@ -42,6 +62,7 @@ class Comparison(NamedTuple):
 
     results: tuple[int, ...]
     power_word: int
+    is_blank: bool
     product_watts: float
     power_watts: float
     fits: bool
@@ -54,28 +75,32 @@ class PowerCheck:
         self._bus = bus
         self._chip = chip
         self._name = name
-        self._power = chip.power
+        self._is_on = chip.power is not None
         self._failures: list[Comparison] = []  # in a row
         self._has_passed = False
 
     def run(self) -> None:
         """Make sure that the chip's registers fit together. Raises SensorError if they do not, and as `Bus.read`."""
-        if self._power is None:
+        power = self._chip.power
+        if power is None or not self._is_on:
             return
-        found = _compare(self._bus, self._chip, self._power)
+        found = _compare(self._bus, self._chip, power)
+        if found is None:
+            return
         if found.fits:
             self._failures.clear()
-            self._has_passed |= found.power_word not in _NOT_IMPLEMENTED
+            self._has_passed |= not found.is_blank
             return
         if self._bus.is_doubted:
             # Other chips may have answered in between: this shows nothing about this chip's register.
-            if found.power_word in _NOT_IMPLEMENTED and not self._has_passed:
+            if found.is_blank and not self._has_passed:
                 return
             raise _error(self._name, self._chip, found)
         self._failures = [*self._failures, found][-_FAILURES_OF_A_USELESS_CHECK:]
-        if not self._has_passed and all(failure.power_word in _NOT_IMPLEMENTED for failure in self._failures):
+        if not self._has_passed and all(failure.is_blank for failure in self._failures):
             if len(self._failures) == _CHECKS_OF_NO_REGISTER:
-                self._turn_off(f"it always reads 0x{found.power_word:04x}")
+                digits = 2 * power.register.length_bytes
+                self._turn_off(f"it always reads 0x{found.power_word:0{digits}x}")
         elif self._is_averaged():
             self._turn_off("it never equals voltage times current, and is close to it")
         else:
@@ -94,40 +119,77 @@ class PowerCheck:
         )
 
     def _turn_off(self, reason: str) -> None:
-        self._power = None
+        self._is_on = False
         log.warning("%s: the power register is not used to check its readings any more: %s", self._name, reason)
 
 
 def refuse_contradiction(bus: Bus, chip: I2CChip, name: str) -> None:
-    """Raise SensorError if the chip's registers contradict each other, and as `Bus.read`; the path is selected."""
+    """Make sure that the registers of a chip that others configured fit together; the path is selected.
+
+    Raises:
+        ContradictionError: they do not. They may have been filled before the chip was configured as it is: it counts if
+            it is still so a conversion later.
+        SensorError: the chip has measured something beyond its range; otherwise as `Bus.read`.
+    """
     if chip.power is not None:
         found = _compare(bus, chip, chip.power)
-        if not found.fits and found.power_word not in _NOT_IMPLEMENTED:
+        if found is not None and not found.fits and not found.is_blank:
             raise _error(name, chip, found)
 
 
-def _compare(bus: Bus, chip: I2CChip, power: PowerRegister) -> Comparison:
-    found = _read(bus, chip, power)
-    for _ in range(_ATTEMPTS - 1):
+def _compare(bus: Bus, chip: I2CChip, power: PowerRegister) -> Comparison | None:
+    """Compare until they fit, or until it is sure that they do not; None if the power register shows nothing."""
+    address = chip.place.address
+    *results, power_word = bus.read(address, (*chip.results, power.register))
+    found = _judge(chip, power, (results,), power_word, 0.0)
+    if found.fits:
+        return found
+    conditions = (*power.requires, *((power.unaveraged,) if power.unaveraged else ()))
+    words = bus.read(address, tuple(bits.register for bits in conditions))
+    if not all(map(ExpectedBits.is_written, power.requires, words)):
+        return None
+    is_averaged = power.unaveraged is not None and not power.unaveraged.is_written(words[-1])
+    share = _SHARE_OF_AVERAGING if is_averaged else 0.0
+    found = _judge(chip, power, (results,), power_word, share)
+    for _ in range(_ATTEMPTS):
         if found.fits:
             break
+        bus.pause(_PAUSE_SECONDS)
         bus.check_path(chip.place)
-        found = _read(bus, chip, power)
+        count = len(chip.results)
+        words = bus.read(address, (*chip.results, power.register, *chip.results))
+        found = _judge(chip, power, (words[:count], words[count + 1 :]), words[count], share)
     return found
 
 
-def _read(bus: Bus, chip: I2CChip, power: PowerRegister) -> Comparison:
-    *results, power_word = bus.read(chip.place.address, (*chip.results, power.register))
+def _judge(
+    chip: I2CChip, power: PowerRegister, readings: Sequence[Sequence[int]], power_word: int, share: float
+) -> Comparison:
+    """Whether the power lies between the products of the readings, give or take roundings and a share of them."""
+    measured = [_measurement(chip, results) for results in readings]
+    volts, amperes = [abs(one.volts) for one in measured], [abs(one.amperes) for one in measured]
+    power_watts = power_word * power.watts_per_lsb
+    rounding_watts = power.watts_per_lsb + _LSBS_OF_RESULTS * (
+        max(volts) * power.amperes_per_lsb + max(amperes) * power.volts_per_lsb
+    )
+    fits = (
+        min(volts) * min(amperes) * (1 - share) - rounding_watts
+        <= power_watts
+        <= max(volts) * max(amperes) * (1 + share) + rounding_watts
+    )
+    is_blank = power_word in (0, (1 << 8 * power.register.length_bytes) - 1)
+    return Comparison(tuple(readings[-1]), power_word, is_blank, volts[-1] * amperes[-1], power_watts, fits)
+
+
+def _measurement(chip: I2CChip, results: Sequence[int]) -> Measurement:
     (measured,) = chip.decode(results)
     if isinstance(measured, SensorError):
         raise measured
-    product_watts, power_watts = abs(measured.volts * measured.amperes), power_word * power.watts_per_lsb
-    fits = abs(product_watts - power_watts) <= _TOLERANCE_WATTS + power.watts_per_lsb
-    return Comparison(tuple(results), power_word, product_watts, power_watts, fits)
+    return measured
 
 
-def _error(name: str, chip: I2CChip, found: Comparison) -> SensorError:
-    return SensorError(
+def _error(name: str, chip: I2CChip, found: Comparison) -> ContradictionError:
+    return ContradictionError(
         f"{name}: its registers contradict each other (voltage times current is {found.product_watts:.2f} W, the power "
         f"register reads {found.power_watts:.2f} W); are two chips at 0x{chip.place.address:02x}?"
     )

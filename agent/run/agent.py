@@ -97,7 +97,7 @@ class Agent:
             self._carried = Carried.of(state)
         self._last_save: tuple[State, bool, Save] | None = None
         self._job: PushJob | None = None
-        self._sensor_log = SensorLog(parts.clock.monotonic)
+        self._sensor_log = SensorLog(parts.clock.monotonic, self.settings.devices)
         self._push_log = PushLog()
         self._stale_groups = StaleGroups(parts.destination)
 

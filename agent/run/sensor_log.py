@@ -14,6 +14,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.measure import low_side
 from agent.measure.readings import Failure, Reading, Settling
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from agent.i2c.place import BusName
     from agent.measure.readings import Outcome
+    from agent.settings import Device
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +38,10 @@ _LINES_OF_A_NAME = 3
 _SUMMARY_SECONDS = 1800.0
 _LISTED_NAMES = 8
 
-_LEAST_AMPERES = 0.5
-"""More than the offset of any chip with a usual shunt."""
-_MOST_VOLTS = 0.1
-"""Of a rail that is off; such a current cannot flow through it."""
 _READINGS_WITHOUT_VOLTS = 10
 """In a row: a rail that is switched on may look the same for a moment."""
+_READINGS_WITH_VOLTS = 60
+"""In a row, after which a current without volts is worth another line."""
 
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
 
@@ -68,9 +68,10 @@ class _Fault:
 class SensorLog:
     """Logs the faults, recoveries and mux conflicts of each sweep."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        """Prepare. `now` is a monotonic clock, in seconds."""
+    def __init__(self, now: Callable[[], float], devices: Iterable[Device] = ()) -> None:
+        """Prepare. `now` is a monotonic clock, in seconds; the shunts of `devices` tell a current from an offset."""
         self._now = now
+        self._least_amperes = {device.name: low_side.least_amperes(device) for device in devices}
         self._faults: dict[str, _Fault] = {}
         self._have_worked: set[str] = set()
         self._lines = float(_LINES_AT_ONCE)
@@ -78,7 +79,8 @@ class SensorLog:
         self._lasting_told_at = -_SECONDS_BETWEEN_LASTING
         self._times_of: dict[str, deque[float]] = {}
         self._conflicts: dict[BusName, int] = {}
-        self._without_volts: Counter[str] = Counter()
+        self._without_volts: Counter[str] = Counter()  # readings in a row
+        self._with_volts_again: Counter[str] = Counter()  # the same, of devices that have had their line
         # Since the last summary.
         self._unlogged: Counter[str] = Counter()
         self._last_error = ""
@@ -100,10 +102,7 @@ class SensorLog:
             match outcome:
                 case Reading(device=device, volts=volts, amperes=amperes):
                     self._have_worked.add(device)
-                    if abs(amperes) >= _LEAST_AMPERES and abs(volts) <= _MOST_VOLTS:
-                        self._lacks_volts(device, volts, amperes)
-                    elif self._without_volts.get(device, _READINGS_WITHOUT_VOLTS) < _READINGS_WITHOUT_VOLTS:
-                        del self._without_volts[device]
+                    self._note_volts(device, volts, amperes)
                     if device in self._faults:
                         self._works(device, recovered, now)
                 case Failure(device=device, error=error, tried=True):
@@ -231,17 +230,29 @@ class SensorLog:
             elif count > earlier:
                 self._count(self._more, text, count - earlier, now)
 
-    def _lacks_volts(self, device: str, volts: float, amperes: float) -> None:
-        """Warn once of a current without a voltage: the watts and joules of the device are zero, or nearly so."""
-        self._without_volts[device] += 1
-        if self._without_volts[device] == _READINGS_WITHOUT_VOLTS:
-            log.warning(
-                "%s: %.3g A at %.3g V; is the shunt in the ground line of the load? Put it in the supply line, and "
-                "connect the pin that measures the voltage there",
-                device,
-                amperes,
-                volts,
-            )
+    def _note_volts(self, device: str, volts: float, amperes: float) -> None:
+        """Warn once of a current without a voltage: the watts and joules of the device are zero, or nearly so.
+
+        It is worth another line after the device has had volts for a while; a rail that is off shows nothing.
+        """
+        if low_side.lacks_volts(volts, amperes, self._least_amperes.get(device, low_side.UNKNOWN_LEAST_AMPERES)):
+            self._with_volts_again.pop(device, None)
+            self._without_volts[device] += 1
+            if self._without_volts[device] == _READINGS_WITHOUT_VOLTS:
+                log.warning(
+                    "%s: %.3g A at %.3g V; is the shunt in the ground line of the load? %s",
+                    device,
+                    amperes,
+                    volts,
+                    low_side.CURE,
+                )
+        elif device in self._without_volts:
+            if self._without_volts[device] < _READINGS_WITHOUT_VOLTS:
+                del self._without_volts[device]
+            elif not low_side.has_no_volts(volts):
+                self._with_volts_again[device] += 1
+                if self._with_volts_again[device] >= _READINGS_WITH_VOLTS:
+                    del self._without_volts[device], self._with_volts_again[device]
 
     # Limits
 

@@ -135,6 +135,9 @@ class SimulatedINA226Family(RegisterChip):
 
     def _store_derived(self) -> None:
         current = self._current_of(_signed(self._words[SHUNT_VOLTAGE]))
+        if not self._plan.voltage_microseconds:  # power is computed after a conversion of the voltage
+            self._words[CURRENT] = min(max(current, -0x8000), 0x7FFF) & 0xFFFF & -1 << (16 - self.BITS)
+            return
         samples = self._samples or ((_signed(self._words[SHUNT_VOLTAGE]), self._words[BUS_VOLTAGE]),)
         products = [abs(self._current_of(shunt)) * bus for shunt, bus in samples]
         power = sum(products) // len(products) // POWER_LSB_OF_PRODUCT_LSB

@@ -127,6 +127,8 @@ class SimulatedINA228Family(RegisterChip):
         calibration = self._words[SHUNT_CALIBRATION]
         current = self._value(SHUNT_VOLTAGE) * NEUTRAL_CALIBRATION // calibration if calibration else 0
         self._put(CURRENT, current)
+        if not self._plan.voltage_microseconds:
+            return  # power is computed after a conversion of the voltage (SLYS021, section 7.3.2)
         volts = self._value(BUS_VOLTAGE) * self.BUS_VOLTS_LSB
         self._words[POWER] = min(round(abs(current) * volts / self.POWER_LSB_OF_CURRENT_LSB), 0xFFFFFF)
 

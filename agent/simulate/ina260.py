@@ -77,6 +77,8 @@ class SimulatedINA260(RegisterChip):
         self._words[VOLTAGE] = quantise(volts, VOLTS_LSB, 0, 0x7FFF)
 
     def _store_derived(self) -> None:
+        if not self._plan.voltage_microseconds:
+            return  # power is computed after a conversion of the voltage
         current = self._words[CURRENT]
         magnitude = 0x10000 - current if current & 0x8000 else current
         power = magnitude * self._words[VOLTAGE] // POWER_LSB_OF_PRODUCT_LSB

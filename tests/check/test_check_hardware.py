@@ -133,6 +133,24 @@ def test_a_rail_without_voltage_is_a_warning() -> None:
     assert "reads 0 V; is the rail on" in str(finding)
 
 
+@pytest.mark.parametrize("is_configured", [False, True], ids=["power-on", "configured"])
+def test_a_current_without_volts_is_a_warning_with_a_cure(*, is_configured: bool) -> None:
+    bench = Bench.of(NODE)
+    for device, amperes in {"cpu": 5.0, "radio": 1.0, "modem": 0.0}.items():
+        rail = bench.rails[device]
+        assert isinstance(rail, ConstantRail)
+        rail.volts, rail.amperes = 0.0, amperes
+    bench.clock.sleep(1.0)
+    if is_configured:
+        bench.run_until_read()
+    found = findings(bench)
+    for device, current in {"cpu": "5 A", "radio": "1 A"}.items():
+        assert (found[device].status, found[device].exit_code) == (Status.WARNING, ExitCode.OK)
+        assert f": {current} at 0 V; is the shunt in the ground line of the load?" in found[device].text
+        assert "Put it in the supply line" in found[device].hint
+    assert "ground line" not in str(found["modem"])  # switched off
+
+
 def test_a_missing_chip_is_one_line_and_the_others_are_checked() -> None:
     bench = Bench.of(NODE)
     bench.clock.sleep(1.0)
@@ -279,6 +297,11 @@ def test_a_kernel_sensor_is_read_and_its_files_are_named(tmp_path: Path) -> None
     finding = findings(Bench(Bench.of(NODE + twice).settings, hwmon_folder=tmp_path))["again"]
     assert finding.exit_code == ExitCode.CONFIG
     assert "already read by module" in str(finding)
+    for file, text in {"in2_input": "0", "curr2_input": "3000"}.items():
+        (folder / file).write_text(f"{text}\n")
+    finding = findings(bench)["module"]
+    assert finding.status is Status.WARNING
+    assert "3 A at 0 V; is the shunt in the ground line of the load?" in finding.text
     (folder / "in2_label").write_text("VDD_GPU\n")
     finding = findings(bench)["module"]
     assert finding.exit_code == ExitCode.IOERR

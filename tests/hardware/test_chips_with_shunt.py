@@ -19,6 +19,7 @@ from agent.simulate import ina228_family
 from agent.simulate.chips import AVERAGING_COUNTS, CONFIG, CONVERSION_MICROSECONDS
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
+from agent.simulate.world import build_world
 from tests.bench import SHORTEST, Bench, failure, ina260, ina3221, power_losses, settings_of, with_shunt
 from tests.hardware.test_chip_words import measured_of, of_two_complement, refusal_of
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from agent.chips import I2CChip
+    from agent.simulate.chips import RegisterChip
     from agent.simulate.wire import Transaction
 
 FAMILY = ("ina228", "ina237", "ina238")
@@ -378,6 +380,18 @@ def test_a_newly_configured_chip_reports_converting_even_with_an_instant_result(
     assert kinds == [Settling, Reading, Reading]
 
 
+@pytest.mark.parametrize("name", SHORTEST)
+def test_a_load_of_simulate_stays_within_the_range_of_every_chip(name: str) -> None:
+    bench = Bench.of(with_shunt(name, "cpu", "bus = 1", more='averaging = "auto"'))
+    bench.world = build_world(bench.settings, bench.clock.monotonic)
+    bench.sweep = bench.new_sweep()
+    bench.rails = bench.world.rails
+    bench.run_until_read()
+    currents = [outcome.amperes for _ in range(120) if isinstance(outcome := bench.run_next()["cpu"], Reading)]
+    assert len(currents) == 120
+    assert max(currents) > 0.3
+
+
 # Other chips in their place
 
 ALL = {
@@ -434,6 +448,12 @@ def test_an_ina237_is_read_with_and_without_a_device_id(device_id: int) -> None:
     bench.run_until_read()
 
 
+def test_an_ina237_that_another_program_calibrated_is_read() -> None:
+    bench = Bench.of(ALL["ina237"])
+    bench.chip("cpu").write(b"\x02\x40\x00")
+    bench.run_until_read()
+
+
 @pytest.mark.parametrize("device_id", [0x2281, 0x2381, 0xA480, 0xA080])
 @pytest.mark.parametrize("name", ["ina232", "ina237"])
 def test_a_device_id_of_another_chip_is_believed(name: str, device_id: int) -> None:
@@ -441,6 +461,35 @@ def test_a_device_id_of_another_chip_is_believed(name: str, device_id: int) -> N
     bench.chip("cpu")._words[0x3F] = device_id
     part = {0x228: "INA228", 0x238: "INA238", 0xA48: "INA234", 0xA08: "INA236"}[device_id >> 4]
     assert f"its registers identify it as an {part}" in failure(bench.run()["cpu"])
+
+
+def keep_the_pointer(chip: RegisterChip) -> None:
+    """The number of a register that the chip does not have leaves its pointer where it is."""
+    write = chip.write
+
+    def write_known(data: bytes) -> None:
+        if data and data[0] in chip.REGISTERS:
+            write(data)
+
+    chip.write = write_known
+
+
+def show_ones(chip: RegisterChip) -> None:
+    """A register that the chip does not have reads 0xFFFF."""
+    chip._words |= {pointer: 0xFFFF for pointer in range(0x100) if pointer not in chip.REGISTERS}
+
+
+@pytest.mark.parametrize("absent", [keep_the_pointer, show_ones])
+@pytest.mark.parametrize("name", SHORTEST)
+def test_a_chip_is_identified_whatever_its_absent_registers_read(
+    name: str, absent: Callable[[RegisterChip], None]
+) -> None:
+    """No datasheet says what they read, here 0 by default."""
+    bench = Bench.of(ALL[name])
+    absent(bench.chip("cpu"))
+    bench.run_until_read()
+    bench.sweep = bench.new_sweep()
+    bench.run_until_read()
 
 
 def test_an_ina3221_without_its_first_input_is_not_an_ina219() -> None:

@@ -293,12 +293,26 @@ def test_a_denied_device_file_names_the_group_video(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(rpi_pmic, "CONTAINER_MARKS", (Path(name) / "mark",))
         file = Path(name) / "vcio"
         file.touch(mode=0o000)
+        if os.geteuid() == 0:
+            os.chown(file, 0, 44)
         files = (Path(name) / "vcio_gencmd", file)
         with as_nobody(), pytest.raises(PermissionDeniedError, match=f"{file}: .*usermod -aG video wattpush"):
             rpi_pmic.Chip(devices("all"), rpi_pmic.Firmware(files).ask).read()
+        if os.geteuid() == 0:
+            os.chown(file, 0, 0)
+            with as_nobody(), pytest.raises(PermissionDeniedError, match=r'only root .* KERNEL=="vcio", GROUP="video"'):
+                rpi_pmic.Chip(devices("all"), rpi_pmic.Firmware(files).ask).read()
         (Path(name) / "mark").touch()
         with as_nobody(), pytest.raises(PermissionDeniedError, match=f"start the container with --device {file}"):
             rpi_pmic.Chip(devices("all"), rpi_pmic.Firmware(files).ask).read()
+
+
+def test_a_vcgencmd_older_than_its_kernel_is_told_so(vcgencmd: Vcgencmd, tmp_path: Path) -> None:
+    vcgencmd.says(NO_DEVICE, 255)
+    newer = tmp_path / "vcio_gencmd"
+    newer.touch()
+    with pytest.raises(SensorError, match=f"could not open its device file, but {newer} opens; upgrade raspi-utils"):
+        rpi_pmic.Chip(devices("all"), rpi_pmic.Firmware((newer, tmp_path / "vcio")).ask).read()
 
 
 def test_an_absent_device_file_is_told_with_its_cause(

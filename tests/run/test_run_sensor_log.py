@@ -12,6 +12,7 @@ import pytest
 from agent.errors import SensorError
 from agent.measure.readings import Failure, Outcome, Reading, Settling
 from agent.run.sensor_log import SensorLog
+from agent.settings import Device
 from tests.bench import Bench, ina260, ina3221, mux
 from tests.noise import random_nacks
 
@@ -197,7 +198,29 @@ def test_a_current_without_volts_is_warned_about_once(writer: Writer, measured: 
         assert writer.sweep(off, inrush, times=9) == []
         assert writer.sweep(off, good("fan"), times=9) == []
     assert writer.sweep(good("radio")) == writer.sweep(grounded, times=20) == []
+    assert writer.sweep(off._replace(device="radio"), times=3600) == writer.sweep(grounded, times=20) == []
     measured("one line in an hour")
+
+
+def test_a_current_without_volts_is_warned_about_again_after_it_was_well(writer: Writer) -> None:
+    grounded = good("radio")._replace(volts=0.0, amperes=25.0, power_watts=0.0)
+    assert len(writer.sweep(grounded, times=600)) == 1
+    assert writer.sweep(good("radio"), times=59) == writer.sweep(grounded, times=600) == []
+    assert writer.sweep(good("radio"), times=60) == []
+    assert len(writer.sweep(grounded, times=600)) == 1
+
+
+@pytest.mark.parametrize(
+    ("shunt_ohms", "amperes", "lines"), [(0.1, 0.004, 0), (0.1, 0.006, 1), (0.0015, 0.3, 0), (0.0015, 0.4, 1)]
+)
+def test_the_shunt_tells_a_current_from_an_offset(
+    shunt_ohms: float, amperes: float, lines: int, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half a millivolt is more than the offset of any of these chips."""
+    log = SensorLog(clock.monotonic, (Device("radio", "ina3221", shunt_ohms=shunt_ohms),))
+    for _ in range(20):
+        log.write([good("radio")._replace(volts=0.008, amperes=-amperes)], {})
+    assert caplog.text.count("is the shunt in the ground line of the load?") == lines
 
 
 DEVICES = (

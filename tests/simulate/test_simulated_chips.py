@@ -451,6 +451,10 @@ def test_current_and_power_overflow_with_too_high_a_calibration(
     clock.advance(0.0022)
     assert read(chip, 0x06) == 1 << 3
     assert read(chip, 0x04) == read(chip, 0x01) == 0x10000 - 16000
+    write(chip, 0x05, 0x0301)
+    clock.advance(0.0022)
+    expected = -16000 * 0x301 // 2048
+    assert read(chip, 0x04) == (expected & 0xFFF0 if kind is SimulatedINA234 else expected & 0xFFFF)
 
 
 @pytest.mark.parametrize("kind", WITH_TWO_RANGES)
