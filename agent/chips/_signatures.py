@@ -50,7 +50,7 @@ class Signature:
 
 
 _BY_ID = "manufacturer and die ID"
-_BY_MANUFACTURER = "manufacturer ID, but no device ID; the layout of its configuration is that of this chip"
+_BY_MANUFACTURER = "manufacturer ID alone; its configuration has the layout of this chip"
 _BY_POWER_ON = "no ID; its configuration is that of power-on"
 _BY_OUR_SETUP = "no ID; its configuration is one that wattpush writes"
 
@@ -94,6 +94,7 @@ _INA232_LAYOUT = Word(0x00, 0x4000, 0xE000)
 _INA237_LAYOUT = Word(0x00, 0x0000, 0xC00F)
 
 _INA219 = "INA219 or INA220"
+_LIKE_INA237 = "INA237 or INA700"
 _LIKE_INA226 = "INA230, INA231 or a clone of INA226"
 
 SIGNATURES = (
@@ -105,9 +106,9 @@ SIGNATURES = (
     _by_id("INA238", ina238.Chip.ids, _INA228_CONTINUOUSLY),
     _by_id("INA234", ina234.Chip.ids, _INA234_CONTINUOUSLY),
     _by_id("INA236", ina236.Chip.ids, _INA234_CONTINUOUSLY),
-    # No device ID, according to the datasheets (SBOSAA2 INA232; SBOSA20 INA237).
+    # No device ID, according to the datasheets (SBOSAA2 INA232; SBOSA20 INA237; SBOSAB4A INA700).
     _by_manufacturer("INA232", "ina232", _INA232_LAYOUT, _INA234_CONTINUOUSLY),
-    _by_manufacturer("INA237", "ina237", _INA237_LAYOUT, _INA228_CONTINUOUSLY),
+    _by_manufacturer(_LIKE_INA237, "ina237", _INA237_LAYOUT, _INA228_CONTINUOUSLY),
     # These have no ID (SBOS448 INA219; SBOS644 INA231; SBOS601 leaves the die ID of an INA230 open).
     _by_configuration(_INA219, "ina219", (Word(0x00, 0x399F),), _BY_POWER_ON),
     # Common to every configuration that ina219.py writes: bits 15-14 zero, BRNG and PGA at their widest, bits 10 and 6

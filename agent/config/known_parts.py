@@ -70,7 +70,7 @@ def about_chip(name: str, chips: Mapping[str, ChipOptions]) -> str:
     plain = _plain(name)
     if _same_part(plain, mux_names()) is not None:
         return "; describe a mux in a [[mux]] table"
-    if plain in _KERNEL_SENSORS:
+    if plain in _KERNEL_SENSORS and not _is_accepted(plain, chips):
         sensor = quoted(_KERNEL_SENSORS[plain])
         return (
             f'; its kernel driver reads it: chip = "hwmon" and sensor = {sensor}, as wattpush scan --toml writes them '

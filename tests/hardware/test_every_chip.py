@@ -85,7 +85,7 @@ class Node:
         self.clock = HandClock()
         self.rails: dict[str, ConstantRail] = {
             # Multiples of the LSB of every chip.
-            device.name: ConstantRail(3.2 * (number + 1), 0.5 - 0.1 * number, self.clock.monotonic)
+            device.name: ConstantRail(3.2 * (number + 1), 0.48 - 0.12 * number, self.clock.monotonic)
             for number, device in enumerate(self.settings.devices)
         }
         self.trees: list[SimulatedHwmon] = []

@@ -236,6 +236,12 @@ def test_a_package_installed_later_is_found_by_a_reload(packages: Packages) -> N
     assert settings.devices[0].chip == "abc1"
 
 
+def test_another_spelling_suggests_the_chip_of_a_package(packages: Packages) -> None:
+    assert 'sensor = "ina700"' in wrong(device("INA-700"))
+    packages.add("ina700", (EXAMPLE / "wattpush_ina700" / "chip.py").read_text(encoding="utf-8"))
+    assert 'did you mean "ina700"?' in wrong(device("INA-700"))
+
+
 def test_a_built_in_chip_is_not_replaced(packages: Packages) -> None:
     module = packages.add("ina260", offered())
     alias = packages.add("ina220", offered())

@@ -143,7 +143,7 @@ def test_a_chip_on_the_trunk_is_found_only_there() -> None:
         (parts.INA232, "INA232", False),
         (parts.INA234, "INA234", True),
         (parts.INA236, "INA236", True),
-        (parts.INA237_WITHOUT_DEVICE_ID, "INA237", False),
+        (parts.INA237_WITHOUT_DEVICE_ID, "INA237 or INA700", False),
     ],
 )
 def test_ids_identify_a_power_chip_and_registers_make_one_likely(

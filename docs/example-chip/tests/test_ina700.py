@@ -56,11 +56,12 @@ def test_every_voltage_word_is_volts_or_an_error() -> None:
 
 
 def test_every_current_word_is_amperes_or_an_error() -> None:
-    for lsbs in range(-0x7FFF, 0x7FFF):
-        assert abs(decoded(0, lsbs & 0xFFFF).amperes - lsbs * 480e-6) < 1e-9
-    for word in (0x7FFF, 0x8000):
-        with pytest.raises(SensorError, match="the end of its range"):
-            decoded(0, word)
+    for lsbs in range(-0x8000, 0x8000):
+        if abs(lsbs) <= 15.7 / 480e-6:
+            assert abs(decoded(0, lsbs & 0xFFFF).amperes - lsbs * 480e-6) < 1e-9
+        else:
+            with pytest.raises(SensorError, match="the end of its range"):
+                decoded(0, lsbs & 0xFFFF)
 
 
 @pytest.mark.parametrize("seconds", [0.1, 1.0, 5.0])

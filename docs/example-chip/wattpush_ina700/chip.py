@@ -39,7 +39,7 @@ class Chip(I2CChip):
 
     options = OPTIONS
     highest_volts = 40.0
-    full_scale_amperes = 0x7FFF * 480e-6
+    full_scale_amperes = 15.7  # just below the end of the register
     ids = (Word(0x3E, TEXAS_INSTRUMENTS),)
     results = (Register(0x05), Register(0x07))
     # Diagnostic flags and alert register 0x0B (section 7.6.1), power-on 0x0001:
@@ -100,15 +100,18 @@ class Chip(I2CChip):
         # | +- |              VBUS, CURRENT               |
         # +----+------------------------------------------+
         voltage_word, current_word = words
-        volts = voltage_word * 3.125e-3
+        volts, amperes = voltage_word * 3.125e-3, signed(current_word) * 480e-6
         if volts > self.highest_volts:
             raise SensorError(
                 f"{self}: bus voltage register reads 0x{voltage_word:04x}, more than {self.highest_volts:g} V; "
                 "is the bus disturbed?"
             )
-        if current_word in (0x7FFF, 0x8000):
-            raise SensorError(f"{self}: current register reads 0x{current_word:04x}, the end of its range; overload?")
-        return (Measurement(volts, signed(current_word) * 480e-6),)
+        if abs(amperes) > self.full_scale_amperes:
+            raise SensorError(
+                f"{self}: current register reads 0x{current_word:04x}, the end of its range "
+                f"({self.full_scale_amperes:g} A); overload?"
+            )
+        return (Measurement(volts, amperes),)
 
 
 def _conversion_seconds(word: int) -> float:
