@@ -83,9 +83,9 @@ def with_shunt(chip: str, name: str, place: str, address: int = 0x40, more: str 
     return ina260(name, place, address, f"shunt_ohms = 0.1\n{averaging}").replace("ina260", chip)
 
 
-def mux(name: str, address: int, place: str = "bus = 1") -> str:
+def mux(name: str, address: int, place: str = "bus = 1", kind: str = "tca9548a") -> str:
     keys = "\n".join(place.split(", "))
-    return f'[[mux]]\nname = "{name}"\nchip = "tca9548a"\naddress = {address}\n{keys}\n'
+    return f'[[mux]]\nname = "{name}"\nchip = "{kind}"\naddress = {address}\n{keys}\n'
 
 
 @cache  # tests that inject a fault at every position build the same node each time

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import chips
-from agent.check import Finding, Status, failed, ok, warning
+from agent.check import Finding, Status, failed, mux_kinds, ok, warning
 from agent.chips import ExpectedBits
 from agent.errors import AgentError, BusError, ConfigError, SensorError
 from agent.i2c import hints
-from agent.i2c.failures import describe, is_time_out
+from agent.i2c.failures import describe, is_nack, is_time_out
 from agent.i2c.muxes import CLOSED, MUX_ADDRESSES, MUX_KINDS
 from agent.i2c.place import TRUNK, Hop, bus_path, describe_segment
 from agent.i2c.sysfs import usb_port
@@ -84,61 +84,67 @@ def _check_bus(
     yield from _numbered_usb_adapter(bus)
     failed_muxes: set[str] = set()
     for mux in muxes:
-        finding = _check_mux(bus, mux, _channels_in_use(mux, muxes, chips), failed_muxes)
+        finding = _check_mux(bus, mux, _places_behind(mux, muxes, chips), failed_muxes)
         if finding.exit_code:
             failed_muxes.add(mux.name)
         yield finding
     for chip in chips:
-        yield from _check_chip(bus, chip.place, chip.devices, sample_interval_seconds, failed_muxes)
+        behind = [] if chip.place.mux is None else _places_behind(chip.place.mux, muxes, chips)
+        yield from _check_chip(bus, chip, behind, sample_interval_seconds, failed_muxes)
 
 
-def _channels_in_use(mux: Mux, muxes: Iterable[Mux], chips: Iterable[ConfiguredChip]) -> list[int]:
+def _places_behind(mux: Mux, muxes: Iterable[Mux], chips: Iterable[ConfiguredChip]) -> list[Place]:
+    """The places of the parts that are directly behind a mux."""
     places = [*(chip.place for chip in chips), *(other.place for other in muxes)]
-    used = {place.channel for place in places if place.mux == mux}
-    return sorted(channel for channel in used if channel is not None) or [0]
+    return [place for place in places if place.mux == mux]
 
 
-def _check_mux(bus: Bus, mux: Mux, channels: Iterable[int], failed_muxes: set[str]) -> Finding:
-    """Write the control byte and read it back: a mux has no ID."""
+def _check_mux(bus: Bus, mux: Mux, behind: Sequence[Place], failed_muxes: set[str]) -> Finding:
+    """Write control bytes and read them back: a mux has no ID."""
     name, place, chip = f"mux {mux.name}", mux.place, mux.kind.part
     if place.mux is not None and place.mux.name in failed_muxes:
         return _behind(name, place.mux)
+    channels = sorted({place.channel for place in behind if place.channel is not None}) or [0]
     channel = None
     try:
         with bus.session():
             port = bus.driver_port(TRUNK)
             for channel in channels:
                 bus.select((*place.path, Hop(mux, channel)))
-                _expect_control_byte(port, mux, mux.kind.control_byte(channel))
+                _expect_control_byte(bus, port, mux, mux.kind.control_byte(channel))
             # Selecting the segment that the mux is on closes it.
             bus.select(place.path)
-            _expect_control_byte(port, mux, CLOSED)
+            _expect_control_byte(bus, port, mux, CLOSED)
+            channel = None
+            mux_kinds.refuse_more_bits(bus, mux)
+            mux_kinds.refuse_unconnected(bus, mux, behind)
     except AgentError as error:
         return failed(name, error)
     except OSError as error:
         reason = describe(error)
-        if is_time_out(error):
+        if is_time_out(error) and channel is not None:
             reason += f" since channel {channel} was opened; {hints.of_held_channel()}"
         return failed(name, SensorError(f"{chip} at {place} cannot be read: {reason}"))
     shown = ", ".join(map(str, channels))
     return ok(name, f"{chip} at {place}: opens channel{'s' if ',' in shown else ''} {shown}, and closes")
 
 
-def _expect_control_byte(port: I2C, mux: Mux, written: int) -> None:
+def _expect_control_byte(bus: Bus, port: I2C, mux: Mux, written: int) -> None:
     found = bytearray(1)
     port.readfrom_into(mux.address, found)
-    if mux.kind.control_byte_in(found[0]) == written:
-        return
-    hint = "is it a mux, and is there a second part at this address?"
-    for kind in MUX_KINDS.values():
-        if kind.channels < mux.kind.channels and found[0] == written & kind.control_bits:
-            hint = f"does it have only {kind.channels} channels, like a {kind.name}?"
-    raise SensorError(f"{mux.kind.part} at {mux.place}: 0x{written:02x} was written, 0x{found[0]:02x} is read; {hint}")
+    if not mux.kind.returns(found[0], written):
+        mux_kinds.refuse(bus, mux, written, found[0])
 
 
 def _check_chip(
-    bus: Bus, place: Place, devices: Sequence[Device], sample_interval_seconds: float, failed_muxes: set[str]
+    bus: Bus,
+    configured: ConfiguredChip,
+    behind: Sequence[Place],
+    sample_interval_seconds: float,
+    failed_muxes: set[str],
 ) -> list[Finding]:
+    """Check one chip; `behind` are the places of all parts that are directly behind its mux."""
+    place, devices = configured.place, configured.devices
     for hop in place.path:
         if hop.mux.name in failed_muxes:
             return [_behind(device.name, hop.mux) for device in devices]
@@ -158,7 +164,10 @@ def _check_chip(
             bus.pause(chip.conversion_seconds * _CONVERSION_TOLERANCE)
             found, results = _read_chip(bus, chip, name)
     except AgentError as error:
-        return [failed(device.name, error) for device in devices]
+        # An ID that was not acknowledged.
+        is_silent = isinstance(error.__cause__, OSError) and is_nack(error.__cause__)
+        hint = mux_kinds.hint_for_silent(bus, place, behind) if is_silent else ""
+        return [failed(device.name, error, hint) for device in devices]
     except OSError as error:
         silent = SensorError(f"no {name}: {describe(error)}; is it powered?")
         return [failed(device.name, silent) for device in devices]
@@ -194,8 +203,9 @@ def _refuse_shared_address(bus: Bus, place: Place) -> None:
 def _shared_address_hint(port: I2C, bus: Bus, place: Place) -> str:
     """An unconfigured mux with an open channel connects the chips behind it to the trunk."""
     bus.select(TRUNK)
+    configured = place.path[0].mux.address  # is closed, but may show interrupt lines
     for address in MUX_ADDRESSES:
-        control = _reads(port, address)
+        control = None if address == configured else _reads(port, address)
         if control:
             # Its kind is unknown: the numbers are those of the most common one, with a bit for each channel.
             common = MUX_KINDS["tca9548a"]

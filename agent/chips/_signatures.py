@@ -50,7 +50,7 @@ class Signature:
 
 
 _BY_ID = "manufacturer and die ID"
-_BY_MANUFACTURER = "manufacturer ID, but no device ID; the layout of its configuration is that of this chip"
+_BY_MANUFACTURER = "manufacturer ID alone; its configuration has the layout of this chip"
 _BY_POWER_ON = "no ID; its configuration is that of power-on"
 _BY_OUR_SETUP = "no ID; its configuration is one that wattpush writes"
 

@@ -42,9 +42,9 @@ of chips at 0x40-0x4f, the addresses of power monitors. It configures nothing,
 and does not access a chip that a kernel driver owns. It writes only to chips
 at 0x70-0x77, which may be muxes: a mux can be recognised only by writing its
 control byte. The scan writes 0x00 first, which closes every channel of a mux,
-and further bytes only while the chip returns each of them; at the end it
-closes every channel. Displays and sensors that are known to use these
-addresses take the bytes for register numbers.
+and further bytes only while the chip returns each of them as a mux does; at
+the end it closes every channel. Displays and sensors that are known to use
+these addresses take the bytes for register numbers.
 
 If the board also has internal buses, name that of the header: --bus 1. During
 the scan, no other program may use a mux without locking the bus."""

@@ -166,7 +166,7 @@ def parse(
         remote_write=RemoteWriteSettings(**REMOTE_WRITE.arguments(remote_write.good)) if remote_write else None,
         serve=_make_serve(serve) if serve else None,
         metrics=MetricsSettings(**METRICS.arguments(metrics.good)) if metrics else MetricsSettings(),
-        warnings=tuple(_warnings(top, devices, default_hostname)),
+        warnings=(*_warnings(top, devices, default_hostname), *topology.warnings()),
     )
 
 

@@ -133,7 +133,10 @@ _AVERAGING = Kind(
 
 
 def _channels_of_muxes() -> str:
-    return "; ".join(f"{kind.name} with channels 0 to {kind.channels - 1}" for kind in MUX_KINDS.values())
+    names: dict[int, list[str]] = {}
+    for kind in MUX_KINDS.values():
+        names.setdefault(kind.channels, []).extend((kind.name, *kind.aliases))
+    return "; ".join(f"{', '.join(found)} with channels 0 to {channels - 1}" for channels, found in names.items())
 
 
 def connection_keys(url: str, check_url: Callable[[object], str], url_meaning: str) -> tuple[Key, ...]:
@@ -372,7 +375,7 @@ MUX = KeyTable(
         Key(
             "address",
             values.address_in(MUX_ADDRESSES),
-            "Its 7-bit address: 0x70 plus the number at its pins A2 to A0.",
+            "Its 7-bit address: 0x70 plus the number at its pins A2 to A0, of which some kinds have fewer.",
             example="0x70",
             required=True,
         ),

@@ -134,7 +134,7 @@ class Topology:
             bus = mux.bus
             channels = mux.kind.channels
             if table.good.get("channel", 0) >= channels:
-                what = f"mux {quoted(mux.name)} is a {mux.kind.name}"
+                what = f"mux {quoted(mux.name)} is a {self._tables[mux.name].good['chip']}"
                 table.refuse("channel", f"{table.good['channel']} is not in 0..{channels - 1}: {what}")
             channel = table.good.get("channel")
             if channel is None:
@@ -146,6 +146,18 @@ class Topology:
     def muxes(self) -> tuple[Mux, ...]:
         """The resolved muxes in the order of the file."""
         return tuple(self._resolved[name] for name in self._tables if name in self._resolved)
+
+    def warnings(self) -> Iterator[str]:
+        """A line for each mux at an address that its kind cannot have by the datasheet: clones exist."""
+        for mux in self.muxes():
+            allowed = mux.kind.addresses
+            if mux.address not in allowed:
+                table = self._tables[mux.name]
+                where = f"0x{allowed[0]:02x}" + (f" to 0x{allowed[-1]:02x}" if len(allowed) > 1 else "")
+                yield (
+                    f"{table.title}: address: 0x{mux.address:02x}, but a {table.good['chip'].upper()} answers only at "
+                    f"{where}; is it another kind?"
+                )
 
     def mux_parts(self) -> list[Part]:
         """The resolved muxes as parts that can clash."""

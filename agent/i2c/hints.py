@@ -105,12 +105,16 @@ def of_unbinding(owner: KernelOwner) -> str:
     return f"{now}; for good: echo blacklist {owner.module} | sudo tee /etc/modprobe.d/wattpush.conf"
 
 
-def of_silent_mux(address: int) -> str:
-    """Likely causes for a mux that does not answer.
+def of_silent_mux(address: int, addresses: range) -> str:
+    """Likely causes for a mux that does not answer, of a kind that can have these addresses.
 
-    Source: SCPS207 and SCPS148, table 1: the pins A2, A1 and A0 are the last three bits of the address.
+    Source: SCPS207 and SCPS148, table 1: the pins A2, A1 and A0 are the last three bits of the address. SCPS204, 8.6.1:
+    with four addresses there is no A2.
     """
-    straps = ", ".join(f"A{bit} {'high' if address >> bit & 1 else 'low'}" for bit in (2, 1, 0))
+    pins = (2, 1, 0) if address not in addresses else range((len(addresses) - 1).bit_length())[::-1]
+    if not pins:
+        return "check its power and its wiring; it has no address straps"
+    straps = ", ".join(f"A{bit} {'high' if address >> bit & 1 else 'low'}" for bit in pins)
     return f"check its power, its wiring and its address straps: 0x{address:02x} is {straps}"
 
 

@@ -16,7 +16,7 @@ from agent.errors import BusError, MuxSwitchedError
 from agent.i2c import hints
 from agent.i2c.attempts import ATTEMPTS
 from agent.i2c.failures import describe, is_gone, is_nack, is_time_out
-from agent.i2c.muxes import CLOSED
+from agent.i2c.muxes import CLOSED, lookalikes
 from agent.i2c.place import bus_path
 from agent.i2c.transfers import byte_read, byte_write
 
@@ -313,6 +313,7 @@ class Switches:
             f"{read.mux} was switched while a chip was read: its control byte is 0x{control_byte:02x} instead of "
             f"0x{read.control_byte:02x}. Stop the program that does it, or let it lock the bus as in: flock {path} "
             "i2cget ... If there is none, check the supply of the mux and the wiring"
+            f"{_interrupts_hint(read, control_byte)}"
         )
         return MuxSwitchedError(self.last_mux_conflict)
 
@@ -344,7 +345,7 @@ class Switches:
                 self._silent_muxes.difference_update(mux.name for mux in silent)
                 raise MuxSwitchedError(
                     f"{place}: another chip answers at this address while its channel is closed, perhaps behind "
-                    f"{silent[0]}, which does not answer; {hints.of_silent_mux(silent[0].address)}"
+                    f"{silent[0]}, which does not answer; {_straps_hint(silent[0])}"
                 )
             confirmed += read is not None and kind.control_byte_in(read) == CLOSED
             if confirmed == _SILENT_PROBES:
@@ -352,7 +353,7 @@ class Switches:
                 return
         raise MuxSwitchedError(
             f"{place}: the bus is too disturbed to show that nothing behind {silent[0]}, which does not answer, has "
-            f"the same address; {hints.of_silent_mux(silent[0].address)}"
+            f"the same address; {_straps_hint(silent[0])}"
         )
 
     def transfer_guarded(self, transfers: Iterable[Transfer], place: Place) -> None:
@@ -399,7 +400,17 @@ def _silent_mux_hint(mux: Mux, error: OSError) -> str:
         return f"each channel is a separate bus (i2cdetect -l): use those buses instead of mux {mux.name}"
     if is_gone(error):
         return "was it unplugged?"
-    return hints.of_silent_mux(mux.address)
+    return _straps_hint(mux)
+
+
+def _interrupts_hint(read: _ControlRead, control_byte: int) -> str:
+    """The kind that reads like this while a line is pulled: taken for one without, it works until that happens."""
+    kinds = [kind.name for kind in lookalikes(read.mux.kind) if kind.returns(control_byte, read.control_byte)]
+    return f'. Or has it interrupt lines, and is chip = "{kinds[0]}"?' if kinds else ""
+
+
+def _straps_hint(mux: Mux) -> str:
+    return hints.of_silent_mux(mux.address, mux.kind.addresses)
 
 
 def _segment_behind(hop: Hop) -> Segment:

@@ -18,7 +18,7 @@ _MOST_VOLTS = 0.1
 """Of a rail that is off; such a current cannot flow through it."""
 
 _SHUNT_VOLTS = 0.5e-3
-"""Five times the largest offset of these chips: 80 uV of an INA3221 (SBOS576, section 7.5), 100 uV of an INA219A."""
+"""More than twice the largest offset of these chips, 200 uV of an INA219 (SBOS448, section 7.5)."""
 
 UNKNOWN_LEAST_AMPERES = 0.5
 """More than the offset of any chip whose shunt we do not know."""

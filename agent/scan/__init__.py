@@ -20,6 +20,7 @@ from agent.i2c.failures import describe, is_gone, is_time_out
 from agent.i2c.muxes import MUX_ADDRESSES
 from agent.i2c.place import TRUNK, Hop, Mux, Place, bus_path, describe_segment
 from agent.scan.chips import ChipReader
+from agent.scan.connections import narrow
 from agent.scan.muxes import OpenMuxError, close_candidate, recognise
 from agent.scan.results import BusScan, FoundChip, KernelOwned, UnknownChip
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from agent.i2c.bus import Bus
     from agent.i2c.muxes import MuxKind
     from agent.i2c.place import Hops
+    from agent.scan.muxes import Kinds
 
     Progress = Callable[[int, int, str], None]
     """Called with the number of segments that are done, the number known so far, and a description of the next one."""
@@ -67,7 +69,8 @@ class _Attempt:
 
     def __init__(self, segment: _Segment) -> None:
         self.segment = segment
-        self.muxes: list[tuple[Place, MuxKind]] = []
+        self.free: list[int] = []
+        self.muxes: list[tuple[Place, Kinds]] = []
         self.chips: list[FoundChip] = []
         self.unknown: list[UnknownChip] = []
         self.errors: list[AgentError] = []
@@ -89,6 +92,7 @@ class _Scan:
         self._progress = progress
         self._pending = deque([_Segment(TRUNK, hidden)])
         self._muxes: list[Mux] = []
+        self._lookalikes: dict[str, tuple[MuxKind, ...]] = {}
         self._chips: list[FoundChip] = []
         self._unknown: list[UnknownChip] = []
         self._errors: list[AgentError] = []
@@ -114,6 +118,7 @@ class _Scan:
             self._kernel_owned,
             self._trunk_addresses,
             tuple(self._errors),
+            self._lookalikes,
         )
 
     def _scan_segment(self, segment: _Segment) -> None:
@@ -161,8 +166,9 @@ class _Scan:
         if segment.path == TRUNK:
             hidden |= {owned.place.address for owned in self._kernel_owned}
             self._trunk_addresses = hidden
-        for place, kind in attempt.muxes:
+        for place, (kind, *others) in attempt.muxes:
             mux = Mux(next(self._names), kind, place)
+            self._lookalikes[mux.name] = tuple(others)
             self._bus.add_mux(mux)
             self._muxes.append(mux)
             self._pending += [_Segment((*segment.path, Hop(mux, channel)), hidden) for channel in range(kind.channels)]
@@ -172,7 +178,7 @@ class _Scan:
         if segment.path == TRUNK:
             self._kernel_owned = tuple(self._owned_by_the_kernel(segment.hidden))
         untouchable = segment.hidden | {owned.place.address for owned in self._kernel_owned}
-        free = [address for address in ADDRESSES if address not in untouchable]
+        attempt.free = free = [address for address in ADDRESSES if address not in untouchable]
         # A killed process may have left a channel open: chips behind it would seem to sit here.
         for address in free:
             if address in MUX_ADDRESSES:
@@ -220,16 +226,16 @@ class _Scan:
     def _answers(self, address: int) -> bool:
         # Most addresses are empty, so their attempts are most of what a scan costs; least may be missed where wattpush
         # can use what is there.
-        is_usable = address in signatures.ADDRESSES or address in MUX_ADDRESSES
-        return self._bus.byte_at(address, attempts=3 if is_usable else 2) is not None
+        return self._bus.byte_at(address, attempts=3 if _is_usable(address) else 2) is not None
 
     def _find(self, place: Place, attempt: _Attempt) -> None:
         if place.address in MUX_ADDRESSES:
-            kind = recognise(self._bus, place)
-            if kind is None:
-                attempt.unknown.append(UnknownChip(place, "no mux"))
+            kinds = recognise(self._bus, place)
+            if kinds:
+                probed = filter(_is_usable, attempt.free)
+                attempt.muxes.append((place, narrow(self._bus, place, kinds, probed)))
             else:
-                attempt.muxes.append((place, kind))
+                attempt.unknown.append(UnknownChip(place, "no mux"))
         elif place.address in signatures.ADDRESSES:
             found = ChipReader(self._bus, place).find()
             if isinstance(found, FoundChip):
@@ -246,3 +252,8 @@ class _Scan:
             raise
         except OSError:
             return False
+
+
+def _is_usable(address: int) -> bool:
+    """Whether wattpush could use what answers there."""
+    return address in signatures.ADDRESSES or address in MUX_ADDRESSES

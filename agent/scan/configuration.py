@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.chips import rpi_pmic
 from agent.config import escape
-from agent.scan.muxes import lookalikes, proof
+from agent.scan.muxes import proof
 from agent.scan.results import ASSUMED_SHUNT_OHMS
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from agent.chips import Measurement
     from agent.chips.hwmon import PowerInput
+    from agent.i2c.muxes import MuxKind
     from agent.i2c.place import Mux, Place
     from agent.scan.results import BusScan, FoundChip, FoundInput
 
@@ -74,7 +75,7 @@ def as_toml(
     state_dir = f'state_dir = "{_SERVICE_STATE}"\n' if _SERVICE_STATE.is_dir() else ""
     parts = [_HEAD.replace("{state_dir}\n", f"{state_dir}\n")]
     for scan in scans:
-        parts += map(_mux_table, scan.muxes)
+        parts += [_mux_table(mux, scan.lookalikes.get(mux.name, ())) for mux in scan.muxes]
     devices = [part for scan in scans for chip in scan.chips for part in _chip_tables(chip)]
     devices += _kernel_tables(kernel_inputs)
     devices += _board_table(board)
@@ -89,8 +90,8 @@ def as_toml(
     return "\n".join([*parts, *devices])
 
 
-def _mux_table(mux: Mux) -> str:
-    comment = f"   # {proof(mux.kind)}" if lookalikes(mux.kind) else ""
+def _mux_table(mux: Mux, others: Sequence[MuxKind]) -> str:
+    comment = f"   # {proof(mux.kind, others)}" if others else ""
     lines = ["[[mux]]", f"name = {_quoted(mux.name)}", f"chip = {_quoted(mux.kind.name)}{comment}"]
     return _lines([*lines, *_where(mux.place)])
 

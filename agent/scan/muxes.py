@@ -7,14 +7,19 @@ all-call address of the PCA9685 (0x70), the pressure sensors BMP280, BME280 and 
 
 1. Read twice, which writes nothing. If the two bytes differ it is no mux: leave it alone.
 2. Write 0x00, which closes a mux. The chips above take it as the number of the register to read next, or ignore it.
-3. Read. Any control byte but 0x00 means no mux: leave it alone from here on.
-4. Write 0x01, 0x02, 0x04, 0x08 and read each back. The chips above take these, too, as register numbers. None of them
-   holds its own number in each of these registers, so the first wrong answer ends the test.
-5. Only if all of them came back: write 0x10, which a mux with eight control bits returns, and one with four does not.
-   (For an HT16K33 a byte above 0x0F would be a command, such as 0x20: standby.)
-6. Write 0x00 again, whatever happened.
+3. Read twice. A mux reads 0x00 now, except for interrupt lines: leave alone whatever has another bit, or reads
+   differently each time.
+4. Write 0x01, 0x02, 0x04, 0x08 and read each back, with the interrupt lines of step 3. The chips above take these,
+   too, as register numbers. None of them holds its own number in each of these registers, so the first wrong answer
+   ends the test.
+5. With two or three control bits some of these answers were 0, as registers often are. So write 0x05, 0x06, 0x09 and
+   0x0A, too, and read their lower bits back: also register numbers, which no PMBus chip takes for a command without
+   data (0x03 clears its faults), and which connect no two channels of such a mux.
+6. Only if no bit was masked so far: write 0x10, which a mux with eight control bits returns, and one with four does
+   not. (For an HT16K33 a byte above 0x0F would be a command, such as 0x20: standby.)
+7. Write 0x00 again, whatever happened.
 
-After each answer only those kinds of the table remain that would have answered the same.
+After each answer only those kinds of the table remain that have this address and would have answered the same.
 """
 
 from __future__ import annotations
@@ -35,8 +40,12 @@ if TYPE_CHECKING:
     from agent.i2c.muxes import MuxKind
     from agent.i2c.place import Place
 
-# The fifth distinguishes eight control bits from four; no kind has a number in between.
-_TESTED_BITS = range(5)
+    Kinds = tuple[MuxKind, ...]
+
+_SINGLE_BITS = (0x01, 0x02, 0x04, 0x08)
+_FEW_BITS = 0x07
+_WITH_FEW_BITS = (0x05, 0x06, 0x09, 0x0A)
+_FIFTH_BIT = 0x10
 _ATTEMPTS = 3
 
 
@@ -51,68 +60,108 @@ def close_candidate(bus: Bus, address: int) -> None:
         BusError: the bus is stuck.
         OSError: anything but a NACK, as the adapter reports it.
     """
-    byte = bus.byte_at(address)
-    if byte is not None and byte == bus.byte_at(address):
+    if _steady_byte(bus, address) is not None:
         _write(bus, address, CLOSED)
 
 
-def recognise(bus: Bus, place: Place) -> MuxKind | None:
-    """The kind of the mux at the place, closed on return; None for any other chip: steps 3 to 6.
-
-    If several kinds answer alike, it is the first of them in the table; see `lookalikes`.
+def recognise(bus: Bus, place: Place) -> Kinds:
+    """The kinds that the mux at the place may be, closed on return; none for any other chip: steps 3 to 7.
 
     Raises:
         OpenMuxError: a mux does not close.
         BusError: the bus is stuck.
         OSError: anything but a NACK, as the adapter reports it.
     """
-    kinds = _answering(CLOSED, bus.byte_at(place.address), MUX_KINDS.values())
+    lines = _steady_byte(bus, place.address)
+    if lines is None:
+        return ()
+    kinds = tuple(kind for kind in MUX_KINDS.values() if place.address in kind.addresses)
+    kinds = _answering(kinds, CLOSED, lines, lines)
     if not kinds:
-        return None
+        return ()
     try:
-        for bit in _TESTED_BITS:
-            if not any(kind.control_bits >> bit for kind in kinds):
-                break
-            kinds = _answering(1 << bit, _read_back(bus, place, bit), kinds)
+        for byte in _SINGLE_BITS:
+            kinds = _tested(bus, place, kinds, byte, lines)
+        if all(kind.control_bits <= _FEW_BITS for kind in kinds):
+            for byte in _WITH_FEW_BITS:
+                kinds = _tested(bus, place, kinds, byte, lines)
+        elif any(kind.control_bits & _FIFTH_BIT for kind in kinds):
+            kinds = _tested(bus, place, kinds, _FIFTH_BIT, lines)
     finally:
-        is_closed = _close(bus, place.address, kinds)
+        is_closed = close(bus, place.address, kinds)
     if kinds and not is_closed:
         raise OpenMuxError(
             f"the mux at {place} does not close, so it is unclear which chips are behind it; power-cycle it"
         )
-    return kinds[0] if kinds else None
+    return kinds
 
 
-def lookalikes(kind: MuxKind) -> tuple[str, ...]:
-    """The other parts that a scan reports as this kind."""
-    rows = (other.part for other in MUX_KINDS.values() if other.control_bits == kind.control_bits)
-    return tuple(part for part in dict.fromkeys((*kind.lookalikes, *rows)) if part != kind.part)
+def proof(kind: MuxKind, others: Collection[MuxKind]) -> str:
+    """The evidence that a mux is of this kind, or of one of the others that a scan cannot tell from it."""
+    names = " or ".join(other.part for other in others)
+    text = f"returns {kind.control_bits.bit_length()} control bits, as a {names} does"
+    for other in others:
+        shown = [n for n in range(kind.channels) if kind.control_byte(n) == other.control_byte(0)]
+        if shown and shown != [0]:
+            text += f"; a {other.part} would have its channel 0 shown as channel {shown[0]}, and the others hidden"
+    return text
 
 
-def proof(kind: MuxKind) -> str:
-    """The evidence that a mux is of this kind or one of its lookalikes."""
-    return f"returns {kind.control_bits.bit_length()} control bits, as a {' or '.join(lookalikes(kind))} does"
+def close(bus: Bus, address: int, kinds: Collection[MuxKind]) -> bool:
+    """Close a mux of one of these kinds; return whether it confirms that. After an error the next attempt may work."""
+    for _ in range(_ATTEMPTS):
+        with suppress(OSError):
+            if _write(bus, address, CLOSED):
+                read = bus.byte_at(address)
+                if read is not None and any(kind.returns(read, CLOSED) for kind in kinds or MUX_KINDS.values()):
+                    return True
+    return False
 
 
-def _answering(written: int, read: int | None, kinds: Collection[MuxKind]) -> list[MuxKind]:
-    """The kinds that answer like this after that byte was written."""
+def _steady_byte(bus: Bus, address: int) -> int | None:
+    """What the address reads as, if that is the same twice."""
+    byte = bus.byte_at(address)
+    return byte if byte is not None and byte == bus.byte_at(address) else None
+
+
+def _tested(bus: Bus, place: Place, kinds: Kinds, byte: int, lines: int) -> Kinds:
+    """The kinds that still fit after this byte was written; if none is left, nothing is written."""
+    return _answering(kinds, byte, written_and_read(bus, place, byte), lines) if kinds else ()
+
+
+def _answering(kinds: Kinds, written: int, read: int | None, lines: int) -> Kinds:
+    """The kinds that read like this after that byte was written, while these interrupt lines are pulled."""
     if read is None:
-        return []
-    return [kind for kind in kinds if kind.control_byte_in(read) == written & kind.control_bits]
+        return ()
+    return tuple(
+        kind
+        for kind in kinds
+        if kind.returns(read, written) and read & kind.interrupt_bits == lines & kind.interrupt_bits
+    )
 
 
-def _read_back(bus: Bus, place: Place, bit: int) -> int | None:
-    """Write a byte with this bit alone and read it back; None if it was not acknowledged."""
+def written_and_read(bus: Bus, place: Place, byte: int) -> int | None:
+    """Write a control byte and read it back; None if it was not acknowledged.
+
+    Raises:
+        BusError: the bus is stuck.
+        OSError: anything but a NACK, as the adapter reports it.
+    """
     try:
-        return bus.byte_at(place.address) if _write(bus, place.address, 1 << bit) else None
+        return bus.byte_at(place.address) if _write(bus, place.address, byte) else None
     except OSError as error:
         if not is_time_out(error):
             raise
         raise BusError(
-            f"{bus_path(place.bus)}: stuck since channel {bit} of the mux at {place} was opened; "
+            f"{bus_path(place.bus)}: stuck since {_opened_by(byte)} of the mux at {place} was opened; "
             f"{hints.of_held_channel()}",
             error.errno,
         ) from error
+
+
+def _opened_by(byte: int) -> str:
+    """The channel in words, as far as it is known before the kind is: most kinds have a bit for each."""
+    return f"channel {byte.bit_length() - 1}" if byte.bit_count() == 1 else f"a channel (control byte 0x{byte:02x})"
 
 
 def _write(bus: Bus, address: int, byte: int) -> bool:
@@ -126,12 +175,3 @@ def _write(bus: Bus, address: int, byte: int) -> bool:
             raise
         return False
     return True
-
-
-def _close(bus: Bus, address: int, kinds: Collection[MuxKind]) -> bool:
-    """Close a mux of one of these kinds; return whether it confirms that. After an error the next attempt may work."""
-    for _ in range(_ATTEMPTS):
-        with suppress(OSError):
-            if _write(bus, address, CLOSED) and _answering(CLOSED, bus.byte_at(address), kinds or MUX_KINDS.values()):
-                return True
-    return False

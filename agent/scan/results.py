@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.chips import Measurement
     from agent.chips._signatures import Signature
     from agent.errors import AgentError
+    from agent.i2c.muxes import MuxKind
     from agent.i2c.place import BusName, Mux, Place
 
 ASSUMED_SHUNT_OHMS = 0.1
@@ -71,6 +74,8 @@ class BusScan:
         trunk_addresses: every address that answers on the trunk or that the kernel owns there. It answers behind every
             mux of this bus too, so a chip with the same address behind a mux cannot be told apart from it.
         errors: what could not be scanned; each message names the place, the reason and the next step.
+        lookalikes: by the name of a mux, the other kinds that it may be: those that return the same bits, if nothing
+            that is behind it tells them apart.
     """
 
     bus: BusName
@@ -80,3 +85,4 @@ class BusScan:
     kernel_owned: tuple[KernelOwned, ...]
     trunk_addresses: frozenset[int]
     errors: tuple[AgentError, ...]
+    lookalikes: Mapping[str, tuple[MuxKind, ...]] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from agent.i2c.muxes import MUX_ADDRESSES
 from agent.i2c.place import bus_path
-from agent.scan.muxes import lookalikes, proof
+from agent.scan.muxes import proof
 from agent.scan.results import ASSUMED_SHUNT_OHMS
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _rows(scan: BusScan) -> Iterator[tuple[Place, Row]]:
         channels = ", ".join(f"/dev/i2c-{number}" for _, number in owned.channels)
         yield owned.place, (owned.driver + (f": {channels}" if channels else ""), "kernel", "", "", "")
     for mux in scan.muxes:
-        yield mux.place, (f"{mux.kind.part} = {mux.name}", _sure(is_sure=not lookalikes(mux.kind)), "", "", "")
+        yield mux.place, (f"{mux.kind.part} = {mux.name}", _sure(is_sure=not scan.lookalikes.get(mux.name)), "", "", "")
     for unknown in scan.unknown:
         yield unknown.place, ("unknown" + (f", {unknown.note}" if unknown.note else ""), "", "", "", "")
     for chip in scan.chips:
@@ -163,8 +163,9 @@ def _notes(scan: BusScan) -> Iterator[str]:
             "it is invisible on the bus, look it up on the board"
         )
     for mux in scan.muxes:
-        if lookalikes(mux.kind):
-            yield f"{mux.name}: {proof(mux.kind)}"
+        others = scan.lookalikes.get(mux.name)
+        if others:
+            yield f"{mux.name}: {proof(mux.kind, others)}"
     for evidence in sorted({chip.signature.proof for chip in scan.chips if not chip.signature.is_sure}):
         yield f"likely: {evidence}"
     shared = [f"0x{address:02x}" for address in sorted(scan.trunk_addresses - {mux.address for mux in scan.muxes})]

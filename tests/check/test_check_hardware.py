@@ -22,7 +22,7 @@ from agent.simulate.rails import ConstantRail
 from tests.bench import HOLD_THE_BUS, Bench, LinuxBench, ina260, ina3221, mux, with_shunt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from agent.simulate.part import Part
 
@@ -194,7 +194,71 @@ def test_a_mux_with_too_few_channels_is_a_failure() -> None:
     bench.wire.attach(SimulatedMux(0x70, MUX_KINDS["pca9546a"]))
     finding = findings(bench)["mux m0"]
     assert finding.exit_code == ExitCode.IOERR
-    assert "0x20 was written, 0x00 is read; does it have only 4 channels, like a pca9546a?" in str(finding)
+    assert str(finding).endswith(
+        "0x20 was written, 0x00 is read; it answers as a pca9546a or a tca9545a or a pca9547 does"
+    )
+
+
+def with_another_mux(configured: str, channels: Sequence[int], true_kind: str, interrupts: int = 0x00) -> Bench:
+    """A node with an INA260 on each of these channels, whose mux is not of the kind in its configuration."""
+    devices = (ina260(f"ch{channel}", f'mux = "m0", channel = {channel}') for channel in channels)
+    bench = Bench.of(mux("m0", 0x70, kind=configured) + "".join(devices))
+    bench.clock.sleep(1.0)
+    true = SimulatedMux(0x70, MUX_KINDS[true_kind])
+    true.interrupts = interrupts
+    for channel in channels:
+        if channel < true._kind.channels:
+            true.attach(channel, bench.chip(f"ch{channel}"))
+    bench.world.muxes["m0"].unplug()
+    bench.wire.attach(true)
+    return bench
+
+
+@pytest.mark.parametrize(
+    ("configured", "true_kind", "interrupts", "shown"),
+    [
+        ("tca9543a", "tca9544a", 0x00, "0x04 was written, 0x04 is read; it answers as a tca9544a or a pca9540b does"),
+        ("tca9543a", "tca9548a", 0x00, "0x04 was written, 0x04 is read; it answers as a tca9548a does"),
+        ("tca9544a", "tca9543a", 0x00, "0x04 was written, 0x00 is read; it answers as a tca9543a does"),
+        ("pca9540b", "pca9547", 0x00, "0x08 was written, 0x08 is read; it answers as a pca9546a or"),
+        ("pca9546a", "tca9548a", 0x00, "0x10 was written, 0x10 is read; it answers as a tca9548a does"),
+        ("pca9547", "tca9548a", 0x00, "0x10 was written, 0x10 is read; it answers as a tca9548a does"),
+        ("pca9546a", "tca9545a", 0x40, "0x01 was written, 0x41 is read; it answers as a tca9545a does"),
+        ("pca9547", "pca9546a", 0x00, "0x40 answers behind it at control byte 0x01, with which a pca9547 connects no"),
+    ],
+)
+def test_a_mux_of_another_kind_is_named(configured: str, true_kind: str, interrupts: int, shown: str) -> None:
+    bench = with_another_mux(configured, (0, 1), true_kind, interrupts)
+    finding = findings(bench)["mux m0"]
+    assert finding.exit_code == ExitCode.IOERR
+    assert shown in str(finding)
+
+
+def test_a_pca9547_that_is_configured_as_another_kind_is_hinted_at() -> None:
+    found = findings(with_another_mux("tca9546a", (0, 2), "pca9547"))
+    assert found["mux m0"].status == Status.OK  # it returns the same bits
+    for channel, byte in ((0, "0x08"), (2, "0x0a")):
+        assert str(found[f"ch{channel}"]).endswith(
+            f"NACK; is it powered?; 0x40 answers at control byte {byte}, which is channel {channel} of a pca9547: "
+            "is mux m0 one?"
+        )
+
+
+def test_a_dead_chip_behind_a_right_mux_brings_no_hint_at_another_kind() -> None:
+    bench = with_another_mux("pca9546a", (0, 1, 3), "pca9546a")
+    bench.chip("ch0").unplug()
+    assert str(findings(bench)["ch0"]).endswith("channel 0: NACK; is it powered?")
+
+
+@pytest.mark.parametrize(("configured", "true_kind"), [("tca9544a", "pca9540b"), ("pca9540b", "tca9544a")])
+def test_a_kind_that_works_like_the_configured_one_is_accepted(configured: str, true_kind: str) -> None:
+    assert failures(findings(with_another_mux(configured, (0, 1), true_kind))) == set()
+
+
+def test_interrupt_lines_of_a_closed_mux_are_not_taken_for_an_open_channel() -> None:
+    bench = with_another_mux("tca9545a", (0,), "tca9545a", 0x20)
+    bench.wire.attach(another_ina260(bench))
+    assert "strap one of them to another address" in str(findings(bench)["ch0"])
 
 
 def test_a_channel_that_takes_the_bus_down_is_named() -> None:

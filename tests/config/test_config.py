@@ -12,7 +12,7 @@ import pytest
 from agent.config import find_file, load, parse, parse_duration
 from agent.config.values import parse_size, spell_duration, spell_size
 from agent.errors import ConfigError, ExitCode, PermissionDeniedError
-from agent.i2c.muxes import MUX_KINDS
+from agent.i2c.muxes import MUX_KINDS, mux_kind, mux_names
 from agent.i2c.place import Mux, Place
 from agent.settings import (
     Averaging,
@@ -327,6 +327,40 @@ def test_a_shunt_that_looks_like_milliohms_is_warned_about(parse_text: Parse) ->
         assert line.startswith(f'device[1] "a": shunt_ohms: {ohms} ohms is a lot for a shunt; ')
         assert line.endswith(f"if it is {ohms} milliohms, write shunt_ohms = {milliohms}")
     assert parse_text(f"{GATEWAY}{device}1\n").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("chip", "address", "warning"),
+    [
+        ("pca9540b", 0x71, "0x71, but a PCA9540B answers only at 0x70; is it another kind?"),
+        ("pca9543a", 0x74, "0x74, but a PCA9543A answers only at 0x70 to 0x73; is it another kind?"),
+        ("tca9545a", 0x77, "0x77, but a TCA9545A answers only at 0x70 to 0x73; is it another kind?"),
+        ("pca9540b", 0x70, None),
+        ("tca9545a", 0x73, None),
+        ("pca9544a", 0x77, None),
+    ],
+)
+def test_an_address_that_a_kind_of_mux_cannot_have_is_a_warning(
+    chip: str, address: int, warning: str | None, parse_text: Parse
+) -> None:
+    table = f'[[mux]]\nname = "m0"\nchip = "{chip}"\nbus = 1\naddress = {address}\n'
+    device = '[[device]]\nname = "a"\nchip = "ina260"\nmux = "m0"\nchannel = 1\naddress = 0x40\n'
+    found = parse_text(f"{GATEWAY}{table}{device}").warnings
+    assert found == (() if warning is None else (f'mux[1] "m0": address: {warning}',))
+
+
+@pytest.mark.parametrize("name", mux_names())
+def test_every_name_of_a_mux_kind_is_accepted_and_its_channels_checked(name: str, parse_text: Parse) -> None:
+    kind = mux_kind(name)
+    assert kind is not None
+    table = f'[[mux]]\nname = "m0"\nchip = "{name}"\nbus = 1\naddress = 0x70\n'
+    device = '[[device]]\nname = "a"\nchip = "ina260"\nmux = "m0"\naddress = 0x40\nchannel = '
+    (mux,) = parse_text(f"{GATEWAY}{table}{device}{kind.channels - 1}\n").muxes
+    assert mux.kind is kind
+    if kind.channels < 8:
+        with pytest.raises(ConfigError) as caught:
+            parse_text(f"{GATEWAY}{table}{device}{kind.channels}\n")
+        assert str(caught.value).endswith(f'{kind.channels} is not in 0..{kind.channels - 1}: mux "m0" is a {name}')
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ url = "http://127.0.0.1:9"
 
 [[mux]]
 name = "m0"
-chip = "pca9540b"
+chip = "pca9542a"
 bus = 1
 address = 0x70
 
@@ -69,7 +69,8 @@ def test_the_added_mux_kind_is_configured_and_read(copy: Path) -> None:
 def test_the_added_mux_kind_is_found_by_a_scan(copy: Path) -> None:
     scanned = run(copy, "scan", "--simulate", "--toml")
     assert scanned.returncode == 0, scanned.stderr
-    assert 'chip = "pca9540b"   # returns 3 control bits, as a PCA9544A does' in scanned.stdout
+    # A TCA9544A opens these channels with the same bytes, and stands before it in the table.
+    assert 'chip = "tca9544a"   # returns 3 control bits, as a PCA9540B or PCA9542A does' in scanned.stdout
     assert 'mux = "m0"\nchannel = 1\naddress = 0x40\n' in scanned.stdout
 
 
@@ -77,7 +78,7 @@ def test_a_channel_that_the_added_mux_kind_lacks_is_refused(copy: Path) -> None:
     (copy / "wrong.toml").write_text(CONFIG.replace("channel = 1", "channel = 2"), encoding="utf-8")
     checked = run(copy, "--config", "wrong.toml", "check")
     assert checked.returncode != 0
-    assert 'channel: 2 is not in 0..1: mux "m0" is a pca9540b' in checked.stderr
+    assert 'channel: 2 is not in 0..1: mux "m0" is a pca9542a' in checked.stderr
 
 
 def test_the_added_row_passes_lint(copy: Path) -> None:

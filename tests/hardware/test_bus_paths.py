@@ -9,43 +9,78 @@ from __future__ import annotations
 import errno
 import random
 from contextlib import suppress
+from functools import cache
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.errors import BusError, MuxSwitchedError
+from agent.i2c.muxes import MUX_KINDS, MuxKind
 from agent.i2c.transfers import Register
 from tests.bench import Bench, ina260, mux
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from hypothesis.strategies import SearchStrategy
+
     from agent.i2c.place import Place
     from agent.simulate.mux import SimulatedMux
     from agent.simulate.wire import Transaction, Wire
 
-TWO = (
-    mux("m0", 0x70)
-    + mux("m1", 0x71)
-    + ina260("a0", 'mux = "m0", channel = 0')
-    + ina260("a1", 'mux = "m0", channel = 1')
-    + ina260("b0", 'mux = "m1", channel = 0')
-    + ina260("b5", 'mux = "m1", channel = 5')
-)
-THREE = TWO + mux("m2", 0x77) + ina260("c1", 'mux = "m2", channel = 1') + ina260("trunk", "bus = 1", 0x4F)
-NESTED = (
-    mux("m0", 0x70)
-    + mux("m1", 0x73)
-    + mux("inner", 0x71, 'mux = "m0", channel = 2')
-    + mux("twin", 0x72, 'mux = "m0", channel = 2')
-    + ina260("behind", 'mux = "inner", channel = 3')
-    + ina260("other", 'mux = "inner", channel = 4')
-    + ina260("twin", 'mux = "twin", channel = 3')
-    + ina260("beside", 'mux = "m0", channel = 2', 0x41)
-    + ina260("apart", 'mux = "m0", channel = 5')
-    + ina260("outside", 'mux = "m1", channel = 2')
-)
-WIRINGS = {"two muxes": TWO, "three muxes": THREE, "nested": NESTED}
+TCA9548A = MUX_KINDS["tca9548a"]
+# Of four muxes at most; a PCA9540B can only be the first, which has 0x70.
+TCA9548AS = (TCA9548A,) * 4
+
+
+def last(kind: MuxKind) -> str:
+    return f"channel = {kind.channels - 1}"
+
+
+def two(kinds: Kinds) -> str:
+    return (
+        mux("m0", 0x70, kind=kinds[0].name)
+        + mux("m1", 0x71, kind=kinds[1].name)
+        + ina260("a0", 'mux = "m0", channel = 0')
+        + ina260("a1", 'mux = "m0", channel = 1')
+        + ina260("b0", 'mux = "m1", channel = 0')
+        + ina260("b5", f'mux = "m1", {last(kinds[1])}')
+    )
+
+
+def three(kinds: Kinds) -> str:
+    return (
+        two(kinds)
+        + mux("m2", 0x73, kind=kinds[2].name)
+        + ina260("c1", 'mux = "m2", channel = 1')
+        + ina260("trunk", "bus = 1", 0x4F)
+    )
+
+
+def nested(kinds: Kinds) -> str:
+    behind = f'mux = "m0", {last(kinds[0])}'
+    return (
+        mux("m0", 0x70, kind=kinds[0].name)
+        + mux("m1", 0x73, kind=kinds[1].name)
+        + mux("inner", 0x71, behind, kind=kinds[2].name)
+        + mux("twin", 0x72, behind, kind=kinds[3].name)
+        + ina260("behind", 'mux = "inner", channel = 0')
+        + ina260("other", f'mux = "inner", {last(kinds[2])}')
+        + ina260("twin", f'mux = "twin", {last(kinds[3])}')
+        + ina260("beside", behind, 0x41)
+        + ina260("apart", 'mux = "m0", channel = 0')
+        + ina260("outside", 'mux = "m1", channel = 1')
+    )
+
+
+WIRINGS = {"two muxes": two, "three muxes": three, "nested": nested}
+TWO, THREE, NESTED = two(TCA9548AS), three(TCA9548AS), nested(TCA9548AS)
+
+Kinds = tuple[MuxKind, ...]
+TRUNK = ina260("trunk", "bus = 1", 0x4F)
 
 RESULTS = (Register(0x02), Register(0x01))
 Words = tuple[int, ...]
@@ -56,6 +91,8 @@ class Reader:
 
     def __init__(self, text: str) -> None:
         self.bench = Bench.of(text)
+        for simulated in self.bench.world.muxes.values():
+            simulated.interrupts = 0xA0
         self.bench.run_until_read()
         self.bus = self.bench.buses[1]
         self.places = [session.place for session in self.bench.sweep._buses[0]._sessions]
@@ -115,20 +152,25 @@ class Reader:
 def test_nacks_in_a_row_never_show_another_rail(
     wiring: str, measured: Callable[[str], None], *, after_effect: bool
 ) -> None:
-    reader = Reader(WIRINGS[wiring])
-    faults = reader.bench.wire.faults
+    reader = Reader(WIRINGS[wiring](TCA9548AS))
     positions = reader.transactions()
     for position in range(positions):
         for length in range(1, 9):
-            first = reader.bench.wire.transactions + position
-            for index in range(first, first + length):
-                faults.fail_at(index, after_effect=after_effect)
-            found = reader.session()
-            assert length >= 5 or found == reader.truth
-            faults.clear()
-            assert reader.session() == reader.truth, (position, length)
-            assert reader.bench.all_muxes_are_closed()
+            read_with_nacks(reader, position, length, after_effect=after_effect)
     measured(f"{wiring}: all {positions} positions of a sweep, 0 wrong")
+
+
+def read_with_nacks(reader: Reader, position: int, length: int, *, after_effect: bool) -> None:
+    """Some NACKs in a row: four cost nothing, and after more of them the next session reads everything."""
+    faults = reader.bench.wire.faults
+    first = reader.bench.wire.transactions + position
+    for index in range(first, first + length):
+        faults.fail_at(index, after_effect=after_effect)
+    found = reader.session()
+    assert length >= 5 or found == reader.truth
+    faults.clear()
+    assert reader.session() == reader.truth, (position, length)
+    assert reader.bench.all_muxes_are_closed()
 
 
 def silence(addresses: Sequence[int], first: int = 0) -> Callable[[Transaction], int | None]:
@@ -148,18 +190,21 @@ def silence(addresses: Sequence[int], first: int = 0) -> Callable[[Transaction],
 def test_a_mux_silent_from_any_transfer_shows_no_other_rail(
     wiring: str, measured: Callable[[str], None], *, after_effect: bool
 ) -> None:
-    reader = Reader(WIRINGS[wiring])
-    faults = reader.bench.wire.faults
+    reader = Reader(WIRINGS[wiring](TCA9548AS))
     positions = reader.transactions()
     addresses = sorted({simulated.address for simulated in reader.bench.world.muxes.values()})
     for position in range(positions):
         for silent in [[address] for address in addresses] + [addresses, list(range(0x80))]:
-            first = reader.bench.wire.transactions + position
-            faults.fail_when(silence(silent, first), after_effect=after_effect)
-            reader.session()
-            reader.session()
-            reader.heal()
+            read_beside_silence(reader, position, silent, after_effect=after_effect)
     measured(f"{wiring}: all {positions} positions of a sweep, 0 wrong")
+
+
+def read_beside_silence(reader: Reader, position: int, silent: Sequence[int], *, after_effect: bool) -> None:
+    first = reader.bench.wire.transactions + position
+    reader.bench.wire.faults.fail_when(silence(silent, first), after_effect=after_effect)
+    reader.session()
+    reader.session()
+    reader.heal()
 
 
 @pytest.mark.parametrize("name", ["m0", "m1", "m2"])
@@ -240,20 +285,22 @@ def stranger(
 def test_a_switched_mux_never_shows_another_rail(
     wiring: str, back_after: int | None, measured: Callable[[str], None]
 ) -> None:
-    reader = Reader(WIRINGS[wiring])
-    wire = reader.bench.wire
+    reader = Reader(WIRINGS[wiring](TCA9548AS))
     positions = reader.transactions()
     used = {hop.control_byte for place in reader.places for hop in place.path}
     for position in range(positions):
         for simulated in reader.bench.world.muxes.values():
             for control_byte in (*used, 0x00, 0xFF):
-                act_before(wire, stranger(simulated, control_byte, position, back_after))
-                found = reader.session()
-                assert found == reader.truth, (position, simulated.address, control_byte)
-                wire.faults.clear()
+                read_beside_stranger(reader, stranger(simulated, control_byte, position, back_after))
     assert reader.bus.mux_conflicts > (positions if back_after is None else 0)
     assert reader.session() == reader.truth
     measured(f"{wiring}: all {positions} positions of a sweep, 0 wrong")
+
+
+def read_beside_stranger(reader: Reader, actions: Mapping[int, Callable[[], None]]) -> None:
+    act_before(reader.bench.wire, actions)
+    assert reader.session() == reader.truth, list(actions)
+    reader.bench.wire.faults.clear()
 
 
 def test_a_conflict_names_the_mux_and_what_to_do() -> None:
@@ -346,7 +393,7 @@ def disturb(reader: Reader, draws: random.Random, gap_seconds: float) -> None:
 def test_random_disturbances_never_show_another_rail(
     wiring: str, readings: int, measured: Callable[[str], None]
 ) -> None:
-    reader = Reader(WIRINGS[wiring])
+    reader = Reader(WIRINGS[wiring](TCA9548AS))
     draws = random.Random(wiring)
     reader.count = taken = 0
     while reader.count < readings:
@@ -358,6 +405,134 @@ def test_random_disturbances_never_show_another_rail(
     if readings >= 35_000:
         measured(f"{wiring}: 0 wrong of {readings:,} readings")
     assert reader.count > taken / 4
+
+
+# Every kind of mux
+
+
+def kinds_at(*addresses: int) -> SearchStrategy[Kinds]:
+    """A kind for each address, among those that can have it."""
+    return st.tuples(
+        *(st.sampled_from([k for k in MUX_KINDS.values() if address in k.addresses]) for address in addresses)
+    )
+
+
+# A wiring, and what is at its addresses in the order of its muxes.
+ANY_WIRING = st.one_of(
+    st.tuples(st.just("two muxes"), kinds_at(0x70, 0x71)),
+    st.tuples(st.just("three muxes"), kinds_at(0x70, 0x71, 0x73)),
+    st.tuples(st.just("nested"), kinds_at(0x70, 0x73, 0x71, 0x72)),
+)
+ON_ANY_KIND = settings(max_examples=60, deadline=None)
+
+
+@cache
+def reader_of(wiring: str, kinds: Kinds) -> Reader:
+    return Reader(WIRINGS[wiring](kinds))
+
+
+def healthy_reader(wiring: tuple[str, Kinds]) -> Reader:
+    reader = reader_of(*wiring)
+    reader.heal()
+    return reader
+
+
+@ON_ANY_KIND
+@given(wiring=ANY_WIRING, data=st.data(), length=st.integers(1, 8), after_effect=st.booleans())
+def test_nacks_on_any_kind_of_mux_show_no_other_rail(
+    wiring: tuple[str, Kinds], data: st.DataObject, length: int, *, after_effect: bool
+) -> None:
+    reader = healthy_reader(wiring)
+    position = data.draw(st.integers(0, reader.transactions() - 1))
+    read_with_nacks(reader, position, length, after_effect=after_effect)
+
+
+@ON_ANY_KIND
+@given(wiring=ANY_WIRING, data=st.data(), after_effect=st.booleans())
+def test_any_kind_of_mux_that_falls_silent_shows_no_other_rail(
+    wiring: tuple[str, Kinds], data: st.DataObject, *, after_effect: bool
+) -> None:
+    reader = healthy_reader(wiring)
+    addresses = [simulated.address for simulated in reader.bench.world.muxes.values()]
+    position = data.draw(st.integers(0, reader.transactions() - 1))
+    silent = data.draw(st.sets(st.sampled_from(addresses), min_size=1))
+    read_beside_silence(reader, position, sorted(silent), after_effect=after_effect)
+
+
+@ON_ANY_KIND
+@given(
+    wiring=ANY_WIRING,
+    data=st.data(),
+    control_byte=st.one_of(st.integers(0, 0x0F), st.integers(0, 0xFF)),
+    back_after=st.sampled_from([None, 1, 2]),
+)
+def test_any_kind_of_mux_that_is_switched_shows_no_other_rail(
+    wiring: tuple[str, Kinds], data: st.DataObject, control_byte: int, back_after: int | None
+) -> None:
+    reader = healthy_reader(wiring)
+    simulated = data.draw(st.sampled_from(list(reader.bench.world.muxes.values())))
+    position = data.draw(st.integers(0, reader.transactions() - 1))
+    read_beside_stranger(reader, stranger(simulated, control_byte, position, back_after))
+
+
+@ON_ANY_KIND
+@given(wiring=ANY_WIRING, data=st.data())
+def test_a_brown_out_of_any_kind_of_mux_shows_no_other_rail(wiring: tuple[str, Kinds], data: st.DataObject) -> None:
+    """A PCA9547 then connects its channel 0 by itself, where a chip has the address of the one that is read."""
+    reader = healthy_reader(wiring)
+    simulated = data.draw(st.sampled_from(list(reader.bench.world.muxes.values())))
+    position = data.draw(st.integers(0, reader.transactions() - 1))
+    read_beside_stranger(reader, {position: simulated.power_loss})
+    reader.heal()
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_a_pca9547_that_browns_out_at_any_transfer_shows_no_other_rail(wiring: str) -> None:
+    reader = Reader(WIRINGS[wiring]((MUX_KINDS["pca9547"],) * 4))
+    for position in range(reader.transactions()):
+        for simulated in reader.bench.world.muxes.values():
+            read_beside_stranger(reader, {position: simulated.power_loss})
+    assert reader.bus.mux_conflicts > 0
+    reader.heal()
+
+
+def test_a_chip_on_the_trunk_is_not_mixed_with_one_behind_a_browned_out_pca9547() -> None:
+    reader = Reader(mux("m0", 0x70, kind="pca9547") + ina260("a3", 'mux = "m0", channel = 3') + TRUNK)
+    simulated = reader.bench.world.muxes["m0"]
+    unknown = Bench.of(TRUNK).chip("trunk")  # the configuration would refuse it
+    simulated.attach(0, unknown)
+    positions = reader.transactions()
+    for position in range(positions):
+        read_beside_stranger(reader, {position: simulated.power_loss})
+    assert reader.bus.mux_conflicts > 0
+
+
+@ON_ANY_KIND
+@given(wiring=ANY_WIRING, lines=st.lists(st.integers(0, 0xFF), min_size=2, max_size=7))
+def test_interrupt_lines_that_toggle_are_no_conflict(wiring: tuple[str, Kinds], lines: list[int]) -> None:
+    reader = healthy_reader(wiring)
+    conflicts = reader.bus.mux_conflicts
+    levels = cycle(lines)
+
+    def toggle(_: Transaction) -> None:
+        for simulated in reader.bench.world.muxes.values():
+            simulated.interrupts = next(levels)
+
+    reader.bench.wire.faults.fail_when(toggle)
+    assert reader.session() == reader.truth
+    assert reader.bus.mux_conflicts == conflicts
+
+
+def test_interrupt_lines_of_a_mux_taken_for_another_kind_are_named() -> None:
+    reader = Reader(mux("m0", 0x70, kind="pca9546a") + ina260("cpu", 'mux = "m0", channel = 1'))
+    simulated = reader.bench.world.muxes["m0"]
+    simulated._kind = MUX_KINDS["tca9545a"]
+    assert all(words is None for words in reader.session().values())
+    assert (reader.bus.last_mux_conflict or "").endswith(
+        "its control byte is 0xa2 instead of 0x02. Stop the program that does it, or let it lock the bus as in: "
+        "flock /dev/i2c-1 i2cget ... If there is none, check the supply of the mux and the wiring. "
+        'Or has it interrupt lines, and is chip = "tca9545a"?'
+    )
 
 
 def test_a_node_without_muxes_is_checked_at_no_cost() -> None:

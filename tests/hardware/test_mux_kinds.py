@@ -1,21 +1,19 @@
-"""A kind of mux is one row, whatever its control byte looks like: these rows are not in the table that we ship."""
+"""Every kind of the table of muxes, alone and behind each other kind: a kind is one row, whatever its control byte."""
 
 from __future__ import annotations
 
-from itertools import count
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.check import Status
 from agent.check.hardware import check_hardware
 from agent.chips import hwmon
-from agent.i2c.bus import Bus
 from agent.i2c.channels import driver_channel
 from agent.i2c.muxes import CLOSED, MUX_KINDS, MuxKind, mux_kind, mux_names
 from agent.i2c.place import Hop, Mux, Place
-from agent.scan import scan_bus
-from agent.scan.muxes import lookalikes
 from agent.settings import Averaging, Device, Settings
 from agent.simulate.i2c import SimulatedI2C
 from agent.simulate.mux import SimulatedMux
@@ -25,24 +23,14 @@ from tests.bench import Bench
 if TYPE_CHECKING:
     from agent.simulate.clock import HandClock
 
-TCA9548A = MUX_KINDS["tca9548a"]
-PCA9546A = MUX_KINDS["pca9546a"]
-PCA9547 = MuxKind("pca9547", part="PCA9547", channels=8, datasheet="NXP PCA9547", enable_bit=0x08, power_on=0x08)
-PCA9540B = MuxKind("pca9540b", part="PCA9540B", channels=2, datasheet="NXP PCA9540B", enable_bit=0x04)
-TCA9545A = MuxKind("tca9545a", part="TCA9545A", channels=4, datasheet="SCPS204", interrupt_bits=0xF0, aliases=("irq4",))
-KINDS = (TCA9548A, PCA9546A, PCA9547, PCA9540B, TCA9545A)
-EACH_KIND = pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+KINDS = tuple(MUX_KINDS.values())
+EACH_KIND = pytest.mark.parametrize("kind", KINDS, ids=list(MUX_KINDS))
+TCA9548A, PCA9547, PCA9540B = (MUX_KINDS[name] for name in ("tca9548a", "pca9547", "pca9540b"))
+
+INNER_KINDS = [kind for kind in KINDS if 0x71 in kind.addresses]
+"""Those that can be behind another one: a PCA9540B has only 0x70."""
 
 FAST = Averaging(4, 140e-6, 140e-6)
-
-
-def use_table(monkeypatch: pytest.MonkeyPatch, *kinds: MuxKind) -> None:
-    """Make these the rows of the table, in this order."""
-    table = cast("dict[str, MuxKind]", MUX_KINDS)
-    for name in tuple(table):
-        monkeypatch.delitem(table, name)
-    for kind in kinds:
-        monkeypatch.setitem(table, kind.name, kind)
 
 
 def bench_with(outer_kind: MuxKind, inner_kind: MuxKind) -> Bench:
@@ -64,18 +52,52 @@ def raise_interrupts(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("kind", "channel", "control_byte"),
     [
-        (TCA9548A, 0, 0x01),
-        (TCA9548A, 7, 0x80),
-        (PCA9546A, 3, 0x08),
-        (PCA9547, 0, 0x08),
-        (PCA9547, 5, 0x0D),
-        (PCA9540B, 0, 0x04),
-        (PCA9540B, 1, 0x05),
-        (TCA9545A, 2, 0x04),
+        ("tca9548a", 0, 0x01),
+        ("tca9548a", 7, 0x80),
+        ("pca9546a", 3, 0x08),
+        ("tca9545a", 2, 0x04),
+        ("tca9543a", 1, 0x02),
+        ("tca9544a", 0, 0x04),
+        ("tca9544a", 3, 0x07),
+        ("pca9547", 0, 0x08),
+        ("pca9547", 5, 0x0D),
+        ("pca9540b", 0, 0x04),
+        ("pca9540b", 1, 0x05),
     ],
 )
-def test_a_channel_has_the_control_byte_of_the_datasheet(kind: MuxKind, channel: int, control_byte: int) -> None:
-    assert kind.control_byte(channel) == control_byte
+def test_a_channel_has_the_control_byte_of_the_datasheet(kind: str, channel: int, control_byte: int) -> None:
+    assert MUX_KINDS[kind].control_byte(channel) == control_byte
+
+
+@pytest.mark.parametrize(
+    ("kind", "aliases", "channels", "addresses", "interrupt_bits", "power_on"),
+    [
+        ("tca9548a", ("pca9548a",), 8, range(0x70, 0x78), 0x00, 0x00),
+        ("pca9546a", ("tca9546a",), 4, range(0x70, 0x78), 0x00, 0x00),
+        ("tca9545a", ("pca9545a",), 4, range(0x70, 0x74), 0xF0, 0x00),
+        ("tca9543a", ("pca9543a",), 2, range(0x70, 0x74), 0x30, 0x00),
+        ("tca9544a", ("pca9544a",), 4, range(0x70, 0x78), 0xF0, 0x00),
+        ("pca9547", (), 8, range(0x70, 0x78), 0x00, 0x08),
+        ("pca9540b", (), 2, range(0x70, 0x71), 0x00, 0x00),
+    ],
+)
+def test_a_row_says_what_the_datasheet_says(  # noqa: PLR0917 - the columns of the table
+    kind: str, aliases: tuple[str, ...], channels: int, addresses: range, interrupt_bits: int, power_on: int
+) -> None:
+    row = MUX_KINDS[kind]
+    assert (row.name, row.aliases, row.channels, row.addresses) == (kind, aliases, channels, addresses)
+    assert (row.interrupt_bits, row.power_on) == (interrupt_bits, power_on)
+
+
+@EACH_KIND
+def test_the_bits_of_a_mux_are_those_of_its_twin(kind: MuxKind) -> None:
+    mux = SimulatedMux(0x70, kind)
+    mux.interrupts = 0x5A
+    for byte in range(0x100):
+        mux.write(bytes((byte,)))
+        mux.stop()
+        assert kind.returns(mux.read(1)[0], byte)
+        assert kind.connects(byte) == bool(mux.open_channels), hex(byte)
 
 
 @EACH_KIND
@@ -109,8 +131,11 @@ def test_a_pca9547_connects_channel_0_at_power_on() -> None:
     assert mux.open_channels == (0,)
 
 
-@EACH_KIND
-@pytest.mark.parametrize("inner_kind", [TCA9548A, PCA9547], ids=["in_tca9548a", "in_pca9547"])
+ANY_NESTING = {"kind": st.sampled_from(KINDS), "inner_kind": st.sampled_from(INNER_KINDS)}
+
+
+@settings(max_examples=len(KINDS) * len(INNER_KINDS))
+@given(**ANY_NESTING)
 def test_every_channel_of_every_kind_is_read_also_nested(kind: MuxKind, inner_kind: MuxKind) -> None:
     bench = bench_with(kind, inner_kind)
     raise_interrupts(bench)
@@ -119,21 +144,26 @@ def test_every_channel_of_every_kind_is_read_also_nested(kind: MuxKind, inner_ki
     assert bench.all_muxes_are_closed()
 
 
-def test_a_fault_at_any_transfer_never_makes_a_wrong_reading() -> None:
-    bench = bench_with(PCA9547, PCA9540B)
+@settings(max_examples=60)
+@given(**ANY_NESTING, data=st.data(), after_effect=st.booleans())
+def test_a_fault_at_any_transfer_never_makes_a_wrong_reading(
+    kind: MuxKind, inner_kind: MuxKind, data: st.DataObject, *, after_effect: bool
+) -> None:
+    bench = bench_with(kind, inner_kind)
     bench.run_until_read()
-    length = bench.wire.transactions
-    for position in range(length):
-        bench = bench_with(PCA9547, PCA9540B)
-        bench.wire.faults.fail_at(position, after_effect=position % 2 == 0)
-        bench.run()  # sees that every value is right
-        bench.run_next()
-    assert length > 50
+    before = bench.wire.transactions
+    bench.run_next()
+    length = bench.wire.transactions - before
+    position = data.draw(st.integers(0, length - 1))
+    bench.wire.faults.fail_at(bench.wire.transactions + position, after_effect=after_effect)
+    bench.run_next()  # sees that every value is right
+    assert Bench.all_read(bench.run_until_read())
 
 
-@EACH_KIND
-def test_the_hardware_check_accepts_every_kind(kind: MuxKind) -> None:
-    bench = bench_with(kind, PCA9547)
+@settings(max_examples=20)
+@given(**ANY_NESTING)
+def test_the_hardware_check_accepts_every_kind(kind: MuxKind, inner_kind: MuxKind) -> None:
+    bench = bench_with(kind, inner_kind)
     raise_interrupts(bench)
     bench.clock.sleep(1.0)
     found = list(check_hardware(bench.settings, list(bench.buses.values()), hwmon.Chip))
@@ -141,36 +171,26 @@ def test_the_hardware_check_accepts_every_kind(kind: MuxKind) -> None:
     assert "opens channels 0, 1" in next(finding.text for finding in found if finding.what == "mux outer")
 
 
-@EACH_KIND
-@pytest.mark.parametrize("interrupts", [0x00, 0x10, 0xF0])
-def test_a_scan_finds_each_kind_and_every_chip_behind_it(
-    kind: MuxKind, interrupts: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use_table(monkeypatch, kind, *(other for other in KINDS if other.control_bits != kind.control_bits))
-    bench = bench_with(kind, kind)
-    for simulated in bench.world.muxes.values():
-        simulated.interrupts = interrupts
-    bench.clock.sleep(1.0)
-    result = scan_bus(Bus(1, [], bench._open, bench.clock), (f"m{number}" for number in count()))
-    assert result.errors == ()
-    assert [mux.kind for mux in result.muxes] == [kind, kind]
-    paths = {chip.place.address_path for chip in result.chips}
-    assert paths == {device.name for device in bench.settings.devices}
-    assert all(simulated.control == CLOSED for simulated in bench.world.muxes.values())
-
-
-def test_kinds_with_equal_control_bits_are_reported_as_likely(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_table(monkeypatch, TCA9548A, PCA9546A, PCA9547, PCA9540B)
-    assert lookalikes(PCA9546A) == ("PCA9545A", "PCA9547")
-    assert lookalikes(PCA9547) == ("PCA9546A",)
-    assert lookalikes(PCA9540B) == lookalikes(TCA9548A) == ()
-
-
-def test_an_alias_means_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_table(monkeypatch, *KINDS)
-    assert mux_kind("irq4") is mux_kind("tca9545a") is TCA9545A
+def test_every_name_of_the_contract_means_a_kind() -> None:
+    assert mux_kind("pca9548a") is mux_kind("tca9548a") is TCA9548A
     assert mux_kind("tca9545") is None
-    assert mux_names() == (*(kind.name for kind in KINDS), "irq4")
+    names = ["tca9548a", "pca9548a", "pca9546a", "tca9546a", "tca9545a", "pca9545a", "tca9543a", "pca9543a"]
+    names += ["tca9544a", "pca9544a", "pca9547", "pca9540b"]
+    assert sorted(mux_names()) == sorted(names)
+
+
+@EACH_KIND
+def test_a_driver_opens_its_channel_and_closes_it_again(kind: MuxKind, clock: HandClock) -> None:
+    wire = Wire(clock.monotonic)
+    mux = SimulatedMux(0x70, kind)
+    wire.attach(mux)
+    for number in range(kind.channels):
+        channel = driver_channel(SimulatedI2C(wire), Hop(Mux("m0", kind, Place(1, None, None, 0x70)), number))
+        assert channel.try_lock()
+        assert list(mux.open_channels) == [number]
+        assert type(channel).__module__.startswith("agent.") == bool(kind.enable_bit)
+        channel.unlock()
+        assert mux.open_channels == ()
 
 
 def test_a_numbered_channel_releases_the_lock_when_its_mux_is_silent(clock: HandClock) -> None:
@@ -192,7 +212,7 @@ def test_a_numbered_channel_releases_the_lock_when_its_mux_is_silent(clock: Hand
 
 def test_the_state_file_does_not_keep_mux_names() -> None:
     outer = Mux("a", TCA9548A, Place(1, None, None, 0x70))
-    inner = Mux("b", PCA9546A, Place(1, outer, 6, 0x71))
+    inner = Mux("b", MUX_KINDS["pca9546a"], Place(1, outer, 6, 0x71))
     device = Device("cpu", "ina260", Place(1, inner, 3, 0x40))
     assert device.source == "ina260 1/70.6/71.3/40"
     assert Device("cpu", "ina260", Place("board", None, None, 0x40)).source == "ina260 board/40"

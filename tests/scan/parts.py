@@ -97,3 +97,28 @@ class PointedRegisters(Foreign):
 
     def read(self, length: int) -> bytes:
         return bytes(self._registers.get(self._pointer + n, 0) for n in range(length))
+
+
+class PCA9685(PointedRegisters):
+    """A LED driver at its all-call address, which reads too while bit 0 of MODE1 is set (NXP PCA9685, 7.1.2, 7.3.1)."""
+
+    def __init__(self, mode1: int, leds: Mapping[int, int]) -> None:
+        numbers = {0x00: mode1 | 0x01, 0x01: 0x04, 0x02: 0xE2, 0x03: 0xE4, 0x04: 0xE8, 0x05: 0xE0}
+        super().__init__(0x70, {**leds, **numbers})
+
+
+class SHTC3(Foreign):
+    """A sensor whose commands have 16 bits: half of one is ignored, and without a command it reads nothing."""
+
+    def read(self, length: int) -> bytes:
+        return b"\xff" * length
+
+
+class PMBusRegulator(Foreign):
+    """A regulator that runs a command without data at once (PMBus 1.3, part II, appendix I)."""
+
+    AT_ONCE = frozenset({0x03, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18})
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        assert data[0] not in self.AT_ONCE, f"a command without data: {data.hex()}"

@@ -18,6 +18,7 @@ from agent.errors import ExitCode
 from agent.i2c import hints, sysfs
 from agent.i2c.adapters import open_bus
 from agent.i2c.bus import Bus
+from agent.i2c.muxes import MUX_KINDS
 from agent.i2c.place import Place
 from agent.scan import scan_bus
 from agent.scan.configuration import as_toml
@@ -161,11 +162,18 @@ def test_a_device_file_owned_by_root_hints_at_i2c_tools() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "straps"),
-    [(0x70, "A2 low, A1 low, A0 low"), (0x73, "A2 low, A1 high, A0 high"), (0x74, "A2 high, A1 low")],
+    ("kind", "address", "straps"),
+    [
+        ("tca9548a", 0x70, "0x70 is A2 low, A1 low, A0 low"),
+        ("pca9547", 0x73, "0x73 is A2 low, A1 high, A0 high"),
+        ("tca9544a", 0x74, "0x74 is A2 high, A1 low, A0 low"),
+        ("tca9545a", 0x72, "0x72 is A1 high, A0 low"),
+        ("tca9545a", 0x76, "0x76 is A2 high, A1 high, A0 low"),
+        ("pca9540b", 0x70, "it has no address straps"),
+    ],
 )
-def test_a_silent_mux_is_reported_with_its_straps(address: int, straps: str) -> None:
-    assert straps in hints.of_silent_mux(address)
+def test_a_silent_mux_is_reported_with_its_straps(kind: str, address: int, straps: str) -> None:
+    assert hints.of_silent_mux(address, MUX_KINDS[kind].addresses).endswith(straps)
 
 
 @pytest.mark.parametrize("bus", ["x", "-1", "1.5", "\N{SUPERSCRIPT TWO}", ""])
