@@ -20,8 +20,8 @@ from agent.i2c.muxes import CLOSED, MUX_ADDRESSES, MUX_KINDS
 from agent.i2c.place import TRUNK, Hop, bus_path, describe_segment
 from agent.i2c.sysfs import usb_port
 from agent.measure import low_side
+from agent.measure.computed_check import ContradictionError, refuse_contradiction
 from agent.measure.identify import identify
-from agent.measure.power_check import ContradictionError, refuse_contradiction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -12,7 +12,7 @@ from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, cast
 
 from agent import entry_points
-from agent.chips._base import ExpectedBits, I2CChip, Measurement, PowerRegister
+from agent.chips._base import ComputedRegister, ExpectedBits, I2CChip, Measurement
 from agent.errors import AgentError, ConfigError, SensorError
 from agent.i2c.place import Place
 from agent.i2c.transfers import Register
@@ -120,16 +120,16 @@ def _mistakes_of_a_chip(chip: I2CChip) -> Iterator[str]:
         yield "its configuration_words are not ExpectedBits"
     elif not 0.0 < chip.conversion_seconds < math.inf:
         yield "its conversion_seconds are not a time"
-    elif not _is_power(chip.power):
-        yield "its Chip.power is no PowerRegister"
+    elif not _is_computed(chip.computed):
+        yield "its Chip.computed is no ComputedRegister"
 
 
 def _are(values: object, kind: type) -> bool:
     return isinstance(values, tuple) and all(isinstance(value, kind) for value in values)
 
 
-def _is_power(value: object) -> bool:
-    return value is None or isinstance(value, PowerRegister)
+def _is_computed(value: object) -> bool:
+    return value is None or (isinstance(value, ComputedRegister) and value.quantity in ("power", "current"))
 
 
 def _contained(chip: type[I2CChip], addition: Addition) -> type[I2CChip]:
@@ -153,10 +153,10 @@ def _contained(chip: type[I2CChip], addition: Addition) -> type[I2CChip]:
     members: dict[str, Any] = {**methods, "__init__": make, "decode": _catching(decode, "decode", addition)}
     contained: Any = type(chip.__name__, (chip,), members)
 
-    def power(self: I2CChip) -> object:
-        return super(contained, self).power
+    def computed(self: I2CChip) -> object:
+        return super(contained, self).computed
 
-    contained.power = property(_catching(power, "power", addition))
+    contained.computed = property(_catching(computed, "computed", addition))
     return cast("type[I2CChip]", contained)
 
 

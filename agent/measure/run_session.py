@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.chips import ExpectedBits
 from agent.errors import SensorError
 from agent.measure.agreement import DoubleReader, Taken
+from agent.measure.computed_check import ComputedCheck
 from agent.measure.identify import agreed, agreed_configuration, identify, through_driver
-from agent.measure.power_check import PowerCheck
 from agent.measure.readings import Outcome, Reading, Settling
 from agent.measure.session import ChipSession
 
@@ -137,7 +137,7 @@ class RunSession(ChipSession[_State]):
     ) -> None:
         """Prepare; nothing is read yet. `was_read_before`: an earlier run has read the chip since boot."""
         super().__init__(devices, bus, clock, sample_interval_seconds, _Closed())
-        self._power_check = PowerCheck(bus, self._chip, self._name)
+        self._computed_check = ComputedCheck(bus, self._chip, self._name)
         self._reader = DoubleReader(bus, self._chip, clock)
         self._scaling = self._chip.configuration if self._chip.scales else ()
         self._canary_at_start = _Canary.UNUSED if self._chip.status is None else _Canary.UNKNOWN
@@ -301,7 +301,7 @@ class RunSession(ChipSession[_State]):
         if is_configured and not is_scaled:
             raise SensorError(f"{self._name}: its configuration reads differently each time; is the bus disturbed?")
         if is_configured and has_canary:
-            self._power_check.run()
+            self._computed_check.run()
             self._checked_miswrites = miswrites
             check_at_seconds = self._clock.monotonic() + CONFIGURATION_CHECK_SECONDS
             checked = measuring._replace(check_at_seconds=check_at_seconds)

@@ -120,8 +120,8 @@ def test_an_author_sees_the_types_of_wattpush(installed: Installed) -> None:
     checked = installed.run(*mypy, str(source))
     assert checked.returncode == 0, checked.stdout
     chip = source / "chip.py"
-    chip.write_text(chip.read_text(encoding="utf-8").replace("watts_per_lsb=", "watts_per_bit="), encoding="utf-8")
-    assert 'Unexpected keyword argument "watts_per_bit"' in installed.run(*mypy, str(source)).stdout
+    chip.write_text(chip.read_text(encoding="utf-8").replace("amperes_per_lsb=", "amperes_per_bit="), encoding="utf-8")
+    assert 'Unexpected keyword argument "amperes_per_bit"' in installed.run(*mypy, str(source)).stdout
 
 
 @dataclass
@@ -186,8 +186,8 @@ MISTAKES = {
     offered("\nChip.results = ()"): "its Chip.results are not registers",
     offered("\nChip.results = (5, 7)"): "its Chip.results are not registers",
     offered("\nChip.counter_registers = (9,)"): "its Chip.counter_registers are not registers",
-    offered("\nChip.power = 0x08"): "its Chip.power is no PowerRegister",
-    offered("\nChip.power = property(lambda self: 1 / 0)"): "what its Chip declares cannot be read: SensorError: ",
+    offered("\nChip.computed = 0x08"): "its Chip.computed is no ComputedRegister",
+    offered("\nChip.computed = property(lambda self: 1 / 0)"): "what its Chip declares cannot be read: SensorError: ",
     offered("\nChip.status = None"): "its Chip has neither status nor is_converted of its own",
     offered("\nChip.configuration_words = lambda self, codes: (0x4127,)"): "its Chip cannot be made: AttributeError: ",
     offered("\nChip.__init__ = lambda self, devices, seconds: 1 / 0"): "its Chip cannot be made: ZeroDivisionError: ",
