@@ -45,19 +45,21 @@ class _Quantity(NamedTuple):
 
     Attributes:
         source: what it follows from.
+        register: the register, in words.
         unit: its unit.
         slight_share: by how much of it a healthy chip may differ that computes it in another way.
     """
 
     source: str
+    register: str
     unit: str
     slight_share: float
 
 
 # A power may be the average of products. A current differs by roundings; that of two chips is often close to it.
 _QUANTITIES = {
-    "power": _Quantity("voltage times current", "W", 0.25),
-    "current": _Quantity("the measured current", "A", 0.01),
+    "power": _Quantity("voltage times current", "the power register", "W", 0.25),
+    "current": _Quantity("the measured current", "the current register", "A", 0.01),
 }
 _FAILURES_OF_A_USELESS_CHECK = 10
 
@@ -116,14 +118,14 @@ class ComputedCheck:
             if found.is_blank and not self._has_passed:
                 return
             raise _error(self._name, self._chip, computed, found)
+        quantity = _QUANTITIES[computed.quantity]
         self._failures = [*self._failures, found][-_FAILURES_OF_A_USELESS_CHECK:]
         if not self._has_passed and all(failure.is_blank for failure in self._failures):
             if len(self._failures) == _CHECKS_OF_NO_REGISTER:
                 digits = 2 * computed.register.length_bytes
-                self._turn_off(computed, f"it always reads 0x{found.word:0{digits}x}")
-        elif self._is_slight(_QUANTITIES[computed.quantity].slight_share):
-            source = _QUANTITIES[computed.quantity].source
-            self._turn_off(computed, f"it never equals {source}, and is close to it")
+                self._turn_off(quantity, f"it always reads 0x{found.word:0{digits}x}")
+        elif self._is_slight(quantity.slight_share):
+            self._turn_off(quantity, f"it never equals {quantity.source}, and is close to it")
         else:
             raise _error(self._name, self._chip, computed, found)
 
@@ -136,14 +138,9 @@ class ComputedCheck:
             and all(abs(failure.found - failure.expected) <= failure.expected * share for failure in failures)
         )
 
-    def _turn_off(self, computed: ComputedRegister, reason: str) -> None:
+    def _turn_off(self, quantity: _Quantity, reason: str) -> None:
         self._is_on = False
-        log.warning(
-            "%s: the %s register is not used to check its readings any more: %s",
-            self._name,
-            computed.quantity,
-            reason,
-        )
+        log.warning("%s: %s is not used to check its readings any more: %s", self._name, quantity.register, reason)
 
 
 def refuse_contradiction(bus: Bus, chip: I2CChip, name: str) -> None:
@@ -215,8 +212,8 @@ def _measurement(chip: I2CChip, results: Sequence[int]) -> Measurement:
 
 
 def _error(name: str, chip: I2CChip, computed: ComputedRegister, found: Comparison) -> ContradictionError:
-    source, unit, _ = _QUANTITIES[computed.quantity]
+    source, register, unit, _ = _QUANTITIES[computed.quantity]
     return ContradictionError(
-        f"{name}: its registers contradict each other ({source} is {found.expected:.4g} {unit}, the "
-        f"{computed.quantity} register reads {found.found:.4g} {unit}); are two chips at 0x{chip.place.address:02x}?"
+        f"{name}: its registers contradict each other ({source} is {found.expected:.4g} {unit}, {register} reads "
+        f"{found.found:.4g} {unit}); are two chips at 0x{chip.place.address:02x}?"
     )
