@@ -163,6 +163,8 @@ def _check_chip(
             # They may be results from before a run configured the chip: those of the next conversion count.
             bus.pause(chip.conversion_seconds * _CONVERSION_TOLERANCE)
             found, results = _read_chip(bus, chip, name)
+    except ContradictionError as error:
+        return [_contradiction(device, error) for device in devices]
     except AgentError as error:
         # An ID that was not acknowledged.
         is_silent = isinstance(error.__cause__, OSError) and is_nack(error.__cause__)
@@ -180,6 +182,12 @@ def _read_chip(bus: Bus, chip: I2CChip, name: str) -> tuple[tuple[int, ...], tup
         found = identify(bus, chip, name)
         refuse_contradiction(bus, chip, name)
         return found, chip.decode(bus.read(chip.place.address, chip.results))
+
+
+def _contradiction(device: Device, error: ContradictionError) -> Finding:
+    if error.is_sure:
+        return failed(device.name, error)
+    return warning(device.name, str(error), "the log of a run says which it is")
 
 
 def _refuse_shared_address(bus: Bus, place: Place) -> None:
