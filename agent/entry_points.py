@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from agent.errors import ConfigError
+from agent.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -69,8 +71,11 @@ def find(group: str, name: str) -> Addition:
         raise _unusable(name, package, version, why)
     try:
         invalidate_caches()
-        module = found[0].load()
-    except (Exception, SystemExit) as error:
+        with redirect_stdout(sys.stderr):  # our own output may be read by a program
+            module = found[0].load()
+    except KeyboardInterrupt:  # of the user
+        raise
+    except BaseException as error:
         raise _unusable(name, package, version, "its import fails", error) from error
     if not isinstance(module, ModuleType):
         raise _unusable(name, package, version, f"{found[0].value} is not a module")
@@ -81,7 +86,11 @@ def describe_mistake(error: BaseException) -> str:
     """An exception of somebody else's code, and the line that raised it, in one line."""
     import traceback
 
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - that code too is somebody else's
+        said = "without a word"
+    text = one_line(f"{type(error).__name__}: {said}")
     if isinstance(error, SyntaxError):  # its text names file and line
         return text
     # Without those of the import system itself.

@@ -129,7 +129,7 @@ def _contained(chip: type[I2CChip], addition: Addition) -> type[I2CChip]:
             chip.__init__(self, devices, sample_interval_seconds)
         except ConfigError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise addition.unusable("its Chip cannot be made", error) from error
 
     def decode(self: I2CChip, words: Sequence[int]) -> tuple[Measurement | SensorError, ...]:
@@ -150,7 +150,7 @@ def _catching(method: Callable[..., Any], name: str, addition: Addition) -> Call
             return method(self, *arguments)
         except (AgentError, OSError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             mistake = entry_points.describe_mistake(error)
             raise SensorError(f"{self}: {addition} fails in {name}: {mistake}; report it there") from error
 

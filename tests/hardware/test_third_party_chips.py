@@ -160,6 +160,9 @@ def offered(text: str = "", **replaced: str) -> str:
 MISTAKES = {
     "import no_such_module": "its import fails: ModuleNotFoundError: No module named 'no_such_module' (",
     "raise SystemExit('no luck')": "its import fails: SystemExit: no luck (",
+    "raise GeneratorExit": "its import fails: GeneratorExit: (",
+    "class Mute(Exception):\n    __str__ = None\nraise Mute": "its import fails: Mute: without a word (",
+    "raise ValueError('\\x1b[2J' + 'no' * 999)": "its import fails: ValueError: [2Jnonono",
     "def": "its import fails: SyntaxError: ",
     "": "its module has no OPTIONS, a ChipOptions",
     "OPTIONS = {'chip': 'abc1'}": "its module has no OPTIONS, a ChipOptions",
@@ -178,6 +181,7 @@ MISTAKES = {
     offered("\nChip.status = None"): "its Chip has neither status nor is_converted of its own",
     offered("\nChip.configuration_words = lambda self, codes: (0x4127,)"): "its Chip cannot be made: AttributeError: ",
     offered("\nChip.__init__ = lambda self, devices, seconds: 1 / 0"): "its Chip cannot be made: ZeroDivisionError: ",
+    offered("\nChip.__init__ = lambda self, devices, seconds: exit(0)"): "its Chip cannot be made: SystemExit: 0 (",
     offered("\nChip.__init__ = lambda self, devices: None"): "its Chip cannot be made: TypeError: ",
 }
 
@@ -200,7 +204,20 @@ def test_a_package_with_a_mistake_is_named_with_the_cure(
         assert "; update it, or remove it: pip uninstall their-chips\n" in told
         assert 'device[2] "fan": address' in told  # all mistakes at once
         assert "Traceback" not in told
+        assert "\x1b" not in told
+        assert all(len(line) < 900 for line in told.splitlines())
         assert len(told.splitlines()) == 2
+
+
+def test_what_a_package_prints_is_not_in_the_output(
+    packages: Packages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packages.add("abc1", offered("\nprint('Welcome!')\n"))
+    config = tmp_path / "config.toml"
+    config.write_text(NODE + device("abc1"), encoding="utf-8")
+    assert cli.main(["--config", str(config), "check"]) == ExitCode.OK
+    out, err = capsys.readouterr()
+    assert ("Welcome!" in out, "Welcome!" in err) == (False, True)
 
 
 def wrong(text: str) -> str:
@@ -292,6 +309,8 @@ def test_a_chip_of_a_package_is_read_lost_and_brought_back(packages: Packages) -
         ("decode = lambda self, words: (Measurement(float('nan'), 1.0),)", "fails in decode: ValueError: Measurement("),
         ("decode = lambda self, words: (Measurement('12', 1.0),)", "fails in decode: TypeError: "),
         ("decode = lambda self, words: None", "fails in decode: TypeError: "),
+        ("decode = lambda self, words: (Measurement(1.0, float('inf')),)", "fails in decode: ValueError: Measurement("),
+        ("decode = lambda self, words: exit('no luck')", "fails in decode: SystemExit: no luck ("),
         ("identify = lambda self, port: port.no_such_method()", "fails in identify: AttributeError: "),
         ("is_converted = lambda self, read: read(5) + None", "fails in is_converted: "),
         ("set_canary = lambda self: [][0]", "fails in set_canary: IndexError: "),
