@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from agent import entry_points
 from agent.chips._base import ExpectedBits, I2CChip, Measurement
-from agent.errors import AgentError, ConfigError, SensorError
+from agent.errors import AgentError, SensorError
 from agent.i2c.place import Place
 from agent.i2c.transfers import Register
 from agent.settings import ChipOptions, Device
@@ -127,8 +127,6 @@ def _contained(chip: type[I2CChip], addition: Addition) -> type[I2CChip]:
     def make(self: I2CChip, devices: Sequence[Device], sample_interval_seconds: float) -> None:
         try:
             chip.__init__(self, devices, sample_interval_seconds)
-        except ConfigError:
-            raise
         except (Exception, SystemExit) as error:
             raise addition.unusable("its Chip cannot be made", error) from error
 

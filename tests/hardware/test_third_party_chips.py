@@ -179,6 +179,9 @@ MISTAKES = {
     offered("\nChip.results = (5, 7)"): "its Chip.results are not registers",
     offered("\nChip.counter_registers = (9,)"): "its Chip.counter_registers are not registers",
     offered("\nChip.status = None"): "its Chip has neither status nor is_converted of its own",
+    offered("\nChip.conversion_seconds = property(lambda self: 1e999, lambda *_: None)"): (
+        "its conversion_seconds are not a time"
+    ),
     offered("\nChip.configuration_words = lambda self, codes: (0x4127,)"): "its Chip cannot be made: AttributeError: ",
     offered("\nChip.__init__ = lambda self, devices, seconds: 1 / 0"): "its Chip cannot be made: ZeroDivisionError: ",
     offered("\nChip.__init__ = lambda self, devices, seconds: exit(0)"): "its Chip cannot be made: SystemExit: 0 (",
@@ -294,10 +297,41 @@ def test_a_chip_of_a_package_is_read_lost_and_brought_back(packages: Packages) -
     rail = constant(bench.rails["radio"])
     assert (outcome.volts, outcome.amperes) == pytest.approx((rail.volts, rail.amperes))
     bench.chip("radio").unplug()
-    assert isinstance(bench.run_next()["radio"], Failure)
+    told = failure(bench.run_next()["radio"])
+    assert "ABC1 at 0x44" in told
+    assert "is it powered?" in told
+    assert "package" not in told
     bench.chip("radio").plug()
     bench.run_until_read()
     assert isinstance(bench.run_next()["radio"], Reading)
+
+
+def test_a_chip_with_inputs_and_shunts_may_come_from_a_package(packages: Packages) -> None:
+    built_in = (PROJECT / "agent" / "chips" / "ina3221.py").read_text(encoding="utf-8")
+    packages.add("abc1", built_in.replace('chip="ina3221"', 'chip="abc1"'))
+    rail = device("abc1", address=0x41, more="input = 3\nshunt_ohms = 0.05")
+    settings = parse(NODE + rail, chips.options(), default_hostname="node", environ={"HOME": "/nowhere"})
+    assert (settings.devices[0].input, settings.devices[0].shunt_ohms) == (3, 0.05)
+
+
+def test_a_bug_in_adopt_is_an_error_that_names_the_package(packages: Packages) -> None:
+    packages.add("abc1", offered("\nChip.adopt = lambda self, found: 1 / 0\n"))
+    one = chips.i2c_chip("abc1")([chips.Device("radio", "abc1", chips.Place(1, None, None, 0x44))], 1.0)
+    with pytest.raises(chips.SensorError, match=r"the package wattpush-1 2\.1 fails in adopt: ZeroDivisionError: "):
+        one.adopt([0xFB68])
+
+
+def test_a_chip_that_cannot_be_made_as_configured_ends_a_run(
+    packages: Packages, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    init = "lambda self, devices, seconds: I2CChip.__init__(self, devices, 1 / (seconds - 2))"
+    packages.add("abc1", offered(f"\nChip.__init__ = {init}\nfrom agent.simulate.ina260 import build\n"))
+    config = tmp_path / "config.toml"
+    config.write_text(f'sample_interval = "2s"\n{NODE}{device("abc1")}', encoding="utf-8")
+    assert cli.main(["--config", str(config), "--once", "--dry-run", "--simulate"]) == ExitCode.CONFIG
+    told = capfd.readouterr().err
+    assert "its Chip cannot be made: ZeroDivisionError: " in told
+    assert "Traceback" not in told
 
 
 @pytest.mark.parametrize(
