@@ -158,12 +158,13 @@ def offered(text: str = "", **replaced: str) -> str:
 
 
 MISTAKES = {
-    "import no_such_module": "its import fails: ModuleNotFoundError: No module named 'no_such_module' (",
+    "import no_such_module": "its import fails: ModuleNotFoundError: No module named 'no_such_module' (/",
     "raise SystemExit('no luck')": "its import fails: SystemExit: no luck (",
     "raise GeneratorExit": "its import fails: GeneratorExit: (",
     "class Mute(Exception):\n    __str__ = None\nraise Mute": "its import fails: Mute: without a word (",
     "raise ValueError('\\x1b[2J' + 'no' * 999)": "its import fails: ValueError: [2Jnonono",
-    "def": "its import fails: SyntaxError: ",
+    "def": "its import fails: SyntaxError: invalid syntax (offered_0.py, line 1); ",
+    "import importlib\nimportlib.import_module('not_there')": "its import fails: ModuleNotFoundError: No module named ",
     "": "its module has no OPTIONS, a ChipOptions",
     "OPTIONS = {'chip': 'abc1'}": "its module has no OPTIONS, a ChipOptions",
     offered("\ndel Chip"): "its module has no Chip, a subclass of I2CChip",
@@ -247,6 +248,12 @@ def test_a_name_with_odd_characters_is_refused(name: str, packages: Packages) ->
 def test_an_entry_point_that_is_no_module_is_refused(packages: Packages) -> None:
     packages.add("abc1", offered(), entry_point="offered_0:Chip")
     assert "offered_0:Chip is not a module" in wrong(device("abc1"))
+
+
+def test_an_entry_point_without_its_module_is_refused(packages: Packages) -> None:
+    for name, module in (("abc1", "no_such_module"), ("abc2", "no module")):
+        packages.add(name, offered(), entry_point=module)
+        assert f"its import fails: ModuleNotFoundError: No module named '{module}'; update it" in wrong(device(name))
 
 
 def test_a_package_installed_later_is_found_by_a_reload(packages: Packages) -> None:
