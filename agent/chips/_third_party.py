@@ -12,7 +12,7 @@ from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, cast
 
 from agent import entry_points
-from agent.chips._base import ExpectedBits, I2CChip, Measurement
+from agent.chips._base import ExpectedBits, I2CChip, Measurement, PowerRegister
 from agent.errors import AgentError, SensorError
 from agent.i2c.place import Place
 from agent.i2c.transfers import Register
@@ -54,10 +54,15 @@ def find(name: str) -> ThirdPartyChip:
     """
     addition = entry_points.find(entry_points.CHIPS, name)
     options, chip = getattr(addition.module, "OPTIONS", None), getattr(addition.module, "Chip", None)
-    for mistake in _mistakes(name, options, chip):
+    if (mistake := next(_mistakes(name, options, chip), None)) is not None:
         raise addition.unusable(mistake)
     offered = ThirdPartyChip(cast("ChipOptions", options), _contained(cast("type[I2CChip]", chip), addition))
-    for mistake in _mistakes_of_a_chip(_made(offered)):
+    made = _made(offered)
+    try:
+        mistake = next(_mistakes_of_a_chip(made), None)
+    except Exception as error:
+        raise addition.unusable("what its Chip declares cannot be read", error) from error
+    if mistake is not None:
         raise addition.unusable(mistake)
     return offered
 
@@ -115,10 +120,16 @@ def _mistakes_of_a_chip(chip: I2CChip) -> Iterator[str]:
         yield "its configuration_words are not ExpectedBits"
     elif not 0.0 < chip.conversion_seconds < math.inf:
         yield "its conversion_seconds are not a time"
+    elif not _is_power(chip.power):
+        yield "its Chip.power is no PowerRegister"
 
 
 def _are(values: object, kind: type) -> bool:
     return isinstance(values, tuple) and all(isinstance(value, kind) for value in values)
+
+
+def _is_power(value: object) -> bool:
+    return value is None or isinstance(value, PowerRegister)
 
 
 def _contained(chip: type[I2CChip], addition: Addition) -> type[I2CChip]:
@@ -138,7 +149,13 @@ def _contained(chip: type[I2CChip], addition: Addition) -> type[I2CChip]:
         for name in ("identify", "set_canary", "configure", "is_converted", "adopt")
     }
     members: dict[str, Any] = {**methods, "__init__": make, "decode": _catching(decode, "decode", addition)}
-    return cast("type[I2CChip]", type(chip.__name__, (chip,), members))
+    contained: Any = type(chip.__name__, (chip,), members)
+
+    def power(self: I2CChip) -> object:
+        return super(contained, self).power
+
+    contained.power = property(_catching(power, "power", addition))
+    return cast("type[I2CChip]", contained)
 
 
 def _catching(method: Callable[..., Any], name: str, addition: Addition) -> Callable[..., Any]:

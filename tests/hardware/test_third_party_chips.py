@@ -113,6 +113,17 @@ def test_the_example_passes_its_own_tests_where_it_is_installed(installed: Insta
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
+def test_an_author_sees_the_types_of_wattpush(installed: Installed) -> None:
+    """By `py.typed`, from outside of this tree."""
+    source = installed.wheel.parent / "source" / "wattpush_ina700"
+    mypy = ("-m", "mypy", "--strict", "--cache-dir", str(installed.folder / "types"))
+    checked = installed.run(*mypy, str(source))
+    assert checked.returncode == 0, checked.stdout
+    chip = source / "chip.py"
+    chip.write_text(chip.read_text(encoding="utf-8").replace("watts_per_lsb=", "watts_per_bit="), encoding="utf-8")
+    assert 'Unexpected keyword argument "watts_per_bit"' in installed.run(*mypy, str(source)).stdout
+
+
 @dataclass
 class Packages:
     """Makes packages that are installed for the time of a test, without pip."""
@@ -179,6 +190,8 @@ MISTAKES = {
     offered("\nChip.results = ()"): "its Chip.results are not registers",
     offered("\nChip.results = (5, 7)"): "its Chip.results are not registers",
     offered("\nChip.counter_registers = (9,)"): "its Chip.counter_registers are not registers",
+    offered("\nChip.power = 0x08"): "its Chip.power is no PowerRegister",
+    offered("\nChip.power = property(lambda self: 1 / 0)"): "what its Chip declares cannot be read: SensorError: ",
     offered("\nChip.status = None"): "its Chip has neither status nor is_converted of its own",
     offered("\nChip.conversion_seconds = property(lambda self: 1e999, lambda *_: None)"): (
         "its conversion_seconds are not a time"
