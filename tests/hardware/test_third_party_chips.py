@@ -185,6 +185,19 @@ MISTAKES = {
     offered("\nOPTIONS = ChipOptions('abc1', None)"): "its OPTIONS have no addresses, and only chips on I2C",
     offered("\nOPTIONS = ChipOptions('abc1', range(0x44, 0x48))"): "its OPTIONS have no averaging",
     offered("\nOPTIONS = ChipOptions('abc1', range(0x70, 0x80))"): "its OPTIONS.addresses are not within 0x08..0x77",
+    offered("\nOPTIONS = ChipOptions('abc1', 0x44)"): "its OPTIONS.addresses are no addresses",
+    offered("\nOPTIONS = ChipOptions('abc1', range(0))"): "its OPTIONS.addresses are no addresses",
+    offered("\nOPTIONS = ChipOptions('abc1', (0x44,), averaging=64)"): "its OPTIONS have no averaging",
+    offered(
+        "\nOPTIONS = ChipOptions('abc1', (0x44,), range(0), averaging=AVERAGING)"
+    ): "its OPTIONS.inputs are no range",
+    offered("\nOPTIONS = ChipOptions('abc1', (0x44,), 3, averaging=AVERAGING)"): "its OPTIONS.inputs are no range",
+    offered("\nOPTIONS = ChipOptions('abc1', (0x44,), averaging=AVERAGING, rails_without_current=())"): (
+        "its OPTIONS have rails_without_current"
+    ),
+    offered("\nChip.ids = Word(0x3E, TEXAS_INSTRUMENTS)"): "its Chip.ids are not Words",
+    offered("\nChip.status = Word(0x0B, 0x8001)"): "its Chip.status is no ExpectedBits",
+    offered("\nChip.new_result = None"): "its Chip.new_result is no bit",
     offered(decode="decoded"): "its Chip lacks decode",
     offered("\ndel Chip.highest_volts"): "its Chip has no highest_volts",
     offered("\nChip.results = ()"): "its Chip.results are not registers",
