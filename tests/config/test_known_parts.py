@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import chips
-from agent.chips import _rails
+from agent.chips import _kernel_drivers
 from agent.config import known_parts
 from agent.config.known_parts import about_chip, about_mux
 from agent.i2c.muxes import mux_names
@@ -66,7 +66,7 @@ def test_a_part_that_the_kernel_reads_is_sent_to_hwmon(name: str) -> None:
 
 
 def test_every_sensor_of_the_kernel_has_rails_in_hwmon() -> None:
-    known = {name for row in (*_rails._NUMBERED, *_rails._LABELLED) for name in row.names}
+    known = {name for row in (*_kernel_drivers.NUMBERED, *_kernel_drivers.LABELLED) for name in row.names}
     # Drivers of PMBus need no row: their labels say which values are of one rail.
     assert set(known_parts._KERNEL_SENSORS.values()) - known == {"ltc4286"}
 
