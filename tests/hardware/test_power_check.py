@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from agent import chips
 from agent.i2c.place import Place
+from agent.measure import run_session
 from agent.measure.readings import Failure, Reading, Settling
 from agent.settings import Device
 from agent.simulate.ina226 import SimulatedINA226
 from agent.simulate.ina228 import SimulatedINA228
+from agent.simulate.ina236 import SimulatedINA236
 from agent.simulate.ina260 import (
     AMPERES_LSB,
     CURRENT,
@@ -28,6 +30,7 @@ from agent.simulate.rails import ConstantRail, Segment, values_at
 from tests.bench import SHORTEST, Bench, constant, failure, ina260, mux, with_shunt
 from tests.check.test_check_hardware import findings
 from tests.hardware.test_flips import let_transfers_take_time
+from tests.noise import random_flips
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -437,7 +440,7 @@ def at_square(chip: str, rail: Square, averaging: str = 'averaging = "auto"') ->
     elif chip == "ina226":
         twin = SimulatedINA226(0x40, rail, 0.01, now)
     else:
-        twin = SimulatedINA228(0x40, rail, 0.01, now)
+        twin = {"ina228": SimulatedINA228, "ina236": SimulatedINA236}[chip](0x40, rail, 0.01, now)
     replaced(bench, twin)
     return bench, twin
 
@@ -532,6 +535,35 @@ def test_fast_conversions_of_a_fast_load_never_contradict() -> None:
     for _ in range(500):
         bench.clock.sleep(60.0)
         assert not isinstance(bench.run_next()["cpu"], Failure)
+
+
+@pytest.mark.reliability(
+    1.244,
+    "one chip at loads that are switched slowly and fast, one bit in a thousand flipped, checked at each reading",
+    "no reading is taken for that of two chips, none lies outside of the load",
+)
+@pytest.mark.parametrize("sweeps", [40, pytest.param(600, marks=pytest.mark.long)])
+@pytest.mark.parametrize("chip", ["ina226", "ina236", "ina228"])
+def test_one_chip_is_never_taken_for_two_although_bits_flip(
+    chip: str, sweeps: int, measured: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_session, "CONFIGURATION_CHECK_SECONDS", 0.0)
+    draws, readings = random.Random(chip), 0
+    for period_seconds in (0.0013, 0.0077, 0.049, 0.36, 1.7, 7.3):
+        for off in ((0.0, 0.0), (12.2, -2.5)):
+            rail, averaging = Square(period_seconds, (12.0, 3.0), off), draws.choice([None, 'averaging = "auto"'])
+            bench, _ = at_square(chip, rail, averaging or SHORTEST[chip])
+            let_transfers_take_time(bench)
+            random_flips(bench.wire, 1e-3, random.Random(draws.random()))
+            for _ in range(sweeps):
+                outcome = bench.run_next()["cpu"]
+                assert "voltage times current is" not in str(outcome)
+                if isinstance(outcome, Reading):
+                    readings += 1
+                    assert -0.05 <= outcome.volts <= 12.25
+                    assert -2.55 <= outcome.amperes <= 3.05
+    assert readings > 0.9 * sweeps * 12
+    measured(f"{readings:,} readings of each kind")
 
 
 @pytest.mark.parametrize("chip", AT_POWER_ON)
