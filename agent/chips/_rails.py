@@ -51,11 +51,13 @@ class _Labelled(NamedTuple):
         names: the hwmon names of the chips.
         rails: the labels of the volts, amperes and watts; # is the same number in all three, or nothing.
         default_shunt_ohms: as for `_Numbered`.
+        drivers: the names of their drivers. Chips that a later kernel adds to one of these have the same labels.
     """
 
     names: tuple[str, ...]
     rails: tuple[tuple[str, str, str], ...]
     default_shunt_ohms: float | None = None
+    drivers: tuple[str, ...] = ()
 
 
 # The numbers are those of the kernel's documentation, hwmon/<driver>.rst; where it is silent, of the driver.
@@ -90,12 +92,19 @@ _VIN = (("vin#", "iout1", "pin#"),)
 
 _LABELLED = (
     # Some have another pin as vout1.
-    _Labelled(("adm1272", "adm1273", "adm1276", "adm1278", "adm1281"), _VIN, default_shunt_ohms=0.001),
-    _Labelled(("adm1293", "adm1294"), _VIN, default_shunt_ohms=0.001),
+    _Labelled(
+        ("adm1272", "adm1273", "adm1276", "adm1278", "adm1281", "adm1293", "adm1294"),
+        _VIN,
+        default_shunt_ohms=0.001,
+        drivers=("adm1275",),
+    ),
     _Labelled(("adm1275",), (("vin#", "iout1", ""), ("vout1", "iout1", "")), default_shunt_ohms=0.001),
     # vmon is the pin VAUX; vout1 has no current of its own.
     _Labelled(
-        ("lm25056", "lm25066", "lm5064", "lm5066", "lm5066i"), (("vin#", "iin#", "pin#"),), default_shunt_ohms=0.001
+        ("lm25056", "lm25066", "lm5064", "lm5066", "lm5066i"),
+        (("vin#", "iin#", "pin#"),),
+        default_shunt_ohms=0.001,
+        drivers=("lm25066",),
     ),
     # vmon is the shunt voltage; vin and vout1 are both the bus voltage.
     _Labelled(("ina233",), (("vout#", "iout#", "pout#"),), default_shunt_ohms=0.002),
@@ -163,11 +172,11 @@ def rails(folder: Path, driver: str = "") -> list[Rail]:
     volts, amperes, watts = (voltages(folder), _values(folder, "curr"), _values(folder, "power"))
     if _is_iio(folder):
         amperes, watts = _values(folder, "in_current"), []  # its in_power is in milliwatts
-    name, *others = _names(folder, driver)
-    numbered = next((row for known in (name, *others) for row in _NUMBERED if known in row.names), _UNKNOWN)
-    labelled = next((row for row in _LABELLED if name in row.names), _PMBUS if numbered is _UNKNOWN else _NO_LABELS)
-    if name in _UNSCALED:
+    known_as = _names(folder, driver)
+    if _is_unscaled(known_as):
         return []
+    numbered = next((row for known in known_as for row in _NUMBERED if known in row.names), _UNKNOWN)
+    labelled = _labelled_row(known_as) or (_PMBUS if numbered is _UNKNOWN else _NO_LABELS)
     current_of, power_of = ({value.number: value for value in values} for values in (amperes, watts))
     found = []
     for value in volts:
@@ -182,14 +191,14 @@ def rails(folder: Path, driver: str = "") -> list[Rail]:
                     numbered.default_shunt_ohms,
                 )
             )
-        else:
+        elif sum(other.label == value.label for other in volts) == 1:  # of two, one is of another rail
             found += _labelled_rail(value, labelled, amperes, watts)
     return found
 
 
 def why_none(folder: Path) -> str:
     """Why a chip has no rail."""
-    if _names(folder)[0] in _UNSCALED:
+    if _is_unscaled(_names(folder)):
         return "its driver cannot be told the shunt of the board, so its values are not amperes"
     return "its driver documents no voltage and current of one rail"
 
@@ -252,6 +261,17 @@ def _read_bytes(file: Path, limit_bytes: int) -> bytes:
 def _names(folder: Path, driver: str = "") -> tuple[str | None, str, str]:
     """The name of a chip, the name of its driver, and the one that is known already."""
     return read_text(folder / "name"), Path(os.path.realpath(folder / "device" / "driver")).name, driver
+
+
+def _is_unscaled(known_as: Sequence[str | None]) -> bool:
+    return any(known in _UNSCALED for known in known_as)
+
+
+def _labelled_row(known_as: Sequence[str | None]) -> _Labelled | None:
+    """The row with the name of a chip, or else the one with that of its driver."""
+    name, *drivers = known_as
+    by_name = (row for row in _LABELLED if name in row.names)
+    return next(by_name, next((row for row in _LABELLED if any(known in row.drivers for known in drivers)), None))
 
 
 def _labelled_rail(volts: Value, row: _Labelled, amperes: Sequence[Value], watts: Sequence[Value]) -> list[Rail]:
