@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import chips
-from agent.i2c.muxes import MUX_ADDRESSES, MUX_KINDS
+from agent.i2c.muxes import MUX_KINDS, mux_names
 from agent.settings import runs
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ ACCURACY: Mapping[str, Accuracy] = {
     "ina230": Accuracy("SBOS601 of 2012", 0.5, 50e-6, voltage_percent=0.5, voltage_offset_volts=30e-3),
     "ina231": Accuracy("SBOS644 of 2013", 0.5, 50e-6),
     "ina232": Accuracy("SBOSAA2"),
-    "ina234": Accuracy("SBOS844C, 6.5", None, 100e-6, voltage_offset_volts=15e-3),
+    "ina234": Accuracy("SBOS844C, 6.5 and 7.3.1", 0.5, 100e-6, voltage_offset_volts=15e-3),
     "ina236": Accuracy("SBOSA81D, 1", 0.1, 5e-6),
     "ina237": Accuracy("SBOSA27A, 1 (INA237-Q1)", 0.3, 50e-6),
     "ina238": Accuracy("INA238-Q1, 6.5", 0.1, 5e-6, voltage_percent=0.1, voltage_offset_volts=5e-3),
@@ -123,8 +123,8 @@ def _overview() -> str:
         if chips.options()[name].addresses is None:
             part, measures, shunt = _KERNEL_ROWS[name]
             rows.append((part, f"`{name}`", measures, shunt, "", "", "from snapshots"))
-    addresses = {address for kind in MUX_KINDS.values() for address in _mux_addresses(kind)}
-    parts = ", ".join(kind.part for kind in MUX_KINDS.values())
+    addresses = {address for kind in MUX_KINDS.values() for address in kind.addresses}
+    parts = ", ".join(name.upper() for name in mux_names())
     rows.append((parts, "`[[mux]]`", "", "", _address_range(sorted(addresses)), "", ""))
     return _table(head, rows)
 
@@ -188,18 +188,13 @@ def _muxes() -> str:
     rows = []
     for kind in MUX_KINDS.values():
         alike = [other.part for other in MUX_KINDS.values() if other is not kind and _looks_alike(kind, other)]
-        names, addresses = _in_code((kind.name, *kind.aliases)), _address_range(_mux_addresses(kind))
+        names, addresses = _in_code((kind.name, *kind.aliases)), _address_range(kind.addresses)
         rows.append((kind.part, names, f"{kind.channels}", addresses, ", ".join(alike) or "-"))
-    return _table(("mux", "`chip =`", "channels", "address", "looks the same to a scan"), rows)
+    return _table(("mux", "`chip =`", "channels", "address", "keeps as many bits"), rows)
 
 
 def _looks_alike(kind: MuxKind, other: MuxKind) -> bool:
-    return kind.control_bits == other.control_bits and bool({*_mux_addresses(kind)} & {*_mux_addresses(other)})
-
-
-def _mux_addresses(kind: MuxKind) -> Sequence[int]:
-    addresses: Sequence[int] = getattr(kind, "addresses", MUX_ADDRESSES)
-    return addresses
+    return kind.control_bits == other.control_bits and bool({*kind.addresses} & {*other.addresses})
 
 
 def _on_i2c() -> Iterator[str]:

@@ -141,4 +141,6 @@ def test_the_readme_begins_with_the_purpose_and_ends_with_the_documents() -> Non
         "Links",
     ]
     assert readme.index("```") < readme.index("## Two commands"), "the picture comes before the commands"
-    assert len(readme.splitlines()) <= 150, "longer text belongs in docs/"
+    text, _, rest = readme.partition("<!-- chips: ")  # a table that grows with every chip
+    text += rest.partition("<!-- end of chips -->")[2]
+    assert len(text.splitlines()) <= 135, "longer text belongs in docs/"

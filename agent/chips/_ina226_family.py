@@ -6,7 +6,8 @@ the section numbers here are those of SBOS547B and SBOSA81D.
 | | bus voltage LSB | up to | shunt voltage LSB | ADCRANGE | ID registers |
 |---|---|---|---|---|---|
 | INA226 | 1.25 mV | 36 V | 2.5 uV | - | 0xFE, 0xFF |
-| INA230, INA231 | 1.25 mV | 28 V | 2.5 uV | - | 0xFF, with a value that is not given; none |
+| INA230 | 1.25 mV | 36 V | 2.5 uV | - | 0xFF, with a value that is not given |
+| INA231 | 1.25 mV | 28 V | 2.5 uV | - | none |
 | INA232 | 1.6 mV | 48 V | 2.5 uV | yes | 0x3E alone |
 | INA234 | 25.6 mV | 28 V | 40 uV | yes | 0x3E, 0x3F |
 | INA236 | 1.6 mV | 48 V | 2.5 uV | yes | 0x3E, 0x3F |

@@ -114,7 +114,7 @@ SIGNATURES = (
     # Common to every configuration that ina219.py writes: bits 15-14 zero, BRNG and PGA at their widest, bits 10 and 6
     # set.
     _by_configuration(_INA219, "ina219", (Word(0x00, 0x3C47, 0xFC47),), _BY_OUR_SETUP),
-    # What an INA226 can do, these can do, except that INA230 and INA231 end at 28 V.
+    # What an INA226 can do, these can do, except that an INA231 ends at 28 V.
     _by_configuration(_LIKE_INA226, "ina226", (Word(0x00, 0x4127),), _BY_POWER_ON),
     # Common to every configuration that _ina226_family.py writes; the calibration is the same in all.
     _by_configuration(_LIKE_INA226, "ina226", (Word(0x00, 0x4007, 0xF007), Word(0x05, 0x0800)), _BY_OUR_SETUP),

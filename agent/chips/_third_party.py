@@ -12,11 +12,11 @@ from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, cast
 
 from agent import entry_points
-from agent.chips._base import ExpectedBits, I2CChip, Measurement
-from agent.errors import AgentError, ConfigError, SensorError
+from agent.chips._base import ExpectedBits, I2CChip, Measurement, PowerRegister, Word
+from agent.errors import AgentError, SensorError
 from agent.i2c.place import Place
 from agent.i2c.transfers import Register
-from agent.settings import ChipOptions, Device
+from agent.settings import AveragingChoices, ChipOptions, Device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -54,12 +54,20 @@ def find(name: str) -> ThirdPartyChip:
     """
     addition = entry_points.find(entry_points.CHIPS, name)
     options, chip = getattr(addition.module, "OPTIONS", None), getattr(addition.module, "Chip", None)
-    for mistake in _mistakes(name, options, chip):
-        raise addition.unusable(mistake)
+    _refuse(_mistakes(name, options, chip), addition)
     offered = ThirdPartyChip(cast("ChipOptions", options), _contained(cast("type[I2CChip]", chip), addition))
-    for mistake in _mistakes_of_a_chip(_made(offered)):
-        raise addition.unusable(mistake)
+    _refuse(_mistakes_of_a_chip(_made(offered)), addition)
     return offered
+
+
+def _refuse(mistakes: Iterator[str], addition: Addition) -> None:
+    """Raise a ConfigError for the first of these mistakes, or for one that hides them."""
+    try:
+        mistake = next(mistakes, None)
+    except Exception as error:
+        raise addition.unusable("what its Chip declares cannot be read", error) from error
+    if mistake is not None:
+        raise addition.unusable(mistake)
 
 
 def _mistakes(name: str, options: object, chip: object) -> Iterator[str]:
@@ -70,10 +78,16 @@ def _mistakes(name: str, options: object, chip: object) -> Iterator[str]:
         yield f'its OPTIONS.chip is "{options.chip}"'
     elif options.addresses is None:
         yield "its OPTIONS have no addresses, and only chips on I2C may come from a package"
-    elif not options.addresses or not all(address in _ADDRESSES for address in options.addresses):
+    elif not _is_a(options.addresses, range, tuple, list) or not options.addresses:
+        yield "its OPTIONS.addresses are no addresses"
+    elif not all(address in _ADDRESSES for address in options.addresses):
         yield "its OPTIONS.addresses are not within 0x08..0x77"
-    elif options.averaging is None:
+    elif not isinstance(options.averaging, AveragingChoices):
         yield "its OPTIONS have no averaging"
+    elif options.inputs is not None and not (_is_a(options.inputs, range) and options.inputs):
+        yield "its OPTIONS.inputs are no range"
+    elif options.rails_without_current is not None:
+        yield "its OPTIONS have rails_without_current, which only a chip without addresses has"
     elif not isinstance(chip, type) or not issubclass(chip, I2CChip):
         yield "its module has no Chip, a subclass of I2CChip"
     else:
@@ -109,16 +123,33 @@ def _mistakes_of_a_chip(chip: I2CChip) -> Iterator[str]:
     """What a chip declares that a sweep could not use."""
     if not _are(getattr(chip, "results", ()), Register) or not chip.results:
         yield "its Chip.results are not registers"
+    elif not _are(chip.ids, Word):
+        yield "its Chip.ids are not Words"
+    elif not _is_a(chip.status, ExpectedBits, type(None)):
+        yield "its Chip.status is no ExpectedBits"
+    elif not _is_a(chip.new_result, int):
+        yield "its Chip.new_result is no bit"
     elif not _are(chip.counter_registers, Register):
         yield "its Chip.counter_registers are not registers"
     elif not _are(chip.configuration, ExpectedBits) or not chip.configuration:
         yield "its configuration_words are not ExpectedBits"
     elif not 0.0 < chip.conversion_seconds < math.inf:
         yield "its conversion_seconds are not a time"
+    elif not _is_power(chip.power):
+        yield "its Chip.power is no PowerRegister"
+
+
+def _is_a(value: object, *kinds: type) -> bool:
+    # A function, because mypy takes what is declared for granted; the author of a package may not use mypy.
+    return isinstance(value, kinds)
 
 
 def _are(values: object, kind: type) -> bool:
     return isinstance(values, tuple) and all(isinstance(value, kind) for value in values)
+
+
+def _is_power(value: object) -> bool:
+    return value is None or isinstance(value, PowerRegister)
 
 
 def _contained(chip: type[I2CChip], addition: Addition) -> type[I2CChip]:
@@ -127,9 +158,7 @@ def _contained(chip: type[I2CChip], addition: Addition) -> type[I2CChip]:
     def make(self: I2CChip, devices: Sequence[Device], sample_interval_seconds: float) -> None:
         try:
             chip.__init__(self, devices, sample_interval_seconds)
-        except ConfigError:
-            raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise addition.unusable("its Chip cannot be made", error) from error
 
     def decode(self: I2CChip, words: Sequence[int]) -> tuple[Measurement | SensorError, ...]:
@@ -140,7 +169,13 @@ def _contained(chip: type[I2CChip], addition: Addition) -> type[I2CChip]:
         for name in ("identify", "set_canary", "configure", "is_converted", "adopt")
     }
     members: dict[str, Any] = {**methods, "__init__": make, "decode": _catching(decode, "decode", addition)}
-    return cast("type[I2CChip]", type(chip.__name__, (chip,), members))
+    contained: Any = type(chip.__name__, (chip,), members)
+
+    def power(self: I2CChip) -> object:
+        return super(contained, self).power
+
+    contained.power = property(_catching(power, "power", addition))
+    return cast("type[I2CChip]", contained)
 
 
 def _catching(method: Callable[..., Any], name: str, addition: Addition) -> Callable[..., Any]:
@@ -150,7 +185,7 @@ def _catching(method: Callable[..., Any], name: str, addition: Addition) -> Call
             return method(self, *arguments)
         except (AgentError, OSError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             mistake = entry_points.describe_mistake(error)
             raise SensorError(f"{self}: {addition} fails in {name}: {mistake}; report it there") from error
 

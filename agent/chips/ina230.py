@@ -1,4 +1,4 @@
-"""TI INA230: an INA226 for up to 28 V. Datasheet: SBOS601."""
+"""TI INA230: an INA226 without a documented ID. Datasheet: SBOS601A (that of 2012 ends at 28 V)."""
 
 from __future__ import annotations
 
@@ -11,4 +11,3 @@ class Chip(_ina226_family.INA226FamilyChip):
     """One INA230."""
 
     options = OPTIONS
-    highest_volts = 28.0

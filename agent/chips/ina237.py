@@ -1,7 +1,8 @@
 """TI INA237: one input with 16 bits, up to 85 V, and a shunt on the board. Datasheet: SBOSA20.
 
-Its table of registers ends with the manufacturer ID (section 7.6.1). Adafruit's driver finds 0x237 in the register that
-holds the device ID of an INA238, so that register is not relied upon, but one that names another chip is believed.
+Its table of registers ends with the manufacturer ID (section 7.6.1). In the register that holds the device ID of an
+INA238, public drivers find 0x237 or 0x238, so it is not relied upon, but one that names another chip is believed. An
+INA238 has the same registers.
 """
 
 from __future__ import annotations
@@ -28,5 +29,5 @@ class Chip(_ina228_family.INA228FamilyChip):
         found = super().identify(port)
         from agent.chips import _signatures as signatures
 
-        signatures.refuse_another_kind(self, {"ina237"})
+        signatures.refuse_another_kind(self, {"ina237", "ina238"})
         return found

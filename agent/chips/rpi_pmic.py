@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.chips import Measurement
-from agent.errors import PermissionDeniedError, SensorError
+from agent.errors import PermissionDeniedError, SensorError, one_line
 from agent.i2c.hints import CONTAINER_MARKS
 from agent.settings import ChipOptions
 
@@ -149,10 +149,9 @@ class Chip:
             raise SensorError(f"{_COMMAND}: no {INPUT}, or no rail, in its answer; is it whole?")
         if volts < _LOWEST_INPUT_VOLTS:
             raise SensorError(f"{_COMMAND}: {INPUT}: {volts:g} V is not the input of a running board")
-        if self._summed and self._summed != answer.rails:
-            # The firmware changes only at a boot.
-            changed = ", ".join(sorted(set(self._summed) ^ set(answer.rails))) or "their order"
-            raise SensorError(f"{_COMMAND}: not the rails of the readings before: {changed}; is the answer whole?")
+        lost = [rail for rail in self._summed if rail not in answer.rails]
+        if lost:  # the firmware changes only at a boot
+            raise SensorError(f"{_COMMAND}: no {', '.join(lost)}, which it had before; is the answer whole?")
         self._summed = answer.rails
         watts = sum(answer.volts[rail] * answer.amperes[rail] for rail in answer.rails)
         return Measurement(volts, watts / volts)
@@ -187,12 +186,13 @@ class Firmware:
         return output.text
 
     def _failure(self, output: Output) -> SensorError | PermissionDeniedError:
-        said = " ".join(f"{output.text} {output.errors}".split())[:200]
+        said = one_line(f"{output.text} {output.errors}")
         if "not registered" in said:
             return SensorError(f"{_COMMAND}: only a Raspberry Pi 5 measures itself; this firmware says: {said}")
         if "device file" in said or "VCHI" in said:
             return self._closed_device()
-        return SensorError(f"{_COMMAND}: failed (exit status {output.status}): {said or 'without a word'}")
+        ended = f"exit status {output.status}" if output.status >= 0 else f"killed by signal {-output.status}"
+        return SensorError(f"{_COMMAND}: failed ({ended}): {said or 'without a word'}")
 
     def _closed_device(self) -> SensorError | PermissionDeniedError:
         """Why the program could not open its device file: this user opens it in the same way."""
@@ -216,8 +216,8 @@ class Firmware:
 
 
 def find_program() -> str | None:
-    """The path of `vcgencmd`, or None; a service or cron may have a short PATH."""
-    return shutil.which(PROGRAM) or shutil.which(PROGRAM, path="/usr/bin:/usr/local/bin")
+    """The path of `vcgencmd`, or None."""
+    return shutil.which(PROGRAM)
 
 
 def parse(text: str) -> Answer:

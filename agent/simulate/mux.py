@@ -46,8 +46,9 @@ class SimulatedMux(Part):
         """The channels that are connected now.
 
         Written from the datasheets, not with `MuxKind.control_byte`, so that the two check each other. TCA9548A
-        (SCPS207): each bit connects its own channel, so several may be connected. PCA9547 (NXP, control register): only
-        if the enable bit B3 is 1, the channel whose number is in B2-B0. PCA9540B: the same with B2, and B1-B0.
+        (SCPS207), PCA9546A, TCA9545A and TCA9543A: each bit connects its own channel, so several may be connected.
+        PCA9547 (NXP, table 4): only if the enable bit B3 is 1, the channel whose number is in B2-B0. TCA9544A: the same
+        with B2, and B1-B0. PCA9540B (NXP, table 4): as a TCA9544A, but 2 and 3 connect none.
         """
         enable_bit, channels = self._kind.enable_bit, range(self._kind.channels)
         if enable_bit == 0:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -48,8 +49,8 @@ name = "radio"
 chip = "ina700"
 bus = 1
 address = 0x44
-averaging = { count = 4, voltage = "150us", current = "150us" }
 """
+SHORT = 'averaging = { count = 4, voltage = "150us", current = "150us" }'
 
 
 @pytest.fixture
@@ -67,8 +68,10 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             delattr(package, "ina700")
 
 
-def bench_with(volts: float, amperes: float) -> Bench:
-    settings = parse(NODE + DEVICE, agent.chips.options(), default_hostname="node", environ={"HOME": "/nowhere"})
+def bench_with(volts: float, amperes: float, averaging: str = SHORT) -> Bench:
+    settings = parse(
+        NODE + DEVICE + averaging, agent.chips.options(), default_hostname="node", environ={"HOME": "/nowhere"}
+    )
     clock = HandClock()
     return Bench(settings, clock, {"radio": ConstantRail(volts, amperes, clock.monotonic)})
 
@@ -103,6 +106,17 @@ def test_the_pages_chip_refuses_the_end_of_its_range(amperes: float) -> None:
     outcome = bench.run_next()["radio"]
     assert isinstance(outcome, Failure)
     assert "the end of its range" in str(outcome.error)
+
+
+@pytest.mark.usefixtures("added")
+def test_two_of_the_pages_chips_at_one_address_contradict_each_other() -> None:
+    bench = bench_with(5.0, 0.96, 'averaging = { count = 1, voltage = "150us", current = "150us" }')
+    other = ConstantRail(12.0, 0.48, bench.clock.monotonic)
+    twin = import_module("agent.simulate.ina700").SimulatedINA700(0x44, other, bench.clock.monotonic)
+    bench.world.wires[1].attach(twin)
+    bench.rails = {}  # what both give together is not what a rail has
+    outcomes = [bench.run_next()["radio"] for _ in range(65)]
+    assert any("are two chips at 0x44?" in str(o.error) for o in outcomes if isinstance(o, Failure))
 
 
 @pytest.mark.usefixtures("added")

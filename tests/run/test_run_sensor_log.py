@@ -13,7 +13,8 @@ from agent.errors import SensorError
 from agent.measure.readings import Failure, Outcome, Reading, Settling
 from agent.run.sensor_log import SensorLog
 from agent.settings import Device
-from tests.bench import Bench, ina260, ina3221, mux
+from tests.bench import Bench, constant, ina260, ina3221, mux
+from tests.check.test_check_hardware import findings
 from tests.noise import random_nacks
 
 if TYPE_CHECKING:
@@ -208,6 +209,21 @@ def test_a_current_without_volts_is_warned_about_again_after_it_was_well(writer:
     assert writer.sweep(good("radio"), times=59) == writer.sweep(grounded, times=600) == []
     assert writer.sweep(good("radio"), times=60) == []
     assert len(writer.sweep(grounded, times=600)) == 1
+
+
+def test_an_ina3221_in_the_ground_line_is_named_by_a_run_and_a_check(caplog: pytest.LogCaptureFixture) -> None:
+    text = ina3221("battery", "bus = 1", 1).replace("shunt_ohms = 0.1", "shunt_ohms = 0.0015")  # 75 mV at 50 A
+    bench = Bench.of(text)
+    rail = constant(bench.rails["battery"])
+    rail.volts, rail.amperes, bench.rails = 0.0, 25.0, {}
+    log = SensorLog(bench.clock.monotonic, bench.settings.devices)
+    for _ in range(60):
+        log.write(bench.run_next().values(), {})
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(
+        "battery: 25 A at 0 V; is the shunt in the ground line of the load? Put it in the supply line"
+    )
+    assert "battery: INA3221 at 0x41 on /dev/i2c-1: 25 A at 0 V" in str(findings(bench)["battery"])
 
 
 @pytest.mark.parametrize(

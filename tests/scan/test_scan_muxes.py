@@ -332,6 +332,11 @@ def test_a_display_that_looks_like_a_mux_at_first_is_no_mux(bits: int, last_byte
     assert_no_mux(parts.HT16K33(0x70, memory))
 
 
+def test_a_display_that_counts_under_a_changing_picture_is_no_mux() -> None:
+    """The upper bits would be interrupt lines that change with each byte."""
+    assert_no_mux(parts.HT16K33(0x70, bytes(n | n * 0x30 & 0xF0 for n in range(16))))
+
+
 def test_a_display_that_counts_gets_no_command() -> None:
     """Each byte holds its own number and a picture: it passes for a TCA9545A, but gets only register numbers."""
     display = parts.HT16K33(0x70, bytes(n | 0x50 for n in range(16)))

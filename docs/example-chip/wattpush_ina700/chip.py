@@ -52,13 +52,14 @@ class Chip(I2CChip):
     # complete; with ALATCH, it stays until the register is read. MEMSTAT 1: the chip's memory is sound.
     status = ExpectedBits(Register(0x0B), written=0x8001, power_on=0x0001, bits=0xF101)
     new_result = 1 << 1
-    # Power register 0x08 (section 7.6.1): needs a MODE with both; with AVG 000, the product of the results.
+    # Power register 0x08 (section 7.6.1), 24 bits, unsigned: needs the MODE with both. With AVG 000 it is the product
+    # of the two results; otherwise it may be the mean of products.
     power = PowerRegister(
         Register(0x08, length_bytes=3),
         watts_per_lsb=96e-6,
         volts_per_lsb=3.125e-3,
         amperes_per_lsb=480e-6,
-        requires=(ExpectedBits(Register(0x01), 0xB000, power_on=0xB000, bits=0xB000),),
+        requires=(ExpectedBits(Register(0x01), 0xF000, power_on=0xF000, bits=0xF000),),
         unaveraged=ExpectedBits(Register(0x01), 0, power_on=0, bits=0b111),
     )
 
