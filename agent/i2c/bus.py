@@ -106,6 +106,11 @@ class Bus:
         for mux in muxes:
             self.add_mux(mux)
 
+    @property
+    def trunk_mux_addresses(self) -> frozenset[int]:
+        """The addresses of the muxes on its trunk."""
+        return self._switches.trunk_addresses
+
     def add_mux(self, mux: Mux) -> None:
         """Add a mux to those that this bus switches."""
         self._switches.add(mux)

@@ -122,6 +122,11 @@ class Switches:
         """Whether there is no mux on this bus."""
         return not self._muxes_on
 
+    @property
+    def trunk_addresses(self) -> frozenset[int]:
+        """The addresses of the muxes on the trunk."""
+        return frozenset(mux.address for mux in self._muxes_on.get(None, ()))
+
     def transfer(self, transfers: Iterable[Transfer], attempts: int = ATTEMPTS) -> None:
         """Do transfers as `Attempts.do`; after a failure, no channel's state is known."""
         try:
