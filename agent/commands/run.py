@@ -180,6 +180,8 @@ def _run_loop(
                 continue
             if earlier is not None:
                 agent.take_over_from(earlier)
+                if settings is not earlier.settings:
+                    log.info("configuration reloaded")
             if held is not None:
                 _leave(held, agent, runtime)
             loop = Loop(agent, runtime.clock, signals, notifier)
@@ -241,7 +243,6 @@ def _reloaded(options: Namespace, signals: Signals) -> Settings | None:
     except AgentError as error:
         _log_not_reloaded(error)
         return None
-    log.info("configuration reloaded")
     for warning in settings.warnings:
         log.warning("%s", warning)
     return settings
