@@ -179,9 +179,7 @@ def _run_loop(
                 settings = earlier.settings
                 continue
             if earlier is not None:
-                agent.take_over_from(earlier)
-                if settings is not earlier.settings:
-                    log.info("configuration reloaded")
+                _take_over(agent, earlier)
             if held is not None:
                 _leave(held, agent, runtime)
             loop = Loop(agent, runtime.clock, signals, notifier)
@@ -200,6 +198,12 @@ def _run_loop(
             if held is not None:
                 held.lock()
         earlier, settings = agent, new_settings
+
+
+def _take_over(agent: Agent, earlier: Agent) -> None:
+    agent.take_over_from(earlier)
+    if agent.settings is not earlier.settings:
+        log.info("configuration reloaded")
 
 
 def _finish_earlier(loop: Loop | None, earlier: Agent | None) -> int:
