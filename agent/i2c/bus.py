@@ -270,7 +270,7 @@ class Bus:
         self._session_port.writeto(address, bytes((value,)))
 
     def confirms(self, path: Hops) -> bool:
-        """Whether every mux on the selected path reports its channel as open. Raises as `byte_at`."""
+        """Whether every mux on the segments of the selected path is as `select` left it. Raises as `byte_at`."""
         return self._switches.confirms(path)
 
     def driver_port(self, path: Hops) -> I2C:
