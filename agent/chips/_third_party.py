@@ -12,7 +12,7 @@ from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, cast
 
 from agent import entry_points
-from agent.chips._base import ExpectedBits, I2CChip, Measurement, PowerRegister, Word
+from agent.chips._base import ExpectedBits, HardwareCounters, I2CChip, Measurement, PowerRegister, Word
 from agent.errors import AgentError, SensorError
 from agent.i2c.place import Place
 from agent.i2c.transfers import Register
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 _ADDRESSES = range(0x08, 0x78)
 """Those that the I2C specification does not reserve (NXP UM10204, section 3.1.12)."""
+
+# A pointer has one byte, and a register that is written has two.
+_POINTERS = range(0x100)
+_WORDS = range(0x10000)
+_LENGTHS_BYTES = range(1, 9)
 
 # Any values do: a chip is made to see what it declares.
 _TRIAL_INTERVAL_SECONDS = 1.0
@@ -121,17 +126,17 @@ def _made(offered: ThirdPartyChip) -> I2CChip:
 
 def _mistakes_of_a_chip(chip: I2CChip) -> Iterator[str]:
     """What a chip declares that a sweep could not use."""
-    if not _are(getattr(chip, "results", ()), Register) or not chip.results:
+    if not _are(getattr(chip, "results", ()), _is_register) or not chip.results:
         yield "its Chip.results are not registers"
-    elif not _are(chip.ids, Word):
+    elif not _are(chip.ids, _is_id):
         yield "its Chip.ids are not Words"
-    elif not _is_a(chip.status, ExpectedBits, type(None)):
+    elif chip.status is not None and not _is_expected(chip.status):
         yield "its Chip.status is no ExpectedBits"
     elif not _is_a(chip.new_result, int):
         yield "its Chip.new_result is no bit"
-    elif not _are(chip.counter_registers, Register):
+    elif not _are(chip.counter_registers, _is_register):
         yield "its Chip.counter_registers are not registers"
-    elif not _are(chip.configuration, ExpectedBits) or not chip.configuration:
+    elif not _are(chip.configuration, _is_expected) or not chip.configuration:
         yield "its configuration_words are not ExpectedBits"
     elif not 0.0 < chip.conversion_seconds < math.inf:
         yield "its conversion_seconds are not a time"
@@ -144,12 +149,34 @@ def _is_a(value: object, *kinds: type) -> bool:
     return isinstance(value, kinds)
 
 
-def _are(values: object, kind: type) -> bool:
-    return isinstance(values, tuple) and all(isinstance(value, kind) for value in values)
+def _are(values: object, fits: Callable[[object], bool]) -> bool:
+    return isinstance(values, tuple) and all(map(fits, values))
+
+
+def _is_register(value: object) -> bool:
+    return isinstance(value, Register) and value.number in _POINTERS and value.length_bytes in _LENGTHS_BYTES
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, Word) and value.register in _POINTERS
+
+
+def _is_expected(value: object) -> bool:
+    if not isinstance(value, ExpectedBits) or not _is_register(value.register):
+        return False
+    return all(word in _WORDS for word in (value.written, value.power_on, value.bits))
 
 
 def _is_power(value: object) -> bool:
-    return value is None or isinstance(value, PowerRegister)
+    if not isinstance(value, PowerRegister):
+        return value is None
+    lsbs = (value.watts_per_lsb, value.volts_per_lsb, value.amperes_per_lsb)
+    unaveraged = () if value.unaveraged is None else (value.unaveraged,)
+    return (
+        _is_register(value.register)
+        and all(0.0 < lsb < math.inf for lsb in lsbs)
+        and _are((*value.requires, *unaveraged), _is_expected)
+    )
 
 
 def _contained(chip: type[I2CChip], addition: Addition) -> type[I2CChip]:
@@ -195,9 +222,22 @@ def _catching(method: Callable[..., Any], name: str, addition: Addition) -> Call
 def _checked(chip: I2CChip, decoded: Sequence[object]) -> tuple[Measurement | SensorError, ...]:
     """Raise TypeError or ValueError unless these are a finite measurement or an error for each device."""
     for one in decoded:
-        is_measured = isinstance(one, Measurement) and math.isfinite(one.volts) and math.isfinite(one.amperes)
-        if not is_measured and not isinstance(one, SensorError):
+        if not isinstance(one, SensorError) and not _is_measurement(one):
             raise ValueError(f"{one!r} is no measurement")
     if len(decoded) != len(chip.devices):
         raise ValueError(f"{len(decoded)} measurements of {len(chip.devices)} devices")
     return cast("tuple[Measurement | SensorError, ...]", tuple(decoded))
+
+
+def _is_measurement(value: object) -> bool:
+    # A product is finite only if both factors are.
+    if not isinstance(value, Measurement) or not math.isfinite(value.volts * value.amperes):
+        return False
+    return value.hardware_counters is None or _are_counters(value.hardware_counters)
+
+
+def _are_counters(value: object) -> bool:
+    if not isinstance(value, HardwareCounters):
+        return False
+    energy_word, charge_word, *numbers = value
+    return _is_a(energy_word, int) and _is_a(charge_word, int) and all(0.0 < number < math.inf for number in numbers)
