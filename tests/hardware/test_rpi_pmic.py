@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.chips import Measurement, rpi_pmic
-from agent.chips._program import Program
 from agent.errors import AgentError, PermissionDeniedError, SensorError
 from agent.measure.readings import Failure, Reading
 from agent.measure.sweep import Sweep
@@ -277,23 +276,23 @@ def test_a_killed_program_that_does_not_end_is_not_started_again(
     vcgencmd: Vcgencmd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that waits in the kernel; a process that is not killed stands for it."""
-    program = Program((f"{vcgencmd.folder}/vcgencmd",), 0.2)
+    board = rpi_pmic.Chip(devices("all"))
     vcgencmd.runs("exec sleep 3600")
     groups: list[int] = []
     with monkeypatch.context() as kernel:
         kernel.setattr("os.killpg", lambda group, _: groups.append(group))
         with pytest.raises(SensorError, match="did not end within"):
-            program.run()
+            board.read()
     (group,) = groups
     try:
         with pytest.raises(SensorError, match="has not ended yet"):
-            program.run()
+            board.read()
         assert len(vcgencmd.calls) == 1
     finally:
         os.killpg(group, signal.SIGKILL)
     vcgencmd.says(answer())
     until(lambda: not is_running(group), "the program ends")
-    assert program.run().text == answer()
+    assert board.read() == (TOTAL,)
 
 
 def test_a_program_that_moves_is_found(vcgencmd: Vcgencmd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
