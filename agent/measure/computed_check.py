@@ -7,37 +7,53 @@ its two halves, or while a bit flips. So a contradiction counts when it lasts fo
 
     V I C                    fits: that is all, nearly always
     V I C  conditions        the calibration and the mode with which C is computed so
-    pause  V I C V I         several times: C may lie anywhere between what follows from before and after
+    pause  V I C V I         several times: C may lie anywhere between what follows from all readings so far
 
 Rounding is allowed for in LSBs of all three registers. The INA226 scales the current of single conversions and averages
 then (SBOS547, section 6.3.1.1): the same, whatever the load does. The INA260 averages the product of single
 conversions; the INA228 multiplies the averages (SLYS021, section 7.3.2). Where the voltage sags or rises by a share
-under the current, the mean of the products and the product of the means differ by no more than that share. Should a
-chip differ all the same, slightly and every time, its check turns itself off.
+under the current, the mean of the products and the product of the means differ by no more than that share.
+They differ by more where a result averages over a current of both directions, or over a rail that is switched: then a
+run lets the chip convert without averaging for a moment, which tells such a load from two chips. An observer, which
+writes nothing, leaves it open. Should a chip differ all the same, slightly and every time, its check turns itself off.
 """
 
 from __future__ import annotations
 
 import logging
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.chips import ExpectedBits, signed
 from agent.errors import SensorError
+from agent.measure.identify import agreed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.chips import ComputedRegister, I2CChip, Measurement
+    from agent.clock import Clock
     from agent.i2c.bus import Bus
 
 log = logging.getLogger(__name__)
 
 # Together longer than the slowest conversion of one quantity, 8.2 ms, after which a chip fits again.
-_ATTEMPTS = 5
+_ATTEMPTS_OF_AVERAGES = 5
+# Longer than two of them, the first of which ends without averaging. Conversions may also be faster than the transfers:
+# a load that is switched as fast then fits in most attempts, which must not keep step with it.
+_ATTEMPTS = 12
 _PAUSE_SECONDS = 0.003
+_LONGER_PAUSE = 1.1
+
+EXAMINATION_SECONDS = 3600.0
+"""How long a chip is trusted that has fitted without averaging, whatever its averages show."""
 
 # The chip may compute from what it has not rounded yet, or rounded once more: single conversions, and their mean.
 _LSBS_OF_RESULTS = 2
+
+_FAILURES_OF_A_USELESS_CHECK = 10
+
+_CHECKS_OF_NO_REGISTER = 3
 
 
 class _Quantity(NamedTuple):
@@ -61,54 +77,101 @@ _QUANTITIES = {
     "power": _Quantity("voltage times current", "the power register", "W", 0.25),
     "current": _Quantity("the measured current", "the current register", "A", 0.01),
 }
-_FAILURES_OF_A_USELESS_CHECK = 10
-
-_CHECKS_OF_NO_REGISTER = 3
 
 
 class ContradictionError(SensorError):
-    """The registers of a chip contradict each other."""
+    """The registers of a chip contradict each other.
+
+    Attributes:
+        is_sure: False if a load that changes within a result may be the reason.
+    """
+
+    def __init__(self, message: str, *, is_sure: bool) -> None:
+        super().__init__(message)
+        self.is_sure = is_sure
 
 
 class Comparison(NamedTuple):
     """What the registers of a chip say about a power or a current.
 
     Attributes:
-        results: the words of voltage and current.
+        measured: voltage and current, as read last.
         word: that of the computed register.
         is_blank: whether that word is what a chip answers that has no such register: all bits 0, or all 1.
         expected: the magnitude that follows from the results, in watts or amperes.
         found: that of the register.
         fits: whether the two agree, as far as the register can tell.
+        is_averaged: whether the register is a mean of products.
     """
 
-    results: tuple[int, ...]
+    measured: Measurement
     word: int
     is_blank: bool
     expected: float
     found: float
     fits: bool
+    is_averaged: bool
 
 
 class ComputedCheck:
     """The check of one chip."""
 
-    def __init__(self, bus: Bus, chip: I2CChip, name: str) -> None:
+    def __init__(self, bus: Bus, chip: I2CChip, name: str, clock: Clock) -> None:
         self._bus = bus
         self._chip = chip
         self._name = name
+        self._clock = clock
+        self._trusted_until_seconds = -inf
+        self._suspicion: Comparison | None = None
+        self._has_told = False
         self._is_on = chip.computed is not None
         self._failures: list[Comparison] = []  # in a row
         self._has_passed = False
 
-    def run(self) -> None:
-        """Make sure that the chip's registers fit together. Raises SensorError if they do not, and as `Bus.read`."""
+    def run(self) -> bool:
+        """Make sure that the chip's registers fit together.
+
+        Returns:
+            Whether only `examine` can tell.
+
+        Raises:
+            SensorError: they do not; otherwise as `Bus.read`.
+        """
         computed = self._chip.computed
         if computed is None or not self._is_on:
+            return False
+        found = _compare(self._bus, self._chip, computed)
+        if found is not None and found.is_averaged and not found.fits and (self._has_passed or not found.is_blank):
+            self._suspicion = found
+            return self._clock.monotonic() >= self._trusted_until_seconds
+        if found is not None:
+            self._conclude(found, computed)
+        return False
+
+    def examine(self) -> None:
+        """Make sure that the registers of a chip that has just stopped averaging fit together. Raises as `run`."""
+        computed = self._chip.computed
+        if computed is None:
             return
         found = _compare(self._bus, self._chip, computed)
-        if found is None:
+        if found is None or found.is_averaged:  # it lost its power, or a bit flipped on the way to it
             return
+        self._conclude(found, computed)
+        if not found.fits:
+            return
+        self._trusted_until_seconds = self._clock.monotonic() + EXAMINATION_SECONDS
+        if self._suspicion is not None and not self._has_told:
+            self._has_told = True
+            log.warning(
+                "%s: voltage times current was %.2f W, its own average of the power %.2f W: within one result, the "
+                "rail was switched, or the current changed direction; if the rail is switched all the time, watts and "
+                "joules are wrong: set a smaller averaging count",
+                self._name,
+                self._suspicion.expected,
+                self._suspicion.found,
+            )
+
+    def _conclude(self, found: Comparison, computed: ComputedRegister) -> None:
         if found.fits:
             self._failures.clear()
             self._has_passed |= not found.is_blank
@@ -134,7 +197,7 @@ class ComputedCheck:
         failures = self._failures
         return (
             len(failures) == _FAILURES_OF_A_USELESS_CHECK
-            and len({failure.results for failure in failures}) > 1
+            and len({failure.measured for failure in failures}) > 1
             and all(abs(failure.found - failure.expected) <= failure.expected * share for failure in failures)
         )
 
@@ -148,8 +211,7 @@ def refuse_contradiction(bus: Bus, chip: I2CChip, name: str) -> None:
 
     Raises:
         ContradictionError: they do not. They may have been filled before the chip was configured as it is: it counts if
-            it is still so a conversion later.
-        SensorError: the chip has measured something beyond its range; otherwise as `Bus.read`.
+            it is still so a conversion later, and if it `is_sure`. Otherwise as `Bus.read`.
     """
     if chip.computed is not None:
         found = _compare(bus, chip, chip.computed)
@@ -158,35 +220,39 @@ def refuse_contradiction(bus: Bus, chip: I2CChip, name: str) -> None:
 
 
 def _compare(bus: Bus, chip: I2CChip, computed: ComputedRegister) -> Comparison | None:
-    """Compare until they fit, or until it is sure that they do not; None if the register shows nothing."""
+    """Compare until they fit, or until it is sure that they do not; None if the registers show nothing."""
     address = chip.place.address
     *results, word = bus.read(address, (*chip.results, computed.register))
-    found = _judge(chip, computed, (results,), word, 0.0)
+    measured = _measured(chip, results)
+    if not measured:  # beyond the range of the chip, or flipped
+        return None
+    found = _judge(computed, measured, word, 0.0)
     if found.fits:
         return found
     conditions = (*computed.requires, *((computed.unaveraged,) if computed.unaveraged else ()))
-    words = bus.read(address, tuple(bits.register for bits in conditions))
-    if not all(map(ExpectedBits.is_written, computed.requires, words)):
+    words = agreed(
+        bus, chip.place, tuple(bits.register for bits in conditions), tuple(bits.bits for bits in conditions)
+    )
+    if words is None or not all(map(ExpectedBits.is_written, computed.requires, words)):
         return None
     is_averaged = computed.unaveraged is not None and not computed.unaveraged.is_written(words[-1])
     share = _QUANTITIES[computed.quantity].slight_share if is_averaged else 0.0
-    found = _judge(chip, computed, (results,), word, share)
-    for _ in range(_ATTEMPTS):
+    found = _judge(computed, measured, word, share)
+    pause_seconds, count = _PAUSE_SECONDS, len(chip.results)
+    for _ in range(_ATTEMPTS_OF_AVERAGES if is_averaged else _ATTEMPTS):
         if found.fits:
             break
-        bus.pause(_PAUSE_SECONDS)
+        bus.pause(pause_seconds)
+        pause_seconds *= _LONGER_PAUSE
         bus.check_path(chip.place)
-        count = len(chip.results)
         words = bus.read(address, (*chip.results, computed.register, *chip.results))
-        found = _judge(chip, computed, (words[:count], words[count + 1 :]), words[count], share)
+        measured += _measured(chip, words[:count]) + _measured(chip, words[count + 1 :])
+        found = _judge(computed, measured, words[count], share)
     return found
 
 
-def _judge(
-    chip: I2CChip, computed: ComputedRegister, readings: Sequence[Sequence[int]], word: int, share: float
-) -> Comparison:
-    """Whether the register lies between what follows from the readings, give or take roundings and a share of it."""
-    measured = [_measurement(chip, results) for results in readings]
+def _judge(computed: ComputedRegister, measured: Sequence[Measurement], word: int, share: float) -> Comparison:
+    """Whether the register lies between what follows from all readings, give or take roundings and a share of it."""
     volts, amperes = [abs(one.volts) for one in measured], [abs(one.amperes) for one in measured]
     volts_rounding = _LSBS_OF_RESULTS * computed.volts_per_lsb
     amperes_rounding = _LSBS_OF_RESULTS * computed.amperes_per_lsb
@@ -194,9 +260,15 @@ def _judge(
     highest = _expected(computed, max(volts) + volts_rounding, max(amperes) + amperes_rounding)
     bits = 8 * computed.register.length_bytes
     found = (abs(signed(word, bits)) if computed.quantity == "current" else word) * computed.per_lsb
-    fits = lowest * (1 - share) - computed.per_lsb <= found <= highest * (1 + share) + computed.per_lsb
-    is_blank = word in (0, (1 << bits) - 1)
-    return Comparison(tuple(readings[-1]), word, is_blank, _expected(computed, volts[-1], amperes[-1]), found, fits)
+    return Comparison(
+        measured[-1],
+        word,
+        word in (0, (1 << bits) - 1),
+        _expected(computed, volts[-1], amperes[-1]),
+        found,
+        lowest * (1 - share) - computed.per_lsb <= found <= highest * (1 + share) + computed.per_lsb,
+        share > 0.0,
+    )
 
 
 def _expected(computed: ComputedRegister, volts: float, amperes: float) -> float:
@@ -204,16 +276,24 @@ def _expected(computed: ComputedRegister, volts: float, amperes: float) -> float
     return volts * amperes if computed.quantity == "power" else amperes
 
 
-def _measurement(chip: I2CChip, results: Sequence[int]) -> Measurement:
-    (measured,) = chip.decode(results)
-    if isinstance(measured, SensorError):
-        raise measured
-    return measured
+def _measured(chip: I2CChip, results: Sequence[int]) -> list[Measurement]:
+    """The reading; empty if the chip cannot have measured it."""
+    try:
+        (measured,) = chip.decode(results)
+    except SensorError:
+        return []
+    return [] if isinstance(measured, SensorError) else [measured]
 
 
 def _error(name: str, chip: I2CChip, computed: ComputedRegister, found: Comparison) -> ContradictionError:
     source, register, unit, _ = _QUANTITIES[computed.quantity]
-    return ContradictionError(
-        f"{name}: its registers contradict each other ({source} is {found.expected:.4g} {unit}, {register} reads "
-        f"{found.found:.4g} {unit}); are two chips at 0x{chip.place.address:02x}?"
-    )
+    numbers = f"{source} is {found.expected:.4g} {unit}, {register} reads {found.found:.4g} {unit}"
+    question = f"are two chips at 0x{chip.place.address:02x}?"
+    if found.is_averaged:
+        message = (
+            f"{name}: {numbers} (an average); does its rail switch, or its current change direction, within a result? "
+            f"If not, {question}"
+        )
+    else:
+        message = f"{name}: its registers contradict each other ({numbers}); {question}"
+    return ContradictionError(message, is_sure=not found.is_averaged)
