@@ -563,7 +563,8 @@ def test_one_chip_is_never_taken_for_two_although_bits_flip(
                     assert -0.05 <= outcome.volts <= 12.25
                     assert -2.55 <= outcome.amperes <= 3.05
     assert readings > 0.9 * sweeps * 12
-    measured(f"{readings:,} readings of each kind")
+    if sweeps > 100:
+        measured(f"{readings:,} readings of each kind")
 
 
 @pytest.mark.parametrize("chip", AT_POWER_ON)
