@@ -74,7 +74,7 @@ ACCURACY: Mapping[str, Accuracy] = {
     "ina230": Accuracy("SBOS601 of 2012", 0.5, 50e-6, voltage_percent=0.5, voltage_offset_volts=30e-3),
     "ina231": Accuracy("SBOS644 of 2013", 0.5, 50e-6),
     "ina232": Accuracy("SBOSAA2"),
-    "ina234": Accuracy("SBOS844C, 6.5", None, 100e-6, voltage_offset_volts=15e-3),
+    "ina234": Accuracy("SBOS844C, 6.5 and 7.3.1", 0.5, 100e-6, voltage_offset_volts=15e-3),
     "ina236": Accuracy("SBOSA81D, 1", 0.1, 5e-6),
     "ina237": Accuracy("SBOSA27A, 1 (INA237-Q1)", 0.3, 50e-6),
     "ina238": Accuracy("INA238-Q1, 6.5", 0.1, 5e-6, voltage_percent=0.1, voltage_offset_volts=5e-3),

@@ -22,12 +22,12 @@ def rows(head: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 
 
-def test_mux_straps_count_in_binary_from_the_lowest_address() -> None:
-    found = {int(address, 16): straps for *straps, address in rows("| A2 | A1 | A0 | address |")}
-    assert list(found) == list(MUX_ADDRESSES)
-    for address, straps in found.items():
-        bits = "".join({"GND": "0", "VCC": "1"}[strap] for strap in straps)
-        assert address == MUX_ADDRESSES[0] + int(bits, 2)
+def test_the_pins_of_a_mux_cover_every_address() -> None:
+    ((base, steps),) = re.findall(r"^A mux is at (0x[0-9a-f]+) plus [^:]*: (.*) \(", PAGE, re.MULTILINE)
+    found = [int(base, 16)]
+    for step in re.findall(r"A\d adds (\d)", steps):
+        found += [address + int(step) for address in found]
+    assert found == list(MUX_ADDRESSES)
 
 
 def test_ina260_straps_cover_every_address() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent import chips
-from agent.chips import _rails, _signatures
+from agent.chips import _kernel_drivers, _signatures
 from agent.i2c.muxes import MUX_KINDS, mux_names
 from scripts import reference_chips
 from scripts.reference_chips import ACCURACY
@@ -82,8 +82,8 @@ def test_a_scan_is_sure_of_the_chips_that_the_page_names() -> None:
 def test_every_driver_with_rails_is_in_the_table() -> None:
     table = rows(PAGE, "| driver | `input` or `label` |")
     named = {name: row[1] for row in table for name in re.findall(r"`([^`]+)`", row[0])}
-    numbered = {name: row for row in _rails._NUMBERED for name in row.names}
-    labelled = {name: row for row in _rails._LABELLED for name in row.names}
+    numbered = {name: row for row in _kernel_drivers.NUMBERED for name in row.names}
+    labelled = {name: row for row in _kernel_drivers.LABELLED for name in row.names}
     general = {"ina2xx", "ina3221x"}  # the name of a driver, and one that the text explains
     assert set(named) == {*numbered, *labelled} - general
     for name, row in labelled.items():

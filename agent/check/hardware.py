@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 from agent import chips
 from agent.check import Finding, Status, failed, mux_kinds, ok, warning
+from agent.check.kernel_chips import check_kernel_chips
+from agent.check.measurements import shown, without_volts
 from agent.chips import ExpectedBits
-from agent.errors import AgentError, BusError, ConfigError, SensorError
+from agent.errors import AgentError, BusError, SensorError
 from agent.i2c import hints
 from agent.i2c.failures import describe, is_nack, is_time_out
-from agent.i2c.muxes import CLOSED, MUX_ADDRESSES, MUX_KINDS
+from agent.i2c.muxes import CLOSED, MUX_ADDRESSES
 from agent.i2c.place import TRUNK, Hop, bus_path, describe_segment
 from agent.i2c.sysfs import usb_port
-from agent.measure import low_side
 from agent.measure.identify import identify
 from agent.measure.power_check import ContradictionError, refuse_contradiction
 
@@ -60,9 +61,7 @@ def check_hardware(
     for mux in settings.muxes:
         if mux.bus not in names:
             yield warning(f"mux {mux.name}", "skipped: no device is on its bus", "remove it, or add a device")
-    read_by: dict[str, str] = {}
-    for devices in settings.kernel_chips():
-        yield from _check_kernel_chip(devices, open_kernel_chip, read_by)
+    yield from check_kernel_chips(settings, open_kernel_chip)
 
 
 def _check_bus(
@@ -211,17 +210,15 @@ def _refuse_shared_address(bus: Bus, place: Place) -> None:
 def _shared_address_hint(port: I2C, bus: Bus, place: Place) -> str:
     """An unconfigured mux with an open channel connects the chips behind it to the trunk."""
     bus.select(TRUNK)
-    configured = place.path[0].mux.address  # is closed, but may show interrupt lines
     for address in MUX_ADDRESSES:
-        control = None if address == configured else _reads(port, address)
+        # The configured ones are closed, but may show interrupt lines.
+        control = None if address in bus.trunk_mux_addresses else _reads(port, address)
         if control:
-            # Its kind is unknown: the numbers are those of the most common one, with a bit for each channel.
-            common = MUX_KINDS["tca9548a"]
-            open_channels = (channel for channel in range(common.channels) if control & common.control_byte(channel))
-            channels = ", ".join(map(str, open_channels))
+            # Its kind is unknown, so the number of the channel is, too.
             return (
-                f"0x{address:02x} {describe_segment(place.bus, TRUNK)} looks like a mux with channel {channels} "
-                "open that the configuration does not close: add it as a [[mux]]"
+                f"0x{address:02x} {describe_segment(place.bus, TRUNK)} looks like a mux with an open channel (control "
+                f"byte 0x{control:02x}) that the configuration does not close: add it as a [[mux]], as wattpush scan "
+                "--toml writes it"
             )
     return "strap one of them to another address (A0, A1), or move it behind a mux channel where it is alone"
 
@@ -249,15 +246,15 @@ def _finding(
     is_ours = all(map(ExpectedBits.is_written, chip.configuration, found))
     is_power_on = all(map(ExpectedBits.is_power_on, chip.configuration, found))
     if is_ours or is_power_on:
-        without_volts = _without_volts(device, name, result)
-        if without_volts is not None:
-            return without_volts
+        warned = without_volts(device, name, result)
+        if warned is not None:
+            return warned
     if is_ours and result.volts == 0:
         return warning(
             device.name, f"{name}: reads 0 V", "is the rail on, and the chip's bus voltage pin on the load's side?"
         )
     if is_ours:
-        return ok(device.name, f"{name}: {_shown(result)}, configured for a run")
+        return ok(device.name, f"{name}: {shown(result)}, configured for a run")
     if is_power_on:
         return ok(device.name, f"{name}: {result.volts:.3f} V, in its power-on state; a run will configure it")
     expected, word = next(
@@ -268,43 +265,6 @@ def _finding(
         f"{name}: holds configuration 0x{word:04x} (register 0x{expected.register.number:02x}); "
         f"a run will write 0x{expected.written:04x}",
     )
-
-
-def _without_volts(device: Device, name: str, result: Measurement) -> Finding | None:
-    """A warning of a current without a voltage."""
-    if not low_side.lacks_volts(result.volts, result.amperes, low_side.least_amperes(device)):
-        return None
-    current = f"{result.amperes:.3g} A at {result.volts:.3g} V"
-    return warning(device.name, f"{name}: {current}; is the shunt in the ground line of the load?", low_side.CURE)
-
-
-def _shown(result: Measurement) -> str:
-    return f"{result.volts:.3f} V, {result.amperes:.3f} A"
-
-
-def _check_kernel_chip(
-    devices: Sequence[Device], open_kernel_chip: Callable[[Sequence[Device]], KernelChip], read_by: dict[str, str]
-) -> list[Finding]:
-    """Read the chip. `read_by` holds the inputs of earlier devices: a label and a number may mean the same input."""
-    try:
-        chip = open_kernel_chip(devices)
-        results = chip.read()
-    except AgentError as error:
-        return [failed(device.name, error) for device in devices]
-    return [
-        _kernel_finding(device, result, where, read_by)
-        for device, result, where in zip(devices, results, chip.where(), strict=True)
-    ]
-
-
-def _kernel_finding(device: Device, result: Measurement | SensorError, where: str, read_by: dict[str, str]) -> Finding:
-    if isinstance(result, SensorError):
-        return failed(device.name, result)
-    files = where.removesuffix(f" ({device.label})")
-    other = read_by.setdefault(files, device.name)
-    if other != device.name:
-        return failed(device.name, ConfigError((f"{files}: already read by {other}; remove one of them",)))
-    return _without_volts(device, where, result) or ok(device.name, f"{where}: {_shown(result)}")
 
 
 def _behind(what: str, mux: Mux) -> Finding:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agent.i2c.muxes import MuxKind
     from agent.i2c.place import Mux, Place
 
-# They tell the numbers of control bits apart: eight, four, three and two.
+# These distinguish the numbers of control bits: eight, four, three and two.
 _TESTED = (0x01, 0x02, 0x04, 0x08, 0x10)
 
 _CONFIRMATIONS = 3
@@ -33,10 +33,10 @@ def refuse(bus: Bus, mux: Mux, written: int, read: int) -> NoReturn:
 
 
 def refuse_more_bits(bus: Bus, mux: Mux) -> None:
-    """Raise SensorError if the mux stores a bit that its kind does not have: there this connects nothing.
+    """Write a bit that the configured kind does not have; there it connects nothing.
 
     Raises:
-        SensorError: it does.
+        SensorError: the mux keeps the bit, so it is of another kind.
         BusError: the bus is stuck.
         OSError: as the adapter reports it.
     """
@@ -54,10 +54,10 @@ def refuse_more_bits(bus: Bus, mux: Mux) -> None:
 
 
 def refuse_unconnected(bus: Bus, mux: Mux, behind: Iterable[Place]) -> None:
-    """Raise SensorError if a part answers with a control byte that connects nothing on this kind.
+    """Write the control bytes that connect nothing on the configured kind, and a channel on a lookalike.
 
-    So does a chip on channel 0, 1 or 2 of a PCA9546A that is configured as a PCA9547. Kinds that connect the channels
-    in use with the same bytes need no test.
+    A chip on channel 0, 1 or 2 of a PCA9546A that is configured as a PCA9547 answers then. Kinds that connect the
+    channels in use with the same bytes need no test.
 
     Args:
         bus: in a session.
@@ -65,15 +65,16 @@ def refuse_unconnected(bus: Bus, mux: Mux, behind: Iterable[Place]) -> None:
         behind: the places of the parts that are configured behind it.
 
     Raises:
-        SensorError: one does.
+        SensorError: a part answers, so the mux is of another kind.
         BusError: the bus is stuck.
         OSError: as the adapter reports it.
     """
     places = list(behind)
     for other in lookalikes(mux.kind):
         if any(_is_elsewhere(place, mux.kind, other) for place in places):
-            byte, address = _unconnected_answer(bus, mux, mux.kind, other, places)
-            if byte is not None:
+            found = _unconnected_answer(bus, mux, mux.kind, other, places)
+            if found is not None:
+                byte, address = found
                 raise SensorError(
                     f"{mux.kind.part} at {mux.place}: 0x{address:02x} answers behind it at control byte 0x{byte:02x}, "
                     f"with which a {mux.kind.name} connects no channel; is it {_names([other])}?"
@@ -81,7 +82,7 @@ def refuse_unconnected(bus: Bus, mux: Mux, behind: Iterable[Place]) -> None:
 
 
 def hint_for_silent(bus: Bus, place: Place, behind: Sequence[Place]) -> str:
-    """Where a chip answers that is not where it should be, if its mux may be of another kind; nothing otherwise.
+    """A hint at the kind of the mux, if a chip answers on a channel that only another kind has there; else empty.
 
     Args:
         bus: between two sessions.
@@ -96,7 +97,7 @@ def hint_for_silent(bus: Bus, place: Place, behind: Sequence[Place]) -> str:
             byte = other.control_byte(channel)
             with suppress(AgentError, OSError), bus.session():
                 # A part on another channel may have shown that the kind is right.
-                is_excluded = _unconnected_answer(bus, mux, other, mux.kind, behind)[0] is not None
+                is_excluded = _unconnected_answer(bus, mux, other, mux.kind, behind) is not None
                 if not is_excluded and _answers_only_with(bus, mux, byte, place.address):
                     return (
                         f"0x{place.address:02x} answers at control byte 0x{byte:02x}, which is channel {channel} of "
@@ -107,17 +108,18 @@ def hint_for_silent(bus: Bus, place: Place, behind: Sequence[Place]) -> str:
 
 def _unconnected_answer(
     bus: Bus, mux: Mux, kind: MuxKind, other: MuxKind, places: Iterable[Place]
-) -> tuple[int | None, int]:
+) -> tuple[int, int] | None:
     """A byte that connects a channel on the other kind but none on this one, and an address that answers with it.
 
-    The byte is None if there is none.
+    Returns:
+        None if nothing answers: the mux may be of this kind.
     """
     addresses = sorted({place.address for place in places})
     for byte in map(other.control_byte, range(other.channels)):
         for address in addresses:
             if not kind.connects(byte) and _answers_only_with(bus, mux, byte, address):
                 return byte, address
-    return None, 0
+    return None
 
 
 def _is_elsewhere(place: Place, kind: MuxKind, other: MuxKind) -> bool:

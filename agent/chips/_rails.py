@@ -1,10 +1,8 @@
-"""Which voltages and currents in sysfs are of one rail, for `hwmon`.
+"""Finds the rails of a chip in sysfs, for `hwmon`: voltages and currents that its driver documents as of one rail.
 
-The numbers of in* and curr* mean nothing by themselves: on a voltage regulator, in1 is often the input voltage and
-curr1 the output current. A voltage and a current are of one rail only if the documentation of the driver says so, by
-their numbers (`_NUMBERED`) or by their labels (`_LABELLED`).
+Which these are stands in `_kernel_drivers`. A label that a voltage and a current share says so for every chip.
 
-Sources: kernel documentation, hwmon/sysfs-interface.rst and the page of each driver.
+Source: kernel documentation, hwmon/sysfs-interface.rst.
 """
 
 from __future__ import annotations
@@ -14,110 +12,16 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from agent.i2c.sysfs import LEGACY_IIO_DRIVER
+from agent.chips._kernel_drivers import HIGHEST_VOLTS, is_unscaled, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+
+    from agent.chips._kernel_drivers import Labelled
 
 IIO_FOLDERS = "iio:device*"
-
-# Of any chip: even a power supply of a data centre has 400 V.
-_HIGHEST_VOLTS = 1000.0
-
-
-class _Numbered(NamedTuple):
-    """Chips whose drivers document the numbers of one rail.
-
-    Attributes:
-        names: the hwmon names of the chips, and the names of their drivers.
-        pairs: N of inN, and N of the currN and powerN of the same rail.
-        highest_volts: the range of the chips.
-        default_shunt_ohms: what the driver assumes if neither a file nor the device tree tells it; None if it assumes
-            nothing, or shows it in a file.
-    """
-
-    names: tuple[str, ...]
-    pairs: Mapping[int, int]
-    highest_volts: float
-    default_shunt_ohms: float | None = None
-
-
-class _Labelled(NamedTuple):
-    """Chips whose drivers document the labels of one rail.
-
-    Attributes:
-        names: the hwmon names of the chips.
-        rails: the labels of the volts, amperes and watts; # is the same number in all three, or nothing.
-        default_shunt_ohms: as for `_Numbered`.
-    """
-
-    names: tuple[str, ...]
-    rails: tuple[tuple[str, str, str], ...]
-    default_shunt_ohms: float | None = None
-
-
-# The numbers are those of the kernel's documentation, hwmon/<driver>.rst; where it is silent, of the driver.
-_NUMBERED = (
-    # in4 to in6 are shunt voltages and in7 is their sum; curr4 is a sum too.
-    _Numbered(("ina3221", LEGACY_IIO_DRIVER), {1: 1, 2: 2, 3: 3}, highest_volts=26.0),
-    # in0 is the shunt voltage.
-    _Numbered(("ina209",), {1: 1}, highest_volts=32.0),
-    _Numbered(("ina219", "ina220"), {1: 1}, highest_volts=32.0),
-    _Numbered(
-        ("ina226", "ina230", "ina231", "ina232", "ina234", "ina260", "sy24655", "ina2xx"), {1: 1}, highest_volts=36.0
-    ),
-    _Numbered(("ina700", "ina780"), {1: 1}, highest_volts=85.0),  # their shunts are inside
-    _Numbered(("ina228", "ina237", "ina238", "sq52206"), {1: 1}, highest_volts=85.0, default_shunt_ohms=0.01),
-    # in2 is the pin ADIN.
-    _Numbered(("ltc2945",), {1: 1}, highest_volts=80.0, default_shunt_ohms=0.001),
-    _Numbered(("ltc4151",), {1: 1}, highest_volts=80.0, default_shunt_ohms=0.001),
-    # in0 and in1 are SENSE1 and SENSE2, the others are pins.
-    _Numbered(("ltc2992",), {0: 1, 1: 2}, highest_volts=100.0),
-    # The current between V1 and V2, V3 and V4 and so on is there only with a shunt from the device tree; in0 is Vcc.
-    _Numbered(("ltc2991",), {1: 1, 3: 2, 5: 3, 7: 4}, highest_volts=6.0),
-    # The current is there only with a shunt from the device tree.
-    _Numbered(("adm1177",), {0: 1}, highest_volts=26.5),
-    # curr1 is the shunt voltage by the shunt; curr2 is the chip's own product, rounded to its calibration.
-    _Numbered(("tmp512", "tmp513"), {0: 1}, highest_volts=32.0, default_shunt_ohms=0.001),
-)
-_UNKNOWN = _Numbered((), {}, _HIGHEST_VOLTS)
-
-# Hot-swap controllers: the current of the output is that of the input. adm1275.rst says vin1 and pin1; a chip with one
-# page has labels without a number since pmbus_core knows pages.
-_VIN = (("vin#", "iout1", "pin#"),)
-
-_LABELLED = (
-    # Some have another pin as vout1.
-    _Labelled(("adm1272", "adm1273", "adm1276", "adm1278", "adm1281"), _VIN, default_shunt_ohms=0.001),
-    _Labelled(("adm1293", "adm1294"), _VIN, default_shunt_ohms=0.001),
-    _Labelled(("adm1275",), (("vin#", "iout1", ""), ("vout1", "iout1", "")), default_shunt_ohms=0.001),
-    # vmon is the pin VAUX; vout1 has no current of its own.
-    _Labelled(
-        ("lm25056", "lm25066", "lm5064", "lm5066", "lm5066i"), (("vin#", "iin#", "pin#"),), default_shunt_ohms=0.001
-    ),
-    # vmon is the shunt voltage; vin and vout1 are both the bus voltage.
-    _Labelled(("ina233",), (("vout#", "iout#", "pout#"),), default_shunt_ohms=0.002),
-    # in1 is the supply of the chip itself.
-    _Labelled(("ltc2947",), (("VP-VM", "IP-IM", "Power"),)),
-    # One of the two voltages is enabled, and the power is that of this one. The driver requires a shunt.
-    _Labelled(("ltc4282",), (("VSOURCE", "ISENSE", "Power"), ("VDD", "ISENSE", "Power"))),
-    # A USB tester. Its other voltages are of pins that carry signals.
-    _Labelled(("powerz",), (("VBUS", "IBUS", ""),)),
-    # "power total" is not the product of "v_in" and "curr in": one of them is of the output.
-    _Labelled(
-        ("corsairpsu",),
-        tuple((f"v_out +{rail}", f"curr +{rail}", f"power +{rail}") for rail in ("12v", "5v", "3.3v")),
-    ),
-)
-_NO_LABELS = _Labelled((), ())
-# pmbus.rst, for all drivers without a row.
-_PMBUS = _Labelled((), (("vin#", "iin#", "pin#"), ("vout#", "iout#", "pout#")))
-
-# Their drivers document that their values are for a fixed shunt, mostly of a milliohm, or need to be scaled, and cannot
-# be told the board's.
-_UNSCALED = ("adm1075", "ltc2990", "ltc4215", "ltc4222", "ltc4245", "ltc4260", "ltc4261", "max16065")
 
 _LONGEST_BYTES = 256
 
@@ -164,10 +68,9 @@ def rails(folder: Path, driver: str = "") -> list[Rail]:
     if _is_iio(folder):
         amperes, watts = _values(folder, "in_current"), []  # its in_power is in milliwatts
     name, *others = _names(folder, driver)
-    numbered = next((row for known in (name, *others) for row in _NUMBERED if known in row.names), _UNKNOWN)
-    labelled = next((row for row in _LABELLED if name in row.names), _PMBUS if numbered is _UNKNOWN else _NO_LABELS)
-    if name in _UNSCALED:
+    if is_unscaled(name, others):
         return []
+    numbered, labelled = rows_of(name, others)
     current_of, power_of = ({value.number: value for value in values} for values in (amperes, watts))
     found = []
     for value in volts:
@@ -182,14 +85,15 @@ def rails(folder: Path, driver: str = "") -> list[Rail]:
                     numbered.default_shunt_ohms,
                 )
             )
-        else:
+        elif sum(other.label == value.label for other in volts) == 1:  # of two, one is of another rail
             found += _labelled_rail(value, labelled, amperes, watts)
     return found
 
 
 def why_none(folder: Path) -> str:
     """Why a chip has no rail."""
-    if _names(folder)[0] in _UNSCALED:
+    name, *others = _names(folder)
+    if is_unscaled(name, others):
         return "its driver cannot be told the shunt of the board, so its values are not amperes"
     return "its driver documents no voltage and current of one rail"
 
@@ -254,7 +158,7 @@ def _names(folder: Path, driver: str = "") -> tuple[str | None, str, str]:
     return read_text(folder / "name"), Path(os.path.realpath(folder / "device" / "driver")).name, driver
 
 
-def _labelled_rail(volts: Value, row: _Labelled, amperes: Sequence[Value], watts: Sequence[Value]) -> list[Rail]:
+def _labelled_rail(volts: Value, row: Labelled, amperes: Sequence[Value], watts: Sequence[Value]) -> list[Rail]:
     """The rail of a voltage by the labels of this row; the same label at a current says so for every chip."""
     for of_amperes, of_watts in _labels_of_rail(volts.label or "", row):
         currents = [current for current in amperes if current.label == of_amperes]
@@ -262,11 +166,11 @@ def _labelled_rail(volts: Value, row: _Labelled, amperes: Sequence[Value], watts
             powers = [power for power in watts if power.label == of_watts]
             # The only power of a chip may have no label.
             powers = powers or [power for power in watts if power.label is None and len(watts) == 1]
-            return [Rail(volts, currents[0], powers[0] if powers else None, _HIGHEST_VOLTS, row.default_shunt_ohms)]
+            return [Rail(volts, currents[0], powers[0] if powers else None, HIGHEST_VOLTS, row.default_shunt_ohms)]
     return []
 
 
-def _labels_of_rail(label: str, row: _Labelled) -> Iterator[tuple[str, str]]:
+def _labels_of_rail(label: str, row: Labelled) -> Iterator[tuple[str, str]]:
     """The labels that the current and the power of this voltage may have."""
     if label:
         yield label, label

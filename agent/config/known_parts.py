@@ -19,21 +19,19 @@ if TYPE_CHECKING:
 
     from agent.settings import ChipOptions
 
-_KERNEL_SENSORS = {
-    **{
-        part: part
-        for part in (
-            *("ina209", "ina233", "ina700", "ina780", "sq52206", "sy24655", "tmp512", "tmp513"),
-            *("ltc2945", "ltc2947", "ltc2991", "ltc2992", "ltc4151", "ltc4282", "ltc4286"),
-            *("adm1177", "adm1272", "adm1273", "adm1275", "adm1276", "adm1278", "adm1281", "adm1293", "adm1294"),
-            *("lm25056", "lm25066", "lm5064", "lm5066", "lm5066i"),
-        )
-    },
+_KERNEL_SENSORS = (
+    *("ina209", "ina233", "ina700", "ina780", "sq52206", "sy24655", "tmp512", "tmp513"),
+    *("ltc2945", "ltc2947", "ltc2991", "ltc2992", "ltc4151", "ltc4282", "ltc4286"),
+    *("adm1177", "adm1272", "adm1273", "adm1275", "adm1276", "adm1278", "adm1281", "adm1293", "adm1294"),
+    *("lm25056", "lm25066", "lm5064", "lm5066", "lm5066i"),
     # The name that NVIDIA's older kernels give the INA3221 of a module.
-    "ina3221x": "ina3221x",
-    "jetson": "ina3221",
-}
-"""What only a kernel driver reads, and its name in hwmon (kernel documentation, hwmon/)."""
+    "ina3221x",
+    "jetson",
+)
+"""What only a kernel driver reads (kernel documentation, hwmon/)."""
+
+_HWMON_NAMES = {"jetson": "ina3221"}
+"""Those that have another name in hwmon."""
 
 _UNREAD_MONITORS = (
     *("ina2227", "ina4230", "ina4235", "ina701", "ina740", "ina745"),
@@ -66,12 +64,18 @@ class _Part(NamedTuple):
 
 
 def about_chip(name: str, chips: Mapping[str, ChipOptions]) -> str:
-    """The end of a message that the chip `name` is not supported: what to write instead, if that is known."""
+    """The end of a message that the chip `name` is not supported: what to write instead, if that is known.
+
+    Args:
+        name: as in the configuration.
+        chips: the supported chips, those of packages too.
+    """
     plain = _plain(name)
     if _same_part(plain, mux_names()) is not None:
         return "; describe a mux in a [[mux]] table"
-    if plain in _KERNEL_SENSORS and not _is_accepted(plain, chips):
-        sensor = quoted(_KERNEL_SENSORS[plain])
+    known = plain if plain in _KERNEL_SENSORS else _without_grade(plain)
+    if known in _KERNEL_SENSORS and not _is_accepted(plain, chips) and not _is_accepted(known, chips):
+        sensor = quoted(_HWMON_NAMES.get(known, known))
         return (
             f'; its kernel driver reads it: chip = "hwmon" and sensor = {sensor}, as wattpush scan --toml writes them '
             f"once the driver is loaded; or, {_INSTALL}"
@@ -83,6 +87,7 @@ def about_chip(name: str, chips: Mapping[str, ChipOptions]) -> str:
 
 
 def _why_unread(plain: str) -> str:
+    plain = _without_grade(plain)
     part = plain.upper()
     if plain in _UNREAD_MONITORS:
         return f"; wattpush has no driver for the {part}: {_INSTALL}; docs/adding-a-chip.md shows how to add it"
@@ -99,20 +104,20 @@ def about_mux(name: str) -> str:
     meant = _same_part(plain, mux_names())
     if meant is not None:
         return f"; did you mean {quoted(meant)}?"
-    measures = plain in {*_KERNEL_SENSORS, *_UNREAD_MONITORS, "hwmon", "rpipmic"}
+    measures = _without_grade(plain) in {*_KERNEL_SENSORS, *_UNREAD_MONITORS, "hwmon", "rpipmic"}
     if measures or plain.startswith("ina"):
         return "; describe a power monitor in a [[device]] table"
     return ""
 
 
 def _plain(name: str) -> str:
-    """The name in small letters, without separators and the name of a breakout, and with digits for letters like them.
+    """The name in small letters, without separators and a breakout's name; letters that look like digits are digits.
 
-    INA-26O is ina260.
+    CJMCU-26O is 260; an I at the end stays, as in LM5066I.
     """
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     plain = re.sub(r"(?<=[0-9])o", "0", plain)
-    return _BREAKOUT.sub("", re.sub(r"(?<=[0-9])[il](?=[0-9]|$)", "1", plain))
+    return _BREAKOUT.sub("", re.sub(r"(?<=[0-9])(?:[il](?=[0-9])|l$)", "1", plain))
 
 
 def _same_chip(plain: str, chips: Mapping[str, ChipOptions]) -> str | None:
@@ -151,6 +156,12 @@ def _same_part(plain: str, known: Iterable[str]) -> str | None:
 def _part(plain: str) -> _Part | None:
     found = _PART.fullmatch(plain)
     return None if found is None else _Part(*found.groups())
+
+
+def _without_grade(plain: str) -> str:
+    """The part without the letters of its order code: INA745B is ina745."""
+    part = _part(plain)
+    return plain if part is None else part.letters + part.number
 
 
 def _same_word(plain: str, known: Iterable[str]) -> str | None:

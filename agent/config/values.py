@@ -393,7 +393,8 @@ def one_of(*choices: str) -> Kind:
             raise InvalidError(f"{describe(value)} is not one of {', '.join(map(quoted, choices))}")
         return value
 
-    return Kind(" or ".join(f"`{quoted(choice)}`" for choice in choices), check)
+    *first, last = (f"`{quoted(choice)}`" for choice in choices)
+    return Kind(f"{', '.join(first)} or {last}" if first else last, check)
 
 
 def auto(value: object) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.chips import HARDWARE_COUNTER_BITS
 from agent.energy.flow import Flows
 
 if TYPE_CHECKING:
+    from agent.chips import HardwareCounters
     from agent.energy.counters import LastReading
     from agent.measure.readings import Reading
 
@@ -20,6 +21,20 @@ _PLAUSIBLE = 1.05
 _UNCERTAIN_LSBS = 2
 
 
+class _Counted(NamedTuple):
+    """What the counters show of the time between two readings.
+
+    Attributes:
+        joules: delivered and returned, together.
+        coulombs: to the load, less what came back.
+        uncertain_coulombs: by which the charge may differ, in either direction.
+    """
+
+    joules: float
+    coulombs: float
+    uncertain_coulombs: float
+
+
 def flows_between(last: LastReading, reading: Reading) -> Flows | None:
     """Return the energy and the charge that flowed between two readings of a chip with counters.
 
@@ -28,7 +43,7 @@ def flows_between(last: LastReading, reading: Reading) -> Flows | None:
         energy = delivered + returned
         charge = charge to the load - charge back
 
-    Only a voltage turns charge into energy, and nobody knows the voltage between two readings: the supply may have been
+    Only a voltage turns charge into energy, and the voltage between two readings is unknown: the supply may have been
     at 20 V meanwhile. The charge proves these directions and no others:
 
     - Its sign: more charge flowed that way than the other way. All energy is counted in this direction, unless there
@@ -55,9 +70,32 @@ def flows_between(last: LastReading, reading: Reading) -> Flows | None:
         program cleared them, or they may have overflowed unnoticed in so long a time.
     """
     now = reading.hardware_counters
-    if now is None or last.energy_word is None or last.charge_word is None:
+    counted = None if now is None else _counted(last, now, reading.at_seconds - last.at_seconds)
+    if now is None or counted is None:
         return None
+    joules, coulombs = counted.joules, abs(counted.coulombs)
+    direction = 1 if counted.coulombs >= 0.0 else -1
     seconds = reading.at_seconds - last.at_seconds
+    highest_volts = now.most_watts / now.most_amperes * _PLAUSIBLE
+    volts = max(last.volts, reading.volts)  # the rail may be off at one of them
+    is_possible = volts * now.most_amperes * seconds * _PLAUSIBLE > joules
+    against_joules = max(0.0, joules - coulombs * volts) / 2
+    against_coulombs = max(0.0, joules / (volts if is_possible else highest_volts) - coulombs) / 2
+    if joules <= (coulombs + counted.uncertain_coulombs) * highest_volts:
+        against_watts = max(0.0, -direction * last.power_watts, -direction * reading.power_watts)
+        against_joules = min(against_joules, against_watts * seconds)
+        against_amperes = max(0.0, -direction * last.amperes, -direction * reading.amperes)
+        against_coulombs = min(against_coulombs, against_amperes * seconds)
+    with_joules, with_coulombs = joules - against_joules, coulombs + against_coulombs
+    if direction > 0:
+        return Flows((with_joules, against_joules), (with_coulombs, against_coulombs))
+    return Flows((against_joules, with_joules), (against_coulombs, with_coulombs))
+
+
+def _counted(last: LastReading, now: HardwareCounters, seconds: float) -> _Counted | None:
+    """What the counters have added since the last reading; None if that cannot be known."""
+    if last.energy_word is None or last.charge_word is None:
+        return None
     most_joules = now.most_watts * seconds * _PLAUSIBLE
     most_coulombs = now.most_amperes * seconds * _PLAUSIBLE
     if most_joules >= _RANGE * now.joules_per_lsb or most_coulombs >= _RANGE // 2 * now.coulombs_per_lsb:
@@ -69,19 +107,4 @@ def flows_between(last: LastReading, reading: Reading) -> Flows | None:
     coulombs = charge_lsbs * now.coulombs_per_lsb
     if joules > most_joules or abs(coulombs) > most_coulombs:
         return None
-    direction = 1 if coulombs >= 0.0 else -1
-    highest_volts = now.most_watts / now.most_amperes * _PLAUSIBLE
-    one_way_joules = (abs(charge_lsbs) + _UNCERTAIN_LSBS) * now.coulombs_per_lsb * highest_volts
-    volts = max(last.volts, reading.volts)  # the rail may be off at one of them
-    against_joules = max(0.0, joules - abs(coulombs) * volts) / 2
-    both_ways_coulombs = joules / (volts if volts * most_coulombs > joules else highest_volts)
-    against_coulombs = max(0.0, both_ways_coulombs - abs(coulombs)) / 2
-    if joules <= one_way_joules:
-        against_watts = max(0.0, -direction * last.power_watts, -direction * reading.power_watts)
-        against_joules = min(against_joules, against_watts * seconds)
-        against_amperes = max(0.0, -direction * last.amperes, -direction * reading.amperes)
-        against_coulombs = min(against_coulombs, against_amperes * seconds)
-    with_joules, with_coulombs = joules - against_joules, abs(coulombs) + against_coulombs
-    if direction > 0:
-        return Flows((with_joules, against_joules), (with_coulombs, against_coulombs))
-    return Flows((against_joules, with_joules), (against_coulombs, with_coulombs))
+    return _Counted(joules, coulombs, _UNCERTAIN_LSBS * now.coulombs_per_lsb)

@@ -1,7 +1,7 @@
-"""Tells a chip that is wired into the ground line: it measures a current, and next to no voltage.
+"""Recognises a chip that is wired into the ground line: it measures a current, and next to no voltage.
 
-These chips measure the bus voltage against ground: at a pin of its own (VBUS), or at IN- (INA219, INA3221). In the
-ground line of the load, or with that pin left at ground, this is 0 V, and so are watts and joules. A rail that is
+The chips measure the bus voltage against ground: at the pin VBUS, or at IN- on a chip without (INA219, INA3221). In the
+ground line of the load, or with VBUS left at ground, that is 0 V, and so power and energy are zero. A rail that is
 switched off has no current either.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CURE = "Put it in the supply line, and connect the pin that measures the voltage (VBUS, or IN- on a chip without) there"
 
 _MOST_VOLTS = 0.1
-"""Of a rail that is off; such a current cannot flow through it."""
+"""The highest voltage of a rail that is off."""
 
 _SHUNT_VOLTS = 0.5e-3
 """More than twice the largest offset of these chips, 200 uV of an INA219 (SBOS448, section 7.5)."""
@@ -25,13 +25,18 @@ UNKNOWN_LEAST_AMPERES = 0.5
 
 
 def least_amperes(device: Device) -> float:
-    """The current above which a device certainly has a current."""
+    """The current in amperes that no offset of the chip explains."""
     return _SHUNT_VOLTS / device.shunt_ohms if device.shunt_ohms else UNKNOWN_LEAST_AMPERES
 
 
 def lacks_volts(volts: float, amperes: float, least_amperes: float) -> bool:
     """Whether there is a current without a voltage."""
     return abs(amperes) >= least_amperes and has_no_volts(volts)
+
+
+def describe(volts: float, amperes: float) -> str:
+    """The current without a voltage, and its usual cause; see `CURE`."""
+    return f"{amperes:.3g} A at {volts:.3g} V; is the shunt in the ground line of the load?"
 
 
 def has_no_volts(volts: float) -> bool:

@@ -1,4 +1,4 @@
-"""Tells muxes apart that return the same bits, by what they connect: the addresses that answer behind them.
+"""Distinguishes muxes that return the same bits by what they connect: the addresses that answer behind them.
 
 A control byte connects a channel on one kind and none on another, and a channel that is empty adds nothing to another:
 
