@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-from agent.errors import ConfigError
+from agent.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
+    from types import ModuleType
 
 CHIPS = "wattpush.chips"
 """The group of the chips."""
@@ -51,10 +54,8 @@ def find(group: str, name: str) -> Addition:
         KeyError: no package adds anything under this name.
         ConfigError: a package does, but it cannot be used.
     """
-    if not name:
-        raise KeyError(name)
     # It takes some milliseconds, and most nodes have built-in chips alone.
-    from importlib import invalidate_caches, metadata
+    from importlib import metadata
 
     found = [point for point in metadata.entry_points(group=group) if point.name == name]
     if not found:
@@ -67,13 +68,17 @@ def find(group: str, name: str) -> Addition:
     if not _NAME.fullmatch(name):
         why = "a name has small letters and digits, with single hyphens between them"
         raise _unusable(name, package, version, why)
+    module_name = found[0].value
+    if ":" in module_name:
+        raise _unusable(name, package, version, f"{module_name} is not a module")
     try:
-        invalidate_caches()
-        module = found[0].load()
-    except (Exception, SystemExit) as error:
+        importlib.invalidate_caches()
+        with redirect_stdout(sys.stderr):  # our own output may be read by a program
+            module = importlib.import_module(module_name)
+    except KeyboardInterrupt:  # of the user
+        raise
+    except BaseException as error:
         raise _unusable(name, package, version, "its import fails", error) from error
-    if not isinstance(module, ModuleType):
-        raise _unusable(name, package, version, f"{found[0].value} is not a module")
     return Addition(name, package, version, module)
 
 
@@ -81,11 +86,19 @@ def describe_mistake(error: BaseException) -> str:
     """An exception of somebody else's code, and the line that raised it, in one line."""
     import traceback
 
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - that code too is somebody else's
+        said = "without a word"
+    text = one_line(f"{type(error).__name__}: {said}")
     if isinstance(error, SyntaxError):  # its text names file and line
         return text
-    # Without those of the import system itself.
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    # The import system and this file are no place to look for it.
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen") and frame.filename not in (importlib.__file__, __file__)
+    ]
     return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
 
 

@@ -110,3 +110,9 @@ def worst(codes: Iterable[ExitCode]) -> ExitCode:
 def exit_code(errors: Iterable[AgentError]) -> ExitCode:
     """The exit code of several errors."""
     return worst(error.exit_code for error in errors)
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """Somebody else's text for a message: one line of at most `limit` characters, without control characters."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

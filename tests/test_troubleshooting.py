@@ -35,7 +35,7 @@ def pieces() -> tuple[str, ...]:
             if isinstance(node, ast.JoinedStr):
                 found.update(str(part.value) for part in node.values if isinstance(part, ast.Constant))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
-                found.update(re.split(r"%[sdr]|%\.\d?g", node.value))
+                found.update(re.split(r"%[sdr]|%\.\d?[fg]", node.value))
     plain = {VALUES.sub("|", piece) for piece in found if len(piece) >= 4 and "\n" not in piece}
     return tuple(sorted(plain, key=len, reverse=True))
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agent.check import failed, ok, warning
-from agent.errors import AgentError
+from agent.errors import AgentError, one_line
 from agent.http.credentials import authorization, locate
-from agent.http.failures import one_line, seconds_of_date
+from agent.http.failures import seconds_of_date
 from agent.http.tls import TlsContexts
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from agent.chips import ExpectedBits
 from agent.errors import AgentError, BusError, SensorError
 from agent.i2c import hints
 from agent.i2c.failures import describe, is_nack, is_time_out
-from agent.i2c.muxes import CLOSED, MUX_ADDRESSES, MUX_KINDS
+from agent.i2c.muxes import CLOSED, MUX_ADDRESSES
 from agent.i2c.place import TRUNK, Hop, bus_path, describe_segment
 from agent.i2c.sysfs import usb_port
 from agent.measure.identify import identify
@@ -162,6 +162,8 @@ def _check_chip(
             # They may be results from before a run configured the chip: those of the next conversion count.
             bus.pause(chip.conversion_seconds * _CONVERSION_TOLERANCE)
             found, results = _read_chip(bus, chip, name)
+    except ContradictionError as error:
+        return [_contradiction(device, error) for device in devices]
     except AgentError as error:
         # An ID that was not acknowledged.
         is_silent = isinstance(error.__cause__, OSError) and is_nack(error.__cause__)
@@ -179,6 +181,12 @@ def _read_chip(bus: Bus, chip: I2CChip, name: str) -> tuple[tuple[int, ...], tup
         found = identify(bus, chip, name)
         refuse_contradiction(bus, chip, name)
         return found, chip.decode(bus.read(chip.place.address, chip.results))
+
+
+def _contradiction(device: Device, error: ContradictionError) -> Finding:
+    if error.is_sure:
+        return failed(device.name, error)
+    return warning(device.name, str(error), "the log of a run says which it is")
 
 
 def _refuse_shared_address(bus: Bus, place: Place) -> None:
@@ -202,17 +210,15 @@ def _refuse_shared_address(bus: Bus, place: Place) -> None:
 def _shared_address_hint(port: I2C, bus: Bus, place: Place) -> str:
     """An unconfigured mux with an open channel connects the chips behind it to the trunk."""
     bus.select(TRUNK)
-    configured = place.path[0].mux.address  # is closed, but may show interrupt lines
     for address in MUX_ADDRESSES:
-        control = None if address == configured else _reads(port, address)
+        # The configured ones are closed, but may show interrupt lines.
+        control = None if address in bus.trunk_mux_addresses else _reads(port, address)
         if control:
-            # Its kind is unknown: the numbers are those of the most common one, with a bit for each channel.
-            common = MUX_KINDS["tca9548a"]
-            open_channels = (channel for channel in range(common.channels) if control & common.control_byte(channel))
-            channels = ", ".join(map(str, open_channels))
+            # Its kind is unknown, so the number of the channel is, too.
             return (
-                f"0x{address:02x} {describe_segment(place.bus, TRUNK)} looks like a mux with channel {channels} "
-                "open that the configuration does not close: add it as a [[mux]]"
+                f"0x{address:02x} {describe_segment(place.bus, TRUNK)} looks like a mux with an open channel (control "
+                f"byte 0x{control:02x}) that the configuration does not close: add it as a [[mux]], as wattpush scan "
+                "--toml writes it"
             )
     return "strap one of them to another address (A0, A1), or move it behind a mux channel where it is alone"
 

@@ -12,14 +12,13 @@ from agent.check import Finding, Status, failed, ok, warning
 from agent.check.connection import check_credentials, check_files, check_hops, skew
 from agent.config import parse_duration
 from agent.config.values import InvalidError, spell_duration
-from agent.errors import AgentError
+from agent.errors import AgentError, one_line
 from agent.history.answers import verdict_of
 from agent.history.dating import Dating, system_timebase
 from agent.history.post import endpoint_of
 from agent.history.write_request import EMPTY_REQUEST, HEADERS
 from agent.http.client import Client
 from agent.http.credentials import masked
-from agent.http.failures import one_line
 from agent.push.probe import Probe
 
 if TYPE_CHECKING:

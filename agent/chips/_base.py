@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from agent.chips import _averaging as averaging
@@ -242,6 +242,14 @@ class I2CChip(ABC):
         """Write `configuration` to the chip just identified, which starts a conversion. Raises OSError."""
         for expected in self.configuration:
             self._write(expected)
+
+    def stop_averaging(self) -> None:
+        """Write `configuration` once more, without averaging; `configure` undoes it. Raises OSError."""
+        unaveraged = None if self.power is None else self.power.unaveraged
+        for expected in self.configuration:
+            if unaveraged is not None and expected.register == unaveraged.register:
+                word = expected.written & ~unaveraged.bits | unaveraged.written
+                self._write(replace(expected, written=word))
 
     def is_converted(self, read: ReadRegister) -> bool:
         """Whether a conversion has finished since the chip was configured or this was last called. Raises OSError.

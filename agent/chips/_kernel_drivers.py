@@ -43,11 +43,13 @@ class Labelled(NamedTuple):
         names: the hwmon names of the chips.
         rails: the labels of the volts, amperes and watts; # is the same number in all three, or nothing.
         default_shunt_ohms: as for `Numbered`.
+        drivers: the names of their drivers. A chip by another name, which a later kernel adds, has the same labels.
     """
 
     names: tuple[str, ...]
     rails: tuple[tuple[str, str, str], ...]
     default_shunt_ohms: float | None = None
+    drivers: tuple[str, ...] = ()
 
 
 NUMBERED = (
@@ -81,12 +83,19 @@ _VIN = (("vin#", "iout1", "pin#"),)
 
 LABELLED = (
     # Some have another pin as vout1.
-    Labelled(("adm1272", "adm1273", "adm1276", "adm1278", "adm1281"), _VIN, default_shunt_ohms=0.001),
-    Labelled(("adm1293", "adm1294"), _VIN, default_shunt_ohms=0.001),
+    Labelled(
+        ("adm1272", "adm1273", "adm1276", "adm1278", "adm1281", "adm1293", "adm1294"),
+        _VIN,
+        default_shunt_ohms=0.001,
+        drivers=("adm1275",),
+    ),
     Labelled(("adm1275",), (("vin#", "iout1", ""), ("vout1", "iout1", "")), default_shunt_ohms=0.001),
     # vmon is the pin VAUX; vout1 has no current of its own.
     Labelled(
-        ("lm25056", "lm25066", "lm5064", "lm5066", "lm5066i"), (("vin#", "iin#", "pin#"),), default_shunt_ohms=0.001
+        ("lm25056", "lm25066", "lm5064", "lm5066", "lm5066i"),
+        (("vin#", "iin#", "pin#"),),
+        default_shunt_ohms=0.001,
+        drivers=("lm25066",),
     ),
     # vmon is the shunt voltage; vin and vout1 are both the bus voltage.
     Labelled(("ina233",), (("vout#", "iout#", "pout#"),), default_shunt_ohms=0.002),
@@ -106,8 +115,15 @@ _NO_LABELS = Labelled((), ())
 # pmbus.rst, for all drivers without a row.
 _PMBUS = Labelled((), (("vin#", "iin#", "pin#"), ("vout#", "iout#", "pout#")))
 
-UNSCALED = ("adm1075", "ltc2990", "ltc4215", "ltc4222", "ltc4245", "ltc4260", "ltc4261", "max16065")
+_UNSCALED = frozenset(
+    ("adm1075", "ltc2990", "ltc4215", "ltc4222", "ltc4245", "ltc4260", "ltc4261", "max16065"),
+)
 """Chips whose drivers document that their values need to be scaled, or are for a fixed shunt, mostly of a milliohm."""
+
+
+def is_unscaled(name: str | None, others: Sequence[str]) -> bool:
+    """Whether the currents of a chip are no amperes. The arguments are those of `rows_of`."""
+    return not _UNSCALED.isdisjoint((name, *others))
 
 
 def rows_of(name: str | None, others: Sequence[str]) -> tuple[Numbered, Labelled]:
@@ -115,8 +131,10 @@ def rows_of(name: str | None, others: Sequence[str]) -> tuple[Numbered, Labelled
 
     Args:
         name: its hwmon name.
-        others: the names of its driver, which stand for the numbers of a chip by another name.
+        others: the names of its driver, which stand for a chip by another name.
     """
     numbered = next((row for known in (name, *others) for row in NUMBERED if known in row.names), _NO_NUMBERS)
+    by_name = (row for row in LABELLED if name in row.names)
+    by_driver = (row for row in LABELLED if not frozenset(row.drivers).isdisjoint(others))
     without_row = _PMBUS if numbered is _NO_NUMBERS else _NO_LABELS
-    return numbered, next((row for row in LABELLED if name in row.names), without_row)
+    return numbered, next(by_name, next(by_driver, without_row))

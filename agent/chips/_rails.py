@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.chips._kernel_drivers import HIGHEST_VOLTS, UNSCALED, rows_of
+from agent.chips._kernel_drivers import HIGHEST_VOLTS, is_unscaled, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,7 +68,7 @@ def rails(folder: Path, driver: str = "") -> list[Rail]:
     if _is_iio(folder):
         amperes, watts = _values(folder, "in_current"), []  # its in_power is in milliwatts
     name, *others = _names(folder, driver)
-    if name in UNSCALED:
+    if is_unscaled(name, others):
         return []
     numbered, labelled = rows_of(name, others)
     current_of, power_of = ({value.number: value for value in values} for values in (amperes, watts))
@@ -85,14 +85,15 @@ def rails(folder: Path, driver: str = "") -> list[Rail]:
                     numbered.default_shunt_ohms,
                 )
             )
-        else:
+        elif sum(other.label == value.label for other in volts) == 1:  # of two, one is of another rail
             found += _labelled_rail(value, labelled, amperes, watts)
     return found
 
 
 def why_none(folder: Path) -> str:
     """Why a chip has no rail."""
-    if _names(folder)[0] in UNSCALED:
+    name, *others = _names(folder)
+    if is_unscaled(name, others):
         return "its driver cannot be told the shunt of the board, so its values are not amperes"
     return "its driver documents no voltage and current of one rail"
 

@@ -45,6 +45,9 @@ _ATTEMPTS = 3
 _NUMBER = re.compile("-?[0-9]{1,15}")
 _LONGEST_BYTES = 32
 
+# A device is named after its chip and label, in at most 200 characters; no real label is nearly as long.
+_LONGEST_LABEL_CHARACTERS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class PowerInput:
@@ -71,7 +74,7 @@ def power_inputs(class_folder: Path = CLASS_FOLDER, drivers_folder: Path = DRIVE
     by_hwmon = sorted(class_folder.glob("*"), key=lambda folder: (len(folder.name), folder.name))
     for folder in chain(by_hwmon, sorted(drivers_folder.glob(f"{LEGACY_IIO_DRIVER}/*/{IIO_FOLDERS}"))):
         name = read_text(folder / "name")
-        if name is None:
+        if name is None or not name.isprintable():
             continue
         stable_folder = _stable(folder)
         power_inputs += [
@@ -79,12 +82,16 @@ def power_inputs(class_folder: Path = CLASS_FOLDER, drivers_folder: Path = DRIVE
                 name,
                 stable_folder,
                 volts.number,
-                volts.label if (volts.label or "").isprintable() else None,
+                volts.label if _is_short_and_printable(volts.label or "") else None,
                 read_text(folder / f"in{volts.number}_enable") != "0",
             )
             for volts in (rail.volts for rail in rails(folder))
         ]
     return tuple(power_inputs)
+
+
+def _is_short_and_printable(label: str) -> bool:
+    return label.isprintable() and len(label) <= _LONGEST_LABEL_CHARACTERS
 
 
 class Chip:

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.chips import Measurement
-from agent.errors import PermissionDeniedError, SensorError
+from agent.errors import PermissionDeniedError, SensorError, one_line
 from agent.i2c.hints import CONTAINER_MARKS
-from agent.settings import ChipOptions
+from agent.settings import ALL_RAILS, ChipOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 INPUT = "EXT5V"
 """The 5 V input, of which only the volts are measured."""
-
-ALL = "all"
-"""What a configuration calls the sum of all rails."""
 
 OPTIONS = ChipOptions(chip="rpi-pmic", addresses=None, rails_without_current=(INPUT, "BATT"))
 
@@ -111,20 +108,20 @@ class Chip:
         measurements: list[Measurement | SensorError] = []
         for rail in self._wanted:
             try:
-                measurements.append(self._sum(answer) if rail == ALL else _measurement(answer, rail))
+                measurements.append(self._sum(answer) if rail == ALL_RAILS else _measurement(answer, rail))
             except SensorError as error:
                 measurements.append(error)
         return tuple(measurements)
 
     def where(self) -> tuple[str, ...]:
         """For each device the rail, or the rails of the last sum."""
-        return tuple(f"{_COMMAND}: {self._sum_of() if rail == ALL else rail}" for rail in self._wanted)
+        return tuple(f"{_COMMAND}: {self._sum_of() if rail == ALL_RAILS else rail}" for rail in self._wanted)
 
     def find(self) -> dict[str, Measurement]:
         """What can be configured now: each rail with its measurement, and their sum. Raises as `read`, for the sum."""
         answer = parse(self._ask())
         total = self._sum(answer)
-        return {**{rail: _measurement(answer, rail) for rail in answer.rails}, ALL: total}
+        return {**{rail: _measurement(answer, rail) for rail in answer.rails}, ALL_RAILS: total}
 
     def _sum_of(self) -> str:
         return f"sum of {len(self._summed)} rails ({', '.join(self._summed)})" if self._summed else "sum of all rails"
@@ -149,10 +146,9 @@ class Chip:
             raise SensorError(f"{_COMMAND}: no {INPUT}, or no rail, in its answer; is it whole?")
         if volts < _LOWEST_INPUT_VOLTS:
             raise SensorError(f"{_COMMAND}: {INPUT}: {volts:g} V is not the input of a running board")
-        if self._summed and self._summed != answer.rails:
-            # The firmware changes only at a boot.
-            changed = ", ".join(sorted(set(self._summed) ^ set(answer.rails))) or "their order"
-            raise SensorError(f"{_COMMAND}: not the rails of the readings before: {changed}; is the answer whole?")
+        lost = [rail for rail in self._summed if rail not in answer.rails]
+        if lost:  # the firmware changes only at a boot
+            raise SensorError(f"{_COMMAND}: no {', '.join(lost)}, which it had before; is the answer whole?")
         self._summed = answer.rails
         watts = sum(answer.volts[rail] * answer.amperes[rail] for rail in answer.rails)
         return Measurement(volts, watts / volts)
@@ -187,12 +183,13 @@ class Firmware:
         return output.text
 
     def _failure(self, output: Output) -> SensorError | PermissionDeniedError:
-        said = " ".join(f"{output.text} {output.errors}".split())[:200]
+        said = one_line(f"{output.text} {output.errors}")
         if "not registered" in said:
             return SensorError(f"{_COMMAND}: only a Raspberry Pi 5 measures itself; this firmware says: {said}")
         if "device file" in said or "VCHI" in said:
             return self._closed_device()
-        return SensorError(f"{_COMMAND}: failed (exit status {output.status}): {said or 'without a word'}")
+        ended = f"exit status {output.status}" if output.status >= 0 else f"killed by signal {-output.status}"
+        return SensorError(f"{_COMMAND}: failed ({ended}): {said or 'without a word'}")
 
     def _closed_device(self) -> SensorError | PermissionDeniedError:
         """Why the program could not open its device file: this user opens it in the same way."""
@@ -216,8 +213,8 @@ class Firmware:
 
 
 def find_program() -> str | None:
-    """The path of `vcgencmd`, or None; a service or cron may have a short PATH."""
-    return shutil.which(PROGRAM) or shutil.which(PROGRAM, path="/usr/bin:/usr/local/bin")
+    """The path of `vcgencmd`, or None."""
+    return shutil.which(PROGRAM)
 
 
 def parse(text: str) -> Answer:
@@ -263,7 +260,7 @@ def _measurement(answer: Answer, rail: str) -> Measurement:
     volts, amperes = answer.volts.get(rail), answer.amperes.get(rail)
     if volts is not None and amperes is not None:
         return Measurement(volts, amperes)
-    offered = f"rails with both: {', '.join(answer.rails) or 'none'}; or {ALL}"
+    offered = f"rails with both: {', '.join(answer.rails) or 'none'}; or {ALL_RAILS}"
     if volts is not None:
         raise SensorError(f"{_COMMAND}: {rail} has volts but no amperes, so it has no power; {offered}")
     if amperes is not None:

@@ -73,8 +73,9 @@ def about_chip(name: str, chips: Mapping[str, ChipOptions]) -> str:
     plain = _plain(name)
     if _same_part(plain, mux_names()) is not None:
         return "; describe a mux in a [[mux]] table"
-    if plain in _KERNEL_SENSORS and not _is_accepted(plain, chips):
-        sensor = quoted(_HWMON_NAMES.get(plain, plain))
+    known = plain if plain in _KERNEL_SENSORS else _without_grade(plain)
+    if known in _KERNEL_SENSORS and not _is_accepted(plain, chips) and not _is_accepted(known, chips):
+        sensor = quoted(_HWMON_NAMES.get(known, known))
         return (
             f'; its kernel driver reads it: chip = "hwmon" and sensor = {sensor}, as wattpush scan --toml writes them '
             f"once the driver is loaded; or, {_INSTALL}"
@@ -86,6 +87,7 @@ def about_chip(name: str, chips: Mapping[str, ChipOptions]) -> str:
 
 
 def _why_unread(plain: str) -> str:
+    plain = _without_grade(plain)
     part = plain.upper()
     if plain in _UNREAD_MONITORS:
         return f"; wattpush has no driver for the {part}: {_INSTALL}; docs/adding-a-chip.md shows how to add it"
@@ -102,7 +104,7 @@ def about_mux(name: str) -> str:
     meant = _same_part(plain, mux_names())
     if meant is not None:
         return f"; did you mean {quoted(meant)}?"
-    measures = plain in {*_KERNEL_SENSORS, *_UNREAD_MONITORS, "hwmon", "rpipmic"}
+    measures = _without_grade(plain) in {*_KERNEL_SENSORS, *_UNREAD_MONITORS, "hwmon", "rpipmic"}
     if measures or plain.startswith("ina"):
         return "; describe a power monitor in a [[device]] table"
     return ""
@@ -111,11 +113,11 @@ def about_mux(name: str) -> str:
 def _plain(name: str) -> str:
     """The name in small letters, without separators and a breakout's name; letters that look like digits are digits.
 
-    CJMCU-26O is 260.
+    CJMCU-26O is 260; an I at the end stays, as in LM5066I.
     """
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     plain = re.sub(r"(?<=[0-9])o", "0", plain)
-    return _BREAKOUT.sub("", re.sub(r"(?<=[0-9])[il](?=[0-9]|$)", "1", plain))
+    return _BREAKOUT.sub("", re.sub(r"(?<=[0-9])(?:[il](?=[0-9])|l$)", "1", plain))
 
 
 def _same_chip(plain: str, chips: Mapping[str, ChipOptions]) -> str | None:
@@ -154,6 +156,12 @@ def _same_part(plain: str, known: Iterable[str]) -> str | None:
 def _part(plain: str) -> _Part | None:
     found = _PART.fullmatch(plain)
     return None if found is None else _Part(*found.groups())
+
+
+def _without_grade(plain: str) -> str:
+    """The part without the letters of its order code: INA745B is ina745."""
+    part = _part(plain)
+    return plain if part is None else part.letters + part.number
 
 
 def _same_word(plain: str, known: Iterable[str]) -> str | None:

@@ -13,7 +13,7 @@ from datetime import timezone
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from agent.errors import ConfigError, PermissionDeniedError, RejectedError, UnreachableError
+from agent.errors import ConfigError, PermissionDeniedError, RejectedError, UnreachableError, one_line
 from agent.http.credentials import masked
 from agent.http.deadline import StoppedError
 from agent.http.endpoint import authority
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from agent.errors import AgentError
     from agent.http.connection import Answer
     from agent.http.endpoint import Route
-
-_QUOTE_CHARACTERS = 300
 
 _TLS_HINTS = {
     "certificate has expired": ("renew it, or set this machine's clock", ""),
@@ -125,12 +123,6 @@ def explain(  # noqa: PLR0911 - one return for each kind of error reads best
     if isinstance(error, OSError):
         return _explain_os(error, route, secrets)
     raise error
-
-
-def one_line(text: str, limit: int = _QUOTE_CHARACTERS) -> str:
-    """Text from a server, safe to print: one line of at most `limit` characters, without control characters."""
-    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def status_line(answer: Answer) -> str:

@@ -106,6 +106,11 @@ class Bus:
         for mux in muxes:
             self.add_mux(mux)
 
+    @property
+    def trunk_mux_addresses(self) -> frozenset[int]:
+        """The addresses of the muxes on its trunk."""
+        return self._switches.trunk_addresses
+
     def add_mux(self, mux: Mux) -> None:
         """Add a mux to those that this bus switches."""
         self._switches.add(mux)
@@ -270,7 +275,7 @@ class Bus:
         self._session_port.writeto(address, bytes((value,)))
 
     def confirms(self, path: Hops) -> bool:
-        """Whether every mux on the selected path reports its channel as open. Raises as `byte_at`."""
+        """Whether every mux on the segments of the selected path is as `select` left it. Raises as `byte_at`."""
         return self._switches.confirms(path)
 
     def driver_port(self, path: Hops) -> I2C:

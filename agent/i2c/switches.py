@@ -44,6 +44,9 @@ _CLOSE_ATTEMPTS = 3
 _SILENT_PROBES = 3
 _PROBE_ATTEMPTS = 10
 
+# A bit may flip on the way.
+_CONFIRM_ATTEMPTS = 2
+
 
 class _ControlRead(NamedTuple):
     """Reads back one mux, and holds the control byte that it must have."""
@@ -119,6 +122,11 @@ class Switches:
         """Whether there is no mux on this bus."""
         return not self._muxes_on
 
+    @property
+    def trunk_addresses(self) -> frozenset[int]:
+        """The addresses of the muxes on the trunk."""
+        return frozenset(mux.address for mux in self._muxes_on.get(None, ()))
+
     def transfer(self, transfers: Iterable[Transfer], attempts: int = ATTEMPTS) -> None:
         """Do transfers as `Attempts.do`; after a failure, no channel's state is known."""
         try:
@@ -186,12 +194,19 @@ class Switches:
         return buffer[0]
 
     def confirms(self, path: Hops) -> bool:
-        """Whether every mux on the selected path reports its channel as open. Raises as `byte_at`."""
-        return all(self._reports_open(hop) for hop in path)
+        """Whether every mux on the segments of the selected path reports that it is as `select` left it.
 
-    def _reports_open(self, hop: Hop) -> bool:
-        read = self.byte_at(hop.mux.address)
-        return read is not None and hop.mux.kind.control_byte_in(read) == hop.control_byte
+        One beside the path that does not answer counts as closed, as for `select`. Raises as `byte_at`.
+        """
+        segment = _segment_behind(path[-1]) if path else None
+        reads = self._control_reads.get(segment) or self._prepare_control_reads(segment, path)
+        return all(any(self._reports(read) for _ in range(_CONFIRM_ATTEMPTS)) for read in reads)
+
+    def _reports(self, expected: _ControlRead) -> bool:
+        read = self.byte_at(expected.mux.address)
+        if read is None:
+            return expected.control_byte == CLOSED
+        return expected.mux.kind.control_byte_in(read) == expected.control_byte
 
     def _switch(self, mux: Mux, control_byte: int) -> None:
         if control_byte != CLOSED:

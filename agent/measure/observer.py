@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _CONVERSION_TOLERANCE = 1.1
 
+# A run makes sure of a contradiction when it reads its first result.
+_RESULTS_OF_A_RUN = 2
+
 
 class _Watched(NamedTuple):
     """An identified chip.
@@ -43,6 +46,18 @@ class _Watched(NamedTuple):
     blank_until_seconds: float | None = None
 
 
+class _Doubt(NamedTuple):
+    """The registers of a chip contradict each other.
+
+    Attributes:
+        is_sure: False if a load that changes within a result may be the reason.
+        until_seconds: from then on it counts if it is sure, and is believed to be the load's if not.
+    """
+
+    is_sure: bool
+    until_seconds: float
+
+
 class ObserverSession(ChipSession["_Watched | None"]):
     """A session with a chip that a run may be reading."""
 
@@ -51,7 +66,7 @@ class ObserverSession(ChipSession["_Watched | None"]):
         super().__init__(devices, bus, clock, sample_interval_seconds, None)
         self._reader = DoubleReader(bus, self._chip, clock)
         self._last_found: tuple[int, ...] | None = None  # also of a chip that failed since
-        self._contradiction_counts_at: float | None = None
+        self._doubt: _Doubt | None = None
 
     def fail(self, error: AgentError) -> list[Outcome]:
         """Identify the chip before trusting it again."""
@@ -63,8 +78,8 @@ class ObserverSession(ChipSession["_Watched | None"]):
         watched = self._state
         if watched is None:
             watched = self._identify()
-            if self._contradicts_for_now():
-                return [Settling(device.name, self._clock.monotonic()) for device in self.devices]
+            if (until_seconds := self._contradicts_until()) is not None:
+                return self._settling(until_seconds)
         taken = self._reader.take((), watched.last_results)
         self._implausible += taken.implausible
         found = self._bus.read(self.place.address, self._configuration)
@@ -72,6 +87,8 @@ class ObserverSession(ChipSession["_Watched | None"]):
             found = agreed_configuration(self._bus, self._chip, self._name)
         if found != watched.found:
             watched = self._adopt(found)
+            if (until_seconds := self._contradicts_until()) is not None:
+                return self._settling(until_seconds)
         results, now = taken.words[: self._result_count], self._clock.monotonic()
         # Results come in pairs, of an input each; without a conversion both are zero.
         blank_until_seconds = None
@@ -82,7 +99,7 @@ class ObserverSession(ChipSession["_Watched | None"]):
         self._state = watched._replace(last_results=results, blank_until_seconds=blank_until_seconds)
         ready_at_seconds = max(watched.stale_until_seconds, blank_until_seconds or 0.0)
         if now < ready_at_seconds:
-            return [Settling(device.name, ready_at_seconds) for device in self.devices]
+            return self._settling(ready_at_seconds)
         # The LSBs of the hardware counters are those of our configuration.
         measurements = self._chip.decode(taken.words if self._is_configured(found) else results)
         return self._readings(measurements, window_seconds=self._chip.conversion_seconds, is_new=True)
@@ -91,23 +108,34 @@ class ObserverSession(ChipSession["_Watched | None"]):
         self._bus.refuse_kernel_owned(self.place.address)
         return self._adopt(identify(self._bus, self._chip, self._name))
 
-    def _contradicts_for_now(self) -> bool:
-        """Whether the registers contradict each other, as those of before a change of the configuration may.
+    def _settling(self, ready_at_seconds: float) -> list[Outcome]:
+        return [Settling(device.name, ready_at_seconds) for device in self.devices]
+
+    def _contradicts_until(self) -> float | None:
+        """Until when a contradiction of the registers does not count yet; None if there is none, or if it never will.
+
+        They may be those of before a change of the configuration. If a load that changes within a result may be the
+        reason, a run makes sure with its first result, and leaves two chips without averaging.
 
         Raises:
-            ContradictionError: a conversion later they still do.
+            ContradictionError: there still is one.
         """
         try:
             refuse_contradiction(self._bus, self._chip, self._name)
-        except ContradictionError:
+        except ContradictionError as error:
             now = self._clock.monotonic()
-            if self._contradiction_counts_at is None:
-                self._contradiction_counts_at = now + self._chip.conversion_seconds * _CONVERSION_TOLERANCE
-            if now >= self._contradiction_counts_at:
+            if self._doubt is None or self._doubt.is_sure != error.is_sure:
+                wait_seconds = self._chip.conversion_seconds * _CONVERSION_TOLERANCE
+                if not error.is_sure:
+                    wait_seconds = _RESULTS_OF_A_RUN * (wait_seconds + self._sample_interval_seconds)
+                self._doubt = _Doubt(error.is_sure, now + wait_seconds)
+            if now < self._doubt.until_seconds:
+                return self._doubt.until_seconds
+            if error.is_sure:
                 raise
-            return True
-        self._contradiction_counts_at = None
-        return False
+            return None
+        self._doubt = None
+        return None
 
     def _adopt(self, found: tuple[int, ...]) -> _Watched:
         """Decode by what was found. If somebody changed it, a result from before may have another LSB."""

@@ -21,7 +21,7 @@ from agent.i2c.muxes import MUX_ADDRESSES
 from agent.i2c.place import TRUNK, Hop, Mux, Place, bus_path, describe_segment
 from agent.scan.chips import ChipReader
 from agent.scan.connections import narrow
-from agent.scan.muxes import OpenMuxError, close_candidate, recognise
+from agent.scan.muxes import OpenMuxError, close_candidate, confirm, may_be_closed, recognise
 from agent.scan.results import BusScan, FoundChip, KernelOwned, UnknownChip
 
 if TYPE_CHECKING:
@@ -185,11 +185,10 @@ class _Scan:
                 self._at(address, attempt, lambda place: close_candidate(self._bus, place.address))
         for address in free:
             self._at(address, attempt, lambda place: self._find(place, attempt))
-        if not self._is_still_open(segment.path):
-            raise BusError(
-                f"{describe_segment(self._bus.name, segment.path)}: the channel did not stay open; "
-                "does the mux have a stable supply?"
-            )
+        confirm(self._bus, segment.path)
+        for place, kinds in attempt.muxes:
+            if not may_be_closed(self._bus.byte_at(place.address), kinds):
+                raise BusError(f"the mux at {place} did not stay closed; does it have a stable supply?")
 
     def _owned_by_the_kernel(self, hidden: frozenset[int]) -> Iterator[KernelOwned]:
         for address in ADDRESSES:
@@ -205,6 +204,7 @@ class _Scan:
         try:
             self._bus.select(attempt.segment.path)
             if self._answers(address):
+                confirm(self._bus, attempt.segment.path)
                 act(place)
         except BusError:
             raise
@@ -244,14 +244,6 @@ class _Scan:
                 attempt.unknown.append(found)
         else:
             attempt.unknown.append(UnknownChip(place))
-
-    def _is_still_open(self, path: Hops) -> bool:
-        try:
-            return self._bus.confirms(path)
-        except BusError:
-            raise
-        except OSError:
-            return False
 
 
 def _is_usable(address: int) -> bool:

@@ -9,6 +9,7 @@ from agent.chips import _signatures as signatures
 from agent.errors import BusError, SensorError
 from agent.i2c.failures import describe
 from agent.i2c.transfers import Register
+from agent.scan.muxes import confirm
 from agent.scan.results import ASSUMED_SHUNT_OHMS, FoundChip, FoundInput, UnknownChip
 from agent.settings import Device
 
@@ -58,6 +59,7 @@ class ChipReader:
         except OSError as error:
             if describe(error) != "NACK":
                 raise
+            confirm(self._bus, self._path)  # that the chip itself lacks this register
         return None
 
     def _input(self, signature: Signature, position: int, number: int | None, shunt_ohms: float | None) -> FoundInput:

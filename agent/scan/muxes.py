@@ -19,7 +19,9 @@ all-call address of the PCA9685 (0x70), the pressure sensors BMP280, BME280 and 
    not. (For an HT16K33 a byte above 0x0F would be a command, such as 0x20: standby.)
 7. Write 0x00 again, whatever happened.
 
-After each answer only those kinds of the table remain that have this address and would have answered the same.
+After each answer only those kinds of the table remain that have this address and would have answered the same. If none
+remains, repeat it all: an interrupt line may have changed, or the mux may have lost its power. A mux that opened by
+itself after step 2 has mixed the chips behind it with those before it: then the segment is scanned again.
 """
 
 from __future__ import annotations
@@ -31,14 +33,14 @@ from agent.errors import BusError
 from agent.i2c import hints
 from agent.i2c.failures import describe, is_time_out
 from agent.i2c.muxes import CLOSED, MUX_KINDS
-from agent.i2c.place import bus_path
+from agent.i2c.place import bus_path, describe_segment
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from agent.i2c.bus import Bus
     from agent.i2c.muxes import MuxKind
-    from agent.i2c.place import Place
+    from agent.i2c.place import Hops, Place
 
     Kinds = tuple[MuxKind, ...]
 
@@ -69,12 +71,38 @@ def recognise(bus: Bus, place: Place) -> Kinds:
 
     Raises:
         OpenMuxError: a mux does not close.
-        BusError: the bus is stuck.
+        BusError: the bus is stuck, or the mux was open, after `close_candidate` had closed it.
         OSError: anything but a NACK, as the adapter reports it.
     """
-    lines = _steady_byte(bus, place.address)
-    if lines is None:
-        return ()
+    was_open = False
+    not_closing: OpenMuxError | None = None
+    for _ in range(_ATTEMPTS):
+        lines = _steady_byte(bus, place.address)
+        if lines is not None and not may_be_closed(lines):
+            was_open = True
+            close_candidate(bus, place.address)
+        elif lines is not None:
+            try:
+                kinds = _recognised(bus, place, lines)
+            except OpenMuxError as error:
+                not_closing = error  # or an interrupt line was pulled
+                continue
+            if kinds and was_open:
+                raise BusError(f"the mux at {place} opened a channel by itself; does it have a stable supply?")
+            if kinds:
+                return kinds
+    if not_closing is not None:
+        raise not_closing
+    return ()
+
+
+def may_be_closed(read: int | None, kinds: Collection[MuxKind] = MUX_KINDS.values()) -> bool:
+    """Whether a mux of one of these kinds that reads like this is closed."""
+    return read is not None and any(kind.returns(read, CLOSED) for kind in kinds)
+
+
+def _recognised(bus: Bus, place: Place, lines: int) -> Kinds:
+    """The kinds that answer as the mux at the place does; `lines` is what it reads while it is closed."""
     kinds = tuple(kind for kind in MUX_KINDS.values() if place.address in kind.addresses)
     kinds = _answering(kinds, CLOSED, lines, lines)
     if not kinds:
@@ -88,12 +116,31 @@ def recognise(bus: Bus, place: Place) -> Kinds:
         elif any(kind.control_bits & _FIFTH_BIT for kind in kinds):
             kinds = _tested(bus, place, kinds, _FIFTH_BIT, lines)
     finally:
-        is_closed = close(bus, place.address, kinds)
-    if kinds and not is_closed:
+        has_closed = close(bus, place.address, kinds)
+    if kinds and not has_closed:
         raise OpenMuxError(
             f"the mux at {place} does not close, so it is unclear which chips are behind it; power-cycle it"
         )
     return kinds
+
+
+def confirm(bus: Bus, path: Hops) -> None:
+    """Make sure that all muxes are as `select` left them: what answered may be behind another channel.
+
+    Raises:
+        BusError: one is not, or the bus is stuck.
+    """
+    try:
+        is_as_selected = bus.confirms(path)
+    except BusError:
+        raise
+    except OSError:
+        is_as_selected = False
+    if not is_as_selected:
+        raise BusError(
+            f"{describe_segment(bus.name, path)}: a mux changed its channels by itself, or shows an interrupt line; "
+            "scan again. Does it have a stable supply?"
+        )
 
 
 def proof(kind: MuxKind, others: Collection[MuxKind]) -> str:
@@ -111,10 +158,8 @@ def close(bus: Bus, address: int, kinds: Collection[MuxKind]) -> bool:
     """Close a mux of one of these kinds; return whether it confirms that. After an error the next attempt may work."""
     for _ in range(_ATTEMPTS):
         with suppress(OSError):
-            if _write(bus, address, CLOSED):
-                read = bus.byte_at(address)
-                if read is not None and any(kind.returns(read, CLOSED) for kind in kinds or MUX_KINDS.values()):
-                    return True
+            if _write(bus, address, CLOSED) and may_be_closed(bus.byte_at(address), kinds or MUX_KINDS.values()):
+                return True
     return False
 
 

@@ -313,8 +313,16 @@ def test_an_open_mux_that_is_not_configured_is_found() -> None:
     unknown.stop()
     bench.wire.attach(unknown)
     text = str(findings(bench)["cpu"])
-    assert "0x74 on /dev/i2c-1 looks like a mux with channel 5 open" in text
+    assert "0x74 on /dev/i2c-1 looks like a mux with an open channel (control byte 0x20)" in text
     assert "add it as a [[mux]]" in text
+
+
+def test_the_interrupt_line_of_a_configured_mux_is_no_open_channel() -> None:
+    bench = Bench.of(NODE + mux("other", 0x73, kind="tca9545a"))
+    bench.clock.sleep(1.0)
+    bench.world.muxes["other"].interrupts = 0x20
+    bench.wire.attach(another_ina260(bench))
+    assert "strap one of them to another address" in str(findings(bench)["cpu"])
 
 
 def test_equal_addresses_behind_other_channels_are_accepted() -> None:

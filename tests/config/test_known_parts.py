@@ -59,10 +59,14 @@ def test_a_mux_is_sent_to_its_own_table(name: str) -> None:
     assert about_chip(name, chips.options()) == "; describe a mux in a [[mux]] table"
 
 
-@pytest.mark.parametrize("name", ["INA233", "LTC2945", "ltc2947", "adm1275", "ina3221x"])
-def test_a_part_that_the_kernel_reads_is_sent_to_hwmon(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "sensor"),
+    [(name, name.lower()) for name in ("INA233", "LTC2945", "ltc2947", "adm1275", "ina3221x", "lm5066i")]
+    + [("INA780B", "ina780"), ("INA233AIDGSR", "ina233")],
+)
+def test_a_part_that_the_kernel_reads_is_sent_to_hwmon(name: str, sensor: str) -> None:
     text = about_chip(name, chips.options())
-    assert f'chip = "hwmon" and sensor = "{name.lower()}"' in text
+    assert f'chip = "hwmon" and sensor = "{sensor}"' in text
 
 
 def test_the_chip_of_a_jetson_has_its_name_in_hwmon() -> None:
@@ -79,6 +83,7 @@ def test_every_sensor_of_the_kernel_has_rails_in_hwmon() -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
+        ("INA745B", "wattpush has no driver for the INA745: if a package provides it, install that package"),
         ("INA745", "wattpush has no driver for the INA745: if a package provides it, install that package"),
         ("ads1115", "the ADS1115 measures voltages only"),
         ("ACS-712", "the ACS712 has an analogue output"),
@@ -100,7 +105,7 @@ def test_a_misspelt_word_suggests_the_word(name: str, meant: str) -> None:
     assert suggested(about_chip(name, chips.options())) == meant
 
 
-@pytest.mark.parametrize("name", ["ina226", "INA3221", "ltc2945", "hwmon", "cjmcu-ina219"])
+@pytest.mark.parametrize("name", ["ina226", "INA3221", "ltc2945", "LTC2945CUD", "hwmon", "cjmcu-ina219"])
 def test_a_power_monitor_as_a_mux_is_sent_to_devices(name: str) -> None:
     assert about_mux(name) == "; describe a power monitor in a [[device]] table"
 

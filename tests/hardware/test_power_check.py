@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from agent import chips
 from agent.i2c.place import Place
-from agent.measure.readings import Failure, Reading
+from agent.measure import run_session
+from agent.measure.readings import Failure, Reading, Settling
 from agent.settings import Device
 from agent.simulate.ina226 import SimulatedINA226
+from agent.simulate.ina228 import SimulatedINA228
+from agent.simulate.ina236 import SimulatedINA236
 from agent.simulate.ina260 import (
     AMPERES_LSB,
     CURRENT,
@@ -26,6 +29,8 @@ from agent.simulate.ina260 import (
 from agent.simulate.rails import ConstantRail, Segment, values_at
 from tests.bench import SHORTEST, Bench, constant, failure, ina260, mux, with_shunt
 from tests.check.test_check_hardware import findings
+from tests.hardware.test_flips import let_transfers_take_time
+from tests.noise import random_flips
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -61,10 +66,14 @@ def set_rail(bench: Bench, volts: float, amperes: float) -> None:
 
 
 def with_a_second_chip(
-    volts: float, amperes: float, chip: str = "ina260", first: tuple[float, float] = (5.0, 1.0)
+    volts: float,
+    amperes: float,
+    chip: str = "ina260",
+    first: tuple[float, float] = (5.0, 1.0),
+    averaging: str | None = None,
 ) -> Bench:
     """Two chips of one kind at 0x40 on one channel, with these rails."""
-    bench = Bench.of(table(chip, shunt_ohms=0.01))
+    bench = Bench.of(table(chip, 0.01, averaging))
     set_rail(bench, *first)
     other = Bench(bench.settings, bench.clock, {"cpu": ConstantRail(volts, amperes, bench.clock.monotonic)})
     bench.world.muxes["m0"].attach(3, other.chip("cpu"))
@@ -398,3 +407,177 @@ def test_a_power_register_that_is_not_implemented_costs_no_reading(
         assert isinstance(bench.run_next()["cpu"], Reading)
     assert caplog.text.count(f"it always reads 0x{blank:0{2 * register.length_bytes}x}") == 1
     measured("always 0, or all bits 1: no reading lost, one line")
+
+
+# A load that changes within a result
+
+
+class Square:
+    """Switches between two pairs of volts and amperes."""
+
+    def __init__(self, period_seconds: float, on: tuple[float, float], off: tuple[float, float]) -> None:
+        self._period, self._on, self._off = period_seconds, on, off
+
+    def segments(self, start_seconds: float, end_seconds: float) -> Iterable[Segment]:
+        """See `Rail.segments`."""
+        half = self._period / 2
+        begin, number = start_seconds, int(start_seconds // half)
+        while True:
+            end = min((number + 1) * half, end_seconds)
+            yield Segment(begin, max(begin, end), *(self._off if number % 2 else self._on))
+            if end >= end_seconds:
+                return
+            begin, number = max(begin, end), number + 1
+
+
+def at_square(chip: str, rail: Square, averaging: str = 'averaging = "auto"') -> tuple[Bench, RegisterChip]:
+    """A node whose only chip measures this rail; an INA260 averages products."""
+    bench = Bench.of(table(chip, 0.01, averaging))
+    now = bench.clock.monotonic
+    twin: RegisterChip
+    if chip == "ina260":
+        twin = AveragesProducts(0x40, rail, now)
+    elif chip == "ina226":
+        twin = SimulatedINA226(0x40, rail, 0.01, now)
+    else:
+        twin = {"ina228": SimulatedINA228, "ina236": SimulatedINA236}[chip](0x40, rail, 0.01, now)
+    replaced(bench, twin)
+    return bench, twin
+
+
+BATTERY = Square(1 / 20.3, (12.0, 3.0), (12.2, -2.5))
+SWITCHED_RAIL = Square(1 / 20.3, (12.0, 3.0), (0.0, 0.0))
+SWITCHED_SELDOM = Square(7.3, (12.0, 3.0), (0.0, 0.0))
+
+
+@pytest.mark.reliability(
+    1.243,
+    "a chip that averages power by itself, at a battery whose current changes direction, or at a rail that is switched",
+    "one chip, as its registers agree without averaging: looked at once an hour, no failure",
+)
+@pytest.mark.parametrize("rail", [BATTERY, SWITCHED_RAIL, SWITCHED_SELDOM])
+@pytest.mark.parametrize("chip", ["ina226", "ina260", "ina228"])
+def test_one_chip_at_a_load_that_changes_within_a_result_stays_read(
+    chip: str, rail: Square, caplog: pytest.LogCaptureFixture, measured: Callable[[str], None]
+) -> None:
+    bench, _ = at_square(chip, rail)
+    bench.run_until_read()
+    outcomes = [bench.run_next()["cpu"] for _ in range(600)]
+    assert not [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    assert sum(isinstance(outcome, Reading) for outcome in outcomes) >= 598
+    assert not any(isinstance(outcome, Settling) and outcome.power_lost for outcome in outcomes)
+    assert caplog.text.count("its own average of the power") == (chip != "ina228")
+    measured("at most 2 of 600 readings lost, no failure")
+
+
+def test_a_trusted_chip_is_examined_again_after_an_hour() -> None:
+    bench, twin = at_square("ina226", BATTERY)
+    bench.run_until_read()
+    for _ in range(3):
+        bench.run_next()
+    written: list[float] = []
+    write = twin._write_register
+
+    def note(pointer: int, word: int) -> None:
+        if pointer == 0 and not word & 0b111 << 9:
+            written.append(bench.clock.monotonic())
+        write(pointer, word)
+
+    twin._write_register = note
+    for _ in range(3 * 60 + 2):
+        bench.clock.sleep(60.0)
+        bench.run_next()
+    assert len(written) == 3
+    assert all(3600 <= later - earlier <= 3800 for earlier, later in pairwise(written))
+
+
+def test_an_observer_reads_an_examined_chip_and_check_leaves_it_open() -> None:
+    bench, _ = at_square("ina226", BATTERY)
+    bench.run_until_read()
+    for _ in range(5):
+        bench.run_next()
+    finding = findings(bench)["cpu"]
+    assert "does its rail switch" in finding.text
+    assert finding.exit_code == 0
+    observer = bench.new_sweep(is_observer=True)
+    outcomes = []
+    for _ in range(30):
+        outcomes += observer.run()
+        bench.clock.sleep(1.0)
+    assert not any(isinstance(outcome, Failure) for outcome in outcomes)
+    assert all(isinstance(outcome, Reading) for outcome in outcomes[6:])
+
+
+def test_a_power_loss_while_examined_is_counted() -> None:
+    bench, twin = at_square("ina226", BATTERY)
+    write, lost = twin._write_register, 0
+
+    def brown_out(pointer: int, word: int) -> None:
+        nonlocal lost
+        write(pointer, word)
+        if pointer == 0 and not word & 0b111 << 9 and not lost:
+            lost = 1
+            twin.power_loss()
+
+    twin._write_register = brown_out
+    outcomes = [bench.run_next()["cpu"] for _ in range(100)]
+    assert lost
+    assert sum(isinstance(outcome, Settling) and outcome.power_lost for outcome in outcomes) == 1
+    assert isinstance(outcomes[-1], Reading)
+
+
+def test_fast_conversions_of_a_fast_load_never_contradict() -> None:
+    """No two of the registers are of the same conversion."""
+    fast = 'averaging = { count = 1, voltage = "140us", current = "140us" }'
+    bench, _ = at_square("ina226", Square(1 / 397.3, (12.0, 3.0), (0.0, 0.0)), fast)
+    let_transfers_take_time(bench)
+    bench.run_until_read()
+    for _ in range(500):
+        bench.clock.sleep(60.0)
+        assert not isinstance(bench.run_next()["cpu"], Failure)
+
+
+@pytest.mark.reliability(
+    1.244,
+    "one chip at loads that are switched slowly and fast, one bit in a thousand flipped, checked at each reading",
+    "no reading is taken for that of two chips, none lies outside of the load",
+)
+@pytest.mark.parametrize("sweeps", [40, pytest.param(600, marks=pytest.mark.long)])
+@pytest.mark.parametrize("chip", ["ina226", "ina236", "ina228"])
+def test_one_chip_is_never_taken_for_two_although_bits_flip(
+    chip: str, sweeps: int, measured: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_session, "CONFIGURATION_CHECK_SECONDS", 0.0)
+    draws, readings = random.Random(chip), 0
+    for period_seconds in (0.0013, 0.0077, 0.049, 0.36, 1.7, 7.3):
+        for off in ((0.0, 0.0), (12.2, -2.5)):
+            rail, averaging = Square(period_seconds, (12.0, 3.0), off), draws.choice([None, 'averaging = "auto"'])
+            bench, _ = at_square(chip, rail, averaging or SHORTEST[chip])
+            let_transfers_take_time(bench)
+            random_flips(bench.wire, 1e-3, random.Random(draws.random()))
+            for _ in range(sweeps):
+                outcome = bench.run_next()["cpu"]
+                assert "voltage times current is" not in str(outcome)
+                if isinstance(outcome, Reading):
+                    readings += 1
+                    assert -0.05 <= outcome.volts <= 12.25
+                    assert -2.55 <= outcome.amperes <= 3.05
+    assert readings > 0.9 * sweeps * 12
+    measured(f"{readings:,} readings of each kind")
+
+
+@pytest.mark.parametrize("chip", AT_POWER_ON)
+@pytest.mark.parametrize("averaging", [None, 'averaging = "auto"'])
+def test_an_observer_reads_neither_of_two_chips_beside_a_run(chip: str, averaging: str | None) -> None:
+    """The run lets them average again and again, which leaves it open until it has examined them."""
+    bench = with_a_second_chip(12.0, 0.5, chip, averaging=averaging)
+    run, observer = bench.sweep, bench.new_sweep(is_observer=True)
+    outcomes, errors = [], []
+    for _ in range(120):
+        seen = observer.run()
+        errors += [str(outcome.error) for outcome in seen if isinstance(outcome, Failure)]
+        bench.clock.sleep(0.3)
+        outcomes += [*seen, *run.run()]
+        bench.clock.sleep(0.7)
+    assert not any(isinstance(outcome, Reading) for outcome in outcomes)
+    assert "are two chips at 0x40?" in errors[-1]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import re
+import signal
 import tempfile
 import time
 from contextlib import contextmanager
@@ -15,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.chips import Measurement, rpi_pmic
-from agent.chips._program import Program
 from agent.errors import AgentError, PermissionDeniedError, SensorError
 from agent.measure.readings import Failure, Reading
 from agent.measure.sweep import Sweep
@@ -143,14 +143,22 @@ def test_a_line_that_is_no_rails_spoils_the_sum_alone() -> None:
     assert chip("all", says=answer() + "PMIC_T temp(26)=45.2C\n").read() == (TOTAL,)
 
 
-def test_the_sum_is_refused_when_its_rails_change() -> None:
-    texts = [answer(), "".join(line for line in answer().splitlines(True) if "VDD_CORE" not in line), answer()]
+def test_the_sum_is_refused_while_a_rail_is_missing() -> None:
+    without_core = "".join(line for line in answer().splitlines(True) if "VDD_CORE" not in line)
+    texts = [answer(), without_core, answer()]
     board = rpi_pmic.Chip(devices("all"), lambda: texts.pop(0))
     assert board.read() == (TOTAL,)
     assert board.where() == (f"vcgencmd pmic_read_adc: sum of 12 rails ({', '.join(RAILS)})",)
     (error,) = board.read()
-    assert "not the rails of the readings before: VDD_CORE" in str(error)
+    assert "no VDD_CORE, which it had before; is the answer whole?" in str(error)
     assert board.read() == (TOTAL,)
+
+
+def test_a_first_answer_without_a_rail_does_not_spoil_the_others() -> None:
+    texts = ["".join(line for line in answer().splitlines(True) if "VDD_CORE" not in line), answer(), answer()]
+    board = rpi_pmic.Chip(devices("all"), lambda: texts.pop(0))
+    board.read()
+    assert [board.read(), board.read()] == [(TOTAL,)] * 2
 
 
 def test_an_answer_without_any_rail_is_none_of_a_pi_5() -> None:
@@ -159,10 +167,15 @@ def test_an_answer_without_any_rail_is_none_of_a_pi_5() -> None:
             chip("all", "VDD_CORE", says=says).read()
 
 
-def test_an_input_of_zero_volts_is_no_division() -> None:
-    assert "EXT5V: 0 V is not the input of a running board" in error_of(
-        "all", says=answer().replace(f"={INPUT_VOLTS:.8f}V", "=0.0V")
-    )
+@pytest.mark.parametrize("volts", ["0.0", "2.9"])
+def test_the_sum_needs_the_input_of_a_running_board(volts: str) -> None:
+    says = answer().replace(f"={INPUT_VOLTS:.8f}V", f"={volts}V")
+    assert f"EXT5V: {float(volts):g} V is not the input of a running board" in error_of("all", says=says)
+
+
+def test_an_input_without_any_rail_is_no_sum() -> None:
+    (line,) = (line for line in answer().splitlines() if "EXT5V" in line)
+    assert "no rail, in its answer; is it whole?" in error_of("all", says=line)
 
 
 def test_two_devices_are_read_by_one_call_without_a_shell(vcgencmd: Vcgencmd) -> None:
@@ -177,6 +190,21 @@ def test_ctrl_c_in_the_terminal_is_not_for_the_program(vcgencmd: Vcgencmd) -> No
     assert rpi_pmic.Chip(devices("all")).read() == (TOTAL,)
     number, *_, group, session = (vcgencmd.folder / "stat").read_text().split()[:6]
     assert number == group == session
+
+
+def test_the_program_does_not_read_what_is_typed(vcgencmd: Vcgencmd) -> None:
+    vcgencmd.runs(f"cat >{vcgencmd.folder}/typed; cat {vcgencmd.folder}/answer")
+    reads, writes = os.pipe()
+    before = os.dup(0)
+    try:
+        os.dup2(reads, 0)
+        os.write(writes, b"typed")
+        assert rpi_pmic.Chip(devices("all")).read() == (TOTAL,)
+    finally:
+        os.dup2(before, 0)
+        for number in (reads, writes, before):
+            os.close(number)
+    assert (vcgencmd.folder / "typed").read_bytes() == b""
 
 
 def test_no_secret_of_the_agent_reaches_the_program(vcgencmd: Vcgencmd, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,18 +264,45 @@ def test_a_program_that_floods_its_output_is_killed(vcgencmd: Vcgencmd) -> None:
     assert children() == before
 
 
-def test_a_killed_program_that_does_not_end_is_not_started_again(vcgencmd: Vcgencmd) -> None:
-    """As one that waits in the kernel; a process that sleeps stands for it."""
-    program = Program((f"{vcgencmd.folder}/vcgencmd",), 5.0)
-    with subprocess.Popen(["sleep", "3600"]) as stuck:
-        program._killed = stuck
-        try:
-            with pytest.raises(SensorError, match="has not ended yet"):
-                program.run()
-        finally:
-            stuck.kill()
-    assert vcgencmd.calls == []
-    assert program.run().text == answer()
+def test_a_program_that_closes_its_output_and_hangs_is_killed(vcgencmd: Vcgencmd) -> None:
+    vcgencmd.runs(f"cat {vcgencmd.folder}/answer; exec >&- 2>&-; exec sleep 3600")
+    before = children()
+    with pytest.raises(SensorError, match=r"did not end within 0\.5 s, and was killed"):
+        rpi_pmic.Chip(devices("all")).read()
+    assert children() == before
+
+
+def test_a_killed_program_that_does_not_end_is_not_started_again(
+    vcgencmd: Vcgencmd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that waits in the kernel; a process that is not killed stands for it."""
+    board = rpi_pmic.Chip(devices("all"))
+    vcgencmd.runs("exec sleep 3600")
+    groups: list[int] = []
+    with monkeypatch.context() as kernel:
+        kernel.setattr("os.killpg", lambda group, _: groups.append(group))
+        with pytest.raises(SensorError, match="did not end within"):
+            board.read()
+    (group,) = groups
+    try:
+        with pytest.raises(SensorError, match="has not ended yet"):
+            board.read()
+        assert len(vcgencmd.calls) == 1
+    finally:
+        os.killpg(group, signal.SIGKILL)
+    vcgencmd.says(answer())
+    until(lambda: not is_running(group), "the program ends")
+    assert board.read() == (TOTAL,)
+
+
+def test_a_program_that_moves_is_found(vcgencmd: Vcgencmd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = rpi_pmic.Chip(devices("all"))
+    assert board.read() == (TOTAL,)
+    (vcgencmd.folder / "vcgencmd").unlink()
+    with pytest.raises(SensorError, match="there is no vcgencmd"):
+        board.read()
+    monkeypatch.setenv("PATH", f"{Vcgencmd(tmp_path / 'elsewhere').folder}:{os.environ['PATH']}")
+    assert board.read() == (TOTAL,)
 
 
 def test_no_vcgencmd_names_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,9 +322,15 @@ def test_a_program_that_cannot_run_is_an_error(vcgencmd: Vcgencmd) -> None:
     (vcgencmd.folder / "vcgencmd").write_bytes(b"\x7fELF of another machine")
     with pytest.raises(SensorError, match="vcgencmd cannot be started: Exec format error"):
         rpi_pmic.Chip(devices("all")).read()
-    vcgencmd.runs("echo broken >&2; exit 3")
-    with pytest.raises(SensorError, match=r"failed \(exit status 3\): broken"):
-        rpi_pmic.Chip(devices("all")).read()
+    for lines, told in (
+        ("echo broken >&2; exit 3", "failed (exit status 3): broken"),
+        ("kill -SEGV $$", "failed (killed by signal 11): without a word"),
+        ("printf '\\033[2J\\000\\377'; exit 1", "failed (exit status 1): [2J \ufffd"),
+        ("printf '\\033[2J\\000\\377'", "no rail in its answer"),
+    ):
+        vcgencmd.runs(lines)
+        with pytest.raises(SensorError, match=re.escape(told)):
+            rpi_pmic.Chip(devices("all")).read()
 
 
 @contextmanager
@@ -315,10 +376,11 @@ def test_a_vcgencmd_older_than_its_kernel_is_told_so(vcgencmd: Vcgencmd, tmp_pat
         rpi_pmic.Chip(devices("all"), rpi_pmic.Firmware((newer, tmp_path / "vcio")).ask).read()
 
 
+@pytest.mark.parametrize("says", [NO_DEVICE, "VCHI initialization failed\n"])
 def test_an_absent_device_file_is_told_with_its_cause(
-    vcgencmd: Vcgencmd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    says: str, vcgencmd: Vcgencmd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vcgencmd.says(NO_DEVICE, 255)
+    vcgencmd.says(says, 255)
     board = rpi_pmic.Chip(devices("all"), rpi_pmic.Firmware((tmp_path / "vcio_gencmd", tmp_path / "vcio")).ask)
     monkeypatch.setattr(rpi_pmic, "CONTAINER_MARKS", (tmp_path / "mark",))
     with pytest.raises(SensorError, match="the kernel of Raspberry Pi OS has them"):

@@ -169,9 +169,13 @@ def offered(text: str = "", **replaced: str) -> str:
 
 
 MISTAKES = {
-    "import no_such_module": "its import fails: ModuleNotFoundError: No module named 'no_such_module' (",
+    "import no_such_module": "its import fails: ModuleNotFoundError: No module named 'no_such_module' (/",
     "raise SystemExit('no luck')": "its import fails: SystemExit: no luck (",
-    "def": "its import fails: SyntaxError: ",
+    "raise GeneratorExit": "its import fails: GeneratorExit: (",
+    "class Mute(Exception):\n    __str__ = None\nraise Mute": "its import fails: Mute: without a word (",
+    "raise ValueError('\\x1b[2J' + 'no' * 999)": "its import fails: ValueError: [2Jnonono",
+    "def": "its import fails: SyntaxError: invalid syntax (offered_0.py, line 1); ",
+    "import importlib\nimportlib.import_module('not_there')": "its import fails: ModuleNotFoundError: No module named ",
     "": "its module has no OPTIONS, a ChipOptions",
     "OPTIONS = {'chip': 'abc1'}": "its module has no OPTIONS, a ChipOptions",
     offered("\ndel Chip"): "its module has no Chip, a subclass of I2CChip",
@@ -181,16 +185,46 @@ MISTAKES = {
     offered("\nOPTIONS = ChipOptions('abc1', None)"): "its OPTIONS have no addresses, and only chips on I2C",
     offered("\nOPTIONS = ChipOptions('abc1', range(0x44, 0x48))"): "its OPTIONS have no averaging",
     offered("\nOPTIONS = ChipOptions('abc1', range(0x70, 0x80))"): "its OPTIONS.addresses are not within 0x08..0x77",
+    offered("\nOPTIONS = ChipOptions('abc1', 0x44)"): "its OPTIONS.addresses are no addresses",
+    offered("\nOPTIONS = ChipOptions('abc1', range(0))"): "its OPTIONS.addresses are no addresses",
+    offered("\nOPTIONS = ChipOptions('abc1', (0x44,), averaging=64)"): "its OPTIONS have no averaging",
+    offered(
+        "\nOPTIONS = ChipOptions('abc1', (0x44,), range(0), averaging=AVERAGING)"
+    ): "its OPTIONS.inputs are no range",
+    offered("\nOPTIONS = ChipOptions('abc1', (0x44,), 3, averaging=AVERAGING)"): "its OPTIONS.inputs are no range",
+    offered("\nOPTIONS = ChipOptions('abc1', (0x44,), averaging=AVERAGING, rails_without_current=())"): (
+        "its OPTIONS have rails_without_current"
+    ),
+    offered("\nChip.ids = Word(0x3E, TEXAS_INSTRUMENTS)"): "its Chip.ids are not Words",
+    offered("\nChip.status = Word(0x0B, 0x8001)"): "its Chip.status is no ExpectedBits",
+    offered("\nChip.new_result = None"): "its Chip.new_result is no bit",
     offered(decode="decoded"): "its Chip lacks decode",
     offered("\ndel Chip.highest_volts"): "its Chip has no highest_volts",
     offered("\nChip.results = ()"): "its Chip.results are not registers",
     offered("\nChip.results = (5, 7)"): "its Chip.results are not registers",
+    offered("\nChip.results = (Register(0x500), Register(7))"): "its Chip.results are not registers",
+    offered("\nChip.results = (Register('5'), Register(7))"): "its Chip.results are not registers",
+    offered("\nChip.results = (Register(5, length_bytes=0), Register(7))"): "its Chip.results are not registers",
+    offered("\nChip.ids = (Word(0x3E3F, TEXAS_INSTRUMENTS),)"): "its Chip.ids are not Words",
+    offered("\nChip.status = ExpectedBits(Register(0x100), 1, 0, 1)"): "its Chip.status is no ExpectedBits",
+    offered("\nChip.status = ExpectedBits(Register(0x0B), 0x10000, 0)"): "its Chip.status is no ExpectedBits",
+    offered("\nChip.power = PowerRegister(Register(8), 0.0, 1.0, 1.0)"): "its Chip.power is no PowerRegister",
+    offered(
+        "\nChip.power = PowerRegister(Register(8), 1.0, 1.0, 1.0, (0x1000,))"
+    ): "its Chip.power is no PowerRegister",
+    offered("\nChip.power = PowerRegister(Register(8), 1.0, 1.0, 1.0, unaveraged=7)"): (
+        "its Chip.power is no PowerRegister"
+    ),
     offered("\nChip.counter_registers = (9,)"): "its Chip.counter_registers are not registers",
     offered("\nChip.power = 0x08"): "its Chip.power is no PowerRegister",
     offered("\nChip.power = property(lambda self: 1 / 0)"): "what its Chip declares cannot be read: SensorError: ",
     offered("\nChip.status = None"): "its Chip has neither status nor is_converted of its own",
+    offered("\nChip.conversion_seconds = property(lambda self: 1e999, lambda *_: None)"): (
+        "its conversion_seconds are not a time"
+    ),
     offered("\nChip.configuration_words = lambda self, codes: (0x4127,)"): "its Chip cannot be made: AttributeError: ",
     offered("\nChip.__init__ = lambda self, devices, seconds: 1 / 0"): "its Chip cannot be made: ZeroDivisionError: ",
+    offered("\nChip.__init__ = lambda self, devices, seconds: exit(0)"): "its Chip cannot be made: SystemExit: 0 (",
     offered("\nChip.__init__ = lambda self, devices: None"): "its Chip cannot be made: TypeError: ",
 }
 
@@ -213,7 +247,20 @@ def test_a_package_with_a_mistake_is_named_with_the_cure(
         assert "; update it, or remove it: pip uninstall their-chips\n" in told
         assert 'device[2] "fan": address' in told  # all mistakes at once
         assert "Traceback" not in told
+        assert "\x1b" not in told
+        assert all(len(line) < 900 for line in told.splitlines())
         assert len(told.splitlines()) == 2
+
+
+def test_what_a_package_prints_is_not_in_the_output(
+    packages: Packages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packages.add("abc1", offered("\nprint('Welcome!')\n"))
+    config = tmp_path / "config.toml"
+    config.write_text(NODE + device("abc1"), encoding="utf-8")
+    assert cli.main(["--config", str(config), "check"]) == ExitCode.OK
+    out, err = capsys.readouterr()
+    assert ("Welcome!" in out, "Welcome!" in err) == (False, True)
 
 
 def wrong(text: str) -> str:
@@ -240,6 +287,12 @@ def test_a_name_with_odd_characters_is_refused(name: str, packages: Packages) ->
 def test_an_entry_point_that_is_no_module_is_refused(packages: Packages) -> None:
     packages.add("abc1", offered(), entry_point="offered_0:Chip")
     assert "offered_0:Chip is not a module" in wrong(device("abc1"))
+
+
+def test_an_entry_point_without_its_module_is_refused(packages: Packages) -> None:
+    for name, module in (("abc1", "no_such_module"), ("abc2", "no module")):
+        packages.add(name, offered(), entry_point=module)
+        assert f"its import fails: ModuleNotFoundError: No module named '{module}'; update it" in wrong(device(name))
 
 
 def test_a_package_installed_later_is_found_by_a_reload(packages: Packages) -> None:
@@ -290,10 +343,41 @@ def test_a_chip_of_a_package_is_read_lost_and_brought_back(packages: Packages) -
     rail = constant(bench.rails["radio"])
     assert (outcome.volts, outcome.amperes) == pytest.approx((rail.volts, rail.amperes))
     bench.chip("radio").unplug()
-    assert isinstance(bench.run_next()["radio"], Failure)
+    told = failure(bench.run_next()["radio"])
+    assert "ABC1 at 0x44" in told
+    assert "is it powered?" in told
+    assert "package" not in told
     bench.chip("radio").plug()
     bench.run_until_read()
     assert isinstance(bench.run_next()["radio"], Reading)
+
+
+def test_a_chip_with_inputs_and_shunts_may_come_from_a_package(packages: Packages) -> None:
+    built_in = (PROJECT / "agent" / "chips" / "ina3221.py").read_text(encoding="utf-8")
+    packages.add("abc1", built_in.replace('chip="ina3221"', 'chip="abc1"'))
+    rail = device("abc1", address=0x41, more="input = 3\nshunt_ohms = 0.05")
+    settings = parse(NODE + rail, chips.options(), default_hostname="node", environ={"HOME": "/nowhere"})
+    assert (settings.devices[0].input, settings.devices[0].shunt_ohms) == (3, 0.05)
+
+
+def test_a_bug_in_adopt_is_an_error_that_names_the_package(packages: Packages) -> None:
+    packages.add("abc1", offered("\nChip.adopt = lambda self, found: 1 / 0\n"))
+    one = chips.i2c_chip("abc1")([chips.Device("radio", "abc1", chips.Place(1, None, None, 0x44))], 1.0)
+    with pytest.raises(chips.SensorError, match=r"the package wattpush-1 2\.1 fails in adopt: ZeroDivisionError: "):
+        one.adopt([0xFB68])
+
+
+def test_a_chip_that_cannot_be_made_as_configured_ends_a_run(
+    packages: Packages, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    init = "lambda self, devices, seconds: I2CChip.__init__(self, devices, 1 / (seconds - 2))"
+    packages.add("abc1", offered(f"\nChip.__init__ = {init}\nfrom agent.simulate.ina260 import build\n"))
+    config = tmp_path / "config.toml"
+    config.write_text(f'sample_interval = "2s"\n{NODE}{device("abc1")}', encoding="utf-8")
+    assert cli.main(["--config", str(config), "--once", "--dry-run", "--simulate"]) == ExitCode.CONFIG
+    told = capfd.readouterr().err
+    assert "its Chip cannot be made: ZeroDivisionError: " in told
+    assert "Traceback" not in told
 
 
 @pytest.mark.parametrize(
@@ -305,13 +389,25 @@ def test_a_chip_of_a_package_is_read_lost_and_brought_back(packages: Packages) -
         ("decode = lambda self, words: (Measurement(float('nan'), 1.0),)", "fails in decode: ValueError: Measurement("),
         ("decode = lambda self, words: (Measurement('12', 1.0),)", "fails in decode: TypeError: "),
         ("decode = lambda self, words: None", "fails in decode: TypeError: "),
+        ("decode = lambda self, words: (Measurement(1.0, float('inf')),)", "fails in decode: ValueError: Measurement("),
+        ("decode = lambda self, words: (Measurement(1e200, 1e200),)", "fails in decode: ValueError: Measurement("),
+        ("decode = lambda self, words: (Measurement(1.0, 1.0, 'x'),)", "fails in decode: ValueError: Measurement("),
+        (
+            "decode = lambda self, words: (Measurement(1.0, 1.0, HardwareCounters(None, 1, 1.0, 1.0, 1.0, 1.0)),)",
+            "fails in decode: ValueError: Measurement(",
+        ),
+        (
+            "decode = lambda self, words: (Measurement(1.0, 1.0, HardwareCounters(1, 1, 1.0, 1.0, 1.0, 0.0)),)",
+            "fails in decode: ValueError: Measurement(",
+        ),
+        ("decode = lambda self, words: exit('no luck')", "fails in decode: SystemExit: no luck ("),
         ("identify = lambda self, port: port.no_such_method()", "fails in identify: AttributeError: "),
         ("is_converted = lambda self, read: read(5) + None", "fails in is_converted: "),
         ("set_canary = lambda self: [][0]", "fails in set_canary: IndexError: "),
     ],
 )
 def test_a_bug_of_a_package_fails_its_own_devices_alone(mistake: str, told: str, packages: Packages) -> None:
-    bench = bench_of(packages, offered(f"\nChip.{mistake}\n"))
+    bench = bench_of(packages, offered(f"\nfrom agent.chips import HardwareCounters\nChip.{mistake}\n"))
     outcomes = [bench.run_next() for _ in range(4)]
     failures = [failure(outcome["radio"]) for outcome in outcomes if isinstance(outcome["radio"], Failure)]
     assert failures

@@ -25,7 +25,7 @@ from agent.simulate.wire import Wire
 from tests.scan import parts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from hypothesis.strategies import SearchStrategy
 
@@ -192,6 +192,63 @@ def test_a_brown_out_while_a_mux_is_recognised_makes_no_other_kind() -> None:
 def brown_out(mux: SimulatedMux, position: int, transaction: Transaction) -> None:
     if transaction.index == position:
         mux.power_loss()
+
+
+def two_muxes() -> tuple[Board, SimulatedMux]:
+    """A PCA9547, which connects its channel 0 when it loses its power, beside another mux."""
+    board = Board()
+    mux = board.add_mux(MUX_KINDS["pca9547"], {0: [0x41], 5: [0x44]}, 0x70)
+    board.add_mux(MUX_KINDS["tca9543a"], {0: [0x45], 1: [0x46]}, 0x71)
+    return board, mux
+
+
+def test_a_brown_out_at_any_moment_puts_no_chip_elsewhere() -> None:
+    healthy, _ = two_muxes()
+    expected = healthy.scan()
+    assert len(expected.chips) == 4
+    starts = {0, 6, 144, 252, 2038}  # the last two while a mux and a chip are identified
+    for position in sorted(starts | set(range(20, healthy.wire.transactions - 60, 61))):
+        board, mux = two_muxes()
+        board.wire.faults.fail_when(partial(brown_out, mux, position))
+        result = board.scan()
+        assert result.errors == (), position
+        assert kinds_of(result) == kinds_of(expected), position
+        found = [(chip.place.address_path, chip.signature) for chip in result.chips]
+        assert found == [(chip.place.address_path, chip.signature) for chip in expected.chips], position
+
+
+def test_a_mux_that_keeps_opening_by_itself_is_an_error() -> None:
+    board, mux = two_muxes()
+
+    def act(transaction: Transaction) -> None:
+        if transaction.index % 50 == 0:
+            mux.power_loss()
+
+    board.wire.faults.fail_when(act)
+    result = board.scan()
+    assert result.errors
+    assert "stable supply" in str(result.errors[0])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.interrupt_bits], ids=lambda kind: kind.name)
+def test_an_interrupt_line_that_changes_hides_no_mux(kind: MuxKind) -> None:
+    for after in range(30):
+        board = Board()
+        mux = board.add_mux(kind, filled(kind), 0x72)
+        mux.write(b"\x07")  # left open by a process that was killed
+        mux.stop()
+        board.wire.faults.fail_when(partial(change_line, mux, after, count()))
+        result = board.scan()
+        (names,) = kinds_of(result)
+        assert kind.name in names, after
+        # Once it is taken for a kind without lines, the user has to scan again.
+        assert result.errors == () or names[0] == "pca9546a"
+        assert result.errors != () or [c.place.channel for c in result.chips] == list(range(kind.channels)), after
+
+
+def change_line(mux: SimulatedMux, after: int, numbers: Iterator[int], transaction: Transaction) -> None:
+    if transaction.messages[0].address == mux.address and next(numbers) == after:
+        mux.interrupts ^= 0x10
 
 
 def test_equal_chips_on_all_channels_of_a_pca9547_are_said_to_be_possible() -> None:

@@ -357,6 +357,40 @@ def test_a_name_unknown_to_us_is_found_by_its_driver(linux: Linux, capsys: pytes
     assert scanned(linux, capsys) == {1: (12.0, 1.5)}
 
 
+@pytest.mark.parametrize("name", ["adm1278", "adm1293", "lm5066"])
+def test_a_new_hot_swap_chip_has_the_rail_of_its_driver(
+    linux: Linux, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Its vout1 may be another pin, so the rule for PMBus chips of unknown drivers would be wrong."""
+    driver = "lm25066" if name == "lm5066" else "adm1275"
+    install(linux, "adm9999", DRIVERS[name].files, driver=driver)
+    assert scanned(linux, capsys) == DRIVERS[name].rails
+
+
+def test_a_new_chip_of_a_driver_without_a_shunt_is_refused(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
+    files: Files = {"in1": ("A", 12000), "curr1": ("A", 3000)}
+    install(linux, "ltc9999", files, driver="ltc4215")
+    assert scanned(linux, capsys) == {}
+    with pytest.raises(SensorError, match="cannot be told the shunt"):
+        hwmon.Chip((Device("x", "hwmon", sensor="ltc9999", input=1),), linux.hwmon).read()
+
+
+def test_two_voltages_with_one_label_share_no_current(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
+    files: Files = {"in1": ("vin", 12000), "in2": ("vin", 5000), "in3": ("VDD", 3300)}
+    install(linux, "unheard", {**files, "curr1": ("iin", 3000), "curr2": ("VDD", 100)})
+    assert scanned(linux, capsys) == {"VDD": (3.3, 0.1)}
+    with pytest.raises(SensorError, match=r"input 2 is a voltage without .* can be configured: label = .VDD.$"):
+        hwmon.Chip((Device("x", "hwmon", sensor="unheard", input=2),), linux.hwmon).read()
+
+
+@pytest.mark.parametrize("label", ["x" * 101, "a\nb", "\x1b[31m", "\u202e"])
+def test_a_label_that_no_configuration_holds_is_a_number(
+    linux: Linux, capsys: pytest.CaptureFixture[str], label: str
+) -> None:
+    install(linux, "ina3221", {"in1": (label, 5000), "in2": ("VDD", 3300), "curr1": 100, "curr2": 50})
+    assert scanned(linux, capsys) == {1: (5.0, 0.1), "VDD": (3.3, 0.05)}
+
+
 def test_chips_of_all_drivers_side_by_side_have_distinct_names(
     linux: Linux, capsys: pytest.CaptureFixture[str]
 ) -> None:
