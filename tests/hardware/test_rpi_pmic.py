@@ -81,6 +81,11 @@ def test_an_unknown_rail_is_refused_with_the_known_ones() -> None:
     assert f"no rail VDD_GPU; rails with both: {', '.join(RAILS)}; or all" in error_of("VDD_GPU", says=answer())
 
 
+@pytest.mark.reliability(
+    1.47,
+    "an answer of `vcgencmd` that is cut off anywhere, or in which a line is lost or repeated",
+    "an error, never a smaller sum",
+)
 def test_no_cut_answer_gives_a_wrong_number() -> None:
     whole = answer()
     core = Measurement(*RAILS["VDD_CORE"])
@@ -97,6 +102,11 @@ def test_no_cut_answer_gives_a_wrong_number() -> None:
     assert read > 100
 
 
+@pytest.mark.reliability(
+    1.47,
+    "an answer of `vcgencmd` that is cut off anywhere, or in which a line is lost or repeated",
+    "an error, never a smaller sum",
+)
 @given(number=st.integers(min_value=0, max_value=len(RAILS) * 2 + 1), is_repeated=st.booleans())
 def test_no_lost_or_repeated_line_gives_a_wrong_number(number: int, *, is_repeated: bool) -> None:
     lines = answer().splitlines()
@@ -228,6 +238,11 @@ def children() -> set[int]:
     return found
 
 
+@pytest.mark.reliability(
+    1.46,
+    "`vcgencmd` hangs, floods its output, or cannot be killed",
+    "it is killed in time, no process is left behind, and no second one is started beside it; its rails fail",
+)
 def test_a_hung_program_is_killed_in_time_and_leaves_nothing(vcgencmd: Vcgencmd) -> None:
     board = rpi_pmic.Chip(devices("all"))
     assert board.read() == (TOTAL,)
@@ -256,6 +271,11 @@ def is_running(number: int) -> bool:
         return False
 
 
+@pytest.mark.reliability(
+    1.46,
+    "`vcgencmd` hangs, floods its output, or cannot be killed",
+    "it is killed in time, no process is left behind, and no second one is started beside it; its rails fail",
+)
 def test_a_program_that_floods_its_output_is_killed(vcgencmd: Vcgencmd) -> None:
     vcgencmd.runs("exec yes")
     before = children()
@@ -272,6 +292,11 @@ def test_a_program_that_closes_its_output_and_hangs_is_killed(vcgencmd: Vcgencmd
     assert children() == before
 
 
+@pytest.mark.reliability(
+    1.46,
+    "`vcgencmd` hangs, floods its output, or cannot be killed",
+    "it is killed in time, no process is left behind, and no second one is started beside it; its rails fail",
+)
 def test_a_killed_program_that_does_not_end_is_not_started_again(
     vcgencmd: Vcgencmd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
