@@ -22,7 +22,7 @@ from agent.measure.sweep import Sweep
 from agent.settings import Device
 from agent.simulate.clock import HandClock
 from tests.bench import settings_of
-from tests.hardware.raspberry_pi import INPUT_VOLTS, NO_DEVICE, PI_4, RAILS, TOTAL_WATTS, Vcgencmd, answer
+from tests.hardware.raspberry_pi import INPUT_VOLTS, NO_DEVICE, PI_4, RAILS, TOTAL_WATTS, Vcgencmd, answer, on_path
 from tests.run.running import until
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ def devices(*rails: str) -> tuple[Device, ...]:
 
 @pytest.fixture
 def vcgencmd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Vcgencmd:
-    program = Vcgencmd(tmp_path / "bin")
-    monkeypatch.setenv("PATH", f"{program.folder}:{os.environ['PATH']}")
-    return program
+    return on_path(tmp_path, monkeypatch)
 
 
 def error_of(*rails: str, says: str) -> str:
