@@ -40,10 +40,9 @@ log = logging.getLogger(__name__)
 # Together longer than the slowest conversion of one quantity, 8.2 ms, after which a chip fits again.
 _ATTEMPTS_OF_AVERAGES = 5
 # Longer than two of them, the first of which ends without averaging. Conversions may also be faster than the transfers:
-# a load that is switched as fast then fits in most attempts, which must not keep step with it.
+# a load that is switched as fast then fits in most attempts.
 _ATTEMPTS = 12
 _PAUSE_SECONDS = 0.003
-_LONGER_PAUSE = 1.1
 
 EXAMINATION_SECONDS = 3600.0
 """How long a chip is trusted that has fitted without averaging, whatever its averages show."""
@@ -238,12 +237,11 @@ def _compare(bus: Bus, chip: I2CChip, computed: ComputedRegister) -> Comparison 
     is_averaged = computed.unaveraged is not None and not computed.unaveraged.is_written(words[-1])
     share = _QUANTITIES[computed.quantity].slight_share if is_averaged else 0.0
     found = _judge(computed, measured, word, share)
-    pause_seconds, count = _PAUSE_SECONDS, len(chip.results)
+    count = len(chip.results)
     for _ in range(_ATTEMPTS_OF_AVERAGES if is_averaged else _ATTEMPTS):
         if found.fits:
             break
-        bus.pause(pause_seconds)
-        pause_seconds *= _LONGER_PAUSE
+        bus.pause(_PAUSE_SECONDS)
         bus.check_path(chip.place)
         words = bus.read(address, (*chip.results, computed.register, *chip.results))
         measured += _measured(chip, words[:count]) + _measured(chip, words[count + 1 :])
