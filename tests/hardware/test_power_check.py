@@ -565,7 +565,7 @@ def test_one_chip_is_never_taken_for_two_although_bits_flip(
                     assert -2.55 <= outcome.amperes <= 3.05
     assert readings > 0.9 * sweeps * 12
     if sweeps > 100:
-        measured(f"{readings:,} readings of each kind")
+        measured(f"{sweeps * 12:,} sweeps of each kind")
 
 
 @pytest.mark.parametrize("chip", AT_POWER_ON)
