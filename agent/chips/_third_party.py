@@ -1,7 +1,7 @@
 """Chips of other packages: the entry points of the group `wattpush.chips`, by their names in the configuration.
 
-Such a package is code of somebody else, so that what it gets wrong is an error with its name: at the start in what it
-declares, and later in what it does. Its own devices then fail, and all others are read.
+A mistake of such a package, in what it declares at the start or does later, is an error with its name. Its own devices
+then fail, and all others are read.
 """
 
 from __future__ import annotations

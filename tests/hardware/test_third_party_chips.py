@@ -380,6 +380,11 @@ def test_a_chip_that_cannot_be_made_as_configured_ends_a_run(
     assert "Traceback" not in told
 
 
+@pytest.mark.reliability(
+    2.25,
+    "a chip of another package whose code raises, exits or returns nonsense",
+    "an error of its devices with the package, the file and the line; all others are read",
+)
 @pytest.mark.parametrize(
     ("mistake", "told"),
     [

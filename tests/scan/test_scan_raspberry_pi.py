@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from agent.config import parse
 from agent.errors import ExitCode
 from agent.simulate.rails import ConstantRail
 from agent.simulate.rpi_pmic import SimulatedFirmware
-from tests.hardware.raspberry_pi import INPUT_VOLTS, NO_DEVICE, PI_4, RAILS, TOTAL_WATTS, Vcgencmd
+from tests.hardware.raspberry_pi import INPUT_VOLTS, NO_DEVICE, PI_4, RAILS, TOTAL_WATTS, Vcgencmd, on_path
 from tests.run.running import LONG_SECONDS, PROJECT, groups_of
 
 if TYPE_CHECKING:
@@ -27,9 +26,7 @@ Completed = subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def vcgencmd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Vcgencmd:
-    program = Vcgencmd(tmp_path / "bin")
-    monkeypatch.setenv("PATH", f"{program.folder}:{os.environ['PATH']}")
-    return program
+    return on_path(tmp_path, monkeypatch)
 
 
 def wattpush(*arguments: str) -> Completed:
