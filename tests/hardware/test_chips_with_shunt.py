@@ -446,6 +446,14 @@ def test_a_configuration_that_no_ina226_shows_is_refused(configuration: int) -> 
     assert message in failure(bench.run()["cpu"])
 
 
+@pytest.mark.parametrize("configuration", [0x0127, 0x1127, 0x2127, 0x6127, 0xC127])
+@pytest.mark.parametrize("name", ["ina234", "ina236"])
+def test_a_configuration_that_no_chip_with_two_ranges_shows_is_refused(name: str, configuration: int) -> None:
+    bench = Bench.of(ALL[name])
+    bench.chip("cpu")._words[0] = configuration
+    assert f"with bits that an {name.upper()} never shows" in failure(bench.run()["cpu"])
+
+
 @pytest.mark.parametrize("device_id", [0x0000, 0x2370, 0x2371, 0x2381, 0xFFFF])
 def test_an_ina237_is_read_with_and_without_a_device_id(device_id: int) -> None:
     bench = Bench.of(ALL["ina237"])
@@ -512,6 +520,17 @@ def test_an_empty_address_is_reported_as_a_missing_chip() -> None:
         bench.chip("cpu").unplug()
         message = f"no {name.upper()} at 0x40 on /dev/i2c-1: NACK; is it powered?"
         assert failure(bench.run()["cpu"]) == message
+
+
+@pytest.mark.parametrize("name", [*LIKE_INA226, *FAMILY])
+def test_a_stuck_or_faulty_status_does_not_pass_for_the_canary_bit(name: str) -> None:
+    status = chip_of(name).status
+    assert status is not None
+    assert status.is_written(status.written | chip_of(name).new_result)
+    for word in (0x0000, 0xFFFF, 0xAAAA, 0x5555):
+        assert not status.is_written(word)
+    memory = 1 << 5 if name in LIKE_INA226 else 1 << 0  # MEMERROR, and MEMSTAT, which is 1 if all is well
+    assert not status.is_written(status.written ^ memory)
 
 
 # What "auto" chooses

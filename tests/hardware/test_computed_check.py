@@ -679,7 +679,7 @@ def test_one_chip_is_never_taken_for_two_although_bits_flip(
                     assert -2.55 <= outcome.amperes <= 3.05
     assert readings > 0.9 * sweeps * 12
     if sweeps > 100:
-        measured(f"{readings:,} readings of each kind")
+        measured(f"{sweeps * 12:,} sweeps of each kind")
 
 
 @pytest.mark.parametrize("chip", AT_POWER_ON)
@@ -783,3 +783,18 @@ def test_a_result_that_ends_within_the_check_is_not_examined(caplog: pytest.LogC
     assert isinstance(bench.run_next()["cpu"], Reading)
     assert twin._words[0] >> 9 & 0b111
     assert caplog.text == ""
+
+
+def test_a_chip_that_seems_not_to_average_for_once_is_no_contradiction() -> None:
+    bench, twin = at_square("ina226", BATTERY)
+    bench.run_until_read()
+    for _ in range(5):
+        bench.run_next()
+    bench.clock.sleep(60.0)
+    configuration = twin._words[0]
+
+    def flip(number: int) -> None:
+        twin._words[0] = configuration & ~(0b111 << 9) if number == 3 else configuration
+
+    reads_of(twin, 0x00, flip)  # the configuration, the mode, then the averaging
+    assert isinstance(bench.run()["cpu"], Reading)
