@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from agent.i2c.place import Mux, Place
 
+ALL_RAILS = "all"
+"""The `rail` that is the sum of all rails of a board that measures itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class AveragingChoices:
@@ -194,6 +197,11 @@ class Settings:
             if device.place is not None:
                 devices_at.setdefault(device.place, []).append(device)
         return tuple(ConfiguredChip(place, devices[0].chip, tuple(devices)) for place, devices in devices_at.items())
+
+    def parts_of_sums(self) -> frozenset[str]:
+        """The devices whose power another device has too: the rails of a board beside their sum."""
+        rails = {device.name: device.rail for device in self.devices if device.rail is not None}
+        return frozenset(name for name, rail in rails.items() if rail != ALL_RAILS and ALL_RAILS in rails.values())
 
     def kernel_chips(self) -> tuple[tuple[Device, ...], ...]:
         """The devices of each chip that the kernel reads, in the order of the configuration.

@@ -75,8 +75,10 @@ FURTHER_BLOCKS: Mapping[str, Sequence[Block]] = {
             about="Without a mux. Also behind a mux that the kernel drives: each of its channels is a separate bus.",
         ),
         Block(
-            _behind_m0("router", "ina219", 4, shunt_ohms="0.1"), about="Chips with one input and a shunt on the board."
+            _behind_m0("server", "ina226", 2, shunt_ohms="0.002"),
+            about="Chips with one input and a shunt on the board: the resistor says R002, R010 or R100.",
         ),
+        Block(_behind_m0("router", "ina219", 4, shunt_ohms="0.1")),
         Block(
             _behind_m0("battery", "ina228", 5, shunt_ohms="0.015"),
             about="An INA228 also adds up energy by itself, so that `--once` loses nothing between two runs, whatever "

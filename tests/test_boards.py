@@ -10,16 +10,11 @@ import pytest
 
 from agent import chips
 from agent.i2c.muxes import MUX_ADDRESSES
+from tests.tables import rows
 
 PAGE = (Path(__file__).parents[1] / "docs" / "boards.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (.*)", PAGE, re.MULTILINE)
 LEVELS = ("GND", "VS", "SDA", "SCL")
-
-
-def rows(head: str) -> list[list[str]]:
-    """The cells of the table with this header."""
-    table = PAGE[PAGE.index(head) :].split("\n\n", 1)[0]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 
 
 def test_the_pins_of_a_mux_cover_every_address() -> None:
@@ -31,7 +26,7 @@ def test_the_pins_of_a_mux_cover_every_address() -> None:
 
 
 def test_ina260_straps_cover_every_address() -> None:
-    table = rows("| A1 | A0 = GND |")
+    table = rows(PAGE, "| A1 | A0 = GND |")
     assert [row[0] for row in table] == list(LEVELS)
     assert [int(cell, 16) for row in table for cell in row[1:]] == list(chips.options()["ina260"].addresses or ())
 
@@ -45,7 +40,7 @@ def test_ina3221_straps_cover_every_address() -> None:
 
 def test_the_largest_pull_ups_follow_from_the_capacitance() -> None:
     """Rise time from 30 to 70 % is 0.8473 R C: 1000 ns at 100 kHz, 300 ns at 400 kHz (UM10204, 7.1)."""
-    table = rows("| wire | about |")
+    table = rows(PAGE, "| wire | about |")
     assert len(table) == 3
     for _, capacitance, slow, fast in table:
         farads = float(capacitance.removesuffix(" pF")) * 1e-12

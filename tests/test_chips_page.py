@@ -12,17 +12,12 @@ from agent.chips import _kernel_drivers, _signatures
 from agent.i2c.muxes import MUX_KINDS, mux_names
 from scripts import reference_chips
 from scripts.reference_chips import ACCURACY
+from tests.tables import rows
 
 PROJECT = Path(__file__).parents[1]
 PAGE = (PROJECT / "docs" / "chips.md").read_text(encoding="utf-8")
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 ON_I2C = [name for name, options in chips.options().items() if options.addresses is not None]
-
-
-def rows(text: str, head: str) -> list[list[str]]:
-    """The cells of the table with this header."""
-    table = text[text.index(head) :].split("\n\n", 1)[0]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 
 
 def test_the_readme_has_every_chip_alias_and_mux() -> None:

@@ -6,7 +6,6 @@ after each chip, so that a running service keeps its turn.
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +13,13 @@ from agent import chips
 from agent.check import Finding, Status, failed, mux_kinds, ok, warning
 from agent.check.kernel_chips import check_kernel_chips
 from agent.check.measurements import shown, without_volts
+from agent.check.shared_address import refuse_shared_address
 from agent.chips import ExpectedBits
 from agent.errors import AgentError, BusError, SensorError
 from agent.i2c import hints
 from agent.i2c.failures import describe, is_nack, is_time_out
-from agent.i2c.muxes import CLOSED, MUX_ADDRESSES
-from agent.i2c.place import TRUNK, Hop, bus_path, describe_segment
+from agent.i2c.muxes import CLOSED
+from agent.i2c.place import TRUNK, Hop, bus_path
 from agent.i2c.sysfs import usb_port
 from agent.measure.identify import identify
 from agent.measure.power_check import ContradictionError, refuse_contradiction
@@ -154,7 +154,7 @@ def _check_chip(
                 bus.refuse_kernel_owned(place.address)
             except BusError as error:
                 return [failed(device.name, error, _kernel_hint(bus, place)) for device in devices]
-            _refuse_shared_address(bus, place)
+            refuse_shared_address(bus, place)
         chip = chips.i2c_chip(devices[0].chip)(devices, sample_interval_seconds)
         try:
             found, results = _read_chip(bus, chip, name)
@@ -187,54 +187,6 @@ def _contradiction(device: Device, error: ContradictionError) -> Finding:
     if error.is_sure:
         return failed(device.name, error)
     return warning(device.name, str(error), "the log of a run says which it is")
-
-
-def _refuse_shared_address(bus: Bus, place: Place) -> None:
-    """Raise SensorError if the address also answers nearer to the trunk: that part receives every transfer to this one.
-
-    Chips with the same address behind other channels do not matter: those are closed while this one is read.
-    """
-    port = bus.driver_port(TRUNK)
-    for hop in place.path:
-        nearer_path = hop.mux.place.path
-        bus.select(nearer_path)
-        if _reads(port, place.address) is not None:
-            nearer = describe_segment(place.bus, nearer_path)
-            raise SensorError(
-                f"two parts at one address: 0x{place.address:02x} also answers {nearer} while the path to "
-                f"{place} is closed. Both together read as the AND of their bits, a wrong number without an error; "
-                f"{_shared_address_hint(port, bus, place)}"
-            )
-
-
-def _shared_address_hint(port: I2C, bus: Bus, place: Place) -> str:
-    """An unconfigured mux with an open channel connects the chips behind it to the trunk."""
-    bus.select(TRUNK)
-    for address in MUX_ADDRESSES:
-        # The configured ones are closed, but may show interrupt lines.
-        control = None if address in bus.trunk_mux_addresses else _reads(port, address)
-        if control:
-            # Its kind is unknown, so the number of the channel is, too.
-            return (
-                f"0x{address:02x} {describe_segment(place.bus, TRUNK)} looks like a mux with an open channel (control "
-                f"byte 0x{control:02x}) that the configuration does not close: add it as a [[mux]], as wattpush scan "
-                "--toml writes it"
-            )
-    return "strap one of them to another address (A0, A1), or move it behind a mux channel where it is alone"
-
-
-def _reads(port: I2C, address: int) -> int | None:
-    """A byte from this address; None if nothing answers there."""
-    byte = bytearray(1)
-    try:
-        port.readfrom_into(address, byte)
-    except BusError:
-        raise
-    except OSError as error:
-        if error.errno == errno.EBUSY:  # a kernel driver has it, so a chip is there
-            return 0
-        return None
-    return byte[0]
 
 
 def _finding(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,12 @@ class _Options(Mapping[str, ChipOptions]):
 
 def names() -> tuple[str, ...]:
     """The names of all built-in chips, from the files of this folder, without aliases."""
-    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    return _names_in(tuple(__path__))
+
+
+@cache  # they are asked for with each device, and a walk through the folder takes as long as an import
+def _names_in(folders: tuple[str, ...]) -> tuple[str, ...]:
+    modules = (module.name for module in pkgutil.iter_modules(folders))
     return tuple(name.replace("_", "-") for name in modules if not name.startswith("_"))
 
 

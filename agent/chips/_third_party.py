@@ -1,30 +1,27 @@
 """Chips of other packages: the entry points of the group `wattpush.chips`, by their names in the configuration.
 
-Such a package is code of somebody else, so that what it gets wrong is an error with its name: at the start in what it
-declares, and later in what it does. Its own devices then fail, and all others are read.
+A mistake of such a package, in what it declares at the start or does later, is an error with its name. Its own devices
+then fail, and all others are read.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, cast
 
 from agent import entry_points
-from agent.chips._base import ExpectedBits, I2CChip, Measurement, PowerRegister, Word
+from agent.chips._declared import checked, mistakes, mistakes_of_a_chip
 from agent.errors import AgentError, SensorError
 from agent.i2c.place import Place
-from agent.i2c.transfers import Register
-from agent.settings import AveragingChoices, ChipOptions, Device
+from agent.settings import Device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from agent.chips._base import I2CChip, Measurement
     from agent.entry_points import Addition
-
-_ADDRESSES = range(0x08, 0x78)
-"""Those that the I2C specification does not reserve (NXP UM10204, section 3.1.12)."""
+    from agent.settings import ChipOptions
 
 # Any values do: a chip is made to see what it declares.
 _TRIAL_INTERVAL_SECONDS = 1.0
@@ -54,55 +51,20 @@ def find(name: str) -> ThirdPartyChip:
     """
     addition = entry_points.find(entry_points.CHIPS, name)
     options, chip = getattr(addition.module, "OPTIONS", None), getattr(addition.module, "Chip", None)
-    _refuse(_mistakes(name, options, chip), addition)
+    _refuse(mistakes(name, options, chip), addition)
     offered = ThirdPartyChip(cast("ChipOptions", options), _contained(cast("type[I2CChip]", chip), addition))
-    _refuse(_mistakes_of_a_chip(_made(offered)), addition)
+    _refuse(mistakes_of_a_chip(_made(offered)), addition)
     return offered
 
 
-def _refuse(mistakes: Iterator[str], addition: Addition) -> None:
+def _refuse(found: Iterator[str], addition: Addition) -> None:
     """Raise a ConfigError for the first of these mistakes, or for one that hides them."""
     try:
-        mistake = next(mistakes, None)
+        mistake = next(found, None)
     except Exception as error:
         raise addition.unusable("what its Chip declares cannot be read", error) from error
     if mistake is not None:
         raise addition.unusable(mistake)
-
-
-def _mistakes(name: str, options: object, chip: object) -> Iterator[str]:
-    """What is wrong with the two names that the module of a package offers."""
-    if not isinstance(options, ChipOptions):
-        yield "its module has no OPTIONS, a ChipOptions"
-    elif options.chip != name:
-        yield f'its OPTIONS.chip is "{options.chip}"'
-    elif options.addresses is None:
-        yield "its OPTIONS have no addresses, and only chips on I2C may come from a package"
-    elif not _is_a(options.addresses, range, tuple, list) or not options.addresses:
-        yield "its OPTIONS.addresses are no addresses"
-    elif not all(address in _ADDRESSES for address in options.addresses):
-        yield "its OPTIONS.addresses are not within 0x08..0x77"
-    elif not isinstance(options.averaging, AveragingChoices):
-        yield "its OPTIONS have no averaging"
-    elif options.inputs is not None and not (_is_a(options.inputs, range) and options.inputs):
-        yield "its OPTIONS.inputs are no range"
-    elif options.rails_without_current is not None:
-        yield "its OPTIONS have rails_without_current, which only a chip without addresses has"
-    elif not isinstance(chip, type) or not issubclass(chip, I2CChip):
-        yield "its module has no Chip, a subclass of I2CChip"
-    else:
-        yield from _mistakes_of_a_class(chip, options)
-
-
-def _mistakes_of_a_class(chip: type[I2CChip], options: ChipOptions) -> Iterator[str]:
-    if getattr(chip, "options", None) != options:
-        yield "its Chip.options are not its OPTIONS"
-    elif chip.__abstractmethods__:
-        yield f"its Chip lacks {' and '.join(sorted(chip.__abstractmethods__))}"
-    elif not isinstance(getattr(chip, "highest_volts", None), (int, float)):
-        yield "its Chip has no highest_volts"
-    elif chip.status is None and chip.is_converted is I2CChip.is_converted:
-        yield "its Chip has neither status nor is_converted of its own"
 
 
 def _made(offered: ThirdPartyChip) -> I2CChip:
@@ -119,39 +81,6 @@ def _made(offered: ThirdPartyChip) -> I2CChip:
     return offered.chip((device,), _TRIAL_INTERVAL_SECONDS)
 
 
-def _mistakes_of_a_chip(chip: I2CChip) -> Iterator[str]:
-    """What a chip declares that a sweep could not use."""
-    if not _are(getattr(chip, "results", ()), Register) or not chip.results:
-        yield "its Chip.results are not registers"
-    elif not _are(chip.ids, Word):
-        yield "its Chip.ids are not Words"
-    elif not _is_a(chip.status, ExpectedBits, type(None)):
-        yield "its Chip.status is no ExpectedBits"
-    elif not _is_a(chip.new_result, int):
-        yield "its Chip.new_result is no bit"
-    elif not _are(chip.counter_registers, Register):
-        yield "its Chip.counter_registers are not registers"
-    elif not _are(chip.configuration, ExpectedBits) or not chip.configuration:
-        yield "its configuration_words are not ExpectedBits"
-    elif not 0.0 < chip.conversion_seconds < math.inf:
-        yield "its conversion_seconds are not a time"
-    elif not _is_power(chip.power):
-        yield "its Chip.power is no PowerRegister"
-
-
-def _is_a(value: object, *kinds: type) -> bool:
-    # A function, because mypy takes what is declared for granted; the author of a package may not use mypy.
-    return isinstance(value, kinds)
-
-
-def _are(values: object, kind: type) -> bool:
-    return isinstance(values, tuple) and all(isinstance(value, kind) for value in values)
-
-
-def _is_power(value: object) -> bool:
-    return value is None or isinstance(value, PowerRegister)
-
-
 def _contained(chip: type[I2CChip], addition: Addition) -> type[I2CChip]:
     """A subclass whose mistakes name the package: as a ConfigError where it is made, and then as SensorErrors."""
 
@@ -162,7 +91,7 @@ def _contained(chip: type[I2CChip], addition: Addition) -> type[I2CChip]:
             raise addition.unusable("its Chip cannot be made", error) from error
 
     def decode(self: I2CChip, words: Sequence[int]) -> tuple[Measurement | SensorError, ...]:
-        return _checked(self, chip.decode(self, words))
+        return checked(self, chip.decode(self, words))
 
     methods = {
         name: _catching(getattr(chip, name), name, addition)
@@ -190,14 +119,3 @@ def _catching(method: Callable[..., Any], name: str, addition: Addition) -> Call
             raise SensorError(f"{self}: {addition} fails in {name}: {mistake}; report it there") from error
 
     return caught
-
-
-def _checked(chip: I2CChip, decoded: Sequence[object]) -> tuple[Measurement | SensorError, ...]:
-    """Raise TypeError or ValueError unless these are a finite measurement or an error for each device."""
-    for one in decoded:
-        is_measured = isinstance(one, Measurement) and math.isfinite(one.volts) and math.isfinite(one.amperes)
-        if not is_measured and not isinstance(one, SensorError):
-            raise ValueError(f"{one!r} is no measurement")
-    if len(decoded) != len(chip.devices):
-        raise ValueError(f"{len(decoded)} measurements of {len(chip.devices)} devices")
-    return cast("tuple[Measurement | SensorError, ...]", tuple(decoded))

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from agent.chips import Measurement
 from agent.errors import PermissionDeniedError, SensorError, one_line
 from agent.i2c.hints import CONTAINER_MARKS
-from agent.settings import ChipOptions
+from agent.settings import ALL_RAILS, ChipOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 INPUT = "EXT5V"
 """The 5 V input, of which only the volts are measured."""
-
-ALL = "all"
-"""What a configuration calls the sum of all rails."""
 
 OPTIONS = ChipOptions(chip="rpi-pmic", addresses=None, rails_without_current=(INPUT, "BATT"))
 
@@ -111,20 +108,20 @@ class Chip:
         measurements: list[Measurement | SensorError] = []
         for rail in self._wanted:
             try:
-                measurements.append(self._sum(answer) if rail == ALL else _measurement(answer, rail))
+                measurements.append(self._sum(answer) if rail == ALL_RAILS else _measurement(answer, rail))
             except SensorError as error:
                 measurements.append(error)
         return tuple(measurements)
 
     def where(self) -> tuple[str, ...]:
         """For each device the rail, or the rails of the last sum."""
-        return tuple(f"{_COMMAND}: {self._sum_of() if rail == ALL else rail}" for rail in self._wanted)
+        return tuple(f"{_COMMAND}: {self._sum_of() if rail == ALL_RAILS else rail}" for rail in self._wanted)
 
     def find(self) -> dict[str, Measurement]:
         """What can be configured now: each rail with its measurement, and their sum. Raises as `read`, for the sum."""
         answer = parse(self._ask())
         total = self._sum(answer)
-        return {**{rail: _measurement(answer, rail) for rail in answer.rails}, ALL: total}
+        return {**{rail: _measurement(answer, rail) for rail in answer.rails}, ALL_RAILS: total}
 
     def _sum_of(self) -> str:
         return f"sum of {len(self._summed)} rails ({', '.join(self._summed)})" if self._summed else "sum of all rails"
@@ -263,7 +260,7 @@ def _measurement(answer: Answer, rail: str) -> Measurement:
     volts, amperes = answer.volts.get(rail), answer.amperes.get(rail)
     if volts is not None and amperes is not None:
         return Measurement(volts, amperes)
-    offered = f"rails with both: {', '.join(answer.rails) or 'none'}; or {ALL}"
+    offered = f"rails with both: {', '.join(answer.rails) or 'none'}; or {ALL_RAILS}"
     if volts is not None:
         raise SensorError(f"{_COMMAND}: {rail} has volts but no amperes, so it has no power; {offered}")
     if amperes is not None:

@@ -179,7 +179,7 @@ def _run_loop(
                 settings = earlier.settings
                 continue
             if earlier is not None:
-                agent.take_over_from(earlier)
+                _take_over(agent, earlier)
             if held is not None:
                 _leave(held, agent, runtime)
             loop = Loop(agent, runtime.clock, signals, notifier)
@@ -198,6 +198,12 @@ def _run_loop(
             if held is not None:
                 held.lock()
         earlier, settings = agent, new_settings
+
+
+def _take_over(agent: Agent, earlier: Agent) -> None:
+    agent.take_over_from(earlier)
+    if agent.settings is not earlier.settings:
+        log.info("configuration reloaded")
 
 
 def _finish_earlier(loop: Loop | None, earlier: Agent | None) -> int:
@@ -241,7 +247,6 @@ def _reloaded(options: Namespace, signals: Signals) -> Settings | None:
     except AgentError as error:
         _log_not_reloaded(error)
         return None
-    log.info("configuration reloaded")
     for warning in settings.warnings:
         log.warning("%s", warning)
     return settings

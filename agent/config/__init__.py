@@ -34,6 +34,7 @@ from agent.config.topology import (
 from agent.config.values import MAX_NAME_CHARACTERS, parse_duration, quoted
 from agent.errors import ConfigError, PermissionDeniedError
 from agent.settings import (
+    ALL_RAILS,
     Device,
     MetricsSettings,
     PushgatewaySettings,
@@ -48,7 +49,7 @@ else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]  # installed on Python 3.10 only
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from agent.config.tables import Table
     from agent.i2c.place import Place
@@ -220,12 +221,13 @@ def _make_device(table: Table, place: Place | None) -> Device:
     return Device(place=place, **DEVICE.arguments(table.good))
 
 
-def _warnings(top: Table, devices: Iterable[Table], default_hostname: str) -> Iterator[str]:
+def _warnings(top: Table, devices: Sequence[Table], default_hostname: str) -> Iterator[str]:
     if "hostname" not in top.given and default_hostname.split(".", maxsplit=1)[0].lower() in SHARED_HOSTNAMES:
         yield (
             f"hostname: {quoted(default_hostname)}, this machine's own name, is shared by many machines, and two "
             'machines with one name overwrite each other at the gateway; write hostname = "..."'
         )
+    yield from _warnings_of_sums(devices)
     for device in devices:
         if device.good.get("shunt_ohms", 0) > _USUAL_MAX_SHUNT_OHMS:
             shunt_ohms = device.good["shunt_ohms"]
@@ -235,3 +237,14 @@ def _warnings(top: Table, devices: Iterable[Table], default_hostname: str) -> It
                 f"{device.title}: shunt_ohms: {shunt_ohms:g} ohms is a lot for a shunt; "
                 f"if it is {shunt_ohms:g} {unit}, write shunt_ohms = {shunt_ohms / parts:g}"
             )
+
+
+def _warnings_of_sums(devices: Sequence[Table]) -> Iterator[str]:
+    rails = [device for device in devices if "rail" in device.good]
+    for whole in rails:
+        for part in rails:
+            if whole.good["rail"] == ALL_RAILS != part.good["rail"]:
+                yield (
+                    f"{part.title}: rail: its power is in {whole.title} too, so a sum over all devices, "
+                    "as in the dashboards, counts it twice; remove one of them"
+                )

@@ -6,7 +6,7 @@ two halves, or while a bit flips. So a contradiction counts when it lasts for se
 
     V I P                    fits: that is all, nearly always
     V I P  conditions        the calibration and the mode with which P is the product
-    pause  V I P V I         several times: P may lie anywhere between the products of before and after
+    pause  V I P V I         several times: P may lie anywhere between the products of all readings so far
 
 Rounding is allowed for in LSBs of all three registers. INA226 and INA260 average the product of single conversions
 (SBOS547, section 6.3.1.1), the INA228 multiplies the averages (SLYS021, section 7.3.2). Where the voltage sags or rises
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.chips import ExpectedBits
 from agent.errors import SensorError
+from agent.measure.identify import agreed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,15 +38,10 @@ log = logging.getLogger(__name__)
 
 # Together longer than the slowest conversion of one quantity, 8.2 ms, after which a chip fits again.
 _ATTEMPTS_OF_AVERAGES = 5
-# Conversions may also be faster than the transfers: a load that is switched as fast then fits in most attempts, which
-# must not keep step with it.
+# Longer than two of them, the first of which ends without averaging. Conversions may also be faster than the transfers:
+# a load that is switched as fast then fits in most attempts.
 _ATTEMPTS = 12
 _PAUSE_SECONDS = 0.003
-_LONGER_PAUSE = 1.1
-
-# Two of the slowest conversions, of 8.2 ms each.
-_UNAVERAGED_SECONDS = 0.0165
-_CONVERSION_TOLERANCE = 1.1
 
 EXAMINATION_SECONDS = 3600.0
 """How long a chip is trusted that has fitted without averaging, whatever its averages show."""
@@ -76,7 +72,7 @@ class Comparison(NamedTuple):
     """What the registers of a chip say about its power.
 
     Attributes:
-        results: the words of voltage and current.
+        measured: voltage and current, as read last.
         power_word: that of the power register.
         is_blank: whether that word is what a chip answers that has no such register: all bits 0, or all 1.
         product_watts: the magnitude of voltage times current.
@@ -85,7 +81,7 @@ class Comparison(NamedTuple):
         is_averaged: whether the power register is a mean of products.
     """
 
-    results: tuple[int, ...]
+    measured: Measurement
     power_word: int
     is_blank: bool
     product_watts: float
@@ -125,7 +121,8 @@ class PowerCheck:
         if found is not None and found.is_averaged and not found.fits and (self._has_passed or not found.is_blank):
             self._suspicion = found
             return self._clock.monotonic() >= self._trusted_until_seconds
-        self._conclude(found, power)
+        if found is not None:
+            self._conclude(found, power)
         return False
 
     def examine(self) -> None:
@@ -133,10 +130,11 @@ class PowerCheck:
         power = self._chip.power
         if power is None:
             return
-        self._bus.pause(min(self._chip.conversion_seconds, _UNAVERAGED_SECONDS) * _CONVERSION_TOLERANCE)
         found = _compare(self._bus, self._chip, power)
+        if found is None or found.is_averaged:  # it lost its power, or a bit flipped on the way to it
+            return
         self._conclude(found, power)
-        if found is None or not found.fits:
+        if not found.fits:
             return
         self._trusted_until_seconds = self._clock.monotonic() + EXAMINATION_SECONDS
         if self._suspicion is not None and not self._has_told:
@@ -150,9 +148,7 @@ class PowerCheck:
                 self._suspicion.power_watts,
             )
 
-    def _conclude(self, found: Comparison | None, power: PowerRegister) -> None:
-        if found is None:
-            return
+    def _conclude(self, found: Comparison, power: PowerRegister) -> None:
         if found.fits:
             self._failures.clear()
             self._has_passed |= not found.is_blank
@@ -177,7 +173,7 @@ class PowerCheck:
         failures = self._failures
         return (
             len(failures) == _FAILURES_OF_A_USELESS_CHECK
-            and len({failure.results for failure in failures}) > 1
+            and len({failure.measured for failure in failures}) > 1
             and all(
                 abs(failure.power_watts - failure.product_watts) <= failure.product_watts * _SHARE_OF_AVERAGING
                 for failure in failures
@@ -194,8 +190,7 @@ def refuse_contradiction(bus: Bus, chip: I2CChip, name: str) -> None:
 
     Raises:
         ContradictionError: they do not. They may have been filled before the chip was configured as it is: it counts if
-            it is still so a conversion later, and if it `is_sure`.
-        SensorError: the chip has measured something beyond its range; otherwise as `Bus.read`.
+            it is still so a conversion later, and if it `is_sure`. Otherwise as `Bus.read`.
     """
     if chip.power is not None:
         found = _compare(bus, chip, chip.power)
@@ -204,37 +199,38 @@ def refuse_contradiction(bus: Bus, chip: I2CChip, name: str) -> None:
 
 
 def _compare(bus: Bus, chip: I2CChip, power: PowerRegister) -> Comparison | None:
-    """Compare until they fit, or until it is sure that they do not; None if the power register shows nothing."""
+    """Compare until they fit, or until it is sure that they do not; None if the registers show nothing."""
     address = chip.place.address
     *results, power_word = bus.read(address, (*chip.results, power.register))
-    found = _judge(chip, power, (results,), power_word, 0.0)
+    measured = _measured(chip, results)
+    if not measured:  # beyond the range of the chip, or flipped
+        return None
+    found = _judge(power, measured, power_word, 0.0)
     if found.fits:
         return found
     conditions = (*power.requires, *((power.unaveraged,) if power.unaveraged else ()))
-    words = bus.read(address, tuple(bits.register for bits in conditions))
-    if not all(map(ExpectedBits.is_written, power.requires, words)):
+    words = agreed(
+        bus, chip.place, tuple(bits.register for bits in conditions), tuple(bits.bits for bits in conditions)
+    )
+    if words is None or not all(map(ExpectedBits.is_written, power.requires, words)):
         return None
     is_averaged = power.unaveraged is not None and not power.unaveraged.is_written(words[-1])
     share = _SHARE_OF_AVERAGING if is_averaged else 0.0
-    found = _judge(chip, power, (results,), power_word, share)
-    pause_seconds = _PAUSE_SECONDS
+    found = _judge(power, measured, power_word, share)
+    count = len(chip.results)
     for _ in range(_ATTEMPTS_OF_AVERAGES if is_averaged else _ATTEMPTS):
         if found.fits:
             break
-        bus.pause(pause_seconds)
-        pause_seconds *= _LONGER_PAUSE
+        bus.pause(_PAUSE_SECONDS)
         bus.check_path(chip.place)
-        count = len(chip.results)
         words = bus.read(address, (*chip.results, power.register, *chip.results))
-        found = _judge(chip, power, (words[:count], words[count + 1 :]), words[count], share)
+        measured += _measured(chip, words[:count]) + _measured(chip, words[count + 1 :])
+        found = _judge(power, measured, words[count], share)
     return found
 
 
-def _judge(
-    chip: I2CChip, power: PowerRegister, readings: Sequence[Sequence[int]], power_word: int, share: float
-) -> Comparison:
-    """Whether the power lies between the products of the readings, give or take roundings and a share of them."""
-    measured = [_measurement(chip, results) for results in readings]
+def _judge(power: PowerRegister, measured: Sequence[Measurement], power_word: int, share: float) -> Comparison:
+    """Whether the power lies between the products of all readings, give or take roundings and a share of them."""
     volts, amperes = [abs(one.volts) for one in measured], [abs(one.amperes) for one in measured]
     power_watts = power_word * power.watts_per_lsb
     rounding_watts = power.watts_per_lsb + _LSBS_OF_RESULTS * (
@@ -246,15 +242,16 @@ def _judge(
         <= max(volts) * max(amperes) * (1 + share) + rounding_watts
     )
     is_blank = power_word in (0, (1 << 8 * power.register.length_bytes) - 1)
-    product_watts = volts[-1] * amperes[-1]
-    return Comparison(tuple(readings[-1]), power_word, is_blank, product_watts, power_watts, fits, share > 0.0)
+    return Comparison(measured[-1], power_word, is_blank, volts[-1] * amperes[-1], power_watts, fits, share > 0.0)
 
 
-def _measurement(chip: I2CChip, results: Sequence[int]) -> Measurement:
-    (measured,) = chip.decode(results)
-    if isinstance(measured, SensorError):
-        raise measured
-    return measured
+def _measured(chip: I2CChip, results: Sequence[int]) -> list[Measurement]:
+    """The reading; empty if the chip cannot have measured it."""
+    try:
+        (measured,) = chip.decode(results)
+    except SensorError:
+        return []
+    return [] if isinstance(measured, SensorError) else [measured]
 
 
 def _error(name: str, chip: I2CChip, found: Comparison) -> ContradictionError:

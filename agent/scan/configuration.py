@@ -10,6 +10,7 @@ from agent.chips import rpi_pmic
 from agent.config import escape
 from agent.scan.muxes import proof
 from agent.scan.results import ASSUMED_SHUNT_OHMS
+from agent.settings import ALL_RAILS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -167,9 +168,9 @@ def _kernel_tables(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]
 
 def _board_table(board: Mapping[str, Measurement]) -> Iterator[str]:
     """One device, the sum; the rails in it stand in a comment."""
-    total = board.get(rpi_pmic.ALL)
+    total = board.get(ALL_RAILS)
     if total is not None:
-        rails = ", ".join(rail for rail in board if rail != rpi_pmic.ALL)
+        rails = ", ".join(rail for rail in board if rail != ALL_RAILS)
         yield _lines(
             [
                 f"# This board itself, without its USB ports and HATs. Now {total.volts:.3f} V, {total.amperes:.4f} A.",
@@ -177,7 +178,7 @@ def _board_table(board: Mapping[str, Measurement]) -> Iterator[str]:
                 "[[device]]",
                 'name = "board"',
                 f"chip = {_quoted(rpi_pmic.OPTIONS.chip)}",
-                f"rail = {_quoted(rpi_pmic.ALL)}",
+                f"rail = {_quoted(ALL_RAILS)}",
             ]
         )
 

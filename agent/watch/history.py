@@ -33,6 +33,7 @@ class Row:
         outcome: of the last sweep; None before the first.
         extremes: of all readings since the watch began; None before the first.
         joules: energy delivered since the watch began, minus the energy that flowed back.
+        is_in_sum: whether another device has this power too; see `Settings.parts_of_sums`.
         trace: slot number and mean watts of the last TRACE_SLOTS slots, oldest first, without slots that have no
             reading.
     """
@@ -41,6 +42,7 @@ class Row:
     outcome: Outcome | None
     extremes: Extremes | None
     joules: float
+    is_in_sum: bool
     trace: tuple[tuple[int, float], ...]
 
 
@@ -113,6 +115,7 @@ class History:
         self._clock = clock
         self._is_simulated = is_simulated
         names = [device.name for device in settings.devices]
+        self._parts_of_sums = settings.parts_of_sums()
         self._meters = EnergyMeters(names, settings.max_gap_seconds, {}, settings.sample_interval_seconds)
         self._outcomes: dict[str, Outcome] = {}
         self._traces = {name: _Trace() for name in names}
@@ -161,6 +164,7 @@ class History:
                     self._outcomes.get(snapshot.device),
                     snapshot.extremes,
                     self.joules(snapshot.device),
+                    snapshot.device in self._parts_of_sums,
                     self._traces[snapshot.device].means(),
                 )
                 for snapshot in snapshots

@@ -193,14 +193,19 @@ def _more(rows: Sequence[Row], width: int, glyphs: Glyphs) -> Line:
 
 
 def _total(view: View, columns: _Columns) -> Line:
-    """The total power of the devices that can be read now, how many those are unless all, and the total energy."""
+    """The total power of the devices that can be read now, how many those are unless all, and the total energy.
+
+    What another device has in its sum counts once.
+    """
     readings = view.readings
+    rows = [row for row in view.rows if not row.is_in_sum]
+    powers = [row.outcome.power_watts for row in rows if isinstance(row.outcome, Reading)]
     pieces = [("", "")] * len(columns)
     pieces[0] = ("total", "strong")
-    pieces[3] = (format_quantity(sum(reading.power_watts for reading in readings), "W") if readings else "", "strong")
+    pieces[3] = (format_quantity(sum(powers), "W") if powers else "", "strong")
     if len(readings) < len(view.rows):
         pieces[5] = (f"{len(readings)} of {len(view.rows)}", "notice")
-    pieces[7] = (format_energy(sum(row.joules for row in view.rows)), "strong")
+    pieces[7] = (format_energy(sum(row.joules for row in rows)), "strong")
     return _in_columns(columns, pieces)
 
 

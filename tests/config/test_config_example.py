@@ -61,11 +61,12 @@ def test_the_example_works_with_every_line_in_force(parse_text: Parse) -> None:
     assert settings.serve == ServeSettings("127.0.0.1", 9812)
     assert [mux.name for mux in settings.muxes] == ["m0", "m1"]
     # Chips without a separate block follow.
-    assert [device.name for device in settings.devices][:10] == [
+    assert [device.name for device in settings.devices][:11] == [
         "cpu",
         "disk",
         "radio",
         "fan",
+        "server",
         "router",
         "battery",
         "motor",

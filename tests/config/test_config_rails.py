@@ -66,3 +66,15 @@ def test_two_devices_on_one_rail_are_refused() -> None:
     assert problems(on("all", "a"), on("VDD_CORE", "b"), on("all", "c")) == (
         'device[3] "c": rail: "all" is already read by device[1] "a"',
     )
+
+
+def test_a_rail_beside_the_sum_is_warned_about() -> None:
+    settings = parsed(on("all", "board"), on("VDD_CORE"), on("HDMI", "screen"))
+    assert settings.warnings == tuple(
+        f'device[{number}] "{name}": rail: its power is in device[1] "board" too, so a sum over all devices, '
+        "as in the dashboards, counts it twice; remove one of them"
+        for number, name in ((2, "core"), (3, "screen"))
+    )
+    assert settings.parts_of_sums() == {"core", "screen"}
+    for alone in (parsed(on("all", "board")), parsed(on("VDD_CORE"), on("HDMI", "screen"))):
+        assert (alone.warnings, alone.parts_of_sums()) == ((), frozenset())

@@ -23,6 +23,7 @@ from agent.run.once import run_once
 from agent.settings import Averaging, Device, MetricsSettings
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail, LoadRail
+from tests.energy.meters import meter_of
 from tests.run.running import HandWaiting, MemoryGateway, agent_of, settings_for, sweep_of, world_for
 
 if TYPE_CHECKING:
@@ -209,13 +210,6 @@ def test_counters_that_may_have_overflowed_unnoticed_are_refused() -> None:
 def reading(at_seconds: float, watts: float, joules: float, coulombs: float, volts: float = 10.0) -> Reading:
     chip = counters_at(joules, coulombs)
     return Reading("cpu", volts, watts / volts, watts, at_seconds, 1e9 + at_seconds, 1.0, hardware_counters=chip)
-
-
-def meter_of(*outcomes: Reading | Settling, max_gap_seconds: float = 600.0) -> EnergyMeter:
-    made = EnergyMeter("cpu", max_gap_seconds)
-    for outcome in outcomes:
-        made.add(outcome)
-    return made
 
 
 @pytest.mark.parametrize("gap_seconds", [15.0, 600.0, 86400.0])

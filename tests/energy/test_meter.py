@@ -13,6 +13,7 @@ from agent.energy.interval import Extremes, Means
 from agent.energy.meter import EnergyMeter, EnergyMeters
 from agent.errors import SensorError
 from agent.measure.readings import Failure, Reading, Settling
+from tests.energy.meters import meter_of
 from tests.energy.quantities import Quantity, for_each_quantity
 
 GONE = Failure("cpu", SensorError("gone"))
@@ -20,13 +21,6 @@ GONE = Failure("cpu", SensorError("gone"))
 
 def reading(at_seconds: float, watts: float, volts: float = 2.0) -> Reading:
     return Reading("cpu", volts, watts / volts, watts, at_seconds, 1_700_000_000.0 + at_seconds, 0.0)
-
-
-def meter_of(*outcomes: Reading | Failure | Settling, max_gap_seconds: float = 600.0) -> EnergyMeter:
-    made = EnergyMeter("cpu", max_gap_seconds)
-    for outcome in outcomes:
-        made.add(outcome)
-    return made
 
 
 amperes = st.floats(-100, 100, allow_subnormal=False)

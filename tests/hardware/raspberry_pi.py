@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 RAILS = {
     "3V7_WL_SW": (3.71, 0.0625),
@@ -72,3 +75,10 @@ class Vcgencmd:
     def calls(self) -> list[str]:
         """The arguments of each call."""
         return self._calls.read_text(encoding="ascii").splitlines() if self._calls.exists() else []
+
+
+def on_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Vcgencmd:
+    """The program in a folder of its own, which is the first of PATH."""
+    program = Vcgencmd(folder / "bin")
+    monkeypatch.setenv("PATH", f"{program.folder}:{os.environ['PATH']}")
+    return program

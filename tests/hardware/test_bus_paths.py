@@ -459,6 +459,11 @@ def test_any_kind_of_mux_that_falls_silent_shows_no_other_rail(
     read_beside_silence(reader, position, sorted(silent), after_effect=after_effect)
 
 
+@pytest.mark.reliability(
+    4.22,
+    "another program writes any control byte to a mux of any kind, at any transfer",
+    "no reading is of another rail",
+)
 @ON_ANY_KIND
 @given(
     wiring=ANY_WIRING,
@@ -475,6 +480,11 @@ def test_any_kind_of_mux_that_is_switched_shows_no_other_rail(
     read_beside_stranger(reader, stranger(simulated, control_byte, position, back_after))
 
 
+@pytest.mark.reliability(
+    4.23,
+    "the power of a mux of any kind fails for a moment, at any transfer",
+    "no reading is of another rail, even if a PCA9547 then connects its channel 0 by itself; the next sweep is right",
+)
 @ON_ANY_KIND
 @given(wiring=ANY_WIRING, data=st.data())
 def test_a_brown_out_of_any_kind_of_mux_shows_no_other_rail(wiring: tuple[str, Kinds], data: st.DataObject) -> None:
@@ -486,6 +496,11 @@ def test_a_brown_out_of_any_kind_of_mux_shows_no_other_rail(wiring: tuple[str, K
     reader.heal()
 
 
+@pytest.mark.reliability(
+    4.23,
+    "the power of a mux of any kind fails for a moment, at any transfer",
+    "no reading is of another rail, even if a PCA9547 then connects its channel 0 by itself; the next sweep is right",
+)
 @pytest.mark.parametrize("wiring", WIRINGS)
 def test_a_pca9547_that_browns_out_at_any_transfer_shows_no_other_rail(wiring: str) -> None:
     reader = Reader(WIRINGS[wiring]((MUX_KINDS["pca9547"],) * 4))
@@ -507,6 +522,11 @@ def test_a_chip_on_the_trunk_is_not_mixed_with_one_behind_a_browned_out_pca9547(
     assert reader.bus.mux_conflicts > 0
 
 
+@pytest.mark.reliability(
+    4.24,
+    "interrupt lines of a mux that toggle at every transfer",
+    "every reading is right, and no conflict is counted",
+)
 @ON_ANY_KIND
 @given(wiring=ANY_WIRING, lines=st.lists(st.integers(0, 0xFF), min_size=2, max_size=7))
 def test_interrupt_lines_that_toggle_are_no_conflict(wiring: tuple[str, Kinds], lines: list[int]) -> None:

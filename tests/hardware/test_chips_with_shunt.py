@@ -424,6 +424,11 @@ def test_the_configuration_decides_between_chips_like_an_ina226(configured: str,
     assert isinstance(outcomes[-1], Settling | Reading)
 
 
+@pytest.mark.reliability(
+    2.26,
+    "a clone of the INA226 with other IDs, or none",
+    "it is read: the configuration decides",
+)
 @pytest.mark.parametrize(
     ("die_id", "manufacturer_id"), [(0x2261, 0x5449), (0x0000, 0x190F), (0x0000, 0x0000), (0xFFFF, 0xFFFF)]
 )

@@ -193,7 +193,7 @@ def test_a_chip_is_read_lost_and_brought_back(name: str, node_of: Callable[[str]
         assert series["readings_total"] > before[device]["readings_total"] + 10
         assert series["joules_total"] > lost[device]["joules_total"]
         if chips.options()[name].addresses is not None:
-            # It lost its power, so nobody knows what flowed meanwhile.
+            # It lost its power: what flowed meanwhile is unknown.
             assert series["resets_total"] == 1
             assert series["measured_seconds_total"] < node.clock.seconds - node.began_seconds - LOST_SECONDS + 5
 

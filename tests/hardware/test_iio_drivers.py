@@ -81,6 +81,11 @@ CURE = (
 )
 
 
+@pytest.mark.reliability(
+    2.27,
+    "a chip that an IIO driver of the kernel owns, such as the ina2xx-adc of Debian",
+    "the chip is not accessed; the error has the command that frees it, and the others are read",
+)
 def test_a_run_names_the_driver_and_accesses_no_chip(tmp_path: Path) -> None:
     own(tmp_path)
     bench = Bench(Bench.of(NODE).settings, sysfs=tmp_path)

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from agent import chips
 from agent.i2c.place import Place
+from agent.measure import run_session
 from agent.measure.readings import Failure, Reading, Settling
 from agent.settings import Device
 from agent.simulate.ina226 import SimulatedINA226
 from agent.simulate.ina228 import SimulatedINA228
+from agent.simulate.ina236 import SimulatedINA236
 from agent.simulate.ina260 import (
     AMPERES_LSB,
     CURRENT,
@@ -28,6 +30,7 @@ from agent.simulate.rails import ConstantRail, Segment, values_at
 from tests.bench import SHORTEST, Bench, constant, failure, ina260, mux, with_shunt
 from tests.check.test_check_hardware import findings
 from tests.hardware.test_flips import let_transfers_take_time
+from tests.noise import random_flips
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -394,7 +397,7 @@ def test_a_check_that_always_fails_turns_itself_off(
 def test_a_power_register_that_is_not_implemented_costs_no_reading(
     chip: str, blank: int, caplog: pytest.LogCaptureFixture, measured: Callable[[str], None]
 ) -> None:
-    bench, register = Bench.of(table(chip, shunt_ohms=0.01)), CHECKED[chip].register
+    bench, register = Bench.of(table(chip, 0.01, 'averaging = "auto"')), CHECKED[chip].register
     blank %= 1 << 8 * register.length_bytes
     disturbed(bench, chip, 0.0, blank)
     rail = constant(bench.rails["cpu"])
@@ -437,7 +440,7 @@ def at_square(chip: str, rail: Square, averaging: str = 'averaging = "auto"') ->
     elif chip == "ina226":
         twin = SimulatedINA226(0x40, rail, 0.01, now)
     else:
-        twin = SimulatedINA228(0x40, rail, 0.01, now)
+        twin = {"ina228": SimulatedINA228, "ina236": SimulatedINA236}[chip](0x40, rail, 0.01, now)
     replaced(bench, twin)
     return bench, twin
 
@@ -467,7 +470,7 @@ def test_one_chip_at_a_load_that_changes_within_a_result_stays_read(
     measured("at most 2 of 600 readings lost, no failure")
 
 
-def test_a_trusted_chip_is_examined_again_after_an_hour() -> None:
+def test_a_trusted_chip_is_examined_again_after_an_hour_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     bench, twin = at_square("ina226", BATTERY)
     bench.run_until_read()
     for _ in range(3):
@@ -485,6 +488,7 @@ def test_a_trusted_chip_is_examined_again_after_an_hour() -> None:
         bench.clock.sleep(60.0)
         bench.run_next()
     assert len(written) == 3
+    assert caplog.text.count("its own average of the power") == 1
     assert all(3600 <= later - earlier <= 3800 for earlier, later in pairwise(written))
 
 
@@ -534,6 +538,36 @@ def test_fast_conversions_of_a_fast_load_never_contradict() -> None:
         assert not isinstance(bench.run_next()["cpu"], Failure)
 
 
+@pytest.mark.reliability(
+    1.244,
+    "one chip at loads that are switched slowly and fast, one bit in a thousand flipped, checked at each reading",
+    "no reading is taken for that of two chips, none lies outside of the load",
+)
+@pytest.mark.parametrize("sweeps", [40, pytest.param(600, marks=pytest.mark.long)])
+@pytest.mark.parametrize("chip", ["ina226", "ina236", "ina228"])
+def test_one_chip_is_never_taken_for_two_although_bits_flip(
+    chip: str, sweeps: int, measured: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_session, "CONFIGURATION_CHECK_SECONDS", 0.0)
+    draws, readings = random.Random(chip), 0
+    for period_seconds in (0.0013, 0.0077, 0.049, 0.36, 1.7, 7.3):
+        for off in ((0.0, 0.0), (12.2, -2.5)):
+            rail, averaging = Square(period_seconds, (12.0, 3.0), off), draws.choice([None, 'averaging = "auto"'])
+            bench, _ = at_square(chip, rail, averaging or SHORTEST[chip])
+            let_transfers_take_time(bench)
+            random_flips(bench.wire, 1e-3, random.Random(draws.random()))
+            for _ in range(sweeps):
+                outcome = bench.run_next()["cpu"]
+                assert "voltage times current is" not in str(outcome)
+                if isinstance(outcome, Reading):
+                    readings += 1
+                    assert -0.05 <= outcome.volts <= 12.25
+                    assert -2.55 <= outcome.amperes <= 3.05
+    assert readings > 0.9 * sweeps * 12
+    if sweeps > 100:
+        measured(f"{readings:,} readings of each kind")
+
+
 @pytest.mark.parametrize("chip", AT_POWER_ON)
 @pytest.mark.parametrize("averaging", [None, 'averaging = "auto"'])
 def test_an_observer_reads_neither_of_two_chips_beside_a_run(chip: str, averaging: str | None) -> None:
@@ -549,3 +583,89 @@ def test_an_observer_reads_neither_of_two_chips_beside_a_run(chip: str, averagin
         bench.clock.sleep(0.7)
     assert not any(isinstance(outcome, Reading) for outcome in outcomes)
     assert "are two chips at 0x40?" in errors[-1]
+
+
+def reads_of(twin: RegisterChip, register: int, before: Callable[[int], None]) -> None:
+    """Call `before` with the number of each reading of a register."""
+    read, count = twin.read, 0
+
+    def counted(length: int) -> bytes:
+        nonlocal count
+        if twin._pointer == register:
+            count += 1
+            before(count)
+        return read(length)
+
+    twin.read = counted
+
+
+def test_an_examination_that_never_reached_the_chip_shows_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    bench, twin = at_square("ina226", BATTERY)
+    write, lost = twin._write_register, 0
+
+    def lose_the_first(pointer: int, word: int) -> None:
+        nonlocal lost
+        if pointer == 0 and not word & 0b111 << 9 and not lost:
+            lost = 1
+        else:
+            write(pointer, word)
+
+    twin._write_register = lose_the_first
+    outcomes = [bench.run_next()["cpu"] for _ in range(30)]
+    assert lost
+    assert not [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    assert caplog.text.count("its own average of the power") == 1
+
+
+def test_registers_that_are_never_of_one_conversion_fit_after_a_few() -> None:
+    bench = Bench.of(table("ina226", averaging=slowest("ina226", 1)))
+    rail, twin, bench.rails = constant(bench.rails["cpu"]), bench.chip("cpu"), {}
+    rail.volts = 5.0
+    bench.run_until_read()
+    bench.clock.sleep(60.0)
+
+    def alternate(number: int) -> None:
+        for register, words in ((2, (4000, 2000)), (1, (20_000, 10_000)), (3, (1000, 4000))):
+            twin._words[register] = words[number % 2]
+
+    twin._update_results = lambda: None
+    alternate(0)
+    reads_of(twin, 0x02, lambda number: alternate(number // 2 % 2 + 1) if number > 2 else None)
+    assert "contradict" not in str(bench.run())
+
+
+def test_a_bit_flipped_within_the_check_costs_no_reading() -> None:
+    bench = Bench.of(table("ina226"))
+    bench.run_until_read()
+    bench.clock.sleep(60.0)
+    twin, keeps = bench.chip("cpu"), bench.chip("cpu")._words
+    store = twin._update_results
+
+    def flip(number: int) -> None:
+        twin._update_results = store
+        if number == 3:  # after both readings of the sweep
+            store()
+            keeps[0x02] |= 0x7000
+            twin._update_results = lambda: None
+
+    reads_of(twin, 0x02, flip)
+    assert isinstance(bench.run()["cpu"], Reading)
+
+
+def test_a_result_that_ends_within_the_check_is_not_examined(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench.of(table("ina226"))
+    rail, twin, bench.rails = constant(bench.rails["cpu"]), bench.chip("cpu"), {}
+    rail.volts, rail.amperes = 5.0, 0.2
+    bench.run_until_read()
+    bench.clock.sleep(60.0)
+
+    def end_a_result(number: int) -> None:
+        if number == 1:
+            rail.amperes = 0.6
+            bench.clock.sleep(0.01)
+
+    reads_of(twin, 0x03, end_a_result)
+    assert isinstance(bench.run()["cpu"], Reading)
+    assert isinstance(bench.run_next()["cpu"], Reading)
+    assert twin._words[0] >> 9 & 0b111
+    assert caplog.text == ""

@@ -16,14 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.chips import Measurement, rpi_pmic
-from agent.chips._program import Program
 from agent.errors import AgentError, PermissionDeniedError, SensorError
 from agent.measure.readings import Failure, Reading
 from agent.measure.sweep import Sweep
 from agent.settings import Device
 from agent.simulate.clock import HandClock
 from tests.bench import settings_of
-from tests.hardware.raspberry_pi import INPUT_VOLTS, NO_DEVICE, PI_4, RAILS, TOTAL_WATTS, Vcgencmd, answer
+from tests.hardware.raspberry_pi import INPUT_VOLTS, NO_DEVICE, PI_4, RAILS, TOTAL_WATTS, Vcgencmd, answer, on_path
 from tests.run.running import until
 
 if TYPE_CHECKING:
@@ -49,9 +48,7 @@ def devices(*rails: str) -> tuple[Device, ...]:
 
 @pytest.fixture
 def vcgencmd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Vcgencmd:
-    program = Vcgencmd(tmp_path / "bin")
-    monkeypatch.setenv("PATH", f"{program.folder}:{os.environ['PATH']}")
-    return program
+    return on_path(tmp_path, monkeypatch)
 
 
 def error_of(*rails: str, says: str) -> str:
@@ -82,6 +79,11 @@ def test_an_unknown_rail_is_refused_with_the_known_ones() -> None:
     assert f"no rail VDD_GPU; rails with both: {', '.join(RAILS)}; or all" in error_of("VDD_GPU", says=answer())
 
 
+@pytest.mark.reliability(
+    1.47,
+    "an answer of `vcgencmd` that is cut off anywhere, or in which a line is lost or repeated",
+    "an error, never a smaller sum",
+)
 def test_no_cut_answer_gives_a_wrong_number() -> None:
     whole = answer()
     core = Measurement(*RAILS["VDD_CORE"])
@@ -98,6 +100,11 @@ def test_no_cut_answer_gives_a_wrong_number() -> None:
     assert read > 100
 
 
+@pytest.mark.reliability(
+    1.47,
+    "an answer of `vcgencmd` that is cut off anywhere, or in which a line is lost or repeated",
+    "an error, never a smaller sum",
+)
 @given(number=st.integers(min_value=0, max_value=len(RAILS) * 2 + 1), is_repeated=st.booleans())
 def test_no_lost_or_repeated_line_gives_a_wrong_number(number: int, *, is_repeated: bool) -> None:
     lines = answer().splitlines()
@@ -229,6 +236,11 @@ def children() -> set[int]:
     return found
 
 
+@pytest.mark.reliability(
+    1.46,
+    "`vcgencmd` hangs, floods its output, or cannot be killed",
+    "it is killed in time, no process is left behind, and no second one is started beside it; its rails fail",
+)
 def test_a_hung_program_is_killed_in_time_and_leaves_nothing(vcgencmd: Vcgencmd) -> None:
     board = rpi_pmic.Chip(devices("all"))
     assert board.read() == (TOTAL,)
@@ -257,6 +269,11 @@ def is_running(number: int) -> bool:
         return False
 
 
+@pytest.mark.reliability(
+    1.46,
+    "`vcgencmd` hangs, floods its output, or cannot be killed",
+    "it is killed in time, no process is left behind, and no second one is started beside it; its rails fail",
+)
 def test_a_program_that_floods_its_output_is_killed(vcgencmd: Vcgencmd) -> None:
     vcgencmd.runs("exec yes")
     before = children()
@@ -273,27 +290,32 @@ def test_a_program_that_closes_its_output_and_hangs_is_killed(vcgencmd: Vcgencmd
     assert children() == before
 
 
+@pytest.mark.reliability(
+    1.46,
+    "`vcgencmd` hangs, floods its output, or cannot be killed",
+    "it is killed in time, no process is left behind, and no second one is started beside it; its rails fail",
+)
 def test_a_killed_program_that_does_not_end_is_not_started_again(
     vcgencmd: Vcgencmd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that waits in the kernel; a process that is not killed stands for it."""
-    program = Program((f"{vcgencmd.folder}/vcgencmd",), 0.2)
+    board = rpi_pmic.Chip(devices("all"))
     vcgencmd.runs("exec sleep 3600")
     groups: list[int] = []
     with monkeypatch.context() as kernel:
         kernel.setattr("os.killpg", lambda group, _: groups.append(group))
         with pytest.raises(SensorError, match="did not end within"):
-            program.run()
+            board.read()
     (group,) = groups
     try:
         with pytest.raises(SensorError, match="has not ended yet"):
-            program.run()
+            board.read()
         assert len(vcgencmd.calls) == 1
     finally:
         os.killpg(group, signal.SIGKILL)
     vcgencmd.says(answer())
     until(lambda: not is_running(group), "the program ends")
-    assert program.run().text == answer()
+    assert board.read() == (TOTAL,)
 
 
 def test_a_program_that_moves_is_found(vcgencmd: Vcgencmd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

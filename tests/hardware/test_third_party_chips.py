@@ -202,6 +202,19 @@ MISTAKES = {
     offered("\ndel Chip.highest_volts"): "its Chip has no highest_volts",
     offered("\nChip.results = ()"): "its Chip.results are not registers",
     offered("\nChip.results = (5, 7)"): "its Chip.results are not registers",
+    offered("\nChip.results = (Register(0x500), Register(7))"): "its Chip.results are not registers",
+    offered("\nChip.results = (Register('5'), Register(7))"): "its Chip.results are not registers",
+    offered("\nChip.results = (Register(5, length_bytes=0), Register(7))"): "its Chip.results are not registers",
+    offered("\nChip.ids = (Word(0x3E3F, TEXAS_INSTRUMENTS),)"): "its Chip.ids are not Words",
+    offered("\nChip.status = ExpectedBits(Register(0x100), 1, 0, 1)"): "its Chip.status is no ExpectedBits",
+    offered("\nChip.status = ExpectedBits(Register(0x0B), 0x10000, 0)"): "its Chip.status is no ExpectedBits",
+    offered("\nChip.power = PowerRegister(Register(8), 0.0, 1.0, 1.0)"): "its Chip.power is no PowerRegister",
+    offered(
+        "\nChip.power = PowerRegister(Register(8), 1.0, 1.0, 1.0, (0x1000,))"
+    ): "its Chip.power is no PowerRegister",
+    offered("\nChip.power = PowerRegister(Register(8), 1.0, 1.0, 1.0, unaveraged=7)"): (
+        "its Chip.power is no PowerRegister"
+    ),
     offered("\nChip.counter_registers = (9,)"): "its Chip.counter_registers are not registers",
     offered("\nChip.power = 0x08"): "its Chip.power is no PowerRegister",
     offered("\nChip.power = property(lambda self: 1 / 0)"): "what its Chip declares cannot be read: SensorError: ",
@@ -367,6 +380,11 @@ def test_a_chip_that_cannot_be_made_as_configured_ends_a_run(
     assert "Traceback" not in told
 
 
+@pytest.mark.reliability(
+    2.25,
+    "a chip of another package whose code raises, exits or returns nonsense",
+    "an error of its devices with the package, the file and the line; all others are read",
+)
 @pytest.mark.parametrize(
     ("mistake", "told"),
     [
@@ -377,6 +395,16 @@ def test_a_chip_that_cannot_be_made_as_configured_ends_a_run(
         ("decode = lambda self, words: (Measurement('12', 1.0),)", "fails in decode: TypeError: "),
         ("decode = lambda self, words: None", "fails in decode: TypeError: "),
         ("decode = lambda self, words: (Measurement(1.0, float('inf')),)", "fails in decode: ValueError: Measurement("),
+        ("decode = lambda self, words: (Measurement(1e200, 1e200),)", "fails in decode: ValueError: Measurement("),
+        ("decode = lambda self, words: (Measurement(1.0, 1.0, 'x'),)", "fails in decode: ValueError: Measurement("),
+        (
+            "decode = lambda self, words: (Measurement(1.0, 1.0, HardwareCounters(None, 1, 1.0, 1.0, 1.0, 1.0)),)",
+            "fails in decode: ValueError: Measurement(",
+        ),
+        (
+            "decode = lambda self, words: (Measurement(1.0, 1.0, HardwareCounters(1, 1, 1.0, 1.0, 1.0, 0.0)),)",
+            "fails in decode: ValueError: Measurement(",
+        ),
         ("decode = lambda self, words: exit('no luck')", "fails in decode: SystemExit: no luck ("),
         ("identify = lambda self, port: port.no_such_method()", "fails in identify: AttributeError: "),
         ("is_converted = lambda self, read: read(5) + None", "fails in is_converted: "),
@@ -384,7 +412,7 @@ def test_a_chip_that_cannot_be_made_as_configured_ends_a_run(
     ],
 )
 def test_a_bug_of_a_package_fails_its_own_devices_alone(mistake: str, told: str, packages: Packages) -> None:
-    bench = bench_of(packages, offered(f"\nChip.{mistake}\n"))
+    bench = bench_of(packages, offered(f"\nfrom agent.chips import HardwareCounters\nChip.{mistake}\n"))
     outcomes = [bench.run_next() for _ in range(4)]
     failures = [failure(outcome["radio"]) for outcome in outcomes if isinstance(outcome["radio"], Failure)]
     assert failures

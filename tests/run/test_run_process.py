@@ -176,6 +176,7 @@ def test_a_reload_takes_a_valid_file_and_refuses_an_invalid_one(
         write_config(tmp_path, pushgateway_url, job, devices=["cpu", "fan"])
         running.process.send_signal(signal.SIGHUP)
         until(lambda: set(gateway()) == {"cpu", "fan", ""}, "disk to go and fan to come")
+        assert running.stderr.count("configuration reloaded") == 1
         joules = until(lambda: gateway()["cpu"]["wattpush_device_joules_total"], "a second reading of cpu")
         config.write_text("nonsense = 1\n")
         running.process.send_signal(signal.SIGHUP)
@@ -196,6 +197,7 @@ def test_a_reload_that_fails_leaves_the_old_configuration_in_force(
         running.process.send_signal(signal.SIGHUP)
         running.logs("the old one stays in force")
         assert f":{taken.getsockname()[1]}: in use" in running.stderr
+        assert "configuration reloaded" not in running.stderr
         readings = gateway()["cpu"]["wattpush_device_readings_total"]
         until(lambda: gateway()["cpu"]["wattpush_device_readings_total"] > readings + 5, "readings to continue")
         assert set(gateway()) == {"cpu", ""}

@@ -148,6 +148,11 @@ def test_the_true_kind_is_the_one_found_or_named_beside_it(
         assert sorted(found) == sorted((b, c) for b, behind in connected.items() for c in set(behind) - on_trunk)
 
 
+@pytest.mark.reliability(
+    1.051,
+    "an error at any transaction while a scan recognises a mux",
+    "the same kinds and chips as without",
+)
 @settings(max_examples=40)
 @given(
     boards(),

@@ -262,7 +262,7 @@ FIXED_SHUNT: Mapping[str, Files] = {
     "ltc4261": {"in1": 700, "in2": 701, "curr1": 500},
     "max16065": {"in0": 1000, "in12": 12000, "curr1": 3000},
 }
-"""Chips whose drivers compute with a shunt that nobody can tell them, or in volts at a pin."""
+"""Chips whose drivers compute with a shunt that they cannot be told, or in volts at a pin."""
 
 
 def install(linux: Linux, name: str, files: Files, *, driver: str | None = None, number: int = 3) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -10,10 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import chips, cli
+from agent.chips import Device, Measurement, rpi_pmic
 from agent.commands import scan
 from agent.config import parse
 from agent.errors import ExitCode
-from tests.hardware.raspberry_pi import INPUT_VOLTS, NO_DEVICE, PI_4, RAILS, TOTAL_WATTS, Vcgencmd
+from agent.simulate.rails import ConstantRail
+from agent.simulate.rpi_pmic import SimulatedFirmware
+from tests.hardware.raspberry_pi import INPUT_VOLTS, NO_DEVICE, PI_4, RAILS, TOTAL_WATTS, Vcgencmd, on_path
 from tests.run.running import LONG_SECONDS, PROJECT, groups_of
 
 if TYPE_CHECKING:
@@ -24,9 +26,7 @@ Completed = subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def vcgencmd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Vcgencmd:
-    program = Vcgencmd(tmp_path / "bin")
-    monkeypatch.setenv("PATH", f"{program.folder}:{os.environ['PATH']}")
-    return program
+    return on_path(tmp_path, monkeypatch)
 
 
 def wattpush(*arguments: str) -> Completed:
@@ -141,3 +141,20 @@ def test_everything_works_on_a_simulated_pi_5(tmp_path: Path, capfd: pytest.Capt
     lines = capfd.readouterr().out.splitlines()
     assert "wattpush_device_amperes 0.5" in lines
     assert any(line.startswith("wattpush_device_info{") and 'input="VDD_CORE"' in line for line in lines)
+
+
+def test_a_simulated_sum_holds_the_power_of_every_rail() -> None:
+    """`VDD_NEW` is a rail of firmware that the simulation does not know."""
+
+    def watts_of(**rails: float) -> list[float]:
+        devices = [Device(name, "rpi-pmic", rail=name) for name in rails]
+        powers = {name: ConstantRail(5.0, watts / 5.0, lambda: 0.0) for name, watts in rails.items()}
+        firmware = SimulatedFirmware(devices, powers, lambda: 0.0)
+        wanted = [*devices, *([] if "all" in rails else [Device("all", "rpi-pmic", rail="all")])]
+        found = rpi_pmic.Chip(wanted, firmware.answer).read()
+        return [one.volts * one.amperes for one in found if isinstance(one, Measurement)]
+
+    assert watts_of(all=3.0) == pytest.approx([3.0], rel=1e-6)
+    assert watts_of(all=3.0, VDD_CORE=1.5, VDD_NEW=0.5) == pytest.approx([5.0, 1.5, 0.5], rel=1e-6)
+    # Without a device for the sum, the other rails take 2 W.
+    assert watts_of(VDD_CORE=1.5) == pytest.approx([1.5, 3.5], rel=1e-6)

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 
 from agent.errors import SensorError
 from agent.measure.readings import Failure, Reading
+from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
 from agent.watch.glyphs import (
     ASCII,
@@ -24,7 +25,7 @@ from agent.watch.glyphs import (
 )
 from agent.watch.history import TRACE_SLOTS, History
 from agent.watch.layout import lines
-from tests.bench import Bench, ina260, mux
+from tests.bench import Bench, ina260, mux, settings_of
 
 if TYPE_CHECKING:
     from agent.watch.glyphs import Glyphs
@@ -115,6 +116,20 @@ def test_the_total_covers_the_devices_that_can_be_read() -> None:
     watched.bench.chip("cpu").unplug()
     watched.sweeps(1)
     assert "2.500 W" in watched.line("total")
+
+
+def test_the_total_counts_a_rail_in_a_sum_once() -> None:
+    rails = (("board", "all", 6.0), ("core", "VDD_CORE", 1.5))
+    device = '[[device]]\nname = "{}"\nchip = "rpi-pmic"\nrail = "{}"\n'
+    clock = HandClock()
+    history = History(settings_of("".join(device.format(*rail) for rail in rails)), clock, is_simulated=False)
+    for _ in range(2):
+        clock.sleep(1.0)
+        history.add([Reading(name, 1.0, watts, watts, clock.seconds, 0.0, 0.0) for name, _, watts in rails])
+    table = ["".join(text for text, _ in line) for line in lines(history.view(), 80, 24, UNICODE)]
+    (total,) = (line for line in table if line.startswith("total"))
+    assert "6.000 W" in total
+    assert "6.000 J" in total
 
 
 def test_a_converting_chip_shows_when_its_first_result_is_due() -> None:
