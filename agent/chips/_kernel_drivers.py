@@ -95,7 +95,6 @@ LABELLED = (
         ("lm25056", "lm25066", "lm5064", "lm5066", "lm5066i"),
         (("vin#", "iin#", "pin#"),),
         default_shunt_ohms=0.001,
-        drivers=("lm25066",),
     ),
     # vmon is the shunt voltage; vin and vout1 are both the bus voltage.
     Labelled(("ina233",), (("vout#", "iout#", "pout#"),), default_shunt_ohms=0.002),

@@ -74,6 +74,7 @@ _LARGEST_BYTES = 2**20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Shunts that measure current are far below: the 5 of a part marked R005 means milliohms, not ohms.
 _USUAL_MAX_SHUNT_OHMS = 1.0
+_LEAST_MICROOHMS = 1000
 
 
 def find_file(argument: str | None, environ: Mapping[str, str]) -> Path:
@@ -230,9 +231,11 @@ def _warnings(top: Table, devices: Sequence[Table], default_hostname: str) -> It
     for device in devices:
         if device.good.get("shunt_ohms", 0) > _USUAL_MAX_SHUNT_OHMS:
             shunt_ohms = device.good["shunt_ohms"]
+            # In the kernel's files and device trees, shunts are in microohms.
+            unit, parts = ("milliohms", 1e3) if shunt_ohms < _LEAST_MICROOHMS else ("microohms", 1e6)
             yield (
                 f"{device.title}: shunt_ohms: {shunt_ohms:g} ohms is a lot for a shunt; "
-                f"if it is {shunt_ohms:g} milliohms, write shunt_ohms = {shunt_ohms / 1000:g}"
+                f"if it is {shunt_ohms:g} {unit}, write shunt_ohms = {shunt_ohms / parts:g}"
             )
 
 

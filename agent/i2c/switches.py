@@ -44,9 +44,6 @@ _CLOSE_ATTEMPTS = 3
 _SILENT_PROBES = 3
 _PROBE_ATTEMPTS = 10
 
-# A bit may flip on the way.
-_CONFIRM_ATTEMPTS = 2
-
 
 class _ControlRead(NamedTuple):
     """Reads back one mux, and holds the control byte that it must have."""
@@ -200,7 +197,7 @@ class Switches:
         """
         segment = _segment_behind(path[-1]) if path else None
         reads = self._control_reads.get(segment) or self._prepare_control_reads(segment, path)
-        return all(any(self._reports(read) for _ in range(_CONFIRM_ATTEMPTS)) for read in reads)
+        return all(map(self._reports, reads))
 
     def _reports(self, expected: _ControlRead) -> bool:
         read = self.byte_at(expected.mux.address)

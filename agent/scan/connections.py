@@ -76,7 +76,7 @@ class _Probes:
         self._bus = bus
         self._place = place
         self._kinds = kinds
-        self._addresses = [address for address in addresses if address != place.address]
+        self._addresses = list(addresses)  # that of the mux itself always answers, so it shows nothing
         self._set: int | None = None
 
     def any_answers(self, control_bytes: Iterable[int]) -> bool:

@@ -326,6 +326,9 @@ def test_a_shunt_that_looks_like_milliohms_is_warned_about(parse_text: Parse) ->
         (line,) = parse_text(f"{GATEWAY}{device}{ohms}\n").warnings
         assert line.startswith(f'device[1] "a": shunt_ohms: {ohms} ohms is a lot for a shunt; ')
         assert line.endswith(f"if it is {ohms} milliohms, write shunt_ohms = {milliohms}")
+    for ohms, microohms in (("1000", "0.001"), ("2000", "0.002"), ("100000", "0.1")):
+        (line,) = parse_text(f"{GATEWAY}{device}{ohms}\n").warnings
+        assert line.endswith(f"if it is {ohms} microohms, write shunt_ohms = {microohms}")
     assert parse_text(f"{GATEWAY}{device}1\n").warnings == ()
 
 

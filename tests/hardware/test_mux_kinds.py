@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from agent.check import Status
 from agent.check.hardware import check_hardware
 from agent.chips import hwmon
+from agent.i2c import hints
 from agent.i2c.channels import driver_channel
 from agent.i2c.muxes import CLOSED, MUX_KINDS, MuxKind, mux_kind, mux_names
 from agent.i2c.place import Hop, Mux, Place
@@ -129,6 +130,19 @@ def test_a_pca9547_connects_channel_0_at_power_on() -> None:
     mux.stop()
     mux.power_loss()
     assert mux.open_channels == (0,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "address", "told"),
+    [
+        ("tca9548a", 0x75, "its address straps: 0x75 is A2 high, A1 low, A0 high"),
+        ("tca9545a", 0x72, "its address straps: 0x72 is A1 high, A0 low"),
+        ("tca9545a", 0x75, "its address straps: 0x75 is A2 high, A1 low, A0 high"),  # of another kind, then
+        ("pca9540b", 0x70, "its wiring; it has no address straps"),
+    ],
+)
+def test_a_silent_mux_is_told_with_the_straps_of_its_kind(kind: str, address: int, told: str) -> None:
+    assert hints.of_silent_mux(address, MUX_KINDS[kind].addresses).endswith(told)
 
 
 ANY_NESTING = {"kind": st.sampled_from(KINDS), "inner_kind": st.sampled_from(INNER_KINDS)}

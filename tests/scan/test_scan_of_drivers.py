@@ -357,13 +357,12 @@ def test_a_name_unknown_to_us_is_found_by_its_driver(linux: Linux, capsys: pytes
     assert scanned(linux, capsys) == {1: (12.0, 1.5)}
 
 
-@pytest.mark.parametrize("name", ["adm1278", "adm1293", "lm5066"])
+@pytest.mark.parametrize("name", ["adm1278", "adm1293"])
 def test_a_new_hot_swap_chip_has_the_rail_of_its_driver(
     linux: Linux, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     """Its vout1 may be another pin, so the rule for PMBus chips of unknown drivers would be wrong."""
-    driver = "lm25066" if name == "lm5066" else "adm1275"
-    install(linux, "adm9999", DRIVERS[name].files, driver=driver)
+    install(linux, "adm9999", DRIVERS[name].files, driver="adm1275")
     assert scanned(linux, capsys) == DRIVERS[name].rails
 
 
@@ -389,6 +388,13 @@ def test_a_label_that_no_configuration_holds_is_a_number(
 ) -> None:
     install(linux, "ina3221", {"in1": (label, 5000), "in2": ("VDD", 3300), "curr1": 100, "curr2": 50})
     assert scanned(linux, capsys) == {1: (5.0, 0.1), "VDD": (3.3, 0.05)}
+
+
+def test_a_name_with_control_characters_breaks_no_configuration(
+    linux: Linux, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(linux, "ina226\n[x]", DRIVERS["ina226"].files)
+    assert scanned(linux, capsys) == {}
 
 
 def test_chips_of_all_drivers_side_by_side_have_distinct_names(
