@@ -21,8 +21,8 @@ from agent.i2c.failures import describe, is_nack, is_time_out
 from agent.i2c.muxes import CLOSED
 from agent.i2c.place import TRUNK, Hop, bus_path
 from agent.i2c.sysfs import usb_port
+from agent.measure.computed_check import ContradictionError, refuse_contradiction
 from agent.measure.identify import identify
-from agent.measure.power_check import ContradictionError, refuse_contradiction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -103,6 +103,17 @@ def hint_for_silent(bus: Bus, place: Place, behind: Sequence[Place]) -> str:
                         f"0x{place.address:02x} answers at control byte 0x{byte:02x}, which is channel {channel} of "
                         f"{_names([other])}: is mux {mux.name} one?"
                     )
+    return _hint_of_fewer_bits(bus, mux)
+
+
+def _hint_of_fewer_bits(bus: Bus, mux: Mux) -> str:
+    """The kinds that a mux may be that keeps fewer bits than its kind has. The channels in use need not show that."""
+    kinds = [kind for kind in MUX_KINDS.values() if kind.control_bits < mux.kind.control_bits]
+    with suppress(AgentError, OSError):
+        if kinds:
+            with bus.session():
+                kinds = _answering_alike(bus, mux, kinds)
+        return f"mux {mux.name} answers as {_names(kinds)} does" if kinds else ""
     return ""
 
 
@@ -153,10 +164,14 @@ def _with_byte(bus: Bus, mux: Mux, byte: int, act: Callable[[], bool]) -> bool:
 
 def _answering_alike(bus: Bus, mux: Mux, kinds: list[MuxKind]) -> list[MuxKind]:
     """Those of the kinds that return the same bits as the mux, with the interrupt lines that it shows while closed."""
+    kinds = [kind for kind in kinds if mux.address in kind.addresses]
     bus.select(mux.place.path)
     lines = 0
     try:
-        for byte in (CLOSED, *_TESTED):
+        # A mux that has the highest bit of its kind is shown by this one channel, so that no others are opened.
+        for byte in (CLOSED, mux.kind.control_bits + 1 >> 1, *_TESTED):
+            if not kinds:
+                break
             bus.write_byte(mux.address, byte)
             read = bus.byte_at(mux.address) or 0
             lines = read if byte == CLOSED else lines

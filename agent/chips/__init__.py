@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,12 @@ from agent.chips._averaging import conversion_seconds
 from agent.chips._base import (
     HARDWARE_COUNTER_BITS,
     TEXAS_INSTRUMENTS,
+    ComputedRegister,
     ExpectedBits,
     HardwareCounters,
     I2CChip,
     KernelChip,
     Measurement,
-    PowerRegister,
     Word,
     signed,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "AveragingChoices",
     "AveragingCodes",
     "ChipOptions",
+    "ComputedRegister",
     "Device",
     "ExpectedBits",
     "HardwareCounters",
@@ -55,7 +57,6 @@ __all__ = [
     "KernelChip",
     "Measurement",
     "Place",
-    "PowerRegister",
     "Register",
     "SensorError",
     "Word",
@@ -95,7 +96,12 @@ class _Options(Mapping[str, ChipOptions]):
 
 def names() -> tuple[str, ...]:
     """The names of all built-in chips, from the files of this folder, without aliases."""
-    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    return _names_in(tuple(__path__))
+
+
+@cache  # they are asked for with each device, and a walk through the folder takes as long as an import
+def _names_in(folders: tuple[str, ...]) -> tuple[str, ...]:
+    modules = (module.name for module in pkgutil.iter_modules(folders))
     return tuple(name.replace("_", "-") for name in modules if not name.startswith("_"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from agent.chips import _averaging as averaging
 from agent.errors import SensorError
@@ -96,22 +96,25 @@ class ExpectedBits:
 
 
 @dataclass(frozen=True, slots=True)
-class PowerRegister:
-    """A register in which the chip itself multiplies its voltage and current; unsigned, whichever way power flows.
+class ComputedRegister:
+    """A register that the chip itself computes from its two results, so that it must fit them.
 
     Attributes:
-        watts_per_lsb: its LSB; for a chip with a calibration, with the one in `requires`.
+        quantity: "power", unsigned, whichever way it flows: voltage times current. Or "current", in two's complement:
+            the result scaled by a calibration that makes it another number.
+        per_lsb: its LSB in watts or amperes; for a chip with a calibration, with the one in `requires`.
         volts_per_lsb: the LSB of the bus voltage.
         amperes_per_lsb: that of the current; for a chip with a shunt on the board, of the shunt voltage divided by it.
-        requires: what the chip must hold for the register to be that product: the calibration, a mode that measures
+        requires: what the chip must hold for the register to be computed so: the calibration, a mode that measures
             both. With anything else the register shows nothing.
-        unaveraged: with these bits the chip does not average, and the register is the product of the two results.
+        unaveraged: with these bits the chip does not average, and the register is computed from the two results.
             Otherwise it is the mean of the products of single conversions, which a changing load makes another number.
-            None if it is the product of the results in any case.
+            None if it is computed from the results in any case, or is their multiple, as a current is.
     """
 
     register: Register
-    watts_per_lsb: float
+    quantity: Literal["power", "current"]
+    per_lsb: float
     volts_per_lsb: float
     amperes_per_lsb: float
     requires: tuple[ExpectedBits, ...] = ()
@@ -179,8 +182,8 @@ class I2CChip(ABC):
         return self.options.chip.upper()
 
     @property
-    def power(self) -> PowerRegister | None:
-        """The chip's own product of its voltage and current, which checks its readings.
+    def computed(self) -> ComputedRegister | None:
+        """A register that the chip computes from its results, which checks its readings.
 
         None if it has no such register, or if reading it would disturb a run. Its LSBs are those of `decode`: they
         depend on the shunt, and on the range that `adopt` found.
@@ -245,7 +248,7 @@ class I2CChip(ABC):
 
     def stop_averaging(self) -> None:
         """Write `configuration` once more, without averaging; `configure` undoes it. Raises OSError."""
-        unaveraged = None if self.power is None else self.power.unaveraged
+        unaveraged = None if self.computed is None else self.computed.unaveraged
         for expected in self.configuration:
             if unaveraged is not None and expected.register == unaveraged.register:
                 word = expected.written & ~unaveraged.bits | unaveraged.written

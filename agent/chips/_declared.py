@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, cast
 
-from agent.chips._base import ExpectedBits, HardwareCounters, I2CChip, Measurement, PowerRegister, Word
+from agent.chips._base import ComputedRegister, ExpectedBits, HardwareCounters, I2CChip, Measurement, Word
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
 from agent.settings import AveragingChoices, ChipOptions
@@ -76,8 +76,8 @@ def mistakes_of_a_chip(chip: I2CChip) -> Iterator[str]:
         yield "its configuration_words are not ExpectedBits"
     elif not 0.0 < chip.conversion_seconds < math.inf:
         yield "its conversion_seconds are not a time"
-    elif not _is_power(chip.power):
-        yield "its Chip.power is no PowerRegister"
+    elif not _is_computed(chip.computed):
+        yield "its Chip.computed is no ComputedRegister"
 
 
 def checked(chip: I2CChip, decoded: Sequence[object]) -> tuple[Measurement | SensorError, ...]:
@@ -112,13 +112,14 @@ def _is_expected(value: object) -> bool:
     return all(word in _WORDS for word in (value.written, value.power_on, value.bits))
 
 
-def _is_power(value: object) -> bool:
-    if not isinstance(value, PowerRegister):
+def _is_computed(value: object) -> bool:
+    if not isinstance(value, ComputedRegister):
         return value is None
-    lsbs = (value.watts_per_lsb, value.volts_per_lsb, value.amperes_per_lsb)
+    lsbs = (value.per_lsb, value.volts_per_lsb, value.amperes_per_lsb)
     unaveraged = () if value.unaveraged is None else (value.unaveraged,)
     return (
         _is_register(value.register)
+        and value.quantity in {"power", "current"}
         and all(0.0 < lsb < math.inf for lsb in lsbs)
         and _are((*value.requires, *unaveraged), _is_expected)
     )

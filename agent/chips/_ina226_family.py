@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from agent.chips import _averaging as averaging
-from agent.chips._base import TEXAS_INSTRUMENTS, ExpectedBits, PowerRegister, Word
+from agent.chips._base import TEXAS_INSTRUMENTS, ComputedRegister, ExpectedBits, Word
 from agent.chips._shunt import ShuntChip
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
@@ -32,8 +32,14 @@ if TYPE_CHECKING:
 
     from agent.i2c.transfers import I2C
 
-CALIBRATION = 0x0800
-"""With this calibration, the current register holds the same number as the shunt voltage register."""
+CALIBRATION = 0x0700
+"""With this calibration, the current register holds seven eighths of the shunt voltage register, for any shunt.
+
+It must be another number: what two chips at one address answer is the AND of their bits, and the AND of two currents is
+then not seven eighths of the AND of two shunt voltages. All of the range fits, and less than a bit is lost.
+"""
+
+_SHUNT_LSBS_PER_CURRENT_LSB = 0x0800 / CALIBRATION
 
 _ADC_RANGE = 1 << 12
 
@@ -53,14 +59,10 @@ class INA226FamilyChip(ShuntChip):
     Attributes:
         signature_names: the chips, by the names of their files, whose IDs this chip may show.
         fixed_configuration: bits of the configuration that no host can change.
-        power_lsbs: the LSB of the power register in watts, divided by that of the current register in amperes. The
-            power register averages the power of every single sample (section 6.3.1.1), so that for a load that varies
-            during a result it is not the product of the two averages.
     """
 
     signature_names: ClassVar[frozenset[str]] = frozenset({"ina226"})
     fixed_configuration: ClassVar[Word] = Word(0x00, 0x4000, 0xF000)
-    power_lsbs: ClassVar[int] = 25
 
     bus_volts_per_lsb = 1.25e-3
     highest_volts = 36.0
@@ -90,25 +92,30 @@ class INA226FamilyChip(ShuntChip):
     new_result = 1 << 3
 
     @property
-    def power(self) -> PowerRegister | None:
-        """See `I2CChip.power`: register 0x03 (section 7.1.4); with `CALIBRATION`, an LSB of current is one of shunt."""
+    def computed(self) -> ComputedRegister | None:
+        """See `I2CChip.computed`: current register 0x04 (section 7.1.5), shunt voltage x calibration / 2048.
+
+        It averages the current of every single sample (section 6.3.1.1), which is the same number as that of the
+        averaged shunt voltage, give or take roundings, whatever the load does. The power register is not used: it
+        averages products, which for a load that varies during a result are not the product of the two averages.
+        """
         amperes_per_lsb = self.shunt_volts_per_lsb / self.shunt_ohms
-        return PowerRegister(
-            Register(0x03),
-            watts_per_lsb=self.power_lsbs * amperes_per_lsb,
+        return ComputedRegister(
+            Register(0x04),
+            "current",
+            per_lsb=amperes_per_lsb * _SHUNT_LSBS_PER_CURRENT_LSB,
             volts_per_lsb=self.bus_volts_per_lsb,
             amperes_per_lsb=amperes_per_lsb,
             requires=(
                 ExpectedBits(Register(0x05), CALIBRATION, power_on=0x0000),
                 ExpectedBits(Register(0x00), 0b111, power_on=0b111, bits=0b111),
             ),
-            unaveraged=ExpectedBits(Register(0x00), 0, power_on=0, bits=0b111 << 9),
         )
 
     def configuration_words(self, codes: averaging.Codes) -> tuple[ExpectedBits, ...]:
         """See `I2CChip.configuration_words`."""
         # Calibration register 0x05 (section 7.1.6), power-on 0x0000: 0.00512 / (CURRENT_LSB x shunt). With CURRENT_LSB
-        # = LSB of the shunt voltage / shunt it is 0x0800 for any shunt. Without a calibration, current and power
+        # = LSB of the shunt voltage / shunt it would be 0x0800 for any shunt. Without a calibration, current and power
         # register stay 0.
         calibration = ExpectedBits(Register(0x05), CALIBRATION, power_on=0x0000)
         # Configuration register 0x00 (section 7.1.1; INA232, INA234 and INA236: 7.6.1), power-on 0x4127:
@@ -148,7 +155,6 @@ class NewerINA226FamilyChip(INA226FamilyChip):
     # Register 0x3E (section 7.6.1); only the INA234 and the INA236 have a device ID in bits 15-4 of 0x3F.
     ids: tuple[Word, ...] = (Word(0x3E, TEXAS_INSTRUMENTS),)
     fixed_configuration = Word(0x00, 0x4000, 0xE000)
-    power_lsbs = 32
     bus_volts_per_lsb = 1.6e-3
     highest_volts = 48.0
     scales = True  # ADCRANGE sets the LSB of the shunt voltage

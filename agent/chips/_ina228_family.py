@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from agent.chips import _averaging as averaging
-from agent.chips._base import TEXAS_INSTRUMENTS, ExpectedBits, PowerRegister, Word
+from agent.chips._base import TEXAS_INSTRUMENTS, ComputedRegister, ExpectedBits, Word
 from agent.chips._shunt import ShuntChip
 from agent.i2c.transfers import Register
 from agent.settings import AveragingChoices, ChipOptions
@@ -66,17 +66,18 @@ class INA228FamilyChip(ShuntChip):
     scales = True  # ADCRANGE sets the LSB of the shunt voltage, the calibration that of the hardware counters
 
     @property
-    def power(self) -> PowerRegister:
-        """See `I2CChip.power`.
+    def computed(self) -> ComputedRegister:
+        """See `I2CChip.computed`.
 
         With the neutral calibration the current register holds the word of the shunt voltage, in both ranges, if
         TEMPCOMP does not correct it; the power register 0x08 (sections 7.6.1.9 and 8.1.2) is its product with the bus
         voltage, both averaged before (section 7.3.2).
         """
         amperes_per_lsb = self.shunt_volts_per_lsb / self.shunt_ohms
-        return PowerRegister(
+        return ComputedRegister(
             Register(0x08, length_bytes=3),
-            watts_per_lsb=self.power_lsbs * amperes_per_lsb,
+            "power",
+            per_lsb=self.power_lsbs * amperes_per_lsb,
             volts_per_lsb=self.bus_volts_per_lsb,
             amperes_per_lsb=amperes_per_lsb,
             requires=(

@@ -117,7 +117,7 @@ SIGNATURES = (
     # What an INA226 can do, these can do, except that an INA231 ends at 28 V.
     _by_configuration(_LIKE_INA226, "ina226", (Word(0x00, 0x4127),), _BY_POWER_ON),
     # Common to every configuration that _ina226_family.py writes; the calibration is the same in all.
-    _by_configuration(_LIKE_INA226, "ina226", (Word(0x00, 0x4007, 0xF007), Word(0x05, 0x0800)), _BY_OUR_SETUP),
+    _by_configuration(_LIKE_INA226, "ina226", (Word(0x00, 0x4007, 0xF007), Word(0x05, 0x0700)), _BY_OUR_SETUP),
 )
 
 

@@ -100,10 +100,10 @@ def _contained(chip: type[I2CChip], addition: Addition) -> type[I2CChip]:
     members: dict[str, Any] = {**methods, "__init__": make, "decode": _catching(decode, "decode", addition)}
     contained: Any = type(chip.__name__, (chip,), members)
 
-    def power(self: I2CChip) -> object:
-        return super(contained, self).power
+    def computed(self: I2CChip) -> object:
+        return super(contained, self).computed
 
-    contained.power = property(_catching(power, "power", addition))
+    contained.computed = property(_catching(computed, "computed", addition))
     return cast("type[I2CChip]", contained)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.chips import _ina226_family
-from agent.chips._base import TEXAS_INSTRUMENTS, PowerRegister, Word
+from agent.chips._base import TEXAS_INSTRUMENTS, ComputedRegister, Word
 
 OPTIONS = _ina226_family.options("ina234", _ina226_family.NEWER_ADDRESSES)
 
@@ -20,6 +20,6 @@ class Chip(_ina226_family.NewerINA226FamilyChip):
     highest_volts = 28.0
 
     @property
-    def power(self) -> PowerRegister | None:
-        """See `I2CChip.power`: not used, as we do not know whether its LSB follows 12 or 16 bits of the current."""
+    def computed(self) -> ComputedRegister | None:
+        """See `I2CChip.computed`: not used, as we do not know whether an LSB of current is one of 12 or of 16 bits."""
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.chips import _averaging as averaging
-from agent.chips._base import ExpectedBits, I2CChip, Measurement, PowerRegister, signed
+from agent.chips._base import ComputedRegister, ExpectedBits, I2CChip, Measurement, signed
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
 from agent.settings import ChipOptions
@@ -38,9 +38,10 @@ class Chip(I2CChip):
     status = ExpectedBits(Register(0x06), written=1 << 0, power_on=0, bits=0xFFE3)
     new_result = 1 << 3
     # Power register 0x03 (section 8.6.4). MODE 111, and AVG 000 in the configuration register.
-    power = PowerRegister(
+    computed = ComputedRegister(
         Register(0x03),
-        watts_per_lsb=10e-3,
+        "power",
+        per_lsb=10e-3,
         volts_per_lsb=1.25e-3,
         amperes_per_lsb=1.25e-3,
         requires=(ExpectedBits(Register(0x00), 0b111, power_on=0b111, bits=0b111),),

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.measure.agreement import DoubleReader
+from agent.measure.computed_check import ContradictionError, refuse_contradiction
 from agent.measure.identify import agreed_configuration, identify
-from agent.measure.power_check import ContradictionError, refuse_contradiction
 from agent.measure.readings import Outcome, Settling
 from agent.measure.session import ChipSession
 

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.chips import ExpectedBits
 from agent.errors import SensorError
 from agent.measure.agreement import DoubleReader, Taken
+from agent.measure.computed_check import ComputedCheck
 from agent.measure.identify import agreed, agreed_configuration, identify, through_driver
-from agent.measure.power_check import PowerCheck
 from agent.measure.readings import Outcome, Reading, Settling
 from agent.measure.session import ChipSession
 
@@ -137,7 +137,7 @@ class RunSession(ChipSession[_State]):
     ) -> None:
         """Prepare; nothing is read yet. `was_read_before`: an earlier run has read the chip since boot."""
         super().__init__(devices, bus, clock, sample_interval_seconds, _Closed())
-        self._power_check = PowerCheck(bus, self._chip, self._name, clock)
+        self._computed_check = ComputedCheck(bus, self._chip, self._name, clock)
         self._reader = DoubleReader(bus, self._chip, clock)
         self._scaling = self._chip.configuration if self._chip.scales else ()
         self._canary_at_start = _Canary.UNUSED if self._chip.status is None else _Canary.UNKNOWN
@@ -301,15 +301,15 @@ class RunSession(ChipSession[_State]):
         if is_configured and not is_scaled:
             raise SensorError(f"{self._name}: its configuration reads differently each time; is the bus disturbed?")
         if is_configured and has_canary:
-            return self._check_power(measuring, miswrites, taken, now)
+            return self._check_computed(measuring, miswrites, taken, now)
         if is_configured and not self._is_power_on(found):
             return self._without_canary(measuring, words)
         return self._reopen(found)
 
-    def _check_power(self, measuring: _Measuring, miswrites: int, taken: Taken, now: float) -> list[Outcome]:
+    def _check_computed(self, measuring: _Measuring, miswrites: int, taken: Taken, now: float) -> list[Outcome]:
         """Check the power register of a chip that is as it was configured, before what it measured is reported."""
         words, status_word = taken.words, taken.expected_words[0]
-        if self._power_check.run():
+        if self._computed_check.run():
             self._examine()
             is_new = bool(status_word & self._chip.new_result) or words[: self._result_count] != measuring.last_results
             return self._report(words, is_new=is_new)
@@ -326,7 +326,7 @@ class RunSession(ChipSession[_State]):
         if self._bus.is_doubted:
             self._bus.note_possible_miswrite()
         self._through_driver(lambda _: self._chip.stop_averaging())
-        self._power_check.examine()
+        self._computed_check.examine()
         if self._is_power_on(agreed_configuration(self._bus, self._chip, self._name)):
             self._state = self._state_if_in_doubt = _Closed(power_lost=True, must_configure=True)
             return

@@ -65,7 +65,7 @@ class SimulatedINA226Family(RegisterChip):
     BUS_VOLTS_LSB: ClassVar[float] = 1.25e-3
     AVERAGES_POWER: ClassVar[bool] = True
     """Whether the power register is the mean of the power of every sample (SBOS547, section 6.3.1.1), rather than the
-    product of the two means."""
+    product of the two means; then current is the mean of the samples, too, each of them rounded down."""
 
     def __init__(self, address: int, rail: Rail, shunt_ohms: float, now: Callable[[], float]) -> None:
         """Power the chip on.
@@ -134,11 +134,11 @@ class SimulatedINA226Family(RegisterChip):
         return samples
 
     def _store_derived(self) -> None:
-        current = self._current_of(_signed(self._words[SHUNT_VOLTAGE]))
+        samples = self._samples or ((_signed(self._words[SHUNT_VOLTAGE]), self._words[BUS_VOLTAGE]),)
+        current = sum(self._current_of(shunt) for shunt, _ in samples) // len(samples)
         if not self._plan.voltage_microseconds:  # power is computed after a conversion of the voltage
             self._words[CURRENT] = min(max(current, -0x8000), 0x7FFF) & 0xFFFF & -1 << (16 - self.BITS)
             return
-        samples = self._samples or ((_signed(self._words[SHUNT_VOLTAGE]), self._words[BUS_VOLTAGE]),)
         products = [abs(self._current_of(shunt)) * bus for shunt, bus in samples]
         power = sum(products) // len(products) // POWER_LSB_OF_PRODUCT_LSB
         stored_current, stored_power = min(max(current, -0x8000), 0x7FFF), min(power, 0xFFFF)

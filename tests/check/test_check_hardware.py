@@ -234,6 +234,30 @@ def test_a_mux_of_another_kind_is_named(configured: str, true_kind: str, interru
     assert shown in str(finding)
 
 
+@pytest.mark.parametrize(
+    ("configured", "true_kind", "shown"),
+    [
+        ("tca9548a", "tca9544a", "a tca9544a or a pca9540b"),
+        ("tca9548a", "pca9547", "a pca9546a or a tca9545a or a pca9547"),
+        ("pca9546a", "pca9540b", "a tca9544a or a pca9540b"),
+    ],
+)
+def test_a_mux_without_a_bit_of_its_kind_is_told_with_the_silent_chip(
+    configured: str, true_kind: str, shown: str
+) -> None:
+    found = findings(with_another_mux(configured, (0, 1), true_kind))
+    assert found["mux m0"].status == Status.OK  # it keeps the bits of these channels
+    for device in ("ch0", "ch1"):
+        assert str(found[device]).endswith(f"NACK; is it powered?; mux m0 answers as {shown} does")
+
+
+def test_a_silent_chip_behind_the_right_mux_says_nothing_of_kinds() -> None:
+    for kind in MUX_KINDS:
+        bench = with_another_mux(kind, (0, 1), kind, interrupts=0xA0)
+        bench.chip("ch1").unplug()
+        assert str(findings(bench)["ch1"]).endswith("NACK; is it powered?"), kind
+
+
 def test_a_pca9547_that_is_configured_as_another_kind_is_hinted_at() -> None:
     found = findings(with_another_mux("tca9546a", (0, 2), "pca9547"))
     assert found["mux m0"].status == Status.OK  # it returns the same bits

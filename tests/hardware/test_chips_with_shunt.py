@@ -118,7 +118,7 @@ def test_every_shunt_word_of_the_ina226_family_decodes_or_ends_the_range(name: s
     bits, _, _, lsb_nanovolts = RANGES[name]
     chip = chip_of(name, 0.015)
     if narrow:
-        chip.adopt((0x0800, 0x5127))
+        chip.adopt((0x0700, 0x5127))
         lsb_nanovolts //= 4 if name in WITH_TWO_RANGES else 1
     full_scale = 1 << (bits - 1)
     shown = "(20.48 mV)" if narrow and name in WITH_TWO_RANGES else "(81.92 mV)"
@@ -139,7 +139,7 @@ def test_the_calibration_of_the_ina226_family_fits_any_shunt(name: str, shunt_oh
     calibration = chip.configuration[0]
     assert calibration.register.number == 0x05
     current_lsb = 0.00512 / (calibration.written * shunt_ohms)
-    assert current_lsb == pytest.approx(2.5e-6 / shunt_ohms)
+    assert current_lsb == pytest.approx(2.5e-6 / shunt_ohms * 8 / 7)
     assert calibration.power_on == 0
 
 
@@ -257,7 +257,7 @@ def test_only_configuration_and_canary_bit_are_written(name: str, capfd: pytest.
     if name == "ina219":
         expected = {b"\x00" + ours}
     elif name in LIKE_INA226:
-        expected = {b"\x06\x00\x01", b"\x05\x08\x00", b"\x00" + ours}
+        expected = {b"\x06\x00\x01", b"\x05\x07\x00", b"\x00" + ours}
     else:
         expected = {b"\x0b\x80\x01", b"\x00\0\0", b"\x02\x10\x00", b"\x01" + ours}
     assert written == expected
@@ -308,7 +308,7 @@ def test_a_foreign_range_of_the_ina226_family_is_never_read_as_ours(name: str, w
     assert f"reads 0x{written[1:].hex()} instead of" in failure(bench.run_next()["cpu"])
     bench.run_next()
     bench.run_until_read()
-    assert (bench.chip("cpu")._words[0], bench.chip("cpu")._words[5]) == (0x4207, 0x0800)
+    assert (bench.chip("cpu")._words[0], bench.chip("cpu")._words[5]) == (0x4207, 0x0700)
     assert power_losses([bench.run_next()], "cpu") == 0
 
 
@@ -323,17 +323,17 @@ def test_a_foreign_mode_of_an_ina226_is_found_within_a_minute(name: str) -> None
 
 @pytest.mark.parametrize("name", LIKE_INA226)
 @pytest.mark.parametrize("amperes", [-0.7, 0.3])
-def test_a_configured_chip_of_the_ina226_family_computes_its_power(name: str, amperes: float) -> None:
+def test_a_configured_chip_of_the_ina226_family_computes_its_current(name: str, amperes: float) -> None:
     bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
     rail = bench.rails["cpu"]
     assert isinstance(rail, ConstantRail)
     rail.volts, rail.amperes = 12.8, amperes
     bench.run_until_read()
     bench.run_next()
-    words = bench.chip("cpu")._words
-    assert words[0x04] == words[0x01] != 0  # current in LSBs of 2.5 uV / shunt
-    watts_per_lsb = {1250: 25, 1600: 32, 25_600: 32}[RANGES[name][1]] * 2.5e-6 / 0.1
-    assert words[0x03] * watts_per_lsb == pytest.approx(12.8 * abs(amperes), abs=watts_per_lsb)
+    bits, words = RANGES[name][0], bench.chip("cpu")._words
+    amperes_per_lsb = 2.5e-6 / 0.1 * 8 / 7
+    current = of_two_complement(words[0x04], 16) * amperes_per_lsb
+    assert current == pytest.approx(amperes, abs=(1 << 16 - bits) * amperes_per_lsb)
 
 
 def test_a_foreign_write_to_an_ina219_fails_the_next_sweep() -> None:

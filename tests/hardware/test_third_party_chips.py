@@ -120,8 +120,8 @@ def test_an_author_sees_the_types_of_wattpush(installed: Installed) -> None:
     checked = installed.run(*mypy, str(source))
     assert checked.returncode == 0, checked.stdout
     chip = source / "chip.py"
-    chip.write_text(chip.read_text(encoding="utf-8").replace("watts_per_lsb=", "watts_per_bit="), encoding="utf-8")
-    assert 'Unexpected keyword argument "watts_per_bit"' in installed.run(*mypy, str(source)).stdout
+    chip.write_text(chip.read_text(encoding="utf-8").replace("amperes_per_lsb=", "amperes_per_bit="), encoding="utf-8")
+    assert 'Unexpected keyword argument "amperes_per_bit"' in installed.run(*mypy, str(source)).stdout
 
 
 @dataclass
@@ -208,16 +208,21 @@ MISTAKES = {
     offered("\nChip.ids = (Word(0x3E3F, TEXAS_INSTRUMENTS),)"): "its Chip.ids are not Words",
     offered("\nChip.status = ExpectedBits(Register(0x100), 1, 0, 1)"): "its Chip.status is no ExpectedBits",
     offered("\nChip.status = ExpectedBits(Register(0x0B), 0x10000, 0)"): "its Chip.status is no ExpectedBits",
-    offered("\nChip.power = PowerRegister(Register(8), 0.0, 1.0, 1.0)"): "its Chip.power is no PowerRegister",
     offered(
-        "\nChip.power = PowerRegister(Register(8), 1.0, 1.0, 1.0, (0x1000,))"
-    ): "its Chip.power is no PowerRegister",
-    offered("\nChip.power = PowerRegister(Register(8), 1.0, 1.0, 1.0, unaveraged=7)"): (
-        "its Chip.power is no PowerRegister"
+        '\nChip.computed = ComputedRegister(Register(8), "watts", 1.0, 1.0, 1.0)'
+    ): "its Chip.computed is no ComputedRegister",
+    offered(
+        '\nChip.computed = ComputedRegister(Register(8), "power", 0.0, 1.0, 1.0)'
+    ): "its Chip.computed is no ComputedRegister",
+    offered(
+        '\nChip.computed = ComputedRegister(Register(8), "power", 1.0, 1.0, 1.0, (0x1000,))'
+    ): "its Chip.computed is no ComputedRegister",
+    offered('\nChip.computed = ComputedRegister(Register(8), "power", 1.0, 1.0, 1.0, unaveraged=7)'): (
+        "its Chip.computed is no ComputedRegister"
     ),
     offered("\nChip.counter_registers = (9,)"): "its Chip.counter_registers are not registers",
-    offered("\nChip.power = 0x08"): "its Chip.power is no PowerRegister",
-    offered("\nChip.power = property(lambda self: 1 / 0)"): "what its Chip declares cannot be read: SensorError: ",
+    offered("\nChip.computed = 0x08"): "its Chip.computed is no ComputedRegister",
+    offered("\nChip.computed = property(lambda self: 1 / 0)"): "what its Chip declares cannot be read: SensorError: ",
     offered("\nChip.status = None"): "its Chip has neither status nor is_converted of its own",
     offered("\nChip.conversion_seconds = property(lambda self: 1e999, lambda *_: None)"): (
         "its conversion_seconds are not a time"

@@ -9,10 +9,10 @@ from agent.chips import (
     TEXAS_INSTRUMENTS,
     AveragingChoices,
     ChipOptions,
+    ComputedRegister,
     ExpectedBits,
     I2CChip,
     Measurement,
-    PowerRegister,
     Register,
     SensorError,
     Word,
@@ -54,9 +54,10 @@ class Chip(I2CChip):
     new_result = 1 << 1
     # Power register 0x08 (section 7.6.1), 24 bits, unsigned: needs the MODE with both. With AVG 000 it is the product
     # of the two results; otherwise it may be the mean of products.
-    power = PowerRegister(
+    computed = ComputedRegister(
         Register(0x08, length_bytes=3),
-        watts_per_lsb=96e-6,
+        "power",
+        per_lsb=96e-6,
         volts_per_lsb=3.125e-3,
         amperes_per_lsb=480e-6,
         requires=(ExpectedBits(Register(0x01), 0xF000, power_on=0xF000, bits=0xF000),),
