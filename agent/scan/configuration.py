@@ -121,7 +121,11 @@ def _reading(found: FoundInput) -> str:
     unused = " Nothing connected? Then delete this table." if found.number is not None else ""
     if found.measurement is None:
         return f"Reads no valid value now: {found.problem}.{unused}"
-    return f"Now {found.measurement.volts:.3f} V, {found.measurement.amperes:.4f} A.{unused}"
+    return f"{_now(found.measurement)}{unused}"
+
+
+def _now(measurement: Measurement) -> str:
+    return f"Now {measurement.volts:.3f} V, {measurement.amperes:.4f} A."
 
 
 def _kernel_tables(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]]) -> Iterator[str]:
@@ -138,32 +142,25 @@ def _kernel_tables(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]
         longer = f"{short}-{power_input.folder.name}"
         name = next(name for name in (short, longer, f"{longer}-in{power_input.number}") if name not in names)
         names.add(name)
-        # Several inputs of a chip may share a label, such as NC, and several chips a name.
-        by_label = power_input.label is not None and not any(
-            other.label == power_input.label
-            for other in inputs
-            if other is not power_input and other.folder == power_input.folder
-        )
-        key = f"label = {_quoted(title)}" if by_label else f"input = {power_input.number}"
-        is_alone = not any(
-            other.label == power_input.label if by_label else other.number == power_input.number
-            for other in inputs
-            if other is not power_input and other.name == power_input.name
-        )
-        sensor = power_input.name if is_alone else str(power_input.folder)
-        now = "Cannot be read now."
-        if measurement is not None:
-            now = f"Now {measurement.volts:.3f} V, {measurement.amperes:.4f} A."
-        yield _lines(
-            [
-                f"# Owned by the kernel. {now}",
-                "[[device]]",
-                f"name = {_quoted(name)}",
-                'chip = "hwmon"',
-                f"sensor = {_quoted(sensor)}",
-                key,
-            ]
-        )
+        now = "Cannot be read now." if measurement is None else _now(measurement)
+        lines = [f"# Owned by the kernel. {now}", "[[device]]", f"name = {_quoted(name)}", 'chip = "hwmon"']
+        yield _lines([*lines, *_kernel_keys(power_input, inputs)])
+
+
+def _kernel_keys(power_input: PowerInput, inputs: Sequence[PowerInput]) -> tuple[str, str]:
+    """What selects an input and no other: several inputs of a chip may share a label, and several chips a name."""
+    others = [other for other in inputs if other is not power_input]
+    by_label = power_input.label is not None and not any(
+        other.label == power_input.label for other in others if other.folder == power_input.folder
+    )
+    is_alone = not any(
+        other.label == power_input.label if by_label else other.number == power_input.number
+        for other in others
+        if other.name == power_input.name
+    )
+    sensor = power_input.name if is_alone else str(power_input.folder)
+    key = f"label = {_quoted(power_input.label or '')}" if by_label else f"input = {power_input.number}"
+    return f"sensor = {_quoted(sensor)}", key
 
 
 def _board_table(board: Mapping[str, Measurement]) -> Iterator[str]:
@@ -173,7 +170,7 @@ def _board_table(board: Mapping[str, Measurement]) -> Iterator[str]:
         rails = ", ".join(rail for rail in board if rail != ALL_RAILS)
         yield _lines(
             [
-                f"# This board itself, without its USB ports and HATs. Now {total.volts:.3f} V, {total.amperes:.4f} A.",
+                f"# This board itself, without its USB ports and HATs. {_now(total)}",
                 f"# One rail alone: {rails}.",
                 "[[device]]",
                 'name = "board"',
