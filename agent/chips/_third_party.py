@@ -70,7 +70,7 @@ def _refuse(found: Iterator[str], addition: Addition) -> None:
 def _made(offered: ThirdPartyChip) -> I2CChip:
     """A chip as a run makes it. Raises ConfigError."""
     options = offered.options
-    assert options.addresses is not None  # noqa: S101 - by `_mistakes`
+    assert options.addresses is not None  # noqa: S101 - `mistakes` has refused it
     device = Device(
         name=options.chip,
         chip=options.chip,
