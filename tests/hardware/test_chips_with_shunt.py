@@ -281,7 +281,9 @@ def test_a_chip_configured_by_an_earlier_run_is_read_without_writing(name: str) 
     "the configuration that decides what a result means is read with every result; then the chip is configured again",
 )
 @pytest.mark.parametrize("name", FAMILY)
-@pytest.mark.parametrize("written", [b"\x00\x00\x10", b"\x02\x08\x00", b"\x01\xb3\x69", b"\x01\xa2\x69"])
+@pytest.mark.parametrize(
+    "written", [b"\x00\x00\x10", b"\x00\x00\x20", b"\x02\x08\x00", b"\x01\xb3\x69", b"\x01\xa2\x69"]
+)
 def test_a_foreign_configuration_is_never_read_as_ours(
     name: str, written: bytes, measured: Callable[[str], None]
 ) -> None:
@@ -334,6 +336,15 @@ def test_a_configured_chip_of_the_ina226_family_computes_its_current(name: str, 
     amperes_per_lsb = 2.5e-6 / 0.1 * 8 / 7
     current = of_two_complement(words[0x04], 16) * amperes_per_lsb
     assert current == pytest.approx(amperes, abs=(1 << 16 - bits) * amperes_per_lsb)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_temperature_that_another_program_measures_takes_its_share(name: str) -> None:
+    chip = chip_of(name)
+    chip.adopt((0x0000, 0x1000, 0xFB6A))  # 16 results of 1.052 ms each for voltage, current and temperature
+    assert chip.conversion_seconds == pytest.approx(16 * 3 * 1.052e-3)
+    chip.adopt((0x0000, 0x1000, 0xBB6A))
+    assert chip.conversion_seconds == pytest.approx(16 * 2 * 1.052e-3)
 
 
 def test_a_foreign_write_to_an_ina219_fails_the_next_sweep() -> None:

@@ -123,3 +123,31 @@ def test_every_built_in_chip_says_which_ids_it_shows() -> None:
         names = chips.i2c_chip(name).signature_names
         assert names
         assert names <= known
+
+
+def test_an_exchanged_clone_that_keeps_no_canary_bit_is_found_too() -> None:
+    bench = Bench.of(ALL["ina226"])
+    chip, new = bench.chip("cpu"), another(bench, "ina236", is_configured=True)
+    keeps = chip._write_register
+    chip._write_register = lambda pointer, word: keeps(pointer, 0 if pointer == chip.MASK_ENABLE else word)
+    bench.run_until_read()
+    bench.run_next()
+    bench.clock.sleep(CONFIGURATION_CHECK_SECONDS)
+    exchange(bench, new)
+    assert "its IDs are those of an INA236 now" in failure(bench.run()["cpu"])
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ({0x00: 0x5127, 0x3E: 0x5449}, "INA232"),  # in the narrow range
+        ({0x00: 0x6127, 0x3E: 0x5449}, None),
+        ({0x00: 0x3FF0, 0x3E: 0x5449}, "INA237 or INA700"),
+        ({0x00: 0x0008, 0x3E: 0x5449}, None),
+        ({0x00: 0x0001, 0x3E: 0x5449}, None),
+        ({0x00: 0x0000, 0x3E: 0x5448}, None),
+    ],
+)
+def test_a_manufacturer_id_alone_counts_with_a_layout_that_fits(words: dict[int, int], part: str | None) -> None:
+    signature = _signatures.identify(lambda number: words.get(number, 0), _signatures.WITH_ID)
+    assert (signature and signature.part) == part
