@@ -57,11 +57,10 @@ class INA226FamilyChip(ShuntChip):
     """One chip of the family. The numbers are those of an INA226.
 
     Attributes:
-        signature_names: the chips, by the names of their files, whose IDs this chip may show.
         fixed_configuration: bits of the configuration that no host can change.
     """
 
-    signature_names: ClassVar[frozenset[str]] = frozenset({"ina226"})
+    signature_names = frozenset({"ina226", ""})
     fixed_configuration: ClassVar[Word] = Word(0x00, 0x4000, 0xF000)
 
     bus_volts_per_lsb = 1.25e-3

@@ -120,6 +120,8 @@ SIGNATURES = (
     _by_configuration(_LIKE_INA226, "ina226", (Word(0x00, 0x4007, 0xF007), Word(0x05, 0x0700)), _BY_OUR_SETUP),
 )
 
+WITH_ID = tuple(signature for signature in SIGNATURES if signature.has_id)
+
 
 def identify(read: ReadWord, signatures: Iterable[Signature] = SIGNATURES) -> Signature | None:
     """The signature of the chip at one of `ADDRESSES`; None if none matches. Raises what `read` raises."""
@@ -141,6 +143,6 @@ def refuse_another_kind(chip: I2CChip, names: Container[str] = ()) -> None:
         OSError: a transaction failed.
         SensorError: it is another kind of chip.
     """
-    signature = identify(chip.read_word, (signature for signature in SIGNATURES if signature.has_id))
+    signature = identify(chip.read_word, WITH_ID)
     if signature is not None and signature.chip not in names:
         raise SensorError(f"not an {chip}: its registers identify it as an {signature.part}")

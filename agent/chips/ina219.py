@@ -39,6 +39,7 @@ class Chip(I2CChip):
     """One INA219. It has no register for a canary bit: a power loss shows in its configuration, read in every sweep."""
 
     options = OPTIONS
+    signature_names = frozenset({""})
     results = (_BUS_VOLTAGE, _SHUNT_VOLTAGE)
     highest_volts = 26.0
     full_scale_shunt_volts = 0.32  # as configured by us and at power-on

@@ -18,6 +18,7 @@ class Chip(_ina228_family.INA228FamilyChip):
     """One INA228. Its hardware counters add up every single conversion (section 7.3.2); we never reset them."""
 
     options = OPTIONS
+    signature_names = frozenset({"ina228"})
     ids = _ina228_family.ids(0x228)
     value_bits = 20
     padding_bits = 4

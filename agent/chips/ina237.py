@@ -22,6 +22,7 @@ class Chip(_ina228_family.INA228FamilyChip):
     """One INA237."""
 
     options = OPTIONS
+    signature_names = frozenset({"ina237", "ina238", ""})
     ids = (Word(0x3E, TEXAS_INSTRUMENTS),)
 
     def identify(self, port: I2C) -> tuple[int, ...]:
@@ -29,5 +30,5 @@ class Chip(_ina228_family.INA228FamilyChip):
         found = super().identify(port)
         from agent.chips import _signatures as signatures
 
-        signatures.refuse_another_kind(self, {"ina237", "ina238"})
+        signatures.refuse_another_kind(self, self.signature_names)
         return found

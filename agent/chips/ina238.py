@@ -11,4 +11,5 @@ class Chip(_ina228_family.INA228FamilyChip):
     """One INA238."""
 
     options = OPTIONS
+    signature_names = frozenset({"ina238"})
     ids = _ina228_family.ids(0x238)

@@ -26,6 +26,7 @@ class Chip(I2CChip):
     """One INA260, identified by the constructor of Adafruit's driver."""
 
     options = OPTIONS
+    signature_names = frozenset({"ina260"})
     highest_volts = 36.0
     full_scale_amperes = 15.0
     results = (Register(0x02), Register(0x01))

@@ -31,6 +31,7 @@ class Chip(I2CChip):
     """One INA3221 with one to three inputs in use."""
 
     options = OPTIONS
+    signature_names = frozenset({"ina3221"})
     highest_volts = 26.0
     full_scale_shunt_volts = 0.1638
     ids = (Word(0xFE, TEXAS_INSTRUMENTS), Word(0xFF, 0x3220))

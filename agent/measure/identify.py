@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agent.errors import AgentError, BusError, SensorError
 from agent.i2c.failures import describe
+from agent.i2c.transfers import Register
 from agent.measure.agreement import until_agreed
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from agent.chips import I2CChip
     from agent.i2c.bus import Bus
     from agent.i2c.place import Place
-    from agent.i2c.transfers import I2C, Register
+    from agent.i2c.transfers import I2C
 
 _T = TypeVar("_T")
 
@@ -52,6 +53,38 @@ def identify(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
     if found != before:
         return agreed_configuration(bus, chip, name)
     return found
+
+
+def refuse_exchanged(bus: Bus, chip: I2CChip, name: str) -> None:
+    """Make sure, by its ID registers alone, that a chip which `identify` accepted is still of the configured kind.
+
+    It takes a few transfers, and no driver; the path is selected. Another kind counts only when it is read twice.
+
+    Raises:
+        SensorError: it is another kind, or its IDs read differently each time; otherwise as `Bus.read`.
+    """
+    from agent.chips import _signatures as signatures
+
+    if chip.signature_names is None:
+        return
+
+    def read(number: int) -> int:
+        (word,) = bus.read(chip.place.address, (Register(number),))
+        return word
+
+    def found() -> tuple[str, str]:
+        signature = signatures.identify(read, signatures.WITH_ID)
+        return ("", "") if signature is None else (signature.chip, signature.part)
+
+    if found()[0] in chip.signature_names:
+        return
+    agreed_kind = until_agreed(found)
+    if agreed_kind is None:
+        raise SensorError(f"{name}: its IDs read differently each time; is the bus disturbed?")
+    file_name, part = agreed_kind
+    if file_name not in chip.signature_names:
+        seen = f"those of an {part}" if part else "gone"
+        raise SensorError(f"{name}: its IDs are {seen} now; was the chip exchanged?")
 
 
 def agreed_configuration(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:

@@ -20,6 +20,10 @@ gone. The canary bit is one that the run sets in the status register and that do
 with the flag of a new result, so that checking it costs nothing; the configuration is read once a minute, and with
 every result if it decides what the result means. Both count only when two readings agree, because a bit may flip on
 the bus; what is written is read back.
+
+Chips of several kinds take the same configuration and mean different voltages by the same words. So the IDs are read
+again with the first result, as the chip may have been exchanged since it was identified, and then once a minute: a
+chip that had its power and our configuration all the time shows its exchange by nothing else.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from agent.chips import ExpectedBits
 from agent.errors import SensorError
 from agent.measure.agreement import DoubleReader, Taken
 from agent.measure.computed_check import ComputedCheck
-from agent.measure.identify import agreed, agreed_configuration, identify, through_driver
+from agent.measure.identify import agreed, agreed_configuration, identify, refuse_exchanged, through_driver
 from agent.measure.readings import Outcome, Reading, Settling
 from agent.measure.session import ChipSession
 
@@ -55,7 +59,10 @@ _MISSED_CONVERSIONS = 10
 _WRITE_ATTEMPTS = 3
 
 CONFIGURATION_CHECK_SECONDS = 60.0
-"""How often to check whether another program wrote to a chip. A power loss shows in every sweep."""
+"""How often to check whether another program wrote to a chip, and whether it is still the same kind of chip.
+
+A power loss shows in every sweep.
+"""
 
 
 class _Canary(Enum):
@@ -288,6 +295,9 @@ class RunSession(ChipSession[_State]):
             found = taken.expected_words
             if not self._is_configured(found):
                 return self._reopen(found)
+            if now >= measuring.check_at_seconds:
+                refuse_exchanged(self._bus, self._chip, self._name)
+                measuring = measuring._replace(check_at_seconds=now + CONFIGURATION_CHECK_SECONDS)
             self._state = measuring._replace(last_results=taken.words[: self._result_count])
             return self._report(taken.words)
         taken = self._take((status, *self._scaling), measuring)
@@ -300,6 +310,8 @@ class RunSession(ChipSession[_State]):
         is_configured = self._is_configured(found)
         if is_configured and not is_scaled:
             raise SensorError(f"{self._name}: its configuration reads differently each time; is the bus disturbed?")
+        if is_configured and now >= measuring.check_at_seconds:
+            refuse_exchanged(self._bus, self._chip, self._name)
         if is_configured and has_canary:
             return self._check_computed(measuring, miswrites, taken, now)
         if is_configured and not self._is_power_on(found):
@@ -373,7 +385,8 @@ class RunSession(ChipSession[_State]):
         """Go on with a chip that is configured but lacks the canary bit: it does not keep it, or is not ours."""
         if measuring.canary is _Canary.SET:
             self._canary_at_start = _Canary.UNUSED
-            self._state = measuring._replace(canary=_Canary.UNUSED)
+            check_at_seconds = self._clock.monotonic() + CONFIGURATION_CHECK_SECONDS
+            self._state = measuring._replace(canary=_Canary.UNUSED, check_at_seconds=check_at_seconds)
             return self._report(words)
         return self._open(_Closed(power_lost=measuring.canary is _Canary.SEEN, must_configure=True))
 

@@ -1,0 +1,125 @@
+"""A chip that is exchanged for one of another kind, which takes the same configuration: never a wrong number for long.
+
+The twins of two kinds share a wire and a clock, and measure the same rail; one takes the place of the other right
+before a transfer. With the power of its own, it may hold our configuration and canary bit already.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import chips
+from agent.chips import _signatures
+from agent.measure.readings import Failure, Reading
+from agent.measure.run_session import CONFIGURATION_CHECK_SECONDS
+from tests.bench import SHORTEST, Bench, failure, ina260, ina3221, settings_of, with_shunt
+from tests.noise import before_each_transfer
+
+if TYPE_CHECKING:
+    from agent.simulate.chips import RegisterChip
+
+ALL = {
+    "ina260": ina260("cpu", "bus = 1"),
+    "ina3221": ina3221("cpu", "bus = 1", 1, 0x40),
+    **{name: with_shunt(name, "cpu", "bus = 1") for name in SHORTEST},
+}
+
+
+def another(bench: Bench, kind: str, *, is_configured: bool) -> RegisterChip:
+    """A chip of this kind on the rail of the bench, powered on just now or configured by another node."""
+    other = Bench(settings_of(ALL[kind], 'sample_interval = "1s"\n'), bench.clock, bench.rails)
+    if is_configured:
+        other.run_until_read()
+        other.run_next()
+    return other.chip("cpu")
+
+
+def exchange(bench: Bench, new: RegisterChip) -> None:
+    parts = bench.wire._trunk
+    parts[parts.index(bench.chip("cpu"))] = new
+
+
+@pytest.mark.parametrize(
+    ("configured", "wired"),
+    [("ina226", "ina236"), ("ina236", "ina226"), ("ina231", "ina232"), ("ina234", "ina230"), ("ina232", "ina231")],
+)
+def test_a_chip_exchanged_while_it_is_opened_is_never_read(configured: str, wired: str) -> None:
+    """`Bench.run` compares each reading with the rail."""
+    transfers, number, refused = 1, 0, 0
+    while number < transfers:
+        bench = Bench.of(ALL[configured])
+        new = another(bench, wired, is_configured=False)
+        left = number
+
+        def act(bench: Bench = bench, new: RegisterChip = new) -> None:
+            nonlocal left
+            if left == 0:
+                exchange(bench, new)
+                new.power_loss()
+            left -= 1
+
+        before_each_transfer(bench.wire, act)
+        bench.run_next()
+        bench.run_next()  # reads the first result
+        transfers, number = number - left, number + 1
+        outcomes = [bench.run_next()["cpu"] for _ in range(3)] if left < 0 else []
+        refused += left < 0 and all(isinstance(outcome, Failure) for outcome in outcomes)
+    assert refused == transfers > 20
+
+
+@pytest.mark.reliability(
+    7.11,
+    "a chip that is exchanged between two sweeps for one of another kind, which has kept our configuration",
+    "its IDs are read again once a minute: it is refused",
+)
+@pytest.mark.parametrize(
+    ("configured", "wired", "seen"),
+    [
+        ("ina226", "ina236", "those of an INA236"),
+        ("ina236", "ina226", "those of an INA226"),
+        ("ina236", "ina231", "gone"),
+        ("ina234", "ina230", "gone"),
+        ("ina228", "ina238", "those of an INA238"),
+    ],
+)
+def test_a_configured_chip_of_another_kind_is_found_within_a_minute(configured: str, wired: str, seen: str) -> None:
+    bench = Bench.of(ALL[configured])
+    bench.run_until_read()
+    new = another(bench, wired, is_configured=True)
+    bench.clock.sleep(CONFIGURATION_CHECK_SECONDS)
+    exchange(bench, new)
+    message = f"{configured.upper()} at 0x40 on /dev/i2c-1: its IDs are {seen} now; was the chip exchanged?"
+    assert failure(bench.run()["cpu"]) == message
+    assert failure(bench.run_next()["cpu"]).startswith(f"not an {configured.upper()} at 0x40")
+
+
+@pytest.mark.parametrize("name", ["ina226", "ina236", "ina219", "ina260"])
+def test_a_flip_in_an_id_that_is_read_again_costs_nothing(name: str) -> None:
+    bench = Bench.of(ALL[name])
+    bench.run_until_read()
+    bench.run_next()
+    before = bench.wire.bits
+    bench.clock.sleep(CONFIGURATION_CHECK_SECONDS)
+    assert isinstance(bench.run()["cpu"], Reading)
+    for number in range((bench.wire.bits - before) // 9):
+        bench.clock.sleep(CONFIGURATION_CHECK_SECONDS)
+        left = number
+
+        def flip(byte: int) -> int:
+            nonlocal left
+            left -= 1
+            return byte ^ 0x10 if left == -1 else byte
+
+        bench.wire.faults.flip = flip
+        assert isinstance(bench.run()["cpu"], Reading), number
+        bench.wire.faults.flip = None
+
+
+def test_every_built_in_chip_says_which_ids_it_shows() -> None:
+    known = {signature.chip for signature in _signatures.WITH_ID} | {""}
+    for name in (name for name, options in chips.options().items() if options.addresses is not None):
+        names = chips.i2c_chip(name).signature_names
+        assert names
+        assert names <= known
