@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("agent")
 
 _DESCRIPTION = """\
-Measures power with {chips} chips, on a bus or behind multiplexers, and with chips that the kernel reads; pushes volts,
-amperes, watts and joules to a Prometheus Pushgateway. Without a command it samples and pushes until SIGTERM; SIGHUP
-reloads the configuration."""
+Measures power with {chips} chips, on a bus or behind multiplexers, with chips that the kernel reads, and on the rails
+that a Raspberry Pi 5 measures itself; pushes volts, amperes, watts and joules to a Prometheus Pushgateway. Without a
+command it samples and pushes until SIGTERM; SIGHUP reloads the configuration."""
 
 _EXIT_CODES = """\
 exit codes:

@@ -17,7 +17,7 @@ from agent.config.values import AVERAGING_EXAMPLE, spell_duration, spell_size
 from agent.settings import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from agent.config.keys import Key, KeyTable
     from agent.settings import AveragingChoices, ChipOptions
@@ -119,13 +119,18 @@ def toml_default(table: KeyTable, key: Key) -> str:
     return f"{default:g}" if isinstance(default, float) else f'"{default}"'
 
 
+def with_aliases(names: Iterable[str]) -> list[str]:
+    """The names, each followed by the other names of the same chip."""
+    return [spelt for name in names for spelt in (name, *(alias for alias, of in chips.ALIASES.items() if of == name))]
+
+
 def averaging_choices(options: Mapping[str, ChipOptions]) -> list[tuple[list[str], AveragingChoices]]:
     """What chips can average, each with the names of the chips that can."""
     names: defaultdict[AveragingChoices, list[str]] = defaultdict(list)
     for name, option in sorted(options.items()):
         if option.averaging is not None:
             names[option.averaging].append(name)
-    return [(chip_names, choices) for choices, chip_names in names.items()]
+    return [(with_aliases(chip_names), choices) for choices, chip_names in names.items()]
 
 
 def _table(table: KeyTable, options: Mapping[str, ChipOptions]) -> Iterator[str]:
@@ -167,13 +172,15 @@ def _default_sentence(key: Key) -> str:
 def _chips_sentence(table: KeyTable, key: Key, options: Mapping[str, ChipOptions]) -> str:
     """Which chips there are, and which addresses they can have."""
     if table is DEVICE and key.name == "chip":
-        return f" One of {', '.join(sorted(options))}."
+        return f" One of {', '.join(with_aliases(sorted(options)))}."
     if table is DEVICE and key.name == "address":
         names_with: defaultdict[tuple[int, ...], list[str]] = defaultdict(list)
         for name, option in sorted(options.items()):
             if option.addresses is not None:
                 names_with[tuple(option.addresses)].append(name)
-        choices = (f"{_address_ranges(those)} ({', '.join(names)})" for those, names in names_with.items())
+        choices = (
+            f"{_address_ranges(those)} ({', '.join(with_aliases(names))})" for those, names in names_with.items()
+        )
         return f" {'; '.join(choices)}."
     return ""
 

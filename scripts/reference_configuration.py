@@ -11,7 +11,7 @@ from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, REMOTE_WRITE, T
 from agent.config.values import AVERAGING_EXAMPLE, spell_duration
 from agent.errors import ConfigError
 from agent.settings import runs
-from scripts.example_configuration import COLUMNS, averaging_choices, toml_default
+from scripts.example_configuration import COLUMNS, averaging_choices, toml_default, with_aliases
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MUX = '[[mux]]\nname = "m0"\nchip = "tca9548a"\nbus = 1\naddress = 0x70\n'
 _DEVICE = '[[device]]\nname = "cpu"\nchip = "ina260"\nmux = "m0"\nchannel = 0\naddress = 0x40\n'
+_RAIL = '[[device]]\nname = "{}"\nchip = "rpi-pmic"\nrail = "{}"\n'
 SMALLEST = f'[pushgateway]\nurl = "http://127.0.0.1:9091"\n\n{_MUX}\n{_DEVICE}'
 
 RULES: Mapping[str, str] = {
@@ -59,6 +60,8 @@ WARNINGS: Mapping[str, str] = {
     "raspberrypi": SMALLEST,
     "node-17": SMALLEST + '[[device]]\nname = "radio"\nchip = "ina3221"\nbus = 1\naddress = 0x41\ninput = 2\n'
     "shunt_ohms = 100\n",
+    "node-18": SMALLEST.replace("tca9548a", "tca9543a").replace("0x70", "0x74"),
+    "node-19": SMALLEST + _RAIL.format("board", "all") + _RAIL.format("core", "VDD_CORE"),
 }
 """Files that are warned about, by the name of the machine."""
 
@@ -132,7 +135,8 @@ def _chips() -> str:
         inputs = "-" if option.inputs is None else f"{option.inputs[0]} to {option.inputs[-1]}"
         shunt = "required" if option.external_shunt else "-"
         averages = "-" if option.averaging is None else "yes"
-        lines.append(f"| `{name}` | {address} | {inputs} | {shunt} | {averages} |")
+        spelt = ", ".join(f"`{alias}`" for alias in with_aliases([name]))
+        lines.append(f"| {spelt} | {address} | {inputs} | {shunt} | {averages} |")
     lines += [
         f"\nAn `averaging` table has all three of these, as in `averaging = {AVERAGING_EXAMPLE}`:\n",
         "| `chip` | `count` | `voltage` and `current` |",

@@ -236,7 +236,9 @@ class I2CChip(ABC):
         if not all(map(Word.matches, self.ids, found)):
             read = " ".join(f"0x{value & word.mask:04x}" for word, value in zip(self.ids, found, strict=True))
             expected = " ".join(f"0x{word.value:04x}" for word in self.ids)
-            raise SensorError(f"not an {self}: its IDs read {read} instead of {expected}")
+            raise SensorError(
+                f"not an {self}: its IDs read {read} instead of {expected}; wattpush scan says what is there"
+            )
         return tuple(self.read_word(expected.register.number) for expected in self.configuration)
 
     def set_canary(self) -> None:

@@ -16,6 +16,7 @@ from agent.build_info import agent_info, hostname, machine_hash
 from agent.clock import ClockSteps, SystemClock
 from agent.commands import collect_garbage_as_usual, config_file, is_simulated, load_settings
 from agent.errors import AgentError, BusyError, ConfigError, ExitCode, UsageError
+from agent.log import counted
 from agent.run.signals import Signals
 
 if TYPE_CHECKING:
@@ -271,9 +272,9 @@ def _history_server(settings: Settings) -> str | None:
 
 def _log_start(settings: Settings, destination: str) -> None:
     log.info(
-        "wattpush %s: %d devices read every %g s, pushed to %s every %g s as %s",
+        "wattpush %s: %s read every %g s, pushed to %s every %g s as %s",
         __version__,
-        len(settings.devices),
+        counted(len(settings.devices), "device"),
         settings.sample_interval_seconds,
         destination,
         settings.interval_seconds,

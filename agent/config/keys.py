@@ -388,8 +388,8 @@ MUX = KeyTable(
 DEVICE = KeyTable(
     "device",
     Device,
-    "One measured load, one table for each; at least one. Its chip is on a `bus`, behind a `channel` of a `mux`, or "
-    "owned by the kernel.",
+    "One measured load, one table for each; at least one. Its chip is on a `bus`, behind a `channel` of a `mux`, "
+    "owned by the kernel, or part of a Raspberry Pi 5.",
     (
         Key("name", _GROUPING_VALUE, "Grouping key `device`. Unique.", example='"cpu"', required=True),
         # The chips are not known here: rules.py requires the key, and lists them.

@@ -45,6 +45,15 @@ _CONVERTERS = ("ads1013", "ads1014", "ads1015", "ads1113", "ads1114", "ads1115",
 _ANALOGUE = ("acs712", "acs723", "acs758", "ina169", "ina180", "ina181", "ina199", "ina240", "max471")
 """Current sensors whose output is a voltage."""
 
+_KERNEL_MUXES = (
+    "pca9541",
+    "pca9542",
+    *(f"pca984{digit}" for digit in (6, 7, 8, 9)),
+    *("max7356", "max7357", "max7358", "max7367", "max7368", "max7369"),
+    *("ltc4305", "ltc4306"),
+)
+"""Muxes that only a kernel driver knows (kernel sources, drivers/i2c/muxes/: pca954x, pca9541, ltc4306)."""
+
 _RASPBERRY_PI_5 = ("pi5", "pmic", "raspberrypi5", "rpi5", "vcgencmd")
 
 _INSTALL = "if a package provides it, install that package"
@@ -107,6 +116,9 @@ def about_mux(name: str) -> str:
     measures = _without_grade(plain) in {*_KERNEL_SENSORS, *_UNREAD_MONITORS, "hwmon", "rpipmic"}
     if measures or plain.startswith("ina"):
         return "; describe a power monitor in a [[device]] table"
+    part = _without_grade(plain)
+    if part in _KERNEL_MUXES:
+        return f"; the kernel has a driver for the {part.upper()}: each channel is then a bus, without a [[mux]]"
     return ""
 
 

@@ -1,6 +1,6 @@
 """Recognises a chip that is wired into the ground line: it measures a current, and next to no voltage.
 
-The chips measure the bus voltage against ground: at the pin VBUS, or at IN- on a chip without (INA219, INA3221). In the
+The chips measure the bus voltage against ground: at the pin VBUS, or at IN- on one without, such as an INA219. In the
 ground line of the load, or with VBUS left at ground, that is 0 V, and so power and energy are zero. A rail that is
 switched off has no current either.
 """

@@ -110,6 +110,18 @@ def test_a_power_monitor_as_a_mux_is_sent_to_devices(name: str) -> None:
     assert about_mux(name) == "; describe a power monitor in a [[device]] table"
 
 
+@pytest.mark.parametrize("name", ["pca9542", "PCA9542APW", "pca9849", "ltc4306", "MAX7357"])
+def test_a_mux_that_only_the_kernel_drives_is_sent_there(name: str) -> None:
+    message = about_mux(name)
+    assert message.startswith("; the kernel has a driver for the ")
+    assert message.endswith(": each channel is then a bus, without a [[mux]]")
+
+
+def test_no_mux_that_is_sent_to_the_kernel_is_supported() -> None:
+    parts = {known_parts._without_grade(name) for name in mux_names()}
+    assert not parts & {*known_parts._KERNEL_MUXES}
+
+
 @pytest.mark.parametrize("name", ["pca9641", "tca9539", "xyz", "tca9548b"])
 def test_another_part_suggests_no_mux(name: str) -> None:
     assert about_mux(name) == ""

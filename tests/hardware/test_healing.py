@@ -490,7 +490,10 @@ def swapped(text: str, other: str) -> Bench:
         (
             ina3221("cpu", 'mux = "m0", channel = 3', 1, 0x40),
             ina260("cpu", 'mux = "m0", channel = 3'),
-            "not an INA3221 at 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 3: its IDs read 0x5449 0x2270 ",
+            (
+                "not an INA3221 at 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 3: its IDs read 0x5449 0x2270 "
+                "instead of 0x5449 0x3220; wattpush scan says what is there"
+            ),
         ),
         (
             ina260("cpu", 'mux = "m0", channel = 3'),

@@ -74,7 +74,7 @@ def run_of(folder: Path) -> tuple[str, ...]:
 )
 def test_a_run_ends_with_its_terminal(tmp_path: Path, measured: Callable[[str], None]) -> None:
     with window(*run_of(tmp_path)) as opened:
-        opened.shows("devices read every")
+        opened.shows(": 1 device read every")
         opened.process.send_signal(signal.SIGHUP)
         opened.shows("configuration reloaded")
         opened.close()
@@ -85,7 +85,7 @@ def test_a_run_ends_with_its_terminal(tmp_path: Path, measured: Callable[[str], 
 
 def test_a_run_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
     with window("sh", "-c", 'trap "" HUP; exec "$@"', "sh", *run_of(tmp_path)) as opened:
-        opened.shows("devices read every")
+        opened.shows(": 1 device read every")
         opened.close()
         with pytest.raises(subprocess.TimeoutExpired):
             opened.process.wait(1)

@@ -169,7 +169,7 @@ def test_a_reload_of_the_unit_refuses_a_bad_file(tmp_path: Path, measured: Calla
         return ended
 
     with program("--config", config, "--simulate") as running:
-        running.logs("devices read every")
+        running.logs(" read every")
         good = config.read_text()
         config.write_text("nonsense = 1\n")
         ended = reload(running.process.pid)
