@@ -71,6 +71,9 @@ DEFAULT_FILE = Path("/etc/wattpush/config.toml")
 SHARED_HOSTNAMES = ("raspberrypi", "localhost", "jetson", "ubuntu", "debian")
 
 _LARGEST_BYTES = 2**20
+# [[device]] with `averaging = { ... }` has four: the file, the list, the device, the averaging.
+_MOST_LEVELS = 16
+_TOO_DEEP = "tables or lists are nested too deeply; compare with config.toml.example"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Shunts that measure current are far below: the 5 of a part marked R005 means milliohms, not ohms.
 _USUAL_MAX_SHUNT_OHMS = 1.0
@@ -184,8 +187,19 @@ def _parse_toml(text: str) -> dict[str, Any]:
         # Python refuses to read decimal numbers with more than some thousand digits.
         raise ConfigError((f"not valid TOML: {error}",)) from error
     except RecursionError as error:
-        raise ConfigError(("not valid TOML: tables or lists are nested too deeply",)) from error
+        raise ConfigError((_TOO_DEEP,)) from error
+    if _is_too_deep(tree):
+        raise ConfigError((_TOO_DEEP,))
     return tree
+
+
+def _is_too_deep(tree: dict[str, Any]) -> bool:
+    """Whether tables and lists are nested more deeply than any value of a configuration, as in `a.a.a.a = 1`."""
+    level: list[Any] = [tree]
+    for _ in range(_MOST_LEVELS):
+        inner = [value.values() if isinstance(value, dict) else value for value in level]
+        level = [item for values in inner for item in values if isinstance(item, dict | list)]
+    return bool(level)
 
 
 def _state_dir(top: Table, environ: Mapping[str, str]) -> Path | None:

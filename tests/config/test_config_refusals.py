@@ -922,6 +922,15 @@ def test_bad_toml_is_reported_with_line_and_column(text: str, where: str, proble
     assert line.endswith("; compare with config.toml.example")
 
 
+@pytest.mark.parametrize("levels", [20, 3_000])
+@pytest.mark.parametrize("text", ["{path} = 1", "[device]\n{path} = 1", "[[{path}]]", "a = {lists}"])
+def test_tables_nested_too_deeply_make_one_line(text: str, levels: int, problems_of: Problems) -> None:
+    """A dotted key makes tables that no parser has to nest its calls for."""
+    nested = text.format(path=".".join("a" * levels), lists="[" * levels + "]" * levels)
+    (line,) = problems_of(nested)
+    assert line.startswith("tables or lists are nested too deeply")
+
+
 def test_mistakes_in_several_tables_are_reported_at_once(problems_of: Problems) -> None:
     text = f"""
         interval = "1 minute"
