@@ -28,6 +28,11 @@ def test_the_readme_has_every_chip_alias_and_mux() -> None:
         assert kind.part in table[-1][0]
 
 
+def test_the_help_lists_every_chip_on_i2c() -> None:
+    *most, last = (name.upper() for name in ON_I2C)
+    assert chips.parts() == f"{', '.join(most)} and {last}"
+
+
 def test_the_readme_shows_the_numbers_of_the_drivers() -> None:
     by_name = {name: row for row in rows(README, "| chip | `chip =` |") for name in re.findall(r"`(\w+)`", row[1])}
     assert by_name["ina260"][2:6] == ["0-36 V, +-15 A", "inside", "0x40-0x4F", "16.9 s"]

@@ -71,6 +71,8 @@ __all__ = [
 ]
 
 
+_NOT_ON_I2C = ("hwmon", "rpi-pmic")
+
 ALIASES = {"ina220": "ina219"}
 """Other names of a chip that has the same registers, and the name of its file."""
 
@@ -115,8 +117,8 @@ def options() -> Mapping[str, ChipOptions]:
 
 
 def parts() -> str:
-    """All chips on I2C by their names in the datasheets: `INA219, INA228 and INA260`."""
-    *parts, last = (name.upper() for name, keys in options().items() if keys.addresses is not None)
+    """All chips on I2C by their names in the datasheets: `INA219, INA228 and INA260`; it imports no file."""
+    *parts, last = (name.upper() for name in names() if name not in _NOT_ON_I2C)
     return f"{', '.join(parts)} and {last}"
 
 

@@ -132,6 +132,8 @@ class I2CChip(ABC):
         ids: the ID registers, in the order in which they are read. Empty if something else identifies the chip.
         signature_names: the built-in chips, by the names of their files, whose IDs it may show; "" is to show none.
             With None, they are not read again once it is identified.
+        sure_ids: ID registers that no other chip holds, in the order in which they are read again. Where they match,
+            no other signature is looked up.
         highest_volts: the highest bus voltage that it can measure.
         full_scale_shunt_volts: the highest shunt voltage, in both directions; 0 if the shunt is inside the chip.
         full_scale_amperes: the highest current, in both directions; 0 if the shunt on the board decides.
@@ -153,6 +155,7 @@ class I2CChip(ABC):
     options: ChipOptions
     ids: tuple[Word, ...] = ()
     signature_names: frozenset[str] | None = None
+    sure_ids: tuple[Word, ...] = ()
     highest_volts: float
     full_scale_shunt_volts: float = 0.0
     full_scale_amperes: float = 0.0

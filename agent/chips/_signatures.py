@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.chips import ina228, ina234, ina236, ina238, ina3221
+from agent.chips import ina228, ina234, ina236, ina238, ina260, ina3221
 from agent.chips._base import TEXAS_INSTRUMENTS, Word
 from agent.errors import SensorError
 
@@ -58,7 +58,6 @@ _BY_OUR_SETUP = "no ID; its configuration is one that wattpush writes"
 # maps"). Adafruit's driver identifies an INA260; an INA226 may be a clone, whose IDs differ; an INA237 need not have a
 # device ID. The other chips declare their IDs.
 _INA226_IDS = (Word(0xFE, TEXAS_INSTRUMENTS), Word(0xFF, 0x2260, 0xFFF0))
-_INA260_IDS = (Word(0xFE, TEXAS_INSTRUMENTS), Word(0xFF, 0x2270, 0xFFF0))
 _INA237_IDS = (Word(0x3E, TEXAS_INSTRUMENTS), Word(0x3F, 0x2370, 0xFFF0))
 
 # MODE, bits 2-0 of the configuration (0x00): 111 = current and bus voltage, continuously. In an INA3221 bits 14-12
@@ -98,7 +97,7 @@ _LIKE_INA237 = "INA237 or INA700"
 _LIKE_INA226 = "INA230, INA231 or a clone of INA226"
 
 SIGNATURES = (
-    _by_id("INA260", _INA260_IDS, _CONTINUOUSLY),
+    _by_id("INA260", ina260.Chip.sure_ids[::-1], _CONTINUOUSLY),
     _by_id("INA3221", ina3221.Chip.ids, _CONTINUOUSLY_BY_INPUT),
     _by_id("INA226", _INA226_IDS, _CONTINUOUSLY),
     _by_id("INA228", ina228.Chip.ids, _INA228_CONTINUOUSLY),

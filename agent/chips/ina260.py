@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent.chips import _averaging as averaging
-from agent.chips._base import ComputedRegister, ExpectedBits, I2CChip, Measurement, signed
+from agent.chips._base import TEXAS_INSTRUMENTS, ComputedRegister, ExpectedBits, I2CChip, Measurement, Word, signed
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
 from agent.settings import ChipOptions
@@ -27,6 +27,8 @@ class Chip(I2CChip):
 
     options = OPTIONS
     signature_names = frozenset({"ina260"})
+    # Die ID register 0xFF, with the revision in bits 3-0, and manufacturer ID register 0xFE (section 8.6).
+    sure_ids = (Word(0xFF, 0x2270, mask=0xFFF0), Word(0xFE, TEXAS_INSTRUMENTS))
     highest_volts = 36.0
     full_scale_amperes = 15.0
     results = (Register(0x02), Register(0x01))

@@ -63,14 +63,16 @@ def refuse_exchanged(bus: Bus, chip: I2CChip, name: str) -> None:
     Raises:
         SensorError: it is another kind, or its IDs read differently each time; otherwise as `Bus.read`.
     """
-    from agent.chips import _signatures as signatures
-
     if chip.signature_names is None:
         return
 
     def read(number: int) -> int:
         (word,) = bus.read(chip.place.address, (Register(number),))
         return word
+
+    if chip.sure_ids and all(word.matches(read(word.register)) for word in chip.sure_ids):
+        return
+    from agent.chips import _signatures as signatures  # it imports the files of many chips
 
     def found() -> tuple[str, str]:
         signature = signatures.identify(read, signatures.WITH_ID)

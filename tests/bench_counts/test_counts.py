@@ -79,6 +79,7 @@ def test_a_dry_run_imports_no_needless_library(dry_run: Counts) -> None:
 
 def test_a_run_imports_drivers_of_configured_chips_only(dry_run: Counts) -> None:
     assert {name for name in dry_run.modules if name.startswith("adafruit_ina")} == {"adafruit_ina260"}
+    assert {name for name in dry_run.modules if name.startswith("agent.chips.ina")} == {"agent.chips.ina260"}
 
 
 def test_a_start_collects_garbage_at_most_twice(dry_run: Counts) -> None:
