@@ -95,6 +95,17 @@ def test_a_configured_chip_of_another_kind_is_found_within_a_minute(configured: 
     assert failure(bench.run_next()["cpu"]).startswith(f"not an {configured.upper()} at 0x40")
 
 
+@pytest.mark.parametrize(
+    ("register", "word", "seen"), [(0xFF, 0x2260, "those of an INA226"), (0xFF, 0x2280, "gone"), (0xFE, 0x0000, "gone")]
+)
+def test_each_id_of_an_ina260_is_read_again_within_a_minute(register: int, word: int, seen: str) -> None:
+    bench = Bench.of(ALL["ina260"])
+    bench.run_until_read()
+    bench.clock.sleep(CONFIGURATION_CHECK_SECONDS)
+    bench.chip("cpu")._words[register] = word
+    assert f"its IDs are {seen} now; was the chip exchanged?" in failure(bench.run()["cpu"])
+
+
 @pytest.mark.parametrize("name", ["ina226", "ina236", "ina219", "ina260"])
 def test_a_flip_in_an_id_that_is_read_again_costs_nothing(name: str) -> None:
     bench = Bench.of(ALL[name])
