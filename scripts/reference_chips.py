@@ -190,7 +190,7 @@ def _muxes() -> str:
         alike = [other.part for other in MUX_KINDS.values() if other is not kind and _looks_alike(kind, other)]
         names, addresses = _in_code((kind.name, *kind.aliases)), _address_range(kind.addresses)
         rows.append((kind.part, names, f"{kind.channels}", addresses, ", ".join(alike) or "-"))
-    return _table(("mux", "`chip =`", "channels", "address", "keeps as many bits"), rows)
+    return _table(("mux", "`chip =`", "channels", "address", "same number of control bits"), rows)
 
 
 def _looks_alike(kind: MuxKind, other: MuxKind) -> bool:

@@ -77,7 +77,7 @@ def test_a_scan_is_sure_of_the_chips_that_the_page_names() -> None:
     unsure = {part for row in _signatures.SIGNATURES if not row.is_sure for part in re.findall(r"INA\d+", row.part)}
     assert set(named.split(", ")) == sure - {"INA237"}  # some have the ID of an INA238
     for part in unsure:
-        assert part in PAGE[PAGE.index("It cannot see:") :]
+        assert part in PAGE[PAGE.index("It cannot tell:") :]
 
 
 def test_every_driver_with_rails_is_in_the_table() -> None:

@@ -132,7 +132,7 @@ class I2CChip(ABC):
         options: the configuration keys that this chip accepts.
         ids: the ID registers, in the order in which they are read. Empty if something else identifies the chip.
         signature_names: the built-in chips, by the names of their files, whose IDs it may show; "" is to show none.
-            With None, they are not read again once it is identified.
+            With None, its own `ids` are read again once it is identified, and nothing else is looked up.
         sure_ids: ID registers that no other chip holds, in the order in which they are read again. Where they match,
             no other signature is looked up.
         highest_volts: the highest bus voltage that it can measure.

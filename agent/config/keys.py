@@ -213,7 +213,8 @@ TOP = KeyTable(
             "state_dir",
             _FILE,
             "The folder that keeps the energy counters across restarts. Set it if a service runs: otherwise the "
-            "service, root and each user have separate counters, and Prometheus takes each switch for energy.",
+            "service, root and each user have separate counters, and Prometheus counts each change between them as "
+            "energy.",
             example='"/var/lib/wattpush"',
             default_text="`$STATE_DIRECTORY` (set by systemd), else `$XDG_STATE_HOME/wattpush`, else "
             "`~/.local/state/wattpush`",
@@ -262,8 +263,8 @@ REMOTE_WRITE = KeyTable(
         Key(
             "job",
             _GROUPING_VALUE,
-            "The label `job` of every series. That of `[pushgateway]` keeps dashboards going; take another one if the "
-            "same database also scrapes the gateway.",
+            "The label `job` of every series. With that of `[pushgateway]`, dashboards keep working; take another one "
+            "if the same database also scrapes the gateway.",
         ),
         Key(
             "resolution",
@@ -289,7 +290,7 @@ REMOTE_WRITE = KeyTable(
             "catch_up",
             values.number(2, 1000),
             "How many times faster than real time a backlog is sent: at 20, a day takes 72 minutes. It keeps a fleet "
-            "that returns at once from overloading its server.",
+            "that comes back all at once from overloading its server.",
         ),
         Key(
             "clock",
@@ -392,7 +393,12 @@ DEVICE = KeyTable(
         Key("name", _GROUPING_VALUE, "Grouping key `device`. Unique.", example='"cpu"', required=True),
         # The chips are not known here: rules.py requires the key, and lists them.
         Key("chip", _TEXT, "The chip that measures it.", example='"ina260"', in_force=True, default_text="required"),
-        Key("bus", _BUS, "For a chip that is behind no mux: its bus, as for a mux.", default_text="that of its mux"),
+        Key(
+            "bus",
+            _BUS,
+            "The bus of a chip that is behind no mux, written like that of a mux.",
+            default_text="that of its mux",
+        ),
         Key(
             "mux",
             _MUX_NAME,
@@ -447,13 +453,13 @@ DEVICE = KeyTable(
         Key(
             "label",
             _TEXT,
-            "The hwmon label of the input of such a chip. Or give its number as `input`.",
+            "The hwmon label of the input on that chip; or give its number as `input`.",
             default_text="none; hwmon needs this or `input`",
         ),
         Key(
             "rail",
             _TEXT,
-            'The rail of a Raspberry Pi 5 that measures itself, such as "VDD_CORE"; "all" is the sum of its rails.',
+            'The rail of a Raspberry Pi 5, such as "VDD_CORE"; "all" is the sum of its rails.',
             default_text="none; required for rpi-pmic",
         ),
     ),

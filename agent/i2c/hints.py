@@ -35,6 +35,21 @@ def of_header_bus(model_file: Path = _MODEL) -> str:
     return f"bus = {number} is /dev/i2c-{number}" + (f", the header of this {model}" if model else "")
 
 
+_USB_ADAPTERS = {"BLINKA_MCP2221": "hidapi", "BLINKA_FT232H": "pyftdi"}
+"""The variable that selects a USB adapter, and the library that Blinka then needs."""
+
+
+def of_default_bus() -> str:
+    """How to get the board's default bus, or that of the USB adapter which a variable selects instead."""
+    for variable, library in _USB_ADAPTERS.items():
+        if os.environ.get(variable):
+            return (
+                f"{variable} is set: is the adapter plugged in, is {library} installed where wattpush is, and may this "
+                "user open the adapter? See docs/boards.md, USB adapters"
+            )
+    return f"name the bus by number instead: {of_header_bus()}"
+
+
 CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 """Files that Docker and Podman put into their containers."""
 
