@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.chips._base import ExpectedBits, I2CChip, Measurement, signed
+from agent.chips._base import ExpectedBits, I2CChip, Measurement, Word, signed
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
 from agent.settings import AveragingChoices, ChipOptions
@@ -26,6 +26,9 @@ _SHUNT_VOLTAGE = Register(0x01)
 _SAMPLE_SECONDS = 532e-6
 _SHORTER_SAMPLES_SECONDS = (84e-6, 148e-6, 276e-6, _SAMPLE_SECONDS)
 """Samples of 9, 10, 11 and 12 bits."""
+
+_FIXED = Word(0x00, 0x0000, mask=0xC000)
+"""Of the configuration: bit 14 is always 0, and RST clears itself."""
 
 OPTIONS = ChipOptions(
     chip="ina219",
@@ -71,16 +74,9 @@ class Chip(I2CChip):
         An INA219 has no ID. This refuses every power monitor that has one, and a configuration that an INA219 never
         shows; any other chip may still pass for an INA219.
         """
-        (configuration,) = super().identify(port)
-        from agent.chips import _signatures as signatures
-
-        signatures.refuse_another_kind(self)
-        if configuration & 0xC000:  # bit 14 is always 0, and RST clears itself
-            raise SensorError(
-                f"not an {self}: configuration register reads 0x{configuration:04x}, with bits that an INA219 never "
-                "shows"
-            )
-        return (configuration,)
+        found = super().identify(port)
+        self._refuse_another_kind(found[0], _FIXED)
+        return found
 
     def is_converted(self, read: ReadRegister) -> bool:
         """See `I2CChip.is_converted`."""
@@ -101,11 +97,7 @@ class Chip(I2CChip):
         # +----+-------------------------------------------------+
         voltage_word, shunt_word = words
         volts = (voltage_word >> 3) * 4e-3
-        if volts > self.highest_volts:
-            raise SensorError(
-                f"{self}: bus voltage register reads 0x{voltage_word:04x}, more than {self.highest_volts:g} V; "
-                "is the bus disturbed?"
-            )
+        self._refuse_volts_beyond_range(volts, voltage_word)
         lsbs = signed(shunt_word)
         if abs(lsbs) >= round(self.full_scale_shunt_volts / 10e-6):
             raise SensorError(
