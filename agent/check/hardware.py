@@ -23,6 +23,7 @@ from agent.i2c.place import TRUNK, Hop, bus_path
 from agent.i2c.sysfs import usb_port
 from agent.measure.computed_check import ContradictionError, refuse_contradiction
 from agent.measure.identify import identify
+from agent.measure.session import CONVERSION_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from agent.i2c.place import Mux, Place
     from agent.i2c.transfers import I2C
     from agent.settings import ConfiguredChip, Device, Settings
-
-_CONVERSION_TOLERANCE = 1.1
 
 
 def check_hardware(
@@ -160,7 +159,7 @@ def _check_chip(
             found, results = _read_chip(bus, chip, name)
         except ContradictionError:
             # They may be results from before a run configured the chip: those of the next conversion count.
-            bus.pause(chip.conversion_seconds * _CONVERSION_TOLERANCE)
+            bus.pause(chip.conversion_seconds * CONVERSION_TOLERANCE)
             found, results = _read_chip(bus, chip, name)
     except ContradictionError as error:
         return [_contradiction(device, error) for device in devices]

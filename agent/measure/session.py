@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _State = TypeVar("_State")
 
+CONVERSION_TOLERANCE = 1.1
+"""The datasheets allow a conversion 10 % more than its typical time."""
+
 # How often a chip is read in a sweep, at least, before a mux that somebody else keeps switching makes it a failure.
 _PATH_ATTEMPTS = 12
 # Such a program is busy for some ten milliseconds: more attempts are made in this part of the interval.
