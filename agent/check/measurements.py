@@ -17,7 +17,7 @@ def without_volts(device: Device, name: str, result: Measurement) -> Finding | N
     """A warning of a current without a voltage; None if there is a voltage, or no current."""
     if not low_side.lacks_volts(result.volts, result.amperes, low_side.least_amperes(device)):
         return None
-    return warning(device.name, f"{name}: {low_side.describe(result.volts, result.amperes)}", low_side.CURE)
+    return warning(device.name, f"{name}: {low_side.describe(result.volts, result.amperes)}", low_side.HINT)
 
 
 def shown(result: Measurement) -> str:

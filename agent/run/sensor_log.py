@@ -239,7 +239,7 @@ class SensorLog:
             self._with_volts_again.pop(device, None)
             self._without_volts[device] += 1
             if self._without_volts[device] == _READINGS_WITHOUT_VOLTS:
-                log.warning("%s: %s %s", device, low_side.describe(volts, amperes), low_side.CURE)
+                log.warning("%s: %s %s", device, low_side.describe(volts, amperes), low_side.HINT)
         elif device in self._without_volts:
             if self._without_volts[device] < _READINGS_WITHOUT_VOLTS:
                 del self._without_volts[device]
