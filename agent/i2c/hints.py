@@ -8,9 +8,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.i2c.failures import is_nack
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.i2c.place import Place
     from agent.i2c.sysfs import KernelOwner
 
 _HEADER_BUSES = (
@@ -30,6 +33,21 @@ def of_header_bus(model_file: Path = _MODEL) -> str:
         model = ""
     number = next((number for name, number in _HEADER_BUS_OF_MODEL.items() if name in model), 1)
     return f"bus = {number} is /dev/i2c-{number}" + (f", the header of this {model}" if model else "")
+
+
+_USB_ADAPTERS = {"BLINKA_MCP2221": "hidapi", "BLINKA_FT232H": "pyftdi"}
+"""The variable that selects a USB adapter, and the library that Blinka then needs."""
+
+
+def of_default_bus() -> str:
+    """How to get the board's default bus, or that of the USB adapter which a variable selects instead."""
+    for variable, library in _USB_ADAPTERS.items():
+        if os.environ.get(variable):
+            return (
+                f"{variable} is set: is the adapter plugged in, is {library} installed where wattpush is, and may this "
+                "user open the adapter? See docs/boards.md, USB adapters"
+            )
+    return f"name the bus by number instead: {of_header_bus()}"
 
 
 CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
@@ -116,6 +134,15 @@ def of_silent_mux(address: int, addresses: range) -> str:
         return "check its power and its wiring; it has no address straps"
     straps = ", ".join(f"A{bit} {'high' if address >> bit & 1 else 'low'}" for bit in pins)
     return f"check its power, its wiring and its address straps: 0x{address:02x} is {straps}"
+
+
+def of_silent_chip(place: Place, error: OSError) -> str:
+    """Likely causes for a chip that does not answer at its place, by the error of a transfer to it."""
+    if error.errno == errno.EBUSY:  # in a container that does not see which driver
+        return 'read it with chip = "hwmon" instead, or unbind the driver'
+    if not is_nack(error):
+        return "is it powered?"
+    return f"is it powered, {'and' if place.mux is None else 'on this channel and'} at this address?"
 
 
 def of_held_channel() -> str:
