@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from agent import chips
 from agent.check import Finding, Status, failed, mux_kinds, ok, warning
 from agent.check.kernel_chips import check_kernel_chips
-from agent.check.measurements import shown, without_volts
+from agent.check.measurements import low_side_warning, shown
 from agent.check.shared_address import refuse_shared_address
 from agent.chips import ExpectedBits
 from agent.errors import AgentError, BusError, SensorError
@@ -199,7 +199,7 @@ def _finding(
     is_ours = all(map(ExpectedBits.is_written, chip.configuration, found))
     is_power_on = all(map(ExpectedBits.is_power_on, chip.configuration, found))
     if is_ours or is_power_on:
-        warned = without_volts(device, name, result)
+        warned = low_side_warning(device, name, result)
         if warned is not None:
             return warned
     if is_ours and result.volts == 0:

@@ -29,7 +29,7 @@ def least_amperes(device: Device) -> float:
     return _SHUNT_VOLTS / device.shunt_ohms if device.shunt_ohms else UNKNOWN_LEAST_AMPERES
 
 
-def lacks_volts(volts: float, amperes: float, least_amperes: float) -> bool:
+def is_likely(volts: float, amperes: float, least_amperes: float) -> bool:
     """Whether there is a current without a voltage."""
     return abs(amperes) >= least_amperes and has_no_volts(volts)
 
