@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from agent import chips
 from agent.config.keys import DEVICE, TABLES
 from agent.config.values import AVERAGING_EXAMPLE, spell_duration, spell_size
-from agent.settings import runs
+from agent.settings import CHIP_ALIASES, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -122,7 +122,7 @@ def toml_default(table: KeyTable, key: Key) -> str:
 
 def with_aliases(names: Iterable[str]) -> list[str]:
     """The names, each followed by the other names of the same chip."""
-    return [spelt for name in names for spelt in (name, *(alias for alias, of in chips.ALIASES.items() if of == name))]
+    return [spelt for name in names for spelt in (name, *(alias for alias, of in CHIP_ALIASES.items() if of == name))]
 
 
 def averaging_choices(options: Mapping[str, ChipOptions]) -> list[tuple[list[str], AveragingChoices]]:

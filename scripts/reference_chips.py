@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent import chips
 from agent.i2c.muxes import MUX_KINDS, mux_names
-from agent.settings import runs
+from agent.settings import CHIP_ALIASES, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -117,7 +117,7 @@ def _overview() -> str:
         names_of.setdefault(_overview_cells(chips.options()[name]), []).append(name)
     rows: list[Sequence[str]] = []
     for cells, names in names_of.items():
-        every = [*names, *(alias for alias, name in chips.ALIASES.items() if name in names)]
+        every = [*names, *(alias for alias, name in CHIP_ALIASES.items() if name in names)]
         rows.append((", ".join(map(str.upper, every)), _in_code(every), *cells))
     for name in chips.names():
         if chips.options()[name].addresses is None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from agent.settings import ConfiguredChip, Device, Settings
 
 _CONVERSION_TOLERANCE = 1.1
+_SCAN = "wattpush scan shows what answers where"
 
 
 def check_hardware(
@@ -167,10 +168,10 @@ def _check_chip(
     except AgentError as error:
         # An ID that was not acknowledged.
         is_silent = isinstance(error.__cause__, OSError) and is_nack(error.__cause__)
-        hint = mux_kinds.hint_for_silent(bus, place, behind) if is_silent else ""
+        hint = (mux_kinds.hint_for_silent(bus, place, behind) or _SCAN) if is_silent else ""
         return [failed(device.name, error, hint) for device in devices]
     except OSError as error:
-        silent = SensorError(f"no {name}: {describe(error)}; is it powered?")
+        silent = SensorError(f"no {name}: {describe(error)}; {hints.of_silent_chip(place, error)}")
         return [failed(device.name, silent) for device in devices]
     return [_finding(device, name, chip, found, result) for device, result in zip(devices, results, strict=True)]
 

@@ -91,7 +91,7 @@ class INA226FamilyChip(ShuntChip):
     new_result = 1 << 3
 
     @property
-    def computed(self) -> ComputedRegister | None:
+    def computed(self) -> ComputedRegister:
         """See `I2CChip.computed`: current register 0x04 (section 7.1.5), shunt voltage x calibration / 2048.
 
         It averages the current of every single sample (section 6.3.1.1), which is the same number as that of the

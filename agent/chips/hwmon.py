@@ -13,12 +13,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.chips import ALIASES, Measurement, names
+from agent.chips import Measurement, names
 from agent.chips._rails import IIO_FOLDERS, rails, read_file, read_text, shunt, voltages, why_none
 from agent.errors import AgentError, PermissionDeniedError, SensorError
 from agent.i2c import hints
 from agent.i2c.sysfs import LEGACY_IIO_DRIVER, owner_of
-from agent.settings import ChipOptions
+from agent.settings import CHIP_ALIASES, ChipOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -221,7 +221,7 @@ class Chip:
             if owner is None or not owner.is_unread or (is_named and self._sensor not in (owner.chip, owner.driver)):
                 continue
             cure = ""
-            if owner.chip in (*names(), *ALIASES):
+            if owner.chip in (*names(), *CHIP_ALIASES):
                 cure = f'; then chip = "{owner.chip}" reads it, with its bus and address'
             raise SensorError(
                 f"hwmon {self._sensor}: {owner.client} belongs to the kernel driver {owner.driver}; "

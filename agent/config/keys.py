@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from agent.config import values
-from agent.config.values import InvalidError, Kind
+from agent.config.values import InvalidError, Kind, quoted
 from agent.i2c.muxes import MUX_ADDRESSES, MUX_KINDS, mux_names
 from agent.i2c.place import Mux
 from agent.settings import (
@@ -102,25 +102,23 @@ class KeyTable:
 
 _TEXT = Kind("string", values.text)
 _GROUPING_VALUE = Kind("string of at most 200 characters, not `.` or `..`", values.grouping_value)
+_MUX_NAME = Kind("string", values.mux_name)
 _FILE = Kind("path", values.optional_text)
 _SWITCH = Kind("`true` or `false`", values.switch)
 _BUS = Kind('whole number, path, or `"board"`', values.bus)
 _CHANNEL = values.whole_number(0, max(kind.channels for kind in MUX_KINDS.values()) - 1)
-_MUX_NAMES = values.one_of(*mux_names())
 
 
-def _mux_chip(value: object) -> Any:
-    try:
-        return _MUX_NAMES.check(value)
-    except InvalidError as error:
-        if not isinstance(value, str):
-            raise
-        from agent.config.known_parts import about_mux
+def _mux_chip(value: object) -> str:
+    name = values.text(value)
+    if name in mux_names():
+        return name
+    from agent.config.known_parts import about_mux
 
-        raise InvalidError(f"{error}{about_mux(value)}") from error
+    raise InvalidError(f"{quoted(name)} is not a supported mux{about_mux(name)}")
 
 
-_MUX_CHIP = Kind(_MUX_NAMES.words, _mux_chip)
+_MUX_CHIP = Kind(values.one_of(*mux_names()).words, _mux_chip)
 _AVERAGING = Kind(
     '`"auto"` or a table of `count`, `voltage`, `current`',
     values.auto,
@@ -380,7 +378,7 @@ MUX = KeyTable(
             example="0x70",
             required=True,
         ),
-        Key("mux", _TEXT, "The mux that this one is behind, instead of `bus`.", default_text="none"),
+        Key("mux", _MUX_NAME, "The mux that this one is behind, instead of `bus`.", default_text="none"),
         Key("channel", _CHANNEL, "The channel of that mux.", default_text="none"),
     ),
     is_list=True,
@@ -403,7 +401,7 @@ DEVICE = KeyTable(
         ),
         Key(
             "mux",
-            _TEXT,
+            _MUX_NAME,
             "The mux that the chip is behind.",
             example='"m0"',
             in_force=True,

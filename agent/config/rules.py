@@ -106,7 +106,10 @@ def _check_address(table: Table, allowed: Sequence[int]) -> None:
 
 def check_device(table: Table, chips: Mapping[str, ChipOptions]) -> None:
     """Check which keys this chip needs and which it cannot have, apart from its place."""
-    table.require("chip", f"one of {', '.join(map(quoted, sorted(chips)))}")
+    if "chip" not in table.given:
+        from agent.config.known_parts import listed
+
+        table.require("chip", f"one of {listed(chips)}")
     chip = table.good.get("chip")
     if chip is None:
         return
@@ -163,7 +166,11 @@ def _check_input(table: Table, options: ChipOptions) -> None:
         limits = f"{options.inputs[0]}..{options.inputs[-1]}"
         table.refuse("input", f"{describe(table.good['input'])} is not in {limits}")
     if options.addresses is not None:
-        if options.inputs is not None:
+        if options.inputs is not None and table.given >= {"bus", "channel"} and not table.given & {"mux", "input"}:
+            number = table.good.get("channel")
+            meant = number if number in options.inputs else options.inputs[0]
+            table.refuse_if_good("channel", f"is that of a mux; for that of the {options.chip}, write input = {meant}")
+        elif options.inputs is not None:
             table.require("input", f"which of {options.inputs[0]}..{options.inputs[-1]} is this load on?")
     elif not table.given & {"label", "input"}:
         table.require("label", 'write label = "..." as hwmon shows it' + (", or input = 1" if options.inputs else ""))

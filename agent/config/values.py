@@ -309,6 +309,13 @@ def any_whole_number(value: object) -> int:
     return _integer(value, "a whole number")
 
 
+def mux_name(value: object) -> str:
+    """The name of a [[mux]] table, not the number or the address of a mux."""
+    if not isinstance(value, str):
+        raise InvalidError(f"expected the name of a [[mux]] table, not {describe(value)}")
+    return text(value)
+
+
 def address(value: object) -> int:
     """A 7-bit I2C address; its range depends on the chip."""
     # Datasheets write addresses in hexadecimal, as 40h or without any mark.
@@ -374,7 +381,7 @@ def ohms(value: object) -> float:
 
 def _ohms_hint(value: object) -> str:
     """What was meant by the print on a resistor, or by a resistance with its unit; empty for anything else."""
-    plain = value.replace(" ", "").lower() if isinstance(value, str) else ""
+    plain = value.replace(" ", "").replace(",", ".").lower() if isinstance(value, str) else ""
     # IEC 60062: the letter stands where the decimal point is.
     if printed := re.fullmatch(r"([0-9]{0,4})r([0-9]{1,6})", plain):
         meant = float(f"{printed[1] or 0}.{printed[2]}")
@@ -495,10 +502,9 @@ def headers(value: object) -> tuple[tuple[str, str], ...]:
 
 def listen(value: object) -> tuple[str, int]:
     """Host and port from "host:port", "[::1]:9812" or ":9812"; port 0 lets the system choose."""
-    given = text(value)
-    found = _LISTEN.fullmatch(given)
+    found = _LISTEN.fullmatch(value) if isinstance(value, str) else None
     if not found:
-        raise InvalidError(f'expected "host:port" such as "127.0.0.1:9812" or "[::1]:9812", not {quoted(given)}')
+        raise InvalidError(f'expected "host:port" such as "127.0.0.1:9812" or "[::1]:9812", not {describe(value)}')
     port = int(found["port"])
     if port > 0xFFFF:
         raise InvalidError(f"port {port} is not in 0..65535")

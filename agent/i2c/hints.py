@@ -8,9 +8,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.i2c.failures import is_nack
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.i2c.place import Place
     from agent.i2c.sysfs import KernelOwner
 
 _HEADER_BUSES = (
@@ -131,6 +134,15 @@ def of_silent_mux(address: int, addresses: range) -> str:
         return "check its power and its wiring; it has no address straps"
     straps = ", ".join(f"A{bit} {'high' if address >> bit & 1 else 'low'}" for bit in pins)
     return f"check its power, its wiring and its address straps: 0x{address:02x} is {straps}"
+
+
+def of_silent_chip(place: Place, error: OSError) -> str:
+    """Likely causes for a chip that does not answer at its place, by the error of a transfer to it."""
+    if error.errno == errno.EBUSY:  # in a container that does not see which driver
+        return 'read it with chip = "hwmon" instead, or unbind the driver'
+    if not is_nack(error):
+        return "is it powered?"
+    return f"is it powered, {'and' if place.mux is None else 'on this channel and'} at this address?"
 
 
 def of_held_channel() -> str:

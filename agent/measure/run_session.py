@@ -291,15 +291,7 @@ class RunSession(ChipSession[_State]):
         self._state = measuring
         status = self._chip.status
         if status is None or measuring.canary is _Canary.UNUSED:
-            taken = self._take(self._chip.configuration, measuring)
-            found = taken.expected_words
-            if not self._is_configured(found):
-                return self._reopen(found)
-            if now >= measuring.check_at_seconds:
-                refuse_exchanged(self._bus, self._chip, self._name)
-                measuring = measuring._replace(check_at_seconds=now + CONFIGURATION_CHECK_SECONDS)
-            self._state = measuring._replace(last_results=taken.words[: self._result_count])
-            return self._report(taken.words)
+            return self._measure_without_canary(measuring, now)
         taken = self._take((status, *self._scaling), measuring)
         words, (status_word, *scaling_words) = taken.words, taken.expected_words
         has_canary, miswrites = status.is_written(status_word), self._bus.possible_miswrites
@@ -317,6 +309,19 @@ class RunSession(ChipSession[_State]):
         if is_configured and not self._is_power_on(found):
             return self._without_canary(measuring, words)
         return self._reopen(found)
+
+    def _measure_without_canary(self, measuring: _Measuring, now: float) -> list[Outcome]:
+        taken = self._take(self._chip.configuration, measuring)
+        if not self._is_configured(taken.expected_words):
+            return self._reopen(taken.expected_words)
+        if now >= measuring.check_at_seconds:
+            refuse_exchanged(self._bus, self._chip, self._name)
+            if self._computed_check.run():
+                self._examine()
+                return self._report(taken.words)
+            measuring = measuring._replace(check_at_seconds=now + CONFIGURATION_CHECK_SECONDS)
+        self._state = measuring._replace(last_results=taken.words[: self._result_count])
+        return self._report(taken.words)
 
     def _check_computed(self, measuring: _Measuring, miswrites: int, taken: Taken, now: float) -> list[Outcome]:
         """Check the power register of a chip that is as it was configured, before what it measured is reported."""

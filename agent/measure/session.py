@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from agent import chips
 from agent.chips import ExpectedBits
 from agent.errors import AgentError, BusError, MuxSwitchedError, SensorError
+from agent.i2c import hints
 from agent.i2c.failures import describe, is_nack, is_time_out
 from agent.measure.back_off import NO_BACK_OFF
 from agent.measure.identify import agreed_configuration
@@ -156,7 +157,8 @@ class ChipSession(Session, Generic[_State]):
         except AgentError as error:
             outcomes = self.fail(error)
         except OSError as error:
-            outcomes = self.fail(SensorError(f"no {self._name}: {describe(error)}; is it powered?"))
+            hint = hints.of_silent_chip(self.place, error)
+            outcomes = self.fail(SensorError(f"no {self._name}: {describe(error)}; {hint}"))
         retries = self._bus.retries - self._retries_before
         if retries or self._implausible:
             disturbance = Disturbance(retries, self._implausible)

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import BusError
 from agent.i2c import hints
-from agent.i2c.failures import describe, is_time_out
+from agent.i2c.failures import is_nack, is_time_out
 from agent.i2c.muxes import CLOSED, MUX_KINDS
 from agent.i2c.place import bus_path, describe_segment
 
@@ -216,7 +216,7 @@ def _write(bus: Bus, address: int, byte: int) -> bool:
     except BusError:
         raise
     except OSError as error:
-        if describe(error) != "NACK":
+        if not is_nack(error):
             raise
         return False
     return True
