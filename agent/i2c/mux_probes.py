@@ -110,7 +110,9 @@ class MuxProbes:
             self._set = None
             read = written_and_read(self._bus, self._place, byte)
             if read is None or not any(kind.returns(read, byte) for kind in self._kinds):
-                raise BusError(f"the mux at {self._place} does not keep its control byte; has it a stable supply?")
+                raise BusError(
+                    f"the mux at {self._place} does not keep its control byte; does it have a stable supply?"
+                )
             self._set = byte
 
 

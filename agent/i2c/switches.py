@@ -399,7 +399,7 @@ def _silent_mux_hint(mux: Mux, error: OSError) -> str:
 def _interrupts_hint(read: _ControlRead, control_byte: int) -> str:
     """The kind that reads like this while a line is pulled: taken for one without, it works until that happens."""
     kinds = [kind.name for kind in lookalikes(read.mux.kind) if kind.returns(control_byte, read.control_byte)]
-    return f'; or has it interrupt lines, and is chip = "{kinds[0]}"?' if kinds else ""
+    return f'; or does it have interrupt lines, and is chip = "{kinds[0]}"?' if kinds else ""
 
 
 def _straps_hint(mux: Mux) -> str:

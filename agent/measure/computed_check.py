@@ -202,7 +202,7 @@ class ComputedCheck:
 
     def _turn_off(self, quantity: _Quantity, reason: str) -> None:
         self._is_on = False
-        log.warning("%s: %s is not used to check its readings any more: %s", self._name, quantity.register, reason)
+        log.warning("%s: %s is no longer used to check its readings: %s", self._name, quantity.register, reason)
 
 
 def refuse_contradiction(bus: Bus, chip: I2CChip, name: str) -> None:
