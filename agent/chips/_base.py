@@ -246,6 +246,35 @@ class I2CChip(ABC):
             )
         return tuple(self.read_word(expected.register.number) for expected in self.configuration)
 
+    def _refuse_another_kind(self, configuration: int = 0, fixed: Word = Word(0x00, 0, mask=0)) -> None:
+        """For a chip without an ID of its own, just identified: refuse it if it shows that it is another kind.
+
+        Args:
+            configuration: what its configuration register holds.
+            fixed: the bits of it that no host can change.
+
+        Raises:
+            OSError: a transaction failed.
+            SensorError: it holds the IDs of another kind, or a configuration that this kind never has.
+        """
+        # It imports the files of many chips.
+        from agent.chips import _signatures as signatures
+
+        signatures.refuse_another_kind(self, self.signature_names or ())
+        if not fixed.matches(configuration):
+            raise SensorError(
+                f"not an {self}: configuration register reads 0x{configuration:04x}, with bits that an {self.part} "
+                "never shows"
+            )
+
+    def _refuse_volts_beyond_range(self, volts: float, word: int, digits: int = 4) -> None:
+        """Raise SensorError if the bus voltage, by this word of so many hexadecimal digits, is beyond the range."""
+        if volts > self.highest_volts:
+            raise SensorError(
+                f"{self}: bus voltage register reads 0x{word:0{digits}x}, more than {self.highest_volts:g} V; "
+                "is the bus disturbed?"
+            )
+
     def set_canary(self) -> None:
         """Set the canary bit of the chip just identified, if it has one. Raises OSError."""
         if self.status is not None:

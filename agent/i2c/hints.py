@@ -50,7 +50,7 @@ def of_default_bus() -> str:
     return f"name the bus by number instead: {of_header_bus()}"
 
 
-CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 """Files that Docker and Podman put into their containers."""
 
 _OVERFLOW_GROUP = 65534
@@ -63,7 +63,7 @@ def of_denied_permission(path: str, code: int | None = None) -> str:
     Source: EACCES is a matter of the file's mode. EPERM means that the cgroup of a service or container has no such
     device (kernel documentation, cgroup-v2, "Device controller").
     """
-    if _is_container():
+    if is_container():
         return f"start the container with --device {path} and --group-add $(stat -c %g {path})"
     if code == errno.EPERM:
         # DeviceAllow=char-i2c names nothing before the module is loaded, and systemd resolves it once.
@@ -80,7 +80,7 @@ def of_denied_permission(path: str, code: int | None = None) -> str:
 
 def of_missing_bus(numbers: Sequence[int] = (), path: str = "/dev/i2c-1") -> str:
     """How to get a device file, on a machine that has the buses with these numbers."""
-    if not numbers and _is_container():
+    if not numbers and is_container():
         return f"start the container with --device {path}, if the machine has it"
     listed = f"; this machine has {', '.join(f'/dev/i2c-{number}' for number in numbers)}" if numbers else ""
     return (
@@ -150,6 +150,11 @@ def of_held_channel() -> str:
     return "is a chip behind it holding SDA or SCL low, or without power? Unplug it, then power-cycle the mux"
 
 
+def is_container() -> bool:
+    """Whether this process is in a container of Docker or Podman."""
+    return any(mark.exists() for mark in _CONTAINER_MARKS)
+
+
 def _group_of(path: str) -> str:
     """The group that owns a file; if it cannot be seen, also from a sandbox, the group that usually owns I2C buses."""
     try:
@@ -157,7 +162,3 @@ def _group_of(path: str) -> str:
         return "i2c" if number == _OVERFLOW_GROUP else grp.getgrgid(number).gr_name
     except (OSError, KeyError):
         return "i2c"
-
-
-def _is_container() -> bool:
-    return any(mark.exists() for mark in CONTAINER_MARKS)
