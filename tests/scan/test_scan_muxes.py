@@ -327,7 +327,7 @@ def test_a_brown_out_while_equal_monitors_are_told_apart_makes_no_other_kind() -
     healthy.add_mux(kind, {channel: [0x40] for channel in range(8)})
     assert kinds_of(healthy.scan()) == [("pca9547",)]
     first = next(n for n, t in enumerate(log) if t.messages[0].data == b"\xfe")
-    for position in range(first, first + 60):
+    for position in range(first, first + 60, 3):
         board = Board()
         mux = board.add_mux(kind, {channel: [0x40] for channel in range(8)})
         chips = [part for channel in mux._behind for part in channel]
