@@ -117,7 +117,7 @@ def _check_mux(bus: Bus, mux: Mux, behind: Sequence[Place], failed_muxes: set[st
             _expect_control_byte(bus, port, mux, CLOSED)
             channel = None
             mux_kinds.refuse_more_bits(bus, mux)
-            mux_kinds.refuse_unconnected(bus, mux, behind)
+            mux_kinds.refuse_other_connections(bus, mux, behind)
     except AgentError as error:
         return failed(name, error)
     except OSError as error:

@@ -12,7 +12,7 @@ from agent.config import values
 from agent.config.keys import TOP
 from agent.config.values import InvalidError, describe, quoted, spell_duration
 from agent.errors import ConfigError
-from agent.settings import Averaging
+from agent.settings import ALL_RAILS, Averaging
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -144,7 +144,10 @@ def check_device(table: Table, chips: Mapping[str, ChipOptions]) -> None:
 def _check_rail(table: Table, chip: str, without_current: Sequence[str]) -> None:
     """Check a device on a board that measures itself: nothing but `rail` says what is read."""
     table.require("rail", 'write rail = "all" for the sum, or the name of a rail')
-    if table.good.get("rail") in without_current:
+    rail = table.good.get("rail", ALL_RAILS)
+    if rail != ALL_RAILS and rail.lower() == ALL_RAILS:
+        table.refuse("rail", f"{quoted(rail)}; did you mean {quoted(ALL_RAILS)}?")
+    if rail in without_current:
         table.refuse("rail", f"{quoted(table.good['rail'])} has volts but no amperes, so its power is not known")
     for key in ("mux", "bus", "channel", "address", "averaging", "input", "shunt_ohms", "sensor", "label"):
         table.refuse_if_good(key, f"not used by {chip}: the board measures itself; remove this line")

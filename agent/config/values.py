@@ -36,6 +36,13 @@ _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:us|ms|s|m|h|d))+")
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|h|d)")
 # Multiply, then divide: 1.1 / 1000 is the float nearest to 0.0011, while 1.1 * 0.001 is not.
 _UNIT_RATIOS = {"us": (1, 1_000_000), "ms": (1, 1_000), "s": (1, 1), "m": (60, 1), "h": (3600, 1), "d": (86400, 1)}
+_UNIT_WORDS = {
+    "ms": ("ms", "msec", "msecs", "milliseconds"),
+    "s": ("", "s", "sec", "secs", "second", "seconds"),
+    "m": ("m", "min", "mins", "minute", "minutes"),
+    "h": ("h", "hr", "hrs", "hour", "hours"),
+    "d": ("d", "day", "days"),
+}
 
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(kB|MB|GB|TB|KiB|MiB|GiB|TiB)")
 _SIZE_UNITS: dict[str, int] = {
@@ -135,8 +142,18 @@ def parse_duration(value: object) -> float:
         except OverflowError:
             seconds = math.inf
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise InvalidError(f'expected a duration such as "15s" or a number of seconds, not {describe(value)}')
+        expected = 'expected a duration such as "15s" or a number of seconds'
+        raise InvalidError(f"{expected}, not {describe(value)}{_duration_hint(value)}")
     return seconds
+
+
+def _duration_hint(value: object) -> str:
+    """What was meant by a duration without a unit, or with one in other letters; empty if that cannot be told."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)", value) if isinstance(value, str) else None
+    if found is None:
+        return ""
+    units = [unit for unit, words in _UNIT_WORDS.items() if found[2].lower() in words]
+    return f'; did you mean "{found[1]}{units[0]}"?' if units else ""
 
 
 def spell_duration(seconds: float) -> str:

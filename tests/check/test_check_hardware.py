@@ -200,15 +200,22 @@ def test_a_mux_with_too_few_channels_is_a_failure() -> None:
     )
 
 
-def with_another_mux(configured: str, channels: Sequence[int], true_kind: str, interrupts: int = 0x00) -> Bench:
-    """A node with an INA260 on each of these channels, whose mux is not of the kind in its configuration."""
+def with_another_mux(
+    configured: str, channels: Sequence[int], true_kind: str, interrupts: int = 0x00, others: Sequence[int] = ()
+) -> Bench:
+    """A node with an INA260 on each of these channels, whose mux is not of the kind in its configuration.
+
+    If `others` are given, the chips are on those channels instead.
+    """
     devices = (ina260(f"ch{channel}", f'mux = "m0", channel = {channel}') for channel in channels)
     bench = Bench.of(mux("m0", 0x70, kind=configured) + "".join(devices))
     bench.clock.sleep(1.0)
     true = SimulatedMux(0x70, MUX_KINDS[true_kind])
     true.interrupts = interrupts
+    for channel in others:
+        true.attach(channel, Bench.of(ina260("other", "bus = 1", 0x40)).chip("other"))
     for channel in channels:
-        if channel < true._kind.channels:
+        if channel < true._kind.channels and not others:
             true.attach(channel, bench.chip(f"ch{channel}"))
     bench.world.muxes["m0"].unplug()
     bench.wire.attach(true)
@@ -267,6 +274,20 @@ def test_a_pca9547_that_is_configured_as_another_kind_is_hinted_at() -> None:
             f"at this address?; 0x40 answers at control byte {byte}, which is channel {channel} of a pca9547: "
             "is mux m0 one?"
         )
+
+
+def test_equal_chips_behind_a_pca9547_show_that_it_is_no_pca9546a() -> None:
+    bench = with_another_mux("pca9546a", (3,), "pca9547", others=range(8))
+    finding = findings(bench)["mux m0"]
+    assert finding.exit_code == ExitCode.IOERR
+    assert str(finding).endswith("control bytes 0x08 and 0x09 connect two chips at 0x40; is it a pca9547?")
+
+
+def test_one_chip_behind_a_pca9546a_shows_that_it_is_no_pca9547() -> None:
+    """It would be measured as the channels 0 and 1 of a PCA9547."""
+    bench = with_another_mux("pca9547", (0, 1), "pca9546a", others=(3,))
+    finding = findings(bench)["mux m0"]
+    assert str(finding).endswith("control bytes 0x08 and 0x09 connect the same chip at 0x40; is it a pca9546a?")
 
 
 def test_a_dead_chip_behind_a_right_mux_brings_no_hint_at_another_kind() -> None:

@@ -87,9 +87,34 @@ TOML: dict[str, tuple[str, ...]] = {
     ),
     "unfinished string": ('\njob = "power', "end of the file"),
     "key twice": ("a = 1\na = 2\n", "line 2, column 6"),
+    "switch twice": ("a = true\na = true\n", "line 2, column 9"),
+}
+# What stands as a value -> what to write instead.
+NO_VALUES = {
+    "ina260": 'text in quotes: "..."',
+    "m0   # the first": 'text in quotes: "..."',
+    "\u201ccpu\u201d": 'text in quotes: "..."',
+    "/dev/i2c-1": 'text in quotes: "..."',
+    "http://gw:9091": 'text in quotes: "..."',
+    "True": "true",
+    "40h": "0x40",
+    "0X4F": "0x4f",
+    "0,05": "0.05",
+    ".1": "0.1",
 }
 TOP: dict[str, tuple[str, ...]] = {
-    "duration without a unit": (top('interval = "15"'), f'interval: {EXPECTED_DURATION}, not "15"'),
+    "duration without a unit": (
+        top('interval = "15"'),
+        f'interval: {EXPECTED_DURATION}, not "15"; did you mean "15s"?',
+    ),
+    "duration with a space": (
+        top('interval = "1.5 Min"'),
+        f'interval: {EXPECTED_DURATION}, not "1.5 Min"; did you mean "1.5m"?',
+    ),
+    "duration with a word for a unit": (
+        top('interval = "500msec"'),
+        f'interval: {EXPECTED_DURATION}, not "500msec"; did you mean "500ms"?',
+    ),
     "duration with a strange unit": (
         top('interval = "15 parsecs"'),
         f'interval: {EXPECTED_DURATION}, not "15 parsecs"',
@@ -947,6 +972,13 @@ def test_bad_toml_is_reported_with_line_and_column(text: str, where: str, proble
     assert line.split(":")[0] == where
     assert "not valid TOML" in line
     assert line.endswith("; compare with config.toml.example")
+
+
+@pytest.mark.parametrize(("value", "meant"), NO_VALUES.items())
+def test_a_value_that_toml_does_not_know_says_what_to_write(value: str, meant: str, problems_of: Problems) -> None:
+    (line,) = problems_of(f"[[device]]\nname = {value}\n")
+    assert line.startswith("line 2, column ")
+    assert line.endswith(f"; write {meant}")
 
 
 @pytest.mark.parametrize("levels", [20, 3_000])

@@ -44,7 +44,7 @@ NOT_COPIED = shutil.ignore_patterns(
 )
 WITHOUT_CHIPS = ("gateway", "history", "prometheus", "push", "serve")
 """Folders of tests that one more chip cannot change: they begin where a reading has been taken, read no list of chips,
-and use the INA260 alone. They take half of the time."""
+and use the INA260 alone. They take two fifths of the time."""
 LISTS_OF_CHIPS = (
     r"agent\.chips|agent\.simulate\.chips|reference_chips|docs.*chips|configuration\.md|config\.toml\.example"
 )

@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 import venv
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,8 +24,10 @@ from agent.errors import ConfigError, ExitCode
 from agent.measure.readings import Failure, Reading
 from agent.measure.run_session import CONFIGURATION_CHECK_SECONDS
 from tests.bench import FAST, NODE, Bench, constant, failure, ina260
+from tests.run.running import LONG_SECONDS
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Iterator
 
 PROJECT = Path(__file__).parents[2]
@@ -320,6 +324,25 @@ def test_another_spelling_suggests_the_chip_of_a_package(packages: Packages) -> 
     assert 'sensor = "ina700"' in wrong(device("INA-700"))
     packages.add("ina700", (EXAMPLE / "wattpush_ina700" / "chip.py").read_text(encoding="utf-8"))
     assert 'did you mean "ina700"?' in wrong(device("INA-700"))
+
+
+def test_a_package_whose_import_hangs_is_named_in_the_log(
+    packages: Packages, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = threading.Event()
+
+    def take(_: logging.LogRecord) -> bool:
+        named.set()
+        return True
+
+    caplog.handler.addFilter(take)
+    gate = ModuleType("gate_of_an_import")
+    gate.__dict__["named"] = named
+    monkeypatch.setitem(sys.modules, gate.__name__, gate)
+    monkeypatch.setattr(entry_points, "SLOW_SECONDS", 0.01)
+    packages.add("abc1", offered(f"\nimport gate_of_an_import as gate\nassert gate.named.wait({LONG_SECONDS})\n"))
+    assert chips.options()["abc1"].chip == "abc1"
+    assert "the package wattpush-1 2.1: its import takes more than 0.01 s" in caplog.text
 
 
 def test_a_built_in_chip_is_not_replaced(packages: Packages) -> None:
