@@ -9,8 +9,8 @@ its two halves, or while a bit flips. So a contradiction counts when it lasts fo
     V I C  conditions        the calibration and the mode with which C is computed so
     pause  V I C V I         several times: C may lie anywhere between what follows from all readings so far
 
-Rounding is allowed for in LSBs of all three registers. The INA226 scales the current of single conversions and averages
-then (SBOS547, section 6.3.1.1): the same, whatever the load does. The INA260 averages the product of single
+Rounding is allowed for in LSBs of all three registers. The INA226 scales the current of single conversions and then
+averages it (SBOS547, section 6.3.1.1): the same, whatever the load does. The INA260 averages the product of single
 conversions; the INA228 multiplies the averages (SLYS021, section 7.3.2). Where the voltage sags or rises by a share
 under the current, the mean of the products and the product of the means differ by no more than that share.
 They differ by more where a result averages over a current of both directions, or over a rail that is switched: then a

@@ -136,7 +136,7 @@ class ObserverSession(ChipSession["_Watched | None"]):
         return None
 
     def _adopt(self, found: tuple[int, ...]) -> _Watched:
-        """Decode by what was found. If somebody changed it, a result from before may have another LSB."""
+        """Decode by what was found. If it was changed, a result from before may have another LSB."""
         is_changed, self._last_found = self._last_found not in (None, found), found
         self._chip.adopt(found)
         conversion_seconds = self._chip.conversion_seconds * CONVERSION_TOLERANCE

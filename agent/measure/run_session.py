@@ -385,7 +385,7 @@ class RunSession(ChipSession[_State]):
         return self._readings(measurements, window_seconds=self._chip.conversion_seconds, is_new=is_new)
 
     def _without_canary(self, measuring: _Measuring, words: tuple[int, ...]) -> list[Outcome]:
-        """Go on with a chip that is configured but lacks the canary bit: it does not keep it, or is not ours."""
+        """Continue with a configured chip that lacks the canary bit: it keeps none, or another program wrote to it."""
         if measuring.canary is _Canary.SET:
             self._canary_at_start = _Canary.UNUSED
             check_at_seconds = self._clock.monotonic() + CONFIGURATION_CHECK_SECONDS
