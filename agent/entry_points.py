@@ -131,5 +131,5 @@ def _package(distribution: Distribution | None) -> tuple[str, str]:
 
 def _unusable(name: str, package: str, version: str, why: str, error: BaseException | None = None) -> ConfigError:
     cause = "" if error is None else f": {describe_mistake(error)}"
-    cure = f"update it, or remove it: pip uninstall {package}"
-    return ConfigError((f'the package {package} {version} adds "{name}", but cannot be used: {why}{cause}; {cure}',))
+    hint = f"update it, or remove it: pip uninstall {package}"
+    return ConfigError((f'the package {package} {version} adds "{name}", but cannot be used: {why}{cause}; {hint}',))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agent.chips import _ina226_family
 from agent.chips._base import TEXAS_INSTRUMENTS, ComputedRegister, Word
 
@@ -20,6 +22,7 @@ class Chip(_ina226_family.NewerINA226FamilyChip):
     highest_volts = 28.0
 
     @property
-    def computed(self) -> ComputedRegister | None:
-        """See `I2CChip.computed`: not used, as we do not know whether an LSB of current is one of 12 or of 16 bits."""
-        return None
+    def computed(self) -> ComputedRegister:
+        """See `I2CChip.computed`. The current is left-aligned, too: drivers/hwmon/ina2xx.c of Linux reads it so."""
+        computed = super().computed
+        return replace(computed, per_lsb=computed.per_lsb / (1 << self.padding_bits), amperes_per_lsb=computed.per_lsb)

@@ -295,11 +295,11 @@ def _history_server(settings: Settings) -> str | None:
 
 def _log_start(settings: Settings, destination: str) -> None:
     log.info(
-        "wattpush %s: %s read every %g s, pushed to %s every %g s as %s",
+        "wattpush %s: %s read every %g s, %s every %g s as %s",
         __version__,
         counted(len(settings.devices), "device"),
         settings.sample_interval_seconds,
-        destination,
+        f"pushed to {destination}" if destination else "published for scrapes",
         settings.interval_seconds,
         settings.hostname,
     )

@@ -122,7 +122,7 @@ class ComputedCheck:
         self._clock = clock
         self._trusted_until_seconds = -inf
         self._suspicion: Comparison | None = None
-        self._has_told = False
+        self._is_logged = False
         self._is_on = chip.computed is not None
         self._failures: list[Comparison] = []  # in a row
         self._has_passed = False
@@ -159,8 +159,8 @@ class ComputedCheck:
         if not found.fits:
             return
         self._trusted_until_seconds = self._clock.monotonic() + EXAMINATION_SECONDS
-        if self._suspicion is not None and not self._has_told:
-            self._has_told = True
+        if self._suspicion is not None and not self._is_logged:
+            self._is_logged = True
             log.warning(
                 "%s: voltage times current was %.2f W, its own average of the power %.2f W: within one result, the "
                 "rail was switched, or the current changed direction; if the rail is switched all the time, watts and "
@@ -202,7 +202,7 @@ class ComputedCheck:
 
     def _turn_off(self, quantity: _Quantity, reason: str) -> None:
         self._is_on = False
-        log.warning("%s: %s is not used to check its readings any more: %s", self._name, quantity.register, reason)
+        log.warning("%s: %s is no longer used to check its readings: %s", self._name, quantity.register, reason)
 
 
 def refuse_contradiction(bus: Bus, chip: I2CChip, name: str) -> None:

@@ -6,6 +6,7 @@ from operator import and_
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.errors import AgentError, BusError, SensorError
+from agent.i2c import hints
 from agent.i2c.failures import describe
 from agent.i2c.transfers import Register
 from agent.measure.agreement import until_agreed
@@ -48,7 +49,7 @@ def identify(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
     except BusError:
         raise
     except OSError as error:
-        raise SensorError(f"no {name}: {describe(error)}; is it powered?") from error
+        raise SensorError(f"no {name}: {describe(error)}; {hints.of_silent_chip(place, error)}") from error
     found = _identify_believing_twice(bus, chip, name)
     if found != before:
         return agreed_configuration(bus, chip, name)

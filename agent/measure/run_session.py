@@ -37,7 +37,7 @@ from agent.measure.agreement import DoubleReader, Taken
 from agent.measure.computed_check import ComputedCheck
 from agent.measure.identify import agreed, agreed_configuration, identify, refuse_exchanged, through_driver
 from agent.measure.readings import Outcome, Reading, Settling
-from agent.measure.session import ChipSession
+from agent.measure.session import CONVERSION_TOLERANCE, ChipSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from agent.i2c.transfers import I2C, Register
     from agent.settings import Device
 
-# The datasheets allow a conversion 10 % more than its typical time.
-_CONVERSION_TOLERANCE = 1.1
 _CONVERSION_GRACE_SECONDS = 0.5
 
 # A chip without a new result for this many conversions has stopped, unless another program clears its flag.
@@ -291,15 +289,7 @@ class RunSession(ChipSession[_State]):
         self._state = measuring
         status = self._chip.status
         if status is None or measuring.canary is _Canary.UNUSED:
-            taken = self._take(self._chip.configuration, measuring)
-            found = taken.expected_words
-            if not self._is_configured(found):
-                return self._reopen(found)
-            if now >= measuring.check_at_seconds:
-                refuse_exchanged(self._bus, self._chip, self._name)
-                measuring = measuring._replace(check_at_seconds=now + CONFIGURATION_CHECK_SECONDS)
-            self._state = measuring._replace(last_results=taken.words[: self._result_count])
-            return self._report(taken.words)
+            return self._measure_without_canary(measuring, now)
         taken = self._take((status, *self._scaling), measuring)
         words, (status_word, *scaling_words) = taken.words, taken.expected_words
         has_canary, miswrites = status.is_written(status_word), self._bus.possible_miswrites
@@ -317,6 +307,19 @@ class RunSession(ChipSession[_State]):
         if is_configured and not self._is_power_on(found):
             return self._without_canary(measuring, words)
         return self._reopen(found)
+
+    def _measure_without_canary(self, measuring: _Measuring, now: float) -> list[Outcome]:
+        taken = self._take(self._chip.configuration, measuring)
+        if not self._is_configured(taken.expected_words):
+            return self._reopen(taken.expected_words)
+        if now >= measuring.check_at_seconds:
+            refuse_exchanged(self._bus, self._chip, self._name)
+            if self._computed_check.run():
+                self._examine()
+                return self._report(taken.words)
+            measuring = measuring._replace(check_at_seconds=now + CONFIGURATION_CHECK_SECONDS)
+        self._state = measuring._replace(last_results=taken.words[: self._result_count])
+        return self._report(taken.words)
 
     def _check_computed(self, measuring: _Measuring, miswrites: int, taken: Taken, now: float) -> list[Outcome]:
         """Check the power register of a chip that is as it was configured, before what it measured is reported."""
@@ -442,4 +445,4 @@ class RunSession(ChipSession[_State]):
 
 def _longest_seconds(typical_seconds: float) -> float:
     """The longest that a result with this typical duration may take."""
-    return typical_seconds * _CONVERSION_TOLERANCE + _CONVERSION_GRACE_SECONDS
+    return typical_seconds * CONVERSION_TOLERANCE + _CONVERSION_GRACE_SECONDS

@@ -255,7 +255,7 @@ def test_only_configuration_and_canary_bit_are_written(name: str, capfd: pytest.
     written = {m.data for t in log for m in t.messages if len(m.data) > 1 and not m.is_read}
     ours = OURS[name].to_bytes(2, "big")
     if name == "ina219":
-        expected = {b"\x00" + ours}
+        expected = {b"\x05\x0e\x00", b"\x00" + ours}
     elif name in LIKE_INA226:
         expected = {b"\x06\x00\x01", b"\x05\x07\x00", b"\x00" + ours}
     else:
@@ -529,7 +529,7 @@ def test_an_empty_address_is_reported_as_a_missing_chip() -> None:
     for name in SHORTEST:
         bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
         bench.chip("cpu").unplug()
-        message = f"no {name.upper()} at 0x40 on /dev/i2c-1: NACK; is it powered?"
+        message = f"no {name.upper()} at 0x40 on /dev/i2c-1: NACK; is it powered, and at this address?"
         assert failure(bench.run()["cpu"]) == message
 
 

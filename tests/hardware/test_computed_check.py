@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from agent import chips
 from agent.check import Status
-from agent.chips import _ina226_family
 from agent.chips._averaging import CHOICES, conversion_seconds
 from agent.i2c.place import Place
 from agent.measure import run_session
@@ -118,6 +117,10 @@ def test_two_chips_at_one_address_contradict_each_other(chip: str, measured: Cal
         ("ina226", True, 0.5, 0.9),
         ("ina226", True, 0.05, 0.75),
         ("ina236", True, 8.0, 0.95),
+        ("ina219", True, 8.0, 0.9),
+        ("ina219", True, 0.5, 0.7),
+        ("ina234", True, 8.0, 0.9),
+        ("ina234", True, 0.5, 0.7),
     ],
 )
 def test_nearly_any_two_chips_at_one_address_are_found(
@@ -285,8 +288,8 @@ def test_a_rail_switched_within_a_result_costs_no_reading(
     chip: str, caplog: pytest.LogCaptureFixture, measured: Callable[[str], None]
 ) -> None:
     """The mean of the products is then 10 times the product of the means."""
-    averaging = 'averaging = { count = 64, voltage = "1.1ms", current = "1.1ms" }'
-    bench = Bench.of(table(chip, 0.01, averaging))
+    time = "532us" if chip == "ina219" else "1.1ms"
+    bench = Bench.of(table(chip, 0.01, f'averaging = {{ count = 64, voltage = "{time}", current = "{time}" }}'))
     kind: Any = type(bench.chip("cpu"))
     rail = Pulsed(1 / 20.3, 0.1, on=(12.0, 3.0), off=(0.0, -0.003))
     replaced(bench, kind(0x40, rail, 0.01, bench.clock.monotonic))
@@ -318,7 +321,11 @@ def test_no_load_makes_a_current_contradict_its_shunt_voltage(
     its time, or 1 ms.
     """
     period_seconds, transfer_share = seconds
-    result_seconds = conversion_seconds(CHOICES, codes >> 6 & 7, codes >> 3 & 7, codes & 7)
+    calibration, _ = CHECKED[chip].requires
+    configuration, result_seconds = 0x4007, conversion_seconds(CHOICES, codes >> 6 & 7, codes >> 3 & 7, codes & 7)
+    if chip == "ina219":
+        codes = 0x8 << 4 | 0x8 | codes & 0x77
+        configuration, result_seconds = 0x3807, 532e-6 * ((1 << (codes >> 4 & 7)) + (1 << (codes & 7)))
     transfer_seconds = min(transfer_share * result_seconds, 1e-3)
     is_narrow = codes >> 9 and chip in {"ina232", "ina236"}
     full_scale_volts = 0.02 if is_narrow else 0.08
@@ -334,8 +341,8 @@ def test_no_load_makes_a_current_contradict_its_shunt_voltage(
     rail = Pulsed(period_seconds, 0.3, on, off)
     twin = TakesTime(0x40, rail, shunt_ohms, bench.clock.monotonic)
     replaced(bench, twin)
-    twin.write(bytes((0x05, *_ina226_family.CALIBRATION.to_bytes(2, "big"))))
-    twin.write(bytes((0x00, *(0x4007 | (codes if is_narrow else codes & 0x1FF) << 3).to_bytes(2, "big"))))
+    twin.write(bytes((0x05, *calibration.written.to_bytes(2, "big"))))
+    twin.write(bytes((0x00, *(configuration | (codes if is_narrow else codes & 0x1FF) << 3).to_bytes(2, "big"))))
     bench.clock.sleep(20.0)
     observer = bench.new_sweep(is_observer=True)
     for _ in range(5):
@@ -485,7 +492,7 @@ def test_a_check_that_always_fails_turns_itself_off(
         assert read_at is None or isinstance(outcome, Reading)
     assert read_at is not None
     assert 5 < read_at <= 100
-    assert caplog.text.count(f"the {quantity} register is not used to check its readings any more") == 1
+    assert caplog.text.count(f"the {quantity} register is no longer used to check its readings") == 1
     measured("an INA238 with 10 % more power, an INA226 with 0.8 % more current: read within 100 sweeps, one line")
 
 
