@@ -8,8 +8,6 @@ from agent.i2c.muxes import MUX_KINDS
 from agent.simulate.part import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from agent.i2c.muxes import MuxKind
 
 
@@ -21,6 +19,7 @@ class SimulatedMux(Part):
 
     Attributes:
         control: the register, as it was last written.
+        open_channels: the channels that are connected now.
         interrupts: what the interrupt bits read at present, on a kind that has them.
     """
 
@@ -33,7 +32,8 @@ class SimulatedMux(Part):
         """
         super().__init__(address)
         self._kind = kind
-        self.control = self._connected = kind.power_on
+        self.control = kind.power_on
+        self.open_channels = self._channels_of(kind.power_on)
         self.interrupts = 0
         self._behind: tuple[list[Part], ...] = tuple([] for _ in range(kind.channels))
 
@@ -41,9 +41,8 @@ class SimulatedMux(Part):
         """Put a part behind a channel, counted from 0."""
         self._behind[channel].append(part)
 
-    @property
-    def open_channels(self) -> tuple[int, ...]:
-        """The channels that are connected now.
+    def _channels_of(self, control: int) -> tuple[int, ...]:
+        """The channels that a control register connects.
 
         Written from the datasheets, not with `MuxKind.control_byte`, so that the two check each other. TCA9548A
         (SCPS207), PCA9546A, TCA9545A and TCA9543A: each bit connects its own channel, so several may be connected.
@@ -52,18 +51,18 @@ class SimulatedMux(Part):
         """
         enable_bit, channels = self._kind.enable_bit, range(self._kind.channels)
         if enable_bit == 0:
-            return tuple(channel for channel in channels if self._connected >> channel & 1)
-        number = self._connected % enable_bit
-        return (number,) if self._connected & enable_bit and number in channels else ()
+            return tuple(channel for channel in channels if control >> channel & 1)
+        number = control % enable_bit
+        return (number,) if control & enable_bit and number in channels else ()
 
-    def reached_at(self, address: int) -> Iterator[Part]:
+    def reached_at(self, address: int) -> list[Part]:
         """Itself, and every part at `address` behind an open channel."""
-        if not self._plugged:
-            return
-        yield from super().reached_at(address)
-        for channel in self.open_channels:
-            for part in self._behind[channel]:
-                yield from part.reached_at(address)
+        reached = super().reached_at(address)
+        if self._plugged:
+            for channel in self.open_channels:
+                for part in self._behind[channel]:
+                    reached += part.reached_at(address)
+        return reached
 
     def write(self, data: bytes) -> None:
         """Take the last byte as the new control register."""
@@ -76,8 +75,9 @@ class SimulatedMux(Part):
 
     def stop(self) -> None:
         """Connect the channels of the control register."""
-        self._connected = self.control
+        self.open_channels = self._channels_of(self.control)
 
     def power_loss(self) -> None:
         """The register is back at its power-on value."""
-        self.control = self._connected = self._kind.power_on
+        self.control = self._kind.power_on
+        self.open_channels = self._channels_of(self.control)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class Part(ABC):
@@ -21,10 +17,9 @@ class Part(ABC):
         self.address = address
         self._plugged = True
 
-    def reached_at(self, address: int) -> Iterator[Part]:
+    def reached_at(self, address: int) -> list[Part]:
         """Every part that a transfer to `address` reaches through this one, including itself."""
-        if self._plugged and self.address == address:
-            yield self
+        return [self] if self._plugged and self.address == address else []
 
     @abstractmethod
     def write(self, data: bytes) -> None:

@@ -15,6 +15,8 @@ from argparse import Namespace
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -60,7 +62,6 @@ from tests.servers import Server, answering, free_port, get, hanging, running_pu
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from agent.measure.readings import Outcome
     from agent.settings import Settings
@@ -649,27 +650,29 @@ def test_once_in_a_read_only_folder_omits_the_counters(
         assert gateway()["cpu"]["wattpush_device_up"] == 1
 
 
-def test_an_unwritable_state_folder_is_77(tmp_path: Path) -> None:
+def test_an_unwritable_state_folder_is_77() -> None:
     setpriv = shutil.which("setpriv")
     if os.geteuid() != 0 or setpriv is None:
         pytest.skip("needs root and setpriv, to become another user")
     somebody_else = [setpriv, "--reuid=65534", "--clear-groups", sys.executable]
     if subprocess.run([*somebody_else, "-c", ""], capture_output=True, check=False).returncode != 0:
         pytest.skip(f"only root may run {sys.executable}: put the interpreter where everybody may")
-    config = write_config(tmp_path, "http://127.0.0.1:9")
-    (tmp_path / "state").mkdir(mode=0o755)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    # Not in `tmp_path`: every run of pytest that starts closes the parent of that to other users.
+    with TemporaryDirectory() as name:
+        folder = Path(name)
         folder.chmod(0o755)
-    ended = subprocess.run(
-        [*somebody_else, "-m", "agent", "--config", config, "--simulate"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=LONG_SECONDS,
-        check=False,
-    )
+        config = write_config(folder, "http://127.0.0.1:9")
+        (folder / "state").mkdir(mode=0o755)
+        ended = subprocess.run(
+            [*somebody_else, "-m", "agent", "--config", config, "--simulate"],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=LONG_SECONDS,
+            check=False,
+        )
     assert ended.returncode == 77, ended.stderr
-    assert f"{tmp_path / 'state'}: permission denied" in ended.stderr
+    assert f"{folder / 'state'}: permission denied" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
