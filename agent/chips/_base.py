@@ -196,6 +196,14 @@ class I2CChip(ABC):
         """
         return None
 
+    @property
+    def averaged_power(self) -> ComputedRegister | None:
+        """The power register of a chip that averages its products, if `computed` is another one.
+
+        It shows a rail that is switched within a result.
+        """
+        return None
+
     def __str__(self) -> str:
         return f"{self.part} at {self.place}"
 

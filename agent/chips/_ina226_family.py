@@ -18,6 +18,7 @@ INA231, whose registers are the same, unless an ID shows that it is another kind
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from agent.chips import _averaging as averaging
@@ -111,6 +112,18 @@ class INA226FamilyChip(ShuntChip):
             ),
         )
 
+    @property
+    def averaged_power(self) -> ComputedRegister | None:
+        """See `I2CChip.averaged_power`: register 0x03 (section 7.1.4), of 25 LSBs of the current times 1 V."""
+        current = self.computed
+        return replace(
+            current,
+            register=Register(0x03),
+            quantity="power",
+            per_lsb=25 * current.per_lsb,
+            unaveraged=ExpectedBits(Register(0x00), 0, power_on=0, bits=0b111 << 9),
+        )
+
     def configuration_words(self, codes: averaging.Codes) -> tuple[ExpectedBits, ...]:
         """See `I2CChip.configuration_words`."""
         # Calibration register 0x05 (section 7.1.6), power-on 0x0000: 0.00512 / (CURRENT_LSB x shunt). With CURRENT_LSB
@@ -157,3 +170,8 @@ class NewerINA226FamilyChip(INA226FamilyChip):
     calibration = 0x0680
     bus_volts_per_lsb = 1.6e-3
     highest_volts = 48.0
+
+    @property
+    def averaged_power(self) -> ComputedRegister | None:
+        """See `I2CChip.averaged_power`: these multiply the averages, which shows nothing."""
+        return None
