@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 import sys
-from contextlib import redirect_stdout
+import threading
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -13,11 +15,17 @@ from typing import TYPE_CHECKING
 from agent.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from importlib.metadata import Distribution
     from types import ModuleType
 
+log = logging.getLogger(__name__)
+
 CHIPS = "wattpush.chips"
 """The group of the chips."""
+
+SLOW_SECONDS = 5.0
+"""An import takes less than a second, also on a slow card."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -73,13 +81,27 @@ def find(group: str, name: str) -> Addition:
         raise _unusable(name, package, version, f"{module_name} is not a module")
     try:
         importlib.invalidate_caches()
-        with redirect_stdout(sys.stderr):  # our own output may be read by a program
+        # Our own output may be read by a program.
+        with redirect_stdout(sys.stderr), _naming_what_hangs(f"the package {package} {version}"):
             module = importlib.import_module(module_name)
     except KeyboardInterrupt:  # of the user
         raise
     except BaseException as error:
         raise _unusable(name, package, version, "its import fails", error) from error
     return Addition(name, package, version, module)
+
+
+@contextmanager
+def _naming_what_hangs(package: str) -> Iterator[None]:
+    """Name the package in the log if its import takes long: until it ends, nothing else shows what is waited for."""
+    timer = threading.Timer(SLOW_SECONDS, log.warning, ("%s: its import takes more than %g s", package, SLOW_SECONDS))
+    timer.daemon = True
+    with suppress(RuntimeError):  # the system has no thread left
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def describe_mistake(error: BaseException) -> str:
@@ -109,5 +131,5 @@ def _package(distribution: Distribution | None) -> tuple[str, str]:
 
 def _unusable(name: str, package: str, version: str, why: str, error: BaseException | None = None) -> ConfigError:
     cause = "" if error is None else f": {describe_mistake(error)}"
-    cure = f"update it, or remove it: pip uninstall {package}"
-    return ConfigError((f'the package {package} {version} adds "{name}", but cannot be used: {why}{cause}; {cure}',))
+    hint = f"update it, or remove it: pip uninstall {package}"
+    return ConfigError((f'the package {package} {version} adds "{name}", but cannot be used: {why}{cause}; {hint}',))

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 ALL_RAILS = "all"
 """The `rail` that is the sum of all rails of a board that measures itself."""
 
+CHIP_ALIASES = {"ina220": "ina219"}
+"""Other names of a chip that has the same registers, and its name."""
+
 
 @dataclass(frozen=True, slots=True)
 class AveragingChoices:

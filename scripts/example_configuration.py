@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from agent import chips
 from agent.config.keys import DEVICE, TABLES
 from agent.config.values import AVERAGING_EXAMPLE, spell_duration, spell_size
-from agent.settings import runs
+from agent.settings import CHIP_ALIASES, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -59,20 +59,21 @@ FURTHER_BLOCKS: Mapping[str, Sequence[Block]] = {
     "mux": [
         Block(
             {"name": '"m1"', "chip": '"pca9546a"', "mux": '"m0"', "channel": "7", "address": "0x71"},
-            about="A mux behind a channel of another one. Two parts that are connected at the same time must have "
-            "different addresses: this mux and the one before it, or a chip and one further in.",
+            about="A mux behind a channel of another one. Parts that are connected at the same time need different "
+            "addresses: this mux and the one before it, or a chip and any part behind a mux beside it.",
         ),
     ],
     "device": [
         Block(_behind_m0("disk", "ina260", 1), in_force=True),
         Block(
             _behind_m0("radio", "ina3221", 3, 0x41, input="2", shunt_ohms="0.1"),
-            about="A chip with three inputs. A shunt of 0.1 ohms is common; Adafruit's board has 0.05.",
+            about="A chip with three inputs. Most boards have a shunt of 0.1 ohm; Adafruit's has 0.05.",
             in_force=True,
         ),
         Block(
             {"name": '"fan"', "chip": '"ina260"', "bus": "1", "address": "0x45"},
-            about="Without a mux. Also behind a mux that the kernel drives: each of its channels is a separate bus.",
+            about="A chip without a mux, or behind a mux that the kernel drives: each of its channels is a "
+            "separate bus.",
         ),
         Block(
             _behind_m0("server", "ina226", 2, shunt_ohms="0.002"),
@@ -121,7 +122,7 @@ def toml_default(table: KeyTable, key: Key) -> str:
 
 def with_aliases(names: Iterable[str]) -> list[str]:
     """The names, each followed by the other names of the same chip."""
-    return [spelt for name in names for spelt in (name, *(alias for alias, of in chips.ALIASES.items() if of == name))]
+    return [spelt for name in names for spelt in (name, *(alias for alias, of in CHIP_ALIASES.items() if of == name))]
 
 
 def averaging_choices(options: Mapping[str, ChipOptions]) -> list[tuple[list[str], AveragingChoices]]:

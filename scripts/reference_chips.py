@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import chips
-from agent.i2c.muxes import MUX_KINDS, mux_names
-from agent.settings import runs
+from agent.i2c.muxes import MUX_KINDS, lookalikes, mux_names
+from agent.settings import CHIP_ALIASES, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from agent.i2c.muxes import MuxKind
     from agent.settings import ChipOptions
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -117,7 +116,7 @@ def _overview() -> str:
         names_of.setdefault(_overview_cells(chips.options()[name]), []).append(name)
     rows: list[Sequence[str]] = []
     for cells, names in names_of.items():
-        every = [*names, *(alias for alias, name in chips.ALIASES.items() if name in names)]
+        every = [*names, *(alias for alias, name in CHIP_ALIASES.items() if name in names)]
         rows.append((", ".join(map(str.upper, every)), _in_code(every), *cells))
     for name in chips.names():
         if chips.options()[name].addresses is None:
@@ -187,14 +186,10 @@ def _accuracy() -> str:
 def _muxes() -> str:
     rows = []
     for kind in MUX_KINDS.values():
-        alike = [other.part for other in MUX_KINDS.values() if other is not kind and _looks_alike(kind, other)]
+        alike = [other.part for other in lookalikes(kind) if {*kind.addresses} & {*other.addresses}]
         names, addresses = _in_code((kind.name, *kind.aliases)), _address_range(kind.addresses)
         rows.append((kind.part, names, f"{kind.channels}", addresses, ", ".join(alike) or "-"))
-    return _table(("mux", "`chip =`", "channels", "address", "keeps as many bits"), rows)
-
-
-def _looks_alike(kind: MuxKind, other: MuxKind) -> bool:
-    return kind.control_bits == other.control_bits and bool({*kind.addresses} & {*other.addresses})
+    return _table(("mux", "`chip =`", "channels", "address", "same number of control bits"), rows)
 
 
 def _on_i2c() -> Iterator[str]:

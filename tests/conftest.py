@@ -72,7 +72,7 @@ def no_proxies_or_state_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def no_container(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests may run in a container, where other hints are right."""
-    monkeypatch.setattr(hints, "CONTAINER_MARKS", ())
+    monkeypatch.setattr(hints, "_CONTAINER_MARKS", ())
 
 
 @pytest.fixture(scope="session")

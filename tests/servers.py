@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -26,11 +27,18 @@ START_SECONDS = 60
 """How long a real server may take to accept a connection, or to answer, on a busy machine."""
 
 
+# Outside of the range from which Linux takes the port of a connection or of a server that asks for any: tests in
+# another process may do so before the port is used.
+_ports = random.sample(range(20_000, 32_000), 12_000)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on which nobody listens; never the same one twice."""
+    while True:
+        port = _ports.pop()
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def get(url: str) -> str:

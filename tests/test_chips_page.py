@@ -10,6 +10,7 @@ import pytest
 from agent import chips
 from agent.chips import _kernel_drivers, _signatures
 from agent.i2c.muxes import MUX_KINDS, mux_names
+from agent.settings import CHIP_ALIASES
 from scripts import reference_chips
 from scripts.reference_chips import ACCURACY
 from tests.tables import rows
@@ -23,7 +24,7 @@ ON_I2C = [name for name, options in chips.options().items() if options.addresses
 def test_the_readme_has_every_chip_alias_and_mux() -> None:
     table = rows(README, "| chip | `chip =` |")
     named = {name for row in table for name in re.findall(r"`([^`]+)`", row[1])}
-    assert named == {*chips.names(), *chips.ALIASES, "[[mux]]"}
+    assert named == {*chips.names(), *CHIP_ALIASES, "[[mux]]"}
     for kind in MUX_KINDS.values():
         assert kind.part in table[-1][0]
 
@@ -76,7 +77,7 @@ def test_a_scan_is_sure_of_the_chips_that_the_page_names() -> None:
     unsure = {part for row in _signatures.SIGNATURES if not row.is_sure for part in re.findall(r"INA\d+", row.part)}
     assert set(named.split(", ")) == sure - {"INA237"}  # some have the ID of an INA238
     for part in unsure:
-        assert part in PAGE[PAGE.index("It cannot see:") :]
+        assert part in PAGE[PAGE.index("It cannot tell:") :]
 
 
 def test_every_driver_with_rails_is_in_the_table() -> None:

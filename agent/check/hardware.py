@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from agent import chips
 from agent.check import Finding, Status, failed, mux_kinds, ok, warning
 from agent.check.kernel_chips import check_kernel_chips
-from agent.check.measurements import shown, without_volts
+from agent.check.measurements import low_side_warning, shown
 from agent.check.shared_address import refuse_shared_address
 from agent.chips import ExpectedBits
 from agent.errors import AgentError, BusError, SensorError
@@ -23,6 +23,7 @@ from agent.i2c.place import TRUNK, Hop, bus_path
 from agent.i2c.sysfs import usb_port
 from agent.measure.computed_check import ContradictionError, refuse_contradiction
 from agent.measure.identify import identify
+from agent.measure.session import CONVERSION_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from agent.i2c.transfers import I2C
     from agent.settings import ConfiguredChip, Device, Settings
 
-_CONVERSION_TOLERANCE = 1.1
+_SCAN = "wattpush scan shows what answers where"
 
 
 def check_hardware(
@@ -116,7 +117,7 @@ def _check_mux(bus: Bus, mux: Mux, behind: Sequence[Place], failed_muxes: set[st
             _expect_control_byte(bus, port, mux, CLOSED)
             channel = None
             mux_kinds.refuse_more_bits(bus, mux)
-            mux_kinds.refuse_unconnected(bus, mux, behind)
+            mux_kinds.refuse_other_connections(bus, mux, behind)
     except AgentError as error:
         return failed(name, error)
     except OSError as error:
@@ -160,17 +161,17 @@ def _check_chip(
             found, results = _read_chip(bus, chip, name)
         except ContradictionError:
             # They may be results from before a run configured the chip: those of the next conversion count.
-            bus.pause(chip.conversion_seconds * _CONVERSION_TOLERANCE)
+            bus.pause(chip.conversion_seconds * CONVERSION_TOLERANCE)
             found, results = _read_chip(bus, chip, name)
     except ContradictionError as error:
         return [_contradiction(device, error) for device in devices]
     except AgentError as error:
         # An ID that was not acknowledged.
         is_silent = isinstance(error.__cause__, OSError) and is_nack(error.__cause__)
-        hint = mux_kinds.hint_for_silent(bus, place, behind) if is_silent else ""
+        hint = (mux_kinds.hint_for_silent(bus, place, behind) or _SCAN) if is_silent else ""
         return [failed(device.name, error, hint) for device in devices]
     except OSError as error:
-        silent = SensorError(f"no {name}: {describe(error)}; is it powered?")
+        silent = SensorError(f"no {name}: {describe(error)}; {hints.of_silent_chip(place, error)}")
         return [failed(device.name, silent) for device in devices]
     return [_finding(device, name, chip, found, result) for device, result in zip(devices, results, strict=True)]
 
@@ -198,7 +199,7 @@ def _finding(
     is_ours = all(map(ExpectedBits.is_written, chip.configuration, found))
     is_power_on = all(map(ExpectedBits.is_power_on, chip.configuration, found))
     if is_ours or is_power_on:
-        warned = without_volts(device, name, result)
+        warned = low_side_warning(device, name, result)
         if warned is not None:
             return warned
     if is_ours and result.volts == 0:

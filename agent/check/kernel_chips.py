@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.check import failed, ok
-from agent.check.measurements import shown, without_volts
+from agent.check.measurements import low_side_warning, shown
 from agent.errors import AgentError, ConfigError, SensorError
 
 if TYPE_CHECKING:
@@ -52,4 +52,4 @@ def _finding(device: Device, result: Measurement | SensorError, where: str, read
     other = read_by.setdefault(files, device.name)
     if other != device.name:
         return failed(device.name, ConfigError((f"{files}: already read by {other}; remove one of them",)))
-    return without_volts(device, where, result) or ok(device.name, f"{where}: {shown(result)}")
+    return low_side_warning(device, where, result) or ok(device.name, f"{where}: {shown(result)}")

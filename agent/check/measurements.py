@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from agent.settings import Device
 
 
-def without_volts(device: Device, name: str, result: Measurement) -> Finding | None:
+def low_side_warning(device: Device, name: str, result: Measurement) -> Finding | None:
     """A warning of a current without a voltage; None if there is a voltage, or no current."""
-    if not low_side.lacks_volts(result.volts, result.amperes, low_side.least_amperes(device)):
+    if not low_side.is_likely(result.volts, result.amperes, low_side.least_amperes(device)):
         return None
-    return warning(device.name, f"{name}: {low_side.describe(result.volts, result.amperes)}", low_side.CURE)
+    return warning(device.name, f"{name}: {low_side.describe(result.volts, result.amperes)}", low_side.HINT)
 
 
 def shown(result: Measurement) -> str:

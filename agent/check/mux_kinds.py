@@ -6,19 +6,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from agent.errors import AgentError, SensorError
+from agent.i2c.mux_probes import close, probing, written_and_read
 from agent.i2c.muxes import CLOSED, MUX_KINDS, lookalikes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from agent.i2c.bus import Bus
+    from agent.i2c.mux_probes import MuxProbes
     from agent.i2c.muxes import MuxKind
     from agent.i2c.place import Mux, Place
 
 # These distinguish the numbers of control bits: eight, four, three and two.
 _TESTED = (0x01, 0x02, 0x04, 0x08, 0x10)
-
-_CONFIRMATIONS = 3
 
 
 def refuse(bus: Bus, mux: Mux, written: int, read: int) -> NoReturn:
@@ -45,18 +45,18 @@ def refuse_more_bits(bus: Bus, mux: Mux) -> None:
         return
     bus.select(mux.place.path)
     try:
-        bus.write_byte(mux.address, absent_bit)
-        read = bus.byte_at(mux.address)
+        read = written_and_read(bus, mux.place, absent_bit)
     finally:
-        bus.write_byte(mux.address, CLOSED)
+        close(bus, mux.address, ())
     if read is not None and not mux.kind.returns(read, absent_bit):
         refuse(bus, mux, absent_bit, read)
 
 
-def refuse_unconnected(bus: Bus, mux: Mux, behind: Iterable[Place]) -> None:
-    """Write the control bytes that connect nothing on the configured kind, and a channel on a lookalike.
+def refuse_other_connections(bus: Bus, mux: Mux, behind: Iterable[Place]) -> None:
+    """Write the control bytes by which a lookalike connects channels, and the configured kind connects others or none.
 
-    A chip on channel 0, 1 or 2 of a PCA9546A that is configured as a PCA9547 answers then. Kinds that connect the
+    A chip on channel 0, 1 or 2 of a PCA9546A that is configured as a PCA9547 answers where it should not. If nothing
+    does, power monitors with equal addresses show whether two bytes connect one of them or two. Kinds that connect the
     channels in use with the same bytes need no test.
 
     Args:
@@ -65,20 +65,18 @@ def refuse_unconnected(bus: Bus, mux: Mux, behind: Iterable[Place]) -> None:
         behind: the places of the parts that are configured behind it.
 
     Raises:
-        SensorError: a part answers, so the mux is of another kind.
-        BusError: the bus is stuck.
+        SensorError: the mux is of another kind.
+        BusError: the bus is stuck, or the mux does not keep its control byte.
         OSError: as the adapter reports it.
     """
     places = list(behind)
+    addresses = sorted({place.address for place in places})
     for other in lookalikes(mux.kind):
         if any(_is_elsewhere(place, mux.kind, other) for place in places):
-            found = _unconnected_answer(bus, mux, mux.kind, other, places)
-            if found is not None:
-                byte, address = found
-                raise SensorError(
-                    f"{mux.kind.part} at {mux.place}: 0x{address:02x} answers behind it at control byte 0x{byte:02x}, "
-                    f"with which a {mux.kind.name} connects no channel; is it {_names([other])}?"
-                )
+            with probing(bus, mux.place, (mux.kind, other)) as probes:
+                why = _contradiction(probes, mux.kind, other, addresses)
+            if why:
+                raise SensorError(f"{mux.kind.part} at {mux.place}: {why}; is it {_names([other])}?")
 
 
 def hint_for_silent(bus: Bus, place: Place, behind: Sequence[Place]) -> str:
@@ -92,13 +90,18 @@ def hint_for_silent(bus: Bus, place: Place, behind: Sequence[Place]) -> str:
     mux, channel = place.mux, place.channel
     if mux is None or channel is None:
         return ""
+    addresses = sorted({other.address for other in behind})
     for other in lookalikes(mux.kind):
         if _is_elsewhere(place, mux.kind, other):
             byte = other.control_byte(channel)
-            with suppress(AgentError, OSError), bus.session():
+            with (
+                suppress(AgentError, OSError),
+                bus.session(),
+                probing(bus, mux.place, (mux.kind, other)) as probes,
+            ):
                 # A part on another channel may have shown that the kind is right.
-                is_excluded = _unconnected_answer(bus, mux, other, mux.kind, behind) is not None
-                if not is_excluded and _answers_only_with(bus, mux, byte, place.address):
+                is_excluded = _unconnected_answer(probes, other, mux.kind, addresses) is not None
+                if not is_excluded and probes.answers_only_with(place.address, byte):
                     return (
                         f"0x{place.address:02x} answers at control byte 0x{byte:02x}, which is channel {channel} of "
                         f"{_names([other])}: is mux {mux.name} one?"
@@ -117,18 +120,40 @@ def _hint_of_fewer_bits(bus: Bus, mux: Mux) -> str:
     return ""
 
 
+def _contradiction(probes: MuxProbes, kind: MuxKind, other: MuxKind, addresses: Sequence[int]) -> str:
+    """Why a mux is not of this kind, but of the other one; empty if nothing shows that."""
+    found = _unconnected_answer(probes, kind, other, addresses)
+    if found is not None:
+        byte, address = found
+        return (
+            f"0x{address:02x} answers behind it at control byte 0x{byte:02x}, with which a {kind.name} connects no "
+            "channel"
+        )
+    if bool(kind.enable_bit) == bool(other.enable_bit) or _unconnected_answer(probes, other, kind, addresses):
+        return ""
+    # Two channels where each channel has a number; the same one where each has a bit, as the others are empty.
+    numbered = kind if kind.enable_bit else other
+    first, second = numbered.control_byte(0), numbered.control_byte(1)
+    for address in addresses:
+        if probes.answers_only_with(address, first):
+            is_one_chip = probes.connect_one_chip(address, first, second)
+            if is_one_chip is (kind is numbered):
+                shown = "the same chip" if is_one_chip else "two chips"
+                return f"control bytes 0x{first:02x} and 0x{second:02x} connect {shown} at 0x{address:02x}"
+    return ""
+
+
 def _unconnected_answer(
-    bus: Bus, mux: Mux, kind: MuxKind, other: MuxKind, places: Iterable[Place]
+    probes: MuxProbes, kind: MuxKind, other: MuxKind, addresses: Iterable[int]
 ) -> tuple[int, int] | None:
     """A byte that connects a channel on the other kind but none on this one, and an address that answers with it.
 
     Returns:
         None if nothing answers: the mux may be of this kind.
     """
-    addresses = sorted({place.address for place in places})
     for byte in map(other.control_byte, range(other.channels)):
         for address in addresses:
-            if not kind.connects(byte) and _answers_only_with(bus, mux, byte, address):
+            if not kind.connects(byte) and probes.answers_only_with(address, byte):
                 return byte, address
     return None
 
@@ -141,27 +166,6 @@ def _is_elsewhere(place: Place, kind: MuxKind, other: MuxKind) -> bool:
     )
 
 
-def _answers_only_with(bus: Bus, mux: Mux, byte: int, address: int) -> bool:
-    """Whether an address answers while the mux has this control byte, and not while it is closed."""
-
-    def answers() -> bool:
-        return bus.byte_at(address) is not None
-
-    return all(
-        _with_byte(bus, mux, byte, answers) and not _with_byte(bus, mux, CLOSED, answers) for _ in range(_CONFIRMATIONS)
-    )
-
-
-def _with_byte(bus: Bus, mux: Mux, byte: int, act: Callable[[], bool]) -> bool:
-    """Write a control byte that `Bus.select` would not write, call `act`, and close the mux."""
-    bus.select(mux.place.path)
-    try:
-        bus.write_byte(mux.address, byte)
-        return act()
-    finally:
-        bus.write_byte(mux.address, CLOSED)
-
-
 def _answering_alike(bus: Bus, mux: Mux, kinds: list[MuxKind]) -> list[MuxKind]:
     """Those of the kinds that return the same bits as the mux, with the interrupt lines that it shows while closed."""
     kinds = [kind for kind in kinds if mux.address in kind.addresses]
@@ -172,12 +176,11 @@ def _answering_alike(bus: Bus, mux: Mux, kinds: list[MuxKind]) -> list[MuxKind]:
         for byte in (CLOSED, mux.kind.control_bits + 1 >> 1, *_TESTED):
             if not kinds:
                 break
-            bus.write_byte(mux.address, byte)
-            read = bus.byte_at(mux.address) or 0
+            read = written_and_read(bus, mux.place, byte) or 0
             lines = read if byte == CLOSED else lines
             kinds = [kind for kind in kinds if kind.returns(read, byte) and (read ^ lines) & kind.interrupt_bits == 0]
     finally:
-        bus.write_byte(mux.address, CLOSED)
+        close(bus, mux.address, ())
     return kinds
 
 

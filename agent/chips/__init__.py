@@ -34,14 +34,13 @@ from agent.chips._base import (
 from agent.errors import SensorError
 from agent.i2c.place import Place
 from agent.i2c.transfers import I2C, Register
-from agent.settings import AveragingChoices, ChipOptions, Device
+from agent.settings import CHIP_ALIASES, AveragingChoices, ChipOptions, Device
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
     from types import ModuleType
 
 __all__ = [
-    "ALIASES",
     "AVERAGING_COUNTS",
     "HARDWARE_COUNTER_BITS",
     "I2C",
@@ -72,9 +71,6 @@ __all__ = [
 
 
 _NOT_ON_I2C = ("hwmon", "rpi-pmic")
-
-ALIASES = {"ina220": "ina219"}
-"""Other names of a chip that has the same registers, and the name of its file."""
 
 
 class _Options(Mapping[str, ChipOptions]):
@@ -156,9 +152,9 @@ def refuse_another_kind(chip: I2CChip, names: Container[str] = ()) -> None:
 
 
 def _is_built_in(name: str) -> bool:
-    return ALIASES.get(name, name) in names()
+    return CHIP_ALIASES.get(name, name) in names()
 
 
 def _module(name: str) -> ModuleType:
     """The file of a built-in chip, by its name or alias."""
-    return import_module(f"{__name__}.{ALIASES.get(name, name).replace('-', '_')}")
+    return import_module(f"{__name__}.{CHIP_ALIASES.get(name, name).replace('-', '_')}")

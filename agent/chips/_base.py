@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from agent.chips import _averaging as averaging
 from agent.errors import SensorError
+from agent.i2c import hints
 from agent.i2c.failures import describe
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class I2CChip(ABC):
         options: the configuration keys that this chip accepts.
         ids: the ID registers, in the order in which they are read. Empty if something else identifies the chip.
         signature_names: the built-in chips, by the names of their files, whose IDs it may show; "" is to show none.
-            With None, they are not read again once it is identified.
+            With None, its own `ids` are read again once it is identified, and nothing else is looked up.
         sure_ids: ID registers that no other chip holds, in the order in which they are read again. Where they match,
             no other signature is looked up.
         highest_volts: the highest bus voltage that it can measure.
@@ -241,8 +242,9 @@ class I2CChip(ABC):
             self._device = self.open_device(port)
         except ValueError as error:  # raised for any failed probe; its context is the OSError with the reason
             reason = error.__context__
-            why = describe(reason) if isinstance(reason, OSError) else str(error)
-            raise SensorError(f"no {self}: {why}; is it powered?") from error
+            if not isinstance(reason, OSError):
+                raise SensorError(f"no {self}: {error}; is it powered?") from error
+            raise SensorError(f"no {self}: {describe(reason)}; {hints.of_silent_chip(self.place, reason)}") from error
         found = [self.read_word(word.register) for word in self.ids]
         if not all(map(Word.matches, self.ids, found)):
             read = " ".join(f"0x{value & word.mask:04x}" for word, value in zip(self.ids, found, strict=True))
@@ -251,6 +253,35 @@ class I2CChip(ABC):
                 f"not an {self}: its IDs read {read} instead of {expected}; wattpush scan says what is there"
             )
         return tuple(self.read_word(expected.register.number) for expected in self.configuration)
+
+    def _refuse_another_kind(self, configuration: int = 0, fixed: Word = Word(0x00, 0, mask=0)) -> None:
+        """For a chip without an ID of its own, just identified: refuse it if it shows that it is another kind.
+
+        Args:
+            configuration: what its configuration register holds.
+            fixed: the bits of it that no host can change.
+
+        Raises:
+            OSError: a transaction failed.
+            SensorError: it holds the IDs of another kind, or a configuration that this kind never has.
+        """
+        # It imports the files of many chips.
+        from agent.chips import _signatures as signatures
+
+        signatures.refuse_another_kind(self, self.signature_names or ())
+        if not fixed.matches(configuration):
+            raise SensorError(
+                f"not an {self}: configuration register reads 0x{configuration:04x}, with bits that an {self.part} "
+                "never shows"
+            )
+
+    def _refuse_volts_beyond_range(self, volts: float, word: int, digits: int = 4) -> None:
+        """Raise SensorError if the bus voltage, by this word of so many hexadecimal digits, is beyond the range."""
+        if volts > self.highest_volts:
+            raise SensorError(
+                f"{self}: bus voltage register reads 0x{word:0{digits}x}, more than {self.highest_volts:g} V; "
+                "is the bus disturbed?"
+            )
 
     def set_canary(self) -> None:
         """Set the canary bit of the chip just identified, if it has one. Raises OSError."""

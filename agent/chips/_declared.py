@@ -54,8 +54,10 @@ def _mistakes_of_a_class(chip: type[I2CChip], options: ChipOptions) -> Iterator[
         yield "its Chip.options are not its OPTIONS"
     elif chip.__abstractmethods__:
         yield f"its Chip lacks {' and '.join(sorted(chip.__abstractmethods__))}"
-    elif not isinstance(getattr(chip, "highest_volts", None), (int, float)):
+    elif not _is_finite(getattr(chip, "highest_volts", None)):
         yield "its Chip has no highest_volts"
+    elif not (_is_finite(chip.full_scale_amperes) and _is_finite(chip.full_scale_shunt_volts)):
+        yield "its Chip.full_scale_amperes or full_scale_shunt_volts are no number"
     elif chip.status is None and chip.is_converted is I2CChip.is_converted:
         yield "its Chip has neither status nor is_converted of its own"
 
@@ -64,20 +66,33 @@ def mistakes_of_a_chip(chip: I2CChip) -> Iterator[str]:
     """What a chip declares that a sweep could not use."""
     if not _are(getattr(chip, "results", ()), _is_register) or not chip.results:
         yield "its Chip.results are not registers"
-    elif not _are(chip.ids, _is_id):
-        yield "its Chip.ids are not Words"
     elif chip.status is not None and not _is_expected(chip.status):
         yield "its Chip.status is no ExpectedBits"
     elif not _is_a(chip.new_result, int):
         yield "its Chip.new_result is no bit"
     elif not _are(chip.counter_registers, _is_register):
         yield "its Chip.counter_registers are not registers"
+    elif not _is_finite(chip.counter_lsbs_per_second):
+        yield "its Chip.counter_lsbs_per_second are no number"
     elif not _are(chip.configuration, _is_expected) or not chip.configuration:
         yield "its configuration_words are not ExpectedBits"
     elif not 0.0 < chip.conversion_seconds < math.inf:
         yield "its conversion_seconds are not a time"
     elif not _is_computed(chip.computed):
         yield "its Chip.computed is no ComputedRegister"
+    else:
+        yield from _mistakes_of_its_identity(chip)
+
+
+def _mistakes_of_its_identity(chip: I2CChip) -> Iterator[str]:
+    if not _are(chip.ids, _is_id):
+        yield "its Chip.ids are not Words"
+    elif not _are(chip.sure_ids, _is_id):
+        yield "its Chip.sure_ids are not Words"
+    elif not _are_signature_names(chip.signature_names):
+        yield "its Chip.signature_names are no frozenset of names"
+    elif not _is_a(chip.part, str):
+        yield "its Chip.part is no text"
 
 
 def checked(chip: I2CChip, decoded: Sequence[object]) -> tuple[Measurement | SensorError, ...]:
@@ -98,12 +113,20 @@ def _are(values: object, fits: Callable[[object], bool]) -> bool:
     return isinstance(values, tuple) and all(map(fits, values))
 
 
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0.0 <= value < math.inf
+
+
+def _are_signature_names(value: object) -> bool:
+    return value is None or (isinstance(value, (set, frozenset)) and all(isinstance(name, str) for name in value))
+
+
 def _is_register(value: object) -> bool:
     return isinstance(value, Register) and value.number in _POINTERS and value.length_bytes in _LENGTHS_BYTES
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, Word) and value.register in _POINTERS
+    return isinstance(value, Word) and value.register in _POINTERS and value.value in _WORDS and value.mask in _WORDS
 
 
 def _is_expected(value: object) -> bool:

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, ClassVar
 from agent.chips import _averaging as averaging
 from agent.chips._base import TEXAS_INSTRUMENTS, ComputedRegister, ExpectedBits, Word
 from agent.chips._shunt import ShuntChip
-from agent.errors import SensorError
 from agent.i2c.transfers import Register
 from agent.settings import ChipOptions
 
@@ -149,15 +148,7 @@ class INA226FamilyChip(ShuntChip):
     def identify(self, port: I2C) -> tuple[int, ...]:
         """See `I2CChip.identify`. This refuses every power monitor whose IDs show that it is another kind."""
         found = super().identify(port)
-        from agent.chips import _signatures as signatures
-
-        signatures.refuse_another_kind(self, self.signature_names)
-        configuration = found[-1]
-        if not self.fixed_configuration.matches(configuration):
-            raise SensorError(
-                f"not an {self}: configuration register reads 0x{configuration:04x}, with bits that an {self.part} "
-                "never shows"
-            )
+        self._refuse_another_kind(found[-1], self.fixed_configuration)
         return found
 
 

@@ -39,11 +39,7 @@ class ShuntChip(I2CChip):
         voltage_word, shunt_word = words
         digits = (self.value_bits + self.padding_bits) // 4
         volts = (voltage_word >> self.padding_bits) * self.bus_volts_per_lsb
-        if volts > self.highest_volts:
-            raise SensorError(
-                f"{self}: bus voltage register reads 0x{voltage_word:0{digits}x}, more than {self.highest_volts:g} V; "
-                "is the bus disturbed?"
-            )
+        self._refuse_volts_beyond_range(volts, voltage_word, digits)
         lsbs = signed(shunt_word >> self.padding_bits, self.value_bits)
         full_scale_lsbs = 1 << (self.value_bits - 1)
         if lsbs in (full_scale_lsbs - 1, -full_scale_lsbs):

@@ -13,12 +13,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.chips import ALIASES, Measurement, names
+from agent.chips import Measurement, names
 from agent.chips._rails import IIO_FOLDERS, rails, read_file, read_text, shunt, voltages, why_none
 from agent.errors import AgentError, PermissionDeniedError, SensorError
 from agent.i2c import hints
 from agent.i2c.sysfs import LEGACY_IIO_DRIVER, owner_of
-from agent.settings import ChipOptions
+from agent.settings import CHIP_ALIASES, ChipOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -194,7 +194,7 @@ class Chip:
                 raise SensorError(f"hwmon {self._sensor}: no such folder; is its kernel driver loaded?")
             self._refuse_iio([folder.parent if folder.match(IIO_FOLDERS) else folder], is_named=False)
             # The stable folder of a chip contains the folder of its hwmon.
-            return sorted(folder.glob("hwmon/hwmon*")) or sorted(folder.glob(IIO_FOLDERS)) or [folder]
+            return _value_folders(folder) or [folder]
         found = [
             folder for folder in sorted(self._class_folder.glob("*")) if read_text(folder / "name") == self._sensor
         ]
@@ -202,11 +202,7 @@ class Chip:
             self._refuse_iio(sorted(self._drivers_folder.glob("*/*-*")), is_named=True)
             # By the name of its driver, which on some kernels differs from the name of the hwmon.
             chips = sorted((self._drivers_folder / self._sensor).glob("*-*"))
-            found = [
-                folder
-                for chip in chips
-                for folder in sorted(chip.glob("hwmon/hwmon*")) or sorted(chip.glob(IIO_FOLDERS))
-            ]
+            found = [folder for chip in chips for folder in _value_folders(chip)]
         if not found:
             present = sorted(filter(None, (read_text(folder / "name") for folder in self._class_folder.glob("*"))))
             raise SensorError(
@@ -220,13 +216,18 @@ class Chip:
             owner = owner_of(client.resolve())
             if owner is None or not owner.is_unread or (is_named and self._sensor not in (owner.chip, owner.driver)):
                 continue
-            cure = ""
-            if owner.chip in (*names(), *ALIASES):
-                cure = f'; then chip = "{owner.chip}" reads it, with its bus and address'
+            hint = ""
+            if owner.chip in (*names(), *CHIP_ALIASES):
+                hint = f'; then chip = "{owner.chip}" reads it, with its bus and address'
             raise SensorError(
                 f"hwmon {self._sensor}: {owner.client} belongs to the kernel driver {owner.driver}; "
-                f"{hints.of_kernel_owner(owner)}{cure}"
+                f"{hints.of_kernel_owner(owner)}{hint}"
             )
+
+
+def _value_folders(chip: Path) -> list[Path]:
+    """The folders with the values of a chip: those of its hwmon, or of its IIO device."""
+    return sorted(chip.glob("hwmon/hwmon*")) or sorted(chip.glob(IIO_FOLDERS))
 
 
 def _of_shunt(rail: Rail) -> str:

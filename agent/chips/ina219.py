@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.chips._base import ComputedRegister, ExpectedBits, I2CChip, Measurement, signed
+from agent.chips._base import ComputedRegister, ExpectedBits, I2CChip, Measurement, Word, signed
 from agent.errors import SensorError
 from agent.i2c.transfers import Register
 from agent.settings import AveragingChoices, ChipOptions
@@ -33,6 +33,9 @@ _CALIBRATION = ExpectedBits(Register(0x05), 0x0E00, power_on=0x0000)
 _SAMPLE_SECONDS = 532e-6
 _SHORTER_SAMPLES_SECONDS = (84e-6, 148e-6, 276e-6, _SAMPLE_SECONDS)
 """Samples of 9, 10, 11 and 12 bits."""
+
+_FIXED = Word(0x00, 0x0000, mask=0xC000)
+"""Of the configuration: bit 14 is always 0, and RST clears itself."""
 
 OPTIONS = ChipOptions(
     chip="ina219",
@@ -95,15 +98,7 @@ class Chip(I2CChip):
         shows; any other chip may still pass for an INA219.
         """
         found = super().identify(port)
-        from agent.chips import _signatures as signatures
-
-        signatures.refuse_another_kind(self)
-        configuration = found[-1]
-        if configuration & 0xC000:  # bit 14 is always 0, and RST clears itself
-            raise SensorError(
-                f"not an {self}: configuration register reads 0x{configuration:04x}, with bits that an INA219 never "
-                "shows"
-            )
+        self._refuse_another_kind(found[-1], _FIXED)
         return found
 
     def is_converted(self, read: ReadRegister) -> bool:
@@ -125,11 +120,7 @@ class Chip(I2CChip):
         # +----+-------------------------------------------------+
         voltage_word, shunt_word = words
         volts = (voltage_word >> 3) * _BUS_VOLTS_PER_LSB
-        if volts > self.highest_volts:
-            raise SensorError(
-                f"{self}: bus voltage register reads 0x{voltage_word:04x}, more than {self.highest_volts:g} V; "
-                "is the bus disturbed?"
-            )
+        self._refuse_volts_beyond_range(volts, voltage_word)
         lsbs = signed(shunt_word)
         if abs(lsbs) >= round(self.full_scale_shunt_volts / _SHUNT_VOLTS_PER_LSB):
             raise SensorError(

@@ -28,7 +28,5 @@ class Chip(_ina228_family.INA228FamilyChip):
     def identify(self, port: I2C) -> tuple[int, ...]:
         """See `I2CChip.identify`. This refuses every power monitor whose IDs show that it is another kind."""
         found = super().identify(port)
-        from agent.chips import _signatures as signatures
-
-        signatures.refuse_another_kind(self, self.signature_names)
+        self._refuse_another_kind()
         return found

@@ -86,11 +86,7 @@ class Chip(I2CChip):
         # +----+------------------------------------------+
         voltage_word, current_word = words
         volts, amperes = voltage_word * 1.25e-3, signed(current_word) * 1.25e-3
-        if volts > self.highest_volts:
-            raise SensorError(
-                f"{self}: bus voltage register reads 0x{voltage_word:04x}, more than {self.highest_volts:g} V; "
-                "is the bus disturbed?"
-            )
+        self._refuse_volts_beyond_range(volts, voltage_word)
         if current_word in (0x7FFF, 0x8000):
             raise SensorError(f"{self}: current register reads 0x{current_word:04x}, the end of its range; overload?")
         if abs(amperes) > self.full_scale_amperes:

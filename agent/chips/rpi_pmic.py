@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from agent.chips import Measurement
 from agent.errors import PermissionDeniedError, SensorError, one_line
-from agent.i2c.hints import CONTAINER_MARKS
+from agent.i2c import hints
 from agent.settings import ALL_RAILS, ChipOptions
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class Firmware:
             file, code = denied
             return PermissionDeniedError(f"{file}: permission denied; {_hint_for(file, code)}")
         files = " nor ".join(map(str, self._device_files))
-        if _is_container():
+        if hints.is_container():
             return SensorError(f"there is neither {files}: start the container with --device {self._device_files[-1]}")
         return SensorError(f"there is neither {files}: the kernel of Raspberry Pi OS has them, Debian's has not")
 
@@ -270,7 +270,7 @@ def _measurement(answer: Answer, rail: str) -> Measurement:
 
 def _hint_for(file: Path, code: int) -> str:
     """How to let this user open the device file; `code` as in `hints.of_denied_permission`."""
-    if _is_container():
+    if hints.is_container():
         return f"start the container with --device {file} and --group-add $(stat -c %g {file})"
     if code == errno.EPERM:
         return f"the service may not open it: its unit needs DeviceAllow={file} rw, and the newest unit has it"
@@ -291,7 +291,3 @@ def _is_of_root(file: Path) -> bool:
         return file.stat().st_gid == 0
     except OSError:
         return False
-
-
-def _is_container() -> bool:
-    return any(mark.exists() for mark in CONTAINER_MARKS)

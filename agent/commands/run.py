@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agent.run.loop import Loop
     from agent.run.saver import Saver
     from agent.settings import Settings
+    from agent.threads import Background
 
 log = logging.getLogger("agent")
 
@@ -187,12 +188,11 @@ def _run_loop(
             new_settings: Settings | None = None
             while new_settings is None:
                 loop.run()
+                new_settings = _reloaded(options, signals, loop)
                 if signals.stop_requested:
                     log.info("stopping")
                     loop.finish()
                     return ExitCode.OK
-                signals.reload_requested = False
-                new_settings = _reloaded(options, signals)
             loop.hand_over(ends_series=_history_server(new_settings) != _history_server(settings))
             # The lock is held throughout: a waiting `--once` would take it, and this run would have to end.
             held = agent.parts.saver
@@ -241,16 +241,39 @@ def _read_settings(options: Namespace, signals: Signals) -> Settings:
     return in_thread(lambda: load_settings(options), signals, signals.wake, stopped)
 
 
-def _reloaded(options: Namespace, signals: Signals) -> Settings | None:
-    """The present configuration; None if it is bad, so that the old one stays in force."""
-    try:
-        settings = _read_settings(options, signals)
-    except AgentError as error:
-        _log_not_reloaded(error)
+def _reloaded(options: Namespace, signals: Signals, loop: Loop) -> Settings | None:
+    """The present configuration, if a reload is requested; None if it is bad, so that the old one stays in force.
+
+    The loop goes on meanwhile: the disk may stall, and a chip's package may take long to import.
+    """
+    from agent.threads import Background
+
+    reading: Background[Settings] = Background("reload", signals.wake)
+    settings = None
+    while signals.reload_requested and not signals.stop_requested:  # again, if the file may have changed since
+        signals.reload_requested = False
+        reading.start(lambda: load_settings(options))
+        loop.run_while(lambda: not reading.has_ended)
+        try:
+            settings = _take_settings(reading, options)
+        except AgentError as error:
+            _log_not_reloaded(error)
+            settings = None
+    if settings is None or signals.stop_requested:
         return None
     for warning in settings.warnings:
         log.warning("%s", warning)
     return settings
+
+
+def _take_settings(reading: Background[Settings], options: Namespace) -> Settings | None:
+    """What was read in the background; None if it is not over. Raises as `load_settings`."""
+    from agent.threads import NoThreadError
+
+    try:
+        return reading.take_result()
+    except NoThreadError:
+        return load_settings(options)
 
 
 def _log_not_reloaded(error: AgentError) -> None:
@@ -272,11 +295,11 @@ def _history_server(settings: Settings) -> str | None:
 
 def _log_start(settings: Settings, destination: str) -> None:
     log.info(
-        "wattpush %s: %s read every %g s, pushed to %s every %g s as %s",
+        "wattpush %s: %s read every %g s, %s every %g s as %s",
         __version__,
         counted(len(settings.devices), "device"),
         settings.sample_interval_seconds,
-        destination,
+        f"pushed to {destination}" if destination else "published for scrapes",
         settings.interval_seconds,
         settings.hostname,
     )

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
 from agent.commands import SIMULATED, cleanup_on_stop, is_simulated, load_settings
-from agent.errors import AgentError, BusError, exit_code
-from agent.i2c.place import BOARD
+from agent.errors import AgentError, BusError, UsageError, exit_code
+from agent.i2c.place import BOARD, bus_path
 from agent.log import print_error
 
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ def _prepare(options: argparse.Namespace, clock: Clock, stack: ExitStack) -> _Sc
         from agent.run.assembly import Hardware, RunOptions
 
         hardware = Hardware(load_settings(options), RunOptions(is_simulated=True), clock, stack)
+        wanted = _simulated_buses(wanted, hardware.bus_names)
         clock.sleep(_FIRST_CONVERSIONS_SECONDS)  # simulated chips power on now, and read zero until then
         return _Scanned(
             wanted or hardware.bus_names, hardware.open_bus, hardware.sysfs, hardware.hwmon_folder, hardware.find_rails
@@ -159,6 +160,16 @@ def _prepare(options: argparse.Namespace, clock: Clock, stack: ExitStack) -> _Sc
     errors = () if buses else (BusError(f"there is no /dev/i2c-N; {hints.of_missing_bus()}"),)
     board = None if rpi_pmic.find_program() is None else rpi_pmic.Chip(()).find
     return _Scanned(buses, open_bus, SYSFS, CLASS_FOLDER, board, errors)
+
+
+def _simulated_buses(wanted: Sequence[BusName], names: Sequence[BusName]) -> tuple[BusName, ...]:
+    """The wanted buses as the configuration names them. Raises UsageError if it has no such bus."""
+    by_path = {bus_path(name): name for name in names}
+    for bus in wanted:
+        if bus_path(bus) not in by_path:
+            shown = ", ".join(by_path) or "none"
+            raise UsageError(f"scan --bus {bus}: only the buses of the configuration are simulated: {shown}")
+    return tuple(by_path[bus_path(bus)] for bus in wanted)
 
 
 def _all_buses(environ: Mapping[str, str]) -> tuple[BusName, ...]:

@@ -74,6 +74,8 @@ _LARGEST_BYTES = 2**20
 # [[device]] with `averaging = { ... }` has four: the file, the list, the device, the averaging.
 _MOST_LEVELS = 16
 _TOO_DEEP = "tables or lists are nested too deeply; compare with config.toml.example"
+# Of a longer one, no more than this is looked at for a hint.
+_LONGEST_LINE = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Shunts that measure current are far below: the 5 of a part marked R005 means milliohms, not ohms.
 _USUAL_MAX_SHUNT_OHMS = 1.0
@@ -182,7 +184,8 @@ def _parse_toml(text: str) -> dict[str, Any]:
         found = re.fullmatch(r"(?s)(.*) \(at (line \d+, column \d+|end of document)\)", str(error))
         what, where = (found[1], found[2]) if found else (str(error), "somewhere")
         where = where.replace("end of document", "end of the file")
-        raise ConfigError((f"{where}: not valid TOML: {what}; compare with config.toml.example",)) from error
+        hint = _toml_hint(text, where) or "compare with config.toml.example"
+        raise ConfigError((f"{where}: not valid TOML: {what}; {hint}",)) from error
     except ValueError as error:
         # Python refuses to read decimal numbers with more than some thousand digits.
         raise ConfigError((f"not valid TOML: {error}",)) from error
@@ -191,6 +194,24 @@ def _parse_toml(text: str) -> dict[str, Any]:
     if _is_too_deep(tree):
         raise ConfigError((_TOO_DEEP,))
     return tree
+
+
+def _toml_hint(text: str, where: str) -> str:
+    """What to write instead, if a value stands there that TOML does not know; else empty."""
+    found = re.fullmatch(r"line ([0-9]+), column ([0-9]+)", where)
+    line = text.split("\n")[int(found[1]) - 1][:_LONGEST_LINE] if found else ""
+    value = re.fullmatch(r"\s*[\w-]+\s*=\s*([^#]*?)\s*(?:#.*)?", line)
+    if value is None or value[1] in ("true", "false", "inf", "nan"):
+        return ""
+    if value[1] in ("True", "False", "TRUE", "FALSE"):
+        return f"write {value[1].lower()}"
+    if re.fullmatch(r"[0-9A-Fa-f]{2}h|0X[0-9A-Fa-f]{2}", value[1]):
+        return f"write 0x{value[1].lower().removeprefix('0x').removesuffix('h')}"
+    if re.fullmatch(r"[0-9]*,[0-9]+|\.[0-9]+", value[1]):
+        return f"write {float(value[1].replace(',', '.')):g}"
+    # Letters, a path, or the quotation marks of a word processor. It may be a secret, so no message shows it.
+    is_text = re.match(r"[A-Za-z/\u2018-\u201e]", value[1]) is not None and '"' not in value[1]
+    return 'write text in quotes: "..."' if is_text else ""
 
 
 def _is_too_deep(tree: dict[str, Any]) -> bool:

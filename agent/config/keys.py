@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from agent.config import values
-from agent.config.values import InvalidError, Kind
+from agent.config.values import InvalidError, Kind, quoted
 from agent.i2c.muxes import MUX_ADDRESSES, MUX_KINDS, mux_names
 from agent.i2c.place import Mux
 from agent.settings import (
@@ -102,25 +102,23 @@ class KeyTable:
 
 _TEXT = Kind("string", values.text)
 _GROUPING_VALUE = Kind("string of at most 200 characters, not `.` or `..`", values.grouping_value)
+_MUX_NAME = Kind("string", values.mux_name)
 _FILE = Kind("path", values.optional_text)
 _SWITCH = Kind("`true` or `false`", values.switch)
 _BUS = Kind('whole number, path, or `"board"`', values.bus)
 _CHANNEL = values.whole_number(0, max(kind.channels for kind in MUX_KINDS.values()) - 1)
-_MUX_NAMES = values.one_of(*mux_names())
 
 
-def _mux_chip(value: object) -> Any:
-    try:
-        return _MUX_NAMES.check(value)
-    except InvalidError as error:
-        if not isinstance(value, str):
-            raise
-        from agent.config.known_parts import about_mux
+def _mux_chip(value: object) -> str:
+    name = values.text(value)
+    if name in mux_names():
+        return name
+    from agent.config.known_parts import about_mux
 
-        raise InvalidError(f"{error}{about_mux(value)}") from error
+    raise InvalidError(f"{quoted(name)} is not a supported mux{about_mux(name)}")
 
 
-_MUX_CHIP = Kind(_MUX_NAMES.words, _mux_chip)
+_MUX_CHIP = Kind(values.one_of(*mux_names()).words, _mux_chip)
 _AVERAGING = Kind(
     '`"auto"` or a table of `count`, `voltage`, `current`',
     values.auto,
@@ -215,7 +213,8 @@ TOP = KeyTable(
             "state_dir",
             _FILE,
             "The folder that keeps the energy counters across restarts. Set it if a service runs: otherwise the "
-            "service, root and each user have separate counters, and Prometheus takes each switch for energy.",
+            "service, root and each user have separate counters, and Prometheus counts each change between them as "
+            "energy.",
             example='"/var/lib/wattpush"',
             default_text="`$STATE_DIRECTORY` (set by systemd), else `$XDG_STATE_HOME/wattpush`, else "
             "`~/.local/state/wattpush`",
@@ -264,8 +263,8 @@ REMOTE_WRITE = KeyTable(
         Key(
             "job",
             _GROUPING_VALUE,
-            "The label `job` of every series. That of `[pushgateway]` keeps dashboards going; take another one if the "
-            "same database also scrapes the gateway.",
+            "The label `job` of every series. With that of `[pushgateway]`, dashboards keep working; take another one "
+            "if the same database also scrapes the gateway.",
         ),
         Key(
             "resolution",
@@ -291,7 +290,7 @@ REMOTE_WRITE = KeyTable(
             "catch_up",
             values.number(2, 1000),
             "How many times faster than real time a backlog is sent: at 20, a day takes 72 minutes. It keeps a fleet "
-            "that returns at once from overloading its server.",
+            "that comes back all at once from overloading its server.",
         ),
         Key(
             "clock",
@@ -379,7 +378,7 @@ MUX = KeyTable(
             example="0x70",
             required=True,
         ),
-        Key("mux", _TEXT, "The mux that this one is behind, instead of `bus`.", default_text="none"),
+        Key("mux", _MUX_NAME, "The mux that this one is behind, instead of `bus`.", default_text="none"),
         Key("channel", _CHANNEL, "The channel of that mux.", default_text="none"),
     ),
     is_list=True,
@@ -394,10 +393,15 @@ DEVICE = KeyTable(
         Key("name", _GROUPING_VALUE, "Grouping key `device`. Unique.", example='"cpu"', required=True),
         # The chips are not known here: rules.py requires the key, and lists them.
         Key("chip", _TEXT, "The chip that measures it.", example='"ina260"', in_force=True, default_text="required"),
-        Key("bus", _BUS, "For a chip that is behind no mux: its bus, as for a mux.", default_text="that of its mux"),
+        Key(
+            "bus",
+            _BUS,
+            "The bus of a chip that is behind no mux, written like that of a mux.",
+            default_text="that of its mux",
+        ),
         Key(
             "mux",
-            _TEXT,
+            _MUX_NAME,
             "The mux that the chip is behind.",
             example='"m0"',
             in_force=True,
@@ -449,13 +453,13 @@ DEVICE = KeyTable(
         Key(
             "label",
             _TEXT,
-            "The hwmon label of the input of such a chip. Or give its number as `input`.",
+            "The hwmon label of the input on that chip; or give its number as `input`.",
             default_text="none; hwmon needs this or `input`",
         ),
         Key(
             "rail",
             _TEXT,
-            'The rail of a Raspberry Pi 5 that measures itself, such as "VDD_CORE"; "all" is the sum of its rails.',
+            'The rail of a Raspberry Pi 5, such as "VDD_CORE"; "all" is the sum of its rails.',
             default_text="none; required for rpi-pmic",
         ),
     ),

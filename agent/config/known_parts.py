@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.config.values import nearest, quoted
 from agent.errors import ConfigError
 from agent.i2c.muxes import mux_names
+from agent.settings import CHIP_ALIASES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,14 +36,27 @@ _HWMON_NAMES = {"jetson": "ina3221"}
 
 _UNREAD_MONITORS = (
     *("ina2227", "ina4230", "ina4235", "ina701", "ina740", "ina745"),
-    *("pac1931", "pac1932", "pac1933", "pac1934", "max34417", "max9611", "max9612", "isl28022"),
+    *(f"pac19{digits}" for digits in (31, 32, 33, 34, 41, 42, 51, 52, 53, 54)),
+    *("ltc2941", "ltc2942", "ltc2943", "ltc2944", "ltc2946", "max34417", "max9611", "max9612", "isl28022"),
 )
 """Power monitors on I2C that have no file here."""
 
 _CONVERTERS = ("ads1013", "ads1014", "ads1015", "ads1113", "ads1114", "ads1115", "mcp3421", "mcp3424", "pcf8591")
 """Converters on I2C that measure a voltage."""
 
-_ANALOGUE = ("acs712", "acs723", "acs758", "ina169", "ina180", "ina181", "ina199", "ina240", "max471")
+_ANALOGUE = (
+    "acs712",
+    "acs723",
+    "acs758",
+    "ina169",
+    "ina180",
+    "ina181",
+    "ina199",
+    "ina240",
+    "ina250",
+    "ina253",
+    "max471",
+)
 """Current sensors whose output is a voltage."""
 
 _KERNEL_MUXES = (
@@ -60,8 +74,9 @@ _INSTALL = "if a package provides it, install that package"
 
 # Letters, number, and the grade, package and qualification of an order code: INA226AIDGSR, INA219B, INA228-Q1.
 _PART = re.compile(r"([a-z]*)([0-9]+)([a-z]{0,6}(?:q1)?)")
-# The names of breakouts, followed by the part or by its number alone: CJMCU-226, GY-INA219, CJMCU-9548.
-_BREAKOUT = re.compile(r"^(?:cjmcu|gy|mcu)(?=[a-z]*[0-9])")
+# The names of breakouts and drivers, before the part or its number alone: CJMCU-226, GY-INA219, Adafruit_INA260.
+_BREAKOUT = re.compile(r"^(?:cjmcu|gy|mcu|adafruit(?:circuitpython)?|sparkfun|waveshare)(?=[a-z]*[0-9])")
+_BOARD = re.compile(r"(?<=[0-9a-z])(?:breakout|board|module|sensor)$")
 # Of three letters, two are right.
 _ALIKE = 0.6
 
@@ -92,7 +107,14 @@ def about_chip(name: str, chips: Mapping[str, ChipOptions]) -> str:
     meant = plain if _is_accepted(plain, chips) else _same_chip(plain, chips) or _same_word(plain, chips)
     if meant is not None:
         return f"; did you mean {quoted(meant)}?"
-    return _why_unread(plain) or f"; supported are {', '.join(map(quoted, sorted(chips)))}; {_INSTALL}"
+    return _why_unread(plain) or f"; supported are {listed(chips)}; {_INSTALL}"
+
+
+def listed(chips: Iterable[str]) -> str:
+    """The names of these chips and their aliases, in order, for a message."""
+    names = set(chips)
+    aliases = {alias for alias, name in CHIP_ALIASES.items() if name in names}
+    return ", ".join(map(quoted, sorted(names | aliases)))
 
 
 def _why_unread(plain: str) -> str:
@@ -108,7 +130,7 @@ def _why_unread(plain: str) -> str:
 
 
 def about_mux(name: str) -> str:
-    """The end of a message that says that no mux is called `name`."""
+    """The end of a message that the kind of mux `name` is not supported: what to write instead, if that is known."""
     plain = _plain(name)
     meant = _same_part(plain, mux_names())
     if meant is not None:
@@ -119,24 +141,25 @@ def about_mux(name: str) -> str:
     part = _without_grade(plain)
     if part in _KERNEL_MUXES:
         return f"; the kernel has a driver for the {part.upper()}: each channel is then a bus, without a [[mux]]"
-    return ""
+    return f"; supported are {', '.join(map(quoted, sorted(mux_names())))}"
 
 
 def _plain(name: str) -> str:
-    """The name in small letters, without separators and a breakout's name; letters that look like digits are digits.
+    """The name in small letters, without separators or the words for a board; letters that look like digits are digits.
 
     CJMCU-26O is 260; an I at the end stays, as in LM5066I.
     """
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     plain = re.sub(r"(?<=[0-9])o", "0", plain)
-    return _BREAKOUT.sub("", re.sub(r"(?<=[0-9])(?:[il](?=[0-9])|l$)", "1", plain))
+    plain = re.sub(r"(?<=[0-9])(?:[il](?=[0-9])|l$)", "1", _BOARD.sub("", plain))
+    return _BREAKOUT.sub("", plain)
 
 
 def _same_chip(plain: str, chips: Mapping[str, ChipOptions]) -> str | None:
     part = _part(plain)
-    # An alias, or the name of a chip that a package adds, is not among the keys.
+    # The name of a chip that a package adds is not among the keys.
     other = "" if part is None else f"ina{part.number}"
-    return _same_part(plain, (*chips, other) if _is_accepted(other, chips) else chips)
+    return _same_part(plain, (*chips, *CHIP_ALIASES, other) if _is_accepted(other, chips) else chips)
 
 
 def _is_accepted(name: str, chips: Mapping[str, ChipOptions]) -> bool:

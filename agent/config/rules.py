@@ -12,7 +12,7 @@ from agent.config import values
 from agent.config.keys import TOP
 from agent.config.values import InvalidError, describe, quoted, spell_duration
 from agent.errors import ConfigError
-from agent.settings import Averaging
+from agent.settings import ALL_RAILS, Averaging
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -106,7 +106,10 @@ def _check_address(table: Table, allowed: Sequence[int]) -> None:
 
 def check_device(table: Table, chips: Mapping[str, ChipOptions]) -> None:
     """Check which keys this chip needs and which it cannot have, apart from its place."""
-    table.require("chip", f"one of {', '.join(map(quoted, sorted(chips)))}")
+    if "chip" not in table.given:
+        from agent.config.known_parts import listed
+
+        table.require("chip", f"one of {listed(chips)}")
     chip = table.good.get("chip")
     if chip is None:
         return
@@ -141,7 +144,10 @@ def check_device(table: Table, chips: Mapping[str, ChipOptions]) -> None:
 def _check_rail(table: Table, chip: str, without_current: Sequence[str]) -> None:
     """Check a device on a board that measures itself: nothing but `rail` says what is read."""
     table.require("rail", 'write rail = "all" for the sum, or the name of a rail')
-    if table.good.get("rail") in without_current:
+    rail = table.good.get("rail", ALL_RAILS)
+    if rail != ALL_RAILS and rail.lower() == ALL_RAILS:
+        table.refuse("rail", f"{quoted(rail)}; did you mean {quoted(ALL_RAILS)}?")
+    if rail in without_current:
         table.refuse("rail", f"{quoted(table.good['rail'])} has volts but no amperes, so its power is not known")
     for key in ("mux", "bus", "channel", "address", "averaging", "input", "shunt_ohms", "sensor", "label"):
         table.refuse_if_good(key, f"not used by {chip}: the board measures itself; remove this line")
@@ -163,7 +169,11 @@ def _check_input(table: Table, options: ChipOptions) -> None:
         limits = f"{options.inputs[0]}..{options.inputs[-1]}"
         table.refuse("input", f"{describe(table.good['input'])} is not in {limits}")
     if options.addresses is not None:
-        if options.inputs is not None:
+        if options.inputs is not None and table.given >= {"bus", "channel"} and not table.given & {"mux", "input"}:
+            number = table.good.get("channel")
+            meant = number if number in options.inputs else options.inputs[0]
+            table.refuse_if_good("channel", f"is that of a mux; for that of the {options.chip}, write input = {meant}")
+        elif options.inputs is not None:
             table.require("input", f"which of {options.inputs[0]}..{options.inputs[-1]} is this load on?")
     elif not table.given & {"label", "input"}:
         table.require("label", 'write label = "..." as hwmon shows it' + (", or input = 1" if options.inputs else ""))

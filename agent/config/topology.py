@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.config.values import describe, nearest, quoted
-from agent.i2c.muxes import MUX_ADDRESSES, mux_kind
+from agent.i2c.muxes import MUX_ADDRESSES, MUX_KINDS, mux_kind
 from agent.i2c.place import Mux, Place, describe_segment
 
 if TYPE_CHECKING:
@@ -74,8 +74,9 @@ class Topology:
             else:
                 table.require("mux", "which mux is this a channel of?")
             return
-        table.require("channel", "which channel of the mux, 0..7?")
         name = table.good.get("mux")
+        if "channel" not in table.given:
+            table.require("channel", f"which channel of the mux, 0..{self._channels_of(name) - 1}?")
         if name is not None and name not in self._names and self._names_are_complete:
             meant = nearest(name, self._names)
             if meant:
@@ -85,6 +86,12 @@ class Topology:
             else:
                 hint = "describe it in a [[mux]] table"
             table.refuse("mux", f"no mux is named {quoted(name)}; {hint}")
+
+    def _channels_of(self, name: str | None) -> int:
+        """How many channels a mux has, or the largest one if the file does not say which it is."""
+        table = self._tables.get(name) if name is not None else None
+        kind = mux_kind(table.good.get("chip", "")) if table is not None else None
+        return kind.channels if kind is not None else max(kind.channels for kind in MUX_KINDS.values())
 
     def resolve_muxes(self) -> None:
         """Make a `Mux` of every table that is good enough, from the trunk inwards; refuse loops."""

@@ -36,6 +36,13 @@ _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:us|ms|s|m|h|d))+")
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|h|d)")
 # Multiply, then divide: 1.1 / 1000 is the float nearest to 0.0011, while 1.1 * 0.001 is not.
 _UNIT_RATIOS = {"us": (1, 1_000_000), "ms": (1, 1_000), "s": (1, 1), "m": (60, 1), "h": (3600, 1), "d": (86400, 1)}
+_UNIT_WORDS = {
+    "ms": ("ms", "msec", "msecs", "milliseconds"),
+    "s": ("", "s", "sec", "secs", "second", "seconds"),
+    "m": ("m", "min", "mins", "minute", "minutes"),
+    "h": ("h", "hr", "hrs", "hour", "hours"),
+    "d": ("d", "day", "days"),
+}
 
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(kB|MB|GB|TB|KiB|MiB|GiB|TiB)")
 _SIZE_UNITS: dict[str, int] = {
@@ -135,8 +142,18 @@ def parse_duration(value: object) -> float:
         except OverflowError:
             seconds = math.inf
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise InvalidError(f'expected a duration such as "15s" or a number of seconds, not {describe(value)}')
+        expected = 'expected a duration such as "15s" or a number of seconds'
+        raise InvalidError(f"{expected}, not {describe(value)}{_duration_hint(value)}")
     return seconds
+
+
+def _duration_hint(value: object) -> str:
+    """What was meant by a duration without a unit, or with one in other letters; empty if that cannot be told."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)", value) if isinstance(value, str) else None
+    if found is None:
+        return ""
+    units = [unit for unit, words in _UNIT_WORDS.items() if found[2].lower() in words]
+    return f'; did you mean "{found[1]}{units[0]}"?' if units else ""
 
 
 def spell_duration(seconds: float) -> str:
@@ -309,6 +326,13 @@ def any_whole_number(value: object) -> int:
     return _integer(value, "a whole number")
 
 
+def mux_name(value: object) -> str:
+    """The name of a [[mux]] table, not the number or the address of a mux."""
+    if not isinstance(value, str):
+        raise InvalidError(f"expected the name of a [[mux]] table, not {describe(value)}")
+    return text(value)
+
+
 def address(value: object) -> int:
     """A 7-bit I2C address; its range depends on the chip."""
     # Datasheets write addresses in hexadecimal, as 40h or without any mark.
@@ -374,7 +398,7 @@ def ohms(value: object) -> float:
 
 def _ohms_hint(value: object) -> str:
     """What was meant by the print on a resistor, or by a resistance with its unit; empty for anything else."""
-    plain = value.replace(" ", "").lower() if isinstance(value, str) else ""
+    plain = value.replace(" ", "").replace(",", ".").lower() if isinstance(value, str) else ""
     # IEC 60062: the letter stands where the decimal point is.
     if printed := re.fullmatch(r"([0-9]{0,4})r([0-9]{1,6})", plain):
         meant = float(f"{printed[1] or 0}.{printed[2]}")
@@ -495,10 +519,9 @@ def headers(value: object) -> tuple[tuple[str, str], ...]:
 
 def listen(value: object) -> tuple[str, int]:
     """Host and port from "host:port", "[::1]:9812" or ":9812"; port 0 lets the system choose."""
-    given = text(value)
-    found = _LISTEN.fullmatch(given)
+    found = _LISTEN.fullmatch(value) if isinstance(value, str) else None
     if not found:
-        raise InvalidError(f'expected "host:port" such as "127.0.0.1:9812" or "[::1]:9812", not {quoted(given)}')
+        raise InvalidError(f'expected "host:port" such as "127.0.0.1:9812" or "[::1]:9812", not {describe(value)}')
     port = int(found["port"])
     if port > 0xFFFF:
         raise InvalidError(f"port {port} is not in 0..65535")

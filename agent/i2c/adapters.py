@@ -134,7 +134,7 @@ def _open_board() -> OpenBus:
     except Exception as error:  # Blinka raises unrelated types on an unknown board
         raise BusError(
             f"the board's default bus: Blinka cannot open it ({type(error).__name__}: {error}); "
-            f"name the bus by number instead: {hints.of_header_bus()}"
+            f"{hints.of_default_bus()}"
         ) from error
     return _opened(i2c, getattr(i2c, "_i2c", None))
 

@@ -8,9 +8,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.i2c.failures import is_nack
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.i2c.place import Place
     from agent.i2c.sysfs import KernelOwner
 
 _HEADER_BUSES = (
@@ -32,7 +35,22 @@ def of_header_bus(model_file: Path = _MODEL) -> str:
     return f"bus = {number} is /dev/i2c-{number}" + (f", the header of this {model}" if model else "")
 
 
-CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_USB_ADAPTERS = {"BLINKA_MCP2221": "hidapi", "BLINKA_FT232H": "pyftdi"}
+"""The variable that selects a USB adapter, and the library that Blinka then needs."""
+
+
+def of_default_bus() -> str:
+    """How to get the board's default bus, or that of the USB adapter which a variable selects instead."""
+    for variable, library in _USB_ADAPTERS.items():
+        if os.environ.get(variable):
+            return (
+                f"{variable} is set: is the adapter plugged in, is {library} installed where wattpush is, and may this "
+                "user open the adapter? See docs/boards.md, USB adapters"
+            )
+    return f"name the bus by number instead: {of_header_bus()}"
+
+
+_CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 """Files that Docker and Podman put into their containers."""
 
 _OVERFLOW_GROUP = 65534
@@ -45,7 +63,7 @@ def of_denied_permission(path: str, code: int | None = None) -> str:
     Source: EACCES is a matter of the file's mode. EPERM means that the cgroup of a service or container has no such
     device (kernel documentation, cgroup-v2, "Device controller").
     """
-    if _is_container():
+    if is_container():
         return f"start the container with --device {path} and --group-add $(stat -c %g {path})"
     if code == errno.EPERM:
         # DeviceAllow=char-i2c names nothing before the module is loaded, and systemd resolves it once.
@@ -62,7 +80,7 @@ def of_denied_permission(path: str, code: int | None = None) -> str:
 
 def of_missing_bus(numbers: Sequence[int] = (), path: str = "/dev/i2c-1") -> str:
     """How to get a device file, on a machine that has the buses with these numbers."""
-    if not numbers and _is_container():
+    if not numbers and is_container():
         return f"start the container with --device {path}, if the machine has it"
     listed = f"; this machine has {', '.join(f'/dev/i2c-{number}' for number in numbers)}" if numbers else ""
     return (
@@ -118,9 +136,23 @@ def of_silent_mux(address: int, addresses: range) -> str:
     return f"check its power, its wiring and its address straps: 0x{address:02x} is {straps}"
 
 
+def of_silent_chip(place: Place, error: OSError) -> str:
+    """Likely causes for a chip that does not answer at its place, by the error of a transfer to it."""
+    if error.errno == errno.EBUSY:  # in a container that does not see which driver
+        return 'read it with chip = "hwmon" instead, or unbind the driver'
+    if not is_nack(error):
+        return "is it powered?"
+    return f"is it powered, {'and' if place.mux is None else 'on this channel and'} at this address?"
+
+
 def of_held_channel() -> str:
     """Likely causes for a bus that blocks when a mux channel is opened, so that the mux can no longer be reached."""
     return "is a chip behind it holding SDA or SCL low, or without power? Unplug it, then power-cycle the mux"
+
+
+def is_container() -> bool:
+    """Whether this process is in a container of Docker or Podman."""
+    return any(mark.exists() for mark in _CONTAINER_MARKS)
 
 
 def _group_of(path: str) -> str:
@@ -130,7 +162,3 @@ def _group_of(path: str) -> str:
         return "i2c" if number == _OVERFLOW_GROUP else grp.getgrgid(number).gr_name
     except (OSError, KeyError):
         return "i2c"
-
-
-def _is_container() -> bool:
-    return any(mark.exists() for mark in CONTAINER_MARKS)

@@ -138,12 +138,7 @@ class Switches:
         return self._clock.monotonic() < self._doubted_until_seconds
 
     def select(self, path: Hops) -> None:
-        """Open exactly the channels on a path, so that the segment at its end can be read.
-
-        Raises:
-            MuxSwitchedError: a mux on the path cannot be reached because the one before it was switched.
-            BusError: a mux on the path does not answer, or another one may have a channel open and cannot be closed.
-        """
+        """See `Bus.select`."""
         segment: Segment = None
         for hop in path:
             self._close_muxes_on(segment, but=hop.mux)
@@ -153,31 +148,17 @@ class Switches:
         self._close_muxes_on(segment)
 
     def check_path(self, place: Place) -> None:
-        """Make sure that every mux on a chip's path and trunk is as `select` left it; call it after reading the chip.
+        """See `Bus.check_path`.
 
         Every mux on every segment of the path is read back. One that does not answer may have a channel open all the
         same: then the chip is shown to be the only one at its address, see `_exclude_silent_muxes`.
-
-        Raises:
-            MuxSwitchedError: one is not, so what was read since `select` may be another chip's.
-            BusError: a mux on the path does not answer, or the bus is stuck.
-            OSError: as the adapter reports it.
         """
         silent = [read.mux for read in self._control_reads_for(place) if not self._is_as_selected(read)]
         if silent:
             self._exclude_silent_muxes(silent, place)
 
     def byte_at(self, address: int, attempts: int = ATTEMPTS) -> int | None:
-        """Read one byte, without writing anything, from the selected segment; None if the address does not answer.
-
-        Args:
-            address: any.
-            attempts: how often to try; one NACK may be a disturbance.
-
-        Raises:
-            BusError: the bus is stuck.
-            OSError: anything but a NACK, as the adapter reports it.
-        """
+        """See `Bus.byte_at`."""
         control_bytes, buffer = dict(self._control_bytes), bytearray(1)
         try:
             self.transfer((partial(self._opened.i2c.readfrom_into, address, buffer),), attempts)
@@ -418,7 +399,7 @@ def _silent_mux_hint(mux: Mux, error: OSError) -> str:
 def _interrupts_hint(read: _ControlRead, control_byte: int) -> str:
     """The kind that reads like this while a line is pulled: taken for one without, it works until that happens."""
     kinds = [kind.name for kind in lookalikes(read.mux.kind) if kind.returns(control_byte, read.control_byte)]
-    return f'; or has it interrupt lines, and is chip = "{kinds[0]}"?' if kinds else ""
+    return f'; or does it have interrupt lines, and is chip = "{kinds[0]}"?' if kinds else ""
 
 
 def _straps_hint(mux: Mux) -> str:

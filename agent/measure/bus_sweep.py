@@ -124,9 +124,7 @@ class BusSweep:
         return [outcome for session in sessions for outcome in session.backing_off() or session.interrupted(error)]
 
     def _of(self, only: Container[str] | None) -> list[ChipSession]:
-        if only is None:
-            return self._sessions
-        return [session for session in self._sessions if any(device.name in only for device in session.devices)]
+        return [session for session in self._sessions if session.is_one_of(only)]
 
     def _step(
         self, sessions: list[ChipSession], backing_off: Sequence[list[Outcome] | None], limit_seconds: float
@@ -209,13 +207,9 @@ def _is_answer(outcomes: Sequence[Outcome]) -> bool:
     return any(not isinstance(outcome, Failure) for outcome in outcomes)
 
 
-def _first_error(outcomes: Sequence[Outcome]) -> AgentError | None:
-    return next((outcome.error for outcome in outcomes if isinstance(outcome, Failure)), None)
-
-
 def _time_out(outcomes: Sequence[Outcome]) -> AgentError | None:
     """The error of a bus that timed out, if that is why a chip could not be read."""
-    error = _first_error(outcomes)
+    error = next((outcome.error for outcome in outcomes if isinstance(outcome, Failure)), None)
     return error if is_stuck_error(error) else None
 
 

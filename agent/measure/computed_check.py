@@ -123,7 +123,7 @@ class ComputedCheck:
         self._clock = clock
         self._trusted_until_seconds = -inf
         self._suspicion: Comparison | None = None
-        self._has_told = False
+        self._is_logged = False
         self._is_on = chip.computed is not None
         self._failures: list[Comparison] = []  # in a row
         self._has_passed = False
@@ -146,15 +146,15 @@ class ComputedCheck:
             return self._clock.monotonic() >= self._trusted_until_seconds
         if found is not None:
             self._conclude(found, computed)
-        self._tell_of_averaged_power()
+        self._log_averaged_power()
         return False
 
-    def _tell_of_averaged_power(self) -> None:
+    def _log_averaged_power(self) -> None:
         """Warn of a rail that is switched within a result, if the chip shows it by a register of its own."""
-        averaged = None if self._has_told else self._chip.averaged_power
+        averaged = None if self._is_logged else self._chip.averaged_power
         found = None if averaged is None else _compare(self._bus, self._chip, averaged)
         if found is not None and found.is_averaged and not found.fits and not found.is_blank:
-            self._tell(found)
+            self._log(found)
 
     def examine(self) -> None:
         """Make sure that the registers of a chip that has just stopped averaging fit together. Raises as `run`."""
@@ -168,11 +168,11 @@ class ComputedCheck:
         if not found.fits:
             return
         self._trusted_until_seconds = self._clock.monotonic() + EXAMINATION_SECONDS
-        if self._suspicion is not None and not self._has_told:
-            self._tell(self._suspicion)
+        if self._suspicion is not None and not self._is_logged:
+            self._log(self._suspicion)
 
-    def _tell(self, found: Comparison) -> None:
-        self._has_told = True
+    def _log(self, found: Comparison) -> None:
+        self._is_logged = True
         log.warning(
             "%s: voltage times current was %.2f W, its own average of the power %.2f W: within one result, the rail "
             "was switched, or the current changed direction; if the rail is switched all the time, watts and joules "
@@ -214,7 +214,7 @@ class ComputedCheck:
 
     def _turn_off(self, quantity: _Quantity, reason: str) -> None:
         self._is_on = False
-        log.warning("%s: %s is not used to check its readings any more: %s", self._name, quantity.register, reason)
+        log.warning("%s: %s is no longer used to check its readings: %s", self._name, quantity.register, reason)
 
 
 def refuse_contradiction(bus: Bus, chip: I2CChip, name: str) -> None:

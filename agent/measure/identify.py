@@ -6,6 +6,7 @@ from operator import and_
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.errors import AgentError, BusError, SensorError
+from agent.i2c import hints
 from agent.i2c.failures import describe
 from agent.i2c.transfers import Register
 from agent.measure.agreement import until_agreed
@@ -13,7 +14,7 @@ from agent.measure.agreement import until_agreed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.chips import I2CChip
+    from agent.chips import I2CChip, Word
     from agent.i2c.bus import Bus
     from agent.i2c.place import Place
     from agent.i2c.transfers import I2C
@@ -48,7 +49,7 @@ def identify(bus: Bus, chip: I2CChip, name: str) -> tuple[int, ...]:
     except BusError:
         raise
     except OSError as error:
-        raise SensorError(f"no {name}: {describe(error)}; is it powered?") from error
+        raise SensorError(f"no {name}: {describe(error)}; {hints.of_silent_chip(place, error)}") from error
     found = _identify_believing_twice(bus, chip, name)
     if found != before:
         return agreed_configuration(bus, chip, name)
@@ -59,32 +60,38 @@ def refuse_exchanged(bus: Bus, chip: I2CChip, name: str) -> None:
     """Make sure, by its ID registers alone, that a chip which `identify` accepted is still of the configured kind.
 
     It takes a few transfers, and no driver; the path is selected. Another kind counts only when it is read twice.
+    A chip that names no signatures is compared with its own IDs; one that has none either is not checked.
 
     Raises:
         SensorError: it is another kind, or its IDs read differently each time; otherwise as `Bus.read`.
     """
-    if chip.signature_names is None:
-        return
+    names = chip.signature_names
 
     def read(number: int) -> int:
         (word,) = bus.read(chip.place.address, (Register(number),))
         return word
 
-    if chip.sure_ids and all(word.matches(read(word.register)) for word in chip.sure_ids):
-        return
-    from agent.chips import _signatures as signatures  # it imports the files of many chips
+    def has(ids: tuple[Word, ...]) -> bool:
+        return all(word.matches(read(word.register)) for word in ids)
 
-    def found() -> tuple[str, str]:
+    def found() -> tuple[bool, str]:
+        """Whether the chip shows the IDs of its kind, and the kind whose IDs it shows otherwise, if known."""
+        if names is None:
+            return has(chip.ids), ""
+        from agent.chips import _signatures as signatures  # it imports the files of many chips
+
         signature = signatures.identify(read, signatures.WITH_ID)
-        return ("", "") if signature is None else (signature.chip, signature.part)
+        file_name, part = ("", "") if signature is None else (signature.chip, signature.part)
+        # Without a signature, its own IDs may be gone as well.
+        return file_name in names and (bool(file_name) or has(chip.ids)), part
 
-    if found()[0] in chip.signature_names:
+    if (chip.sure_ids and has(chip.sure_ids)) or found()[0]:
         return
     agreed_kind = until_agreed(found)
     if agreed_kind is None:
         raise SensorError(f"{name}: its IDs read differently each time; is the bus disturbed?")
-    file_name, part = agreed_kind
-    if file_name not in chip.signature_names:
+    is_same, part = agreed_kind
+    if not is_same:
         seen = f"those of an {part}" if part else "gone"
         raise SensorError(f"{name}: its IDs are {seen} now; was the chip exchanged?")
 

@@ -41,11 +41,7 @@ class KernelSweep:
 
     def run(self, only: Container[str] | None) -> list[Outcome]:
         """One outcome for every device, or for those of the chips that `only` names."""
-        sessions = [
-            session
-            for session in self._sessions
-            if only is None or any(device.name in only for device in session.devices)
-        ]
+        sessions = [session for session in self._sessions if session.is_one_of(only)]
         is_due = self._back_off.reason(self._clock.monotonic()) is None
         probed = next((session for session in self._hung if is_due and session in sessions), None)
         outcomes: dict[KernelSession, list[Outcome]] = {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent.settings import Device
 
-CURE = "Put it in the supply line, and connect the pin that measures the voltage (VBUS, or IN- on a chip without) there"
+HINT = "Put it in the supply line, and connect the pin that measures the voltage (VBUS, or IN- on a chip without) there"
 
 _MOST_VOLTS = 0.1
 """The highest voltage of a rail that is off."""
@@ -29,13 +29,13 @@ def least_amperes(device: Device) -> float:
     return _SHUNT_VOLTS / device.shunt_ohms if device.shunt_ohms else UNKNOWN_LEAST_AMPERES
 
 
-def lacks_volts(volts: float, amperes: float, least_amperes: float) -> bool:
+def is_likely(volts: float, amperes: float, least_amperes: float) -> bool:
     """Whether there is a current without a voltage."""
     return abs(amperes) >= least_amperes and has_no_volts(volts)
 
 
 def describe(volts: float, amperes: float) -> str:
-    """The current without a voltage, and its usual cause; see `CURE`."""
+    """The current without a voltage, and its usual cause; see `HINT`."""
     return f"{amperes:.3g} A at {volts:.3g} V; is the shunt in the ground line of the load?"
 
 

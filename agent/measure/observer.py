@@ -15,7 +15,7 @@ from agent.measure.agreement import DoubleReader
 from agent.measure.computed_check import ContradictionError, refuse_contradiction
 from agent.measure.identify import agreed_configuration, identify, refuse_exchanged
 from agent.measure.readings import Outcome, Settling
-from agent.measure.session import ChipSession
+from agent.measure.session import CONVERSION_TOLERANCE, ChipSession
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from agent.errors import AgentError
     from agent.i2c.bus import Bus
     from agent.settings import Device
-
-_CONVERSION_TOLERANCE = 1.1
 
 # A run makes sure of a contradiction when it reads its first result.
 _RESULTS_OF_A_RUN = 2
@@ -97,7 +95,7 @@ class ObserverSession(ChipSession["_Watched | None"]):
         if any(not voltage and not current for voltage, current in zip(results[::2], results[1::2], strict=True)):
             blank_until_seconds = watched.blank_until_seconds
             if blank_until_seconds is None:
-                blank_until_seconds = now + self._chip.conversion_seconds * _CONVERSION_TOLERANCE
+                blank_until_seconds = now + self._chip.conversion_seconds * CONVERSION_TOLERANCE
         self._state = watched._replace(last_results=results, blank_until_seconds=blank_until_seconds)
         ready_at_seconds = max(watched.stale_until_seconds, blank_until_seconds or 0.0)
         if now < ready_at_seconds:
@@ -127,7 +125,7 @@ class ObserverSession(ChipSession["_Watched | None"]):
         except ContradictionError as error:
             now = self._clock.monotonic()
             if self._doubt is None or self._doubt.is_sure != error.is_sure:
-                wait_seconds = self._chip.conversion_seconds * _CONVERSION_TOLERANCE
+                wait_seconds = self._chip.conversion_seconds * CONVERSION_TOLERANCE
                 if not error.is_sure:
                     wait_seconds = _RESULTS_OF_A_RUN * (wait_seconds + self._sample_interval_seconds)
                 self._doubt = _Doubt(error.is_sure, now + wait_seconds)
@@ -143,5 +141,5 @@ class ObserverSession(ChipSession["_Watched | None"]):
         """Decode by what was found. If somebody changed it, a result from before may have another LSB."""
         is_changed, self._last_found = self._last_found not in (None, found), found
         self._chip.adopt(found)
-        conversion_seconds = self._chip.conversion_seconds * _CONVERSION_TOLERANCE
+        conversion_seconds = self._chip.conversion_seconds * CONVERSION_TOLERANCE
         return _Watched(found, self._clock.monotonic() + conversion_seconds if is_changed else 0.0)

@@ -57,7 +57,7 @@ class Pace:
         self._limit_seconds = limit_seconds(sample_interval_seconds)
         self._overlong_sweeps = 0
         self._late_sweeps = 0
-        self._is_told = False
+        self._is_logged = False
 
     def note(self, took_seconds: float, now_seconds: float, *, is_cut_short: bool, is_hung: bool) -> None:
         """Record a sweep of the bus. If it lasts that they are late, say so; if they are overlong, let the bus rest."""
@@ -67,8 +67,8 @@ class Pace:
         if self._overlong_sweeps >= _OVERLONG_SWEEPS:
             self.rests_until_seconds = now_seconds + min(took_seconds * _REST_SWEEPS, LONGEST_BACK_OFF_SECONDS)
         self._late_sweeps = self._late_sweeps + 1 if is_cut_short or is_overlong else 0
-        if self._late_sweeps == _LATE_SWEEPS and not self._is_told:
-            self._is_told = True
+        if self._late_sweeps == _LATE_SWEEPS and not self._is_logged:
+            self._is_logged = True
             log.warning("%s", self.error)
 
 

@@ -38,7 +38,7 @@ from agent.measure.agreement import DoubleReader, Taken
 from agent.measure.computed_check import ComputedCheck
 from agent.measure.identify import agreed, agreed_configuration, identify, refuse_exchanged, through_driver
 from agent.measure.readings import Outcome, Reading, Settling
-from agent.measure.session import ChipSession
+from agent.measure.session import CONVERSION_TOLERANCE, ChipSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from agent.i2c.transfers import I2C, Register
     from agent.settings import Device
 
-# The datasheets allow a conversion 10 % more than its typical time.
-_CONVERSION_TOLERANCE = 1.1
 _CONVERSION_GRACE_SECONDS = 0.5
 
 # A chip without a new result for this many conversions has stopped, unless another program clears its flag.
@@ -448,4 +446,4 @@ class RunSession(ChipSession[_State]):
 
 def _longest_seconds(typical_seconds: float) -> float:
     """The longest that a result with this typical duration may take."""
-    return typical_seconds * _CONVERSION_TOLERANCE + _CONVERSION_GRACE_SECONDS
+    return typical_seconds * CONVERSION_TOLERANCE + _CONVERSION_GRACE_SECONDS

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from agent import chips
 from agent.chips import ExpectedBits
 from agent.errors import AgentError, BusError, MuxSwitchedError, SensorError
+from agent.i2c import hints
 from agent.i2c.failures import describe, is_nack, is_time_out
 from agent.measure.back_off import NO_BACK_OFF
 from agent.measure.identify import agreed_configuration
 from agent.measure.readings import Disturbance, Failure, Outcome, Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from agent.chips import I2CChip, KernelChip, Measurement
     from agent.clock import Clock
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from agent.settings import Device
 
 _State = TypeVar("_State")
+
+CONVERSION_TOLERANCE = 1.1
+"""The datasheets allow a conversion 10 % more than its typical time."""
 
 # How often a chip is read in a sweep, at least, before a mux that somebody else keeps switching makes it a failure.
 _PATH_ATTEMPTS = 12
@@ -49,6 +53,10 @@ class Session(ABC):
         """Whether it failed when it was tried last."""
         return self._back_off.failures > 0
 
+    def is_one_of(self, names: Container[str] | None) -> bool:
+        """Whether any of its devices is named here; None names all."""
+        return names is None or any(device.name in names for device in self.devices)
+
     def backing_off(self) -> list[Outcome] | None:
         """The outcomes while the chip backs off after a failure; None when it is due."""
         reason = self._back_off.reason(self._clock.monotonic())
@@ -73,7 +81,7 @@ class Session(ABC):
         return self._failures(error, tried=False)
 
     def _accept(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """Record outcomes that nothing puts in doubt: a chip with one good reading is well."""
+        """Record outcomes that nothing puts in doubt: one good reading ends the back-off."""
         if any(isinstance(outcome, Reading) for outcome in outcomes):
             self._back_off = NO_BACK_OFF
         elif isinstance(outcomes[0], Failure):
@@ -139,7 +147,7 @@ class ChipSession(Session, Generic[_State]):
         self._configuration = tuple(expected.register for expected in self._chip.configuration)
         self._result_count = len(self._chip.results)
         self._state = state
-        # Where to go on if it turns out that a mux was switched during a step; after a write, not where the step began.
+        # The state to return to if a mux was switched during a step: that before the step, unless it has written since.
         self._state_if_in_doubt = state
         self._implausible = 0  # readings discarded in this step
         self._retries_before = 0  # those of the bus before this step
@@ -156,7 +164,8 @@ class ChipSession(Session, Generic[_State]):
         except AgentError as error:
             outcomes = self.fail(error)
         except OSError as error:
-            outcomes = self.fail(SensorError(f"no {self._name}: {describe(error)}; is it powered?"))
+            hint = hints.of_silent_chip(self.place, error)
+            outcomes = self.fail(SensorError(f"no {self._name}: {describe(error)}; {hint}"))
         retries = self._bus.retries - self._retries_before
         if retries or self._implausible:
             disturbance = Disturbance(retries, self._implausible)

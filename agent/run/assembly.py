@@ -182,10 +182,10 @@ def make_watched_sweep(settings: Settings, options: RunOptions, clock: Clock, st
 
 
 def destination_name(settings: Settings) -> str:
-    """Where a run of this configuration pushes, for the log."""
+    """Where a run of this configuration pushes, for the log; empty if it is only scraped."""
     gateway = [] if settings.pushgateway is None else [settings.pushgateway.url]
     remote = [] if settings.remote_write is None else [f"{authority(settings.remote_write.url)} by remote write"]
-    return " and to ".join([*gateway, *remote]) or "nowhere"
+    return " and to ".join([*gateway, *remote])
 
 
 def make_destination(

@@ -12,6 +12,8 @@ from agent.run.permissions import Denials, refuse_to_run_without_permission
 from agent.run.stopping import LEAST_SECONDS, STOP_SECONDS, Waiting, await_last_save, await_save, stop_deadline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.clock import Clock
     from agent.run.agent import Agent
     from agent.run.systemd import Notifier
@@ -65,8 +67,12 @@ class Loop:
         Raises:
             PermissionDeniedError: this user may not read any device, or not any longer; then the run has shut down.
         """
+        self.run_while(lambda: not self._waiting.reload_requested)
+
+    def run_while(self, goes_on: Callable[[], bool]) -> None:
+        """Sample and push until a stop is requested, or until `goes_on` is false. Raises as `run`."""
         agent, waiting, notifier = self._agent, self._waiting, self._notifier
-        while not (waiting.stop_requested or waiting.reload_requested):
+        while goes_on() and not waiting.stop_requested:
             now = self._clock.monotonic()
             if now >= self._sample.next_seconds:
                 agent.missed(self._sample.advance(now))

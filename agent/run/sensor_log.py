@@ -55,7 +55,7 @@ class _Fault:
         cause: that message without its numbers, which may change from one failure to the next.
         since_seconds: when this cause began.
         failures: in a row, whatever their causes.
-        is_logged: whether a line tells of this cause, that of the device or one that it shares.
+        is_logged: whether a line has named this cause, for this device or for all that share it.
     """
 
     error: str
@@ -76,7 +76,7 @@ class SensorLog:
         self._have_worked: set[str] = set()
         self._lines = float(_LINES_AT_ONCE)
         self._lines_since_seconds = now()
-        self._lasting_told_at = -_SECONDS_BETWEEN_LASTING
+        self._lasting_logged_at_seconds = -_SECONDS_BETWEEN_LASTING
         self._times_of: dict[str, deque[float]] = {}
         self._conflicts: dict[BusName, int] = {}
         self._without_volts: Counter[str] = Counter()  # readings in a row
@@ -161,9 +161,9 @@ class SensorLog:
         together = waiting[singly:]
         if lines < 1:
             together = [(error, devices) for error, devices in together if self._is_lasting(devices, now)]
-            if now - self._lasting_told_at < _SECONDS_BETWEEN_LASTING:
+            if now - self._lasting_logged_at_seconds < _SECONDS_BETWEEN_LASTING:
                 return
-            self._lasting_told_at = now if together else self._lasting_told_at
+            self._lasting_logged_at_seconds = now if together else self._lasting_logged_at_seconds
         if together:
             more = "; and other errors at others" if len(together) > 1 else ""
             devices = [device for _, names in together for device in names]
@@ -235,11 +235,11 @@ class SensorLog:
 
         It is worth another line after the device has had volts for a while; a rail that is off shows nothing.
         """
-        if low_side.lacks_volts(volts, amperes, self._least_amperes.get(device, low_side.UNKNOWN_LEAST_AMPERES)):
+        if low_side.is_likely(volts, amperes, self._least_amperes.get(device, low_side.UNKNOWN_LEAST_AMPERES)):
             self._with_volts_again.pop(device, None)
             self._without_volts[device] += 1
             if self._without_volts[device] == _READINGS_WITHOUT_VOLTS:
-                log.warning("%s: %s %s", device, low_side.describe(volts, amperes), low_side.CURE)
+                log.warning("%s: %s %s", device, low_side.describe(volts, amperes), low_side.HINT)
         elif device in self._without_volts:
             if self._without_volts[device] < _READINGS_WITHOUT_VOLTS:
                 del self._without_volts[device]

@@ -17,11 +17,12 @@ from agent.chips import _signatures as signatures
 from agent.errors import AgentError, BusError, BusyError, PermissionDeniedError
 from agent.i2c import hints
 from agent.i2c.failures import describe, is_gone, is_time_out
+from agent.i2c.mux_probes import may_be_closed
 from agent.i2c.muxes import MUX_ADDRESSES
 from agent.i2c.place import TRUNK, Hop, Mux, Place, bus_path, describe_segment
 from agent.scan.chips import ChipReader
 from agent.scan.connections import narrow
-from agent.scan.muxes import OpenMuxError, close_candidate, confirm, may_be_closed, recognise
+from agent.scan.muxes import OpenMuxError, close_candidate, confirm, recognise
 from agent.scan.results import BusScan, FoundChip, KernelOwned, UnknownChip
 
 if TYPE_CHECKING:

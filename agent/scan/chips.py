@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent import chips
 from agent.chips import _signatures as signatures
 from agent.errors import BusError, SensorError
-from agent.i2c.failures import describe
+from agent.i2c.failures import is_nack
 from agent.i2c.transfers import Register
 from agent.scan.muxes import confirm
 from agent.scan.results import ASSUMED_SHUNT_OHMS, FoundChip, FoundInput, UnknownChip
@@ -57,7 +57,7 @@ class ChipReader:
         except BusError:
             raise
         except OSError as error:
-            if describe(error) != "NACK":
+            if not is_nack(error):
                 raise
             confirm(self._bus, self._path)  # that the chip itself lacks this register
         return None
@@ -66,7 +66,7 @@ class ChipReader:
         measuring = signature.measuring[position] if signature.measuring else ()
         for expected in measuring:
             word = self._word(expected.register)
-            if word is None or word & expected.mask != expected.value:
+            if word is None or not expected.matches(word):
                 return FoundInput(number, None, "switched off, does not measure now")
         device = Device("", signature.chip, self._place, input=number, shunt_ohms=shunt_ohms)
         chip = chips.i2c_chip(signature.chip)([device], _ANY_INTERVAL_SECONDS)

@@ -26,14 +26,12 @@ itself after step 2 has mixed the chips behind it with those before it: then the
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agent.errors import BusError
-from agent.i2c import hints
-from agent.i2c.failures import describe, is_time_out
+from agent.i2c.mux_probes import close, may_be_closed, write, written_and_read
 from agent.i2c.muxes import CLOSED, MUX_KINDS
-from agent.i2c.place import bus_path, describe_segment
+from agent.i2c.place import describe_segment
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -63,7 +61,7 @@ def close_candidate(bus: Bus, address: int) -> None:
         OSError: anything but a NACK, as the adapter reports it.
     """
     if _steady_byte(bus, address) is not None:
-        _write(bus, address, CLOSED)
+        write(bus, address, CLOSED)
 
 
 def recognise(bus: Bus, place: Place) -> Kinds:
@@ -94,11 +92,6 @@ def recognise(bus: Bus, place: Place) -> Kinds:
     if not_closing is not None:
         raise not_closing
     return ()
-
-
-def may_be_closed(read: int | None, kinds: Collection[MuxKind] = MUX_KINDS.values()) -> bool:
-    """Whether a mux of one of these kinds that reads like this is closed."""
-    return read is not None and any(kind.returns(read, CLOSED) for kind in kinds)
 
 
 def _recognised(bus: Bus, place: Place, lines: int) -> Kinds:
@@ -154,15 +147,6 @@ def proof(kind: MuxKind, others: Collection[MuxKind]) -> str:
     return text
 
 
-def close(bus: Bus, address: int, kinds: Collection[MuxKind]) -> bool:
-    """Close a mux of one of these kinds; return whether it confirms that. After an error the next attempt may work."""
-    for _ in range(_ATTEMPTS):
-        with suppress(OSError):
-            if _write(bus, address, CLOSED) and may_be_closed(bus.byte_at(address), kinds or MUX_KINDS.values()):
-                return True
-    return False
-
-
 def _steady_byte(bus: Bus, address: int) -> int | None:
     """What the address reads as, if that is the same twice."""
     byte = bus.byte_at(address)
@@ -183,40 +167,3 @@ def _answering(kinds: Kinds, written: int, read: int | None, lines: int) -> Kind
         for kind in kinds
         if kind.returns(read, written) and read & kind.interrupt_bits == lines & kind.interrupt_bits
     )
-
-
-def written_and_read(bus: Bus, place: Place, byte: int) -> int | None:
-    """Write a control byte and read it back; None if it was not acknowledged.
-
-    Raises:
-        BusError: the bus is stuck.
-        OSError: anything but a NACK, as the adapter reports it.
-    """
-    try:
-        return bus.byte_at(place.address) if _write(bus, place.address, byte) else None
-    except OSError as error:
-        if not is_time_out(error):
-            raise
-        raise BusError(
-            f"{bus_path(place.bus)}: stuck since {_opened_by(byte)} of the mux at {place} was opened; "
-            f"{hints.of_held_channel()}",
-            error.errno,
-        ) from error
-
-
-def _opened_by(byte: int) -> str:
-    """The channel in words, as far as it is known before the kind is: most kinds have a bit for each."""
-    return f"channel {byte.bit_length() - 1}" if byte.bit_count() == 1 else f"a channel (control byte 0x{byte:02x})"
-
-
-def _write(bus: Bus, address: int, byte: int) -> bool:
-    """Write a byte; return whether it was acknowledged."""
-    try:
-        bus.write_byte(address, byte)
-    except BusError:
-        raise
-    except OSError as error:
-        if describe(error) != "NACK":
-            raise
-        return False
-    return True

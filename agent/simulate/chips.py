@@ -32,6 +32,7 @@ __all__ = [
     "RegisterChip",
     "SamplingWindows",
     "quantise",
+    "signed",
 ]
 
 AVERAGING_COUNTS = (1, 4, 16, 64, 128, 256, 512, 1024)
@@ -277,3 +278,8 @@ class RegisterChip(Part):
 def quantise(value: float, lsb: float, lowest: int, highest: int) -> int:
     """The nearest number of LSBs that the register can hold."""
     return round(min(max(value / lsb, lowest), highest))
+
+
+def signed(word: int, bits: int = 16) -> int:
+    """The value of a two's complement word with this many bits."""
+    return word - ((word >> (bits - 1) & 1) << bits)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from agent.simulate.chips import CONFIG, Plan, Register, RegisterChip, quantise
+from agent.simulate.chips import CONFIG, Plan, Register, quantise, signed
+from agent.simulate.shunt import SimulatedShuntChip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from agent.settings import Device
-    from agent.simulate.rails import Rail
+    from collections.abc import Mapping
 
 SHUNT_VOLTAGE = 0x01
 BUS_VOLTAGE = 0x02
@@ -25,7 +23,7 @@ POWER_LSB_OF_PRODUCT_LSB = 5000
 _SINGLE_MICROSECONDS = (84, 148, 276, 532)
 
 
-class SimulatedINA219(RegisterChip):
+class SimulatedINA219(SimulatedShuntChip):
     """An INA219 on a rail.
 
     Configuration (0x00), power-on 0x399F::
@@ -56,19 +54,6 @@ class SimulatedINA219(RegisterChip):
     CONVERSION_READY = 1 << 1
     CLEARING = POWER
 
-    def __init__(self, address: int, rail: Rail, shunt_ohms: float, now: Callable[[], float]) -> None:
-        """Power the chip on.
-
-        Args:
-            address: 0x40-0x4F.
-            rail: the rail that it measures.
-            shunt_ohms: the shunt on the board.
-            now: see `RegisterChip`.
-        """
-        self._inputs = ((1, rail),)
-        self._shunt_ohms = shunt_ohms
-        super().__init__(address, now)
-
     def _read_plan(self, configuration: int) -> Plan:
         return Plan(
             passes=1,
@@ -77,21 +62,16 @@ class SimulatedINA219(RegisterChip):
             continuous=bool(configuration & 4),
         )
 
-    def _measured_inputs(self) -> Sequence[tuple[int, Rail]]:
-        return self._inputs
-
     def _store_current(self, _number: int, amperes: float) -> None:
         most = 4000 << (self._words[CONFIG] >> 11 & 3)
-        self._words[SHUNT_VOLTAGE] = quantise(amperes * self._shunt_ohms, SHUNT_VOLTS_LSB, -most, most) & 0xFFFF
+        self._words[SHUNT_VOLTAGE] = quantise(amperes * self.shunt_ohms, SHUNT_VOLTS_LSB, -most, most) & 0xFFFF
 
     def _store_voltage(self, _number: int, volts: float) -> None:
         most = 8000 if self._words[CONFIG] >> 13 & 1 else 4000
         self._words[BUS_VOLTAGE] = quantise(volts, BUS_VOLTS_LSB, 0, most) << 3
 
     def _store_derived(self) -> None:
-        shunt = self._words[SHUNT_VOLTAGE]
-        shunt -= (shunt & 0x8000) << 1
-        current = shunt * self._words[CALIBRATION] // 4096
+        current = signed(self._words[SHUNT_VOLTAGE]) * self._words[CALIBRATION] // 4096
         self._words[CURRENT] = current & 0xFFFF
         self._words[POWER] = abs(current) * (self._words[BUS_VOLTAGE] >> 3) // POWER_LSB_OF_PRODUCT_LSB & 0xFFFF
 
@@ -101,7 +81,4 @@ def _microseconds(code: int) -> int:
     return _SINGLE_MICROSECONDS[3] << (code & 7) if code & 8 else _SINGLE_MICROSECONDS[code & 3]
 
 
-def build(devices: Sequence[Device], address: int, rails: Mapping[str, Rail], now: Callable[[], float]) -> RegisterChip:
-    """The chip that one device of the configuration sits on; see `world.BuildChip`."""
-    (device,) = devices
-    return SimulatedINA219(address, rails[device.name], device.shunt_ohms or 0.0, now)
+build = SimulatedINA219.build

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from agent.simulate.chips import CONFIG, TEXAS_INSTRUMENTS, Register, RegisterChip, SamplingWindows, quantise
+from agent.simulate.chips import CONFIG, TEXAS_INSTRUMENTS, Register, SamplingWindows, quantise, signed
+from agent.simulate.shunt import SimulatedShuntChip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from typing_extensions import Self
-
-    from agent.settings import Device
     from agent.simulate.rails import Rail
 
 SHUNT_VOLTAGE = 0x01
@@ -38,7 +36,7 @@ LOAD_SHUNT_VOLTS = 0.075
 """What a simulated load causes at most; see `world`."""
 
 
-class SimulatedINA226Family(RegisterChip):
+class SimulatedINA226Family(SimulatedShuntChip):
     """A chip of the family on a rail.
 
     Configuration (0x00), power-on 0x4127; bits 14-13 always read 10, and bit 12 too has a fixed value of 0 in an
@@ -68,29 +66,9 @@ class SimulatedINA226Family(RegisterChip):
     product of the two means; then current is the mean of the samples, too, each of them rounded down."""
 
     def __init__(self, address: int, rail: Rail, shunt_ohms: float, now: Callable[[], float]) -> None:
-        """Power the chip on.
-
-        Args:
-            address: 0x40-0x4F; 0x40-0x43 or 0x48-0x4B on an INA232, INA234 or INA236.
-            rail: the rail that it measures.
-            shunt_ohms: the shunt on the board.
-            now: see `RegisterChip`.
-        """
-        self.rail = rail
-        self.shunt_ohms = shunt_ohms
+        """See `SimulatedShuntChip`."""
         self._samples: tuple[tuple[int, int], ...] = ()
-        super().__init__(address, now)
-
-    @classmethod
-    def build(
-        cls, devices: Sequence[Device], address: int, rails: Mapping[str, Rail], now: Callable[[], float]
-    ) -> Self:
-        """The chip that one device of the configuration sits on; see `world.BuildChip`."""
-        (device,) = devices
-        return cls(address, rails[device.name], device.shunt_ohms or 0.0, now)
-
-    def _measured_inputs(self) -> Sequence[tuple[int, Rail]]:
-        return ((1, self.rail),)
+        super().__init__(address, rail, shunt_ohms, now)
 
     def _aligned(self, value: float, lsb: float, lowest: int, highest: int) -> int:
         """The value in a register, as a number of 16 bits."""
@@ -134,7 +112,7 @@ class SimulatedINA226Family(RegisterChip):
         return samples
 
     def _store_derived(self) -> None:
-        samples = self._samples or ((_signed(self._words[SHUNT_VOLTAGE]), self._words[BUS_VOLTAGE]),)
+        samples = self._samples or ((signed(self._words[SHUNT_VOLTAGE]), self._words[BUS_VOLTAGE]),)
         current = sum(self._current_of(shunt) for shunt, _ in samples) // len(samples)
         if not self._plan.voltage_microseconds:  # power is computed after a conversion of the voltage
             self._words[CURRENT] = min(max(current, -0x8000), 0x7FFF) & 0xFFFF & -1 << (16 - self.BITS)
@@ -174,7 +152,3 @@ def newer_registers(device_id: int | None) -> dict[int, Register]:
     """The registers of an INA232, INA234 or INA236, with its device ID if it has one."""
     ids = {NEWER_MANUFACTURER_ID: TEXAS_INSTRUMENTS} | ({} if device_id is None else {NEWER_DEVICE_ID: device_id})
     return registers(ids) | {CONFIG: Register(0x4127, writable=0x1FFF)}
-
-
-def _signed(word: int) -> int:
-    return word - ((word & 0x8000) << 1)

@@ -43,7 +43,7 @@ class SimulatedINA228(ina228_family.SimulatedINA228Family):
     POWER_LSB_OF_CURRENT_LSB = 3.2
 
     def __init__(self, address: int, rail: Rail, shunt_ohms: float, now: Callable[[], float]) -> None:
-        """See `SimulatedINA228Family`."""
+        """See `SimulatedShuntChip`."""
         self._energy_lsbs = self._charge_lsbs = 0.0
         self._added_up_to_seconds = 0.0
         super().__init__(address, rail, shunt_ohms, now)

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from agent.simulate.chips import AVERAGING_COUNTS, CONFIG, TEXAS_INSTRUMENTS, Plan, Register, RegisterChip, quantise
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from typing_extensions import Self
-
-    from agent.settings import Device
-    from agent.simulate.rails import Rail
+from agent.simulate.chips import AVERAGING_COUNTS, CONFIG, TEXAS_INSTRUMENTS, Plan, Register, quantise, signed
+from agent.simulate.shunt import SimulatedShuntChip
 
 ADC_CONFIG = 0x01
 SHUNT_CALIBRATION = 0x02
@@ -34,7 +27,7 @@ ADC_RANGE = 1 << 4
 ROOM_CELSIUS = 25.0
 
 
-class SimulatedINA228Family(RegisterChip):
+class SimulatedINA228Family(SimulatedShuntChip):
     """A chip of the family on a rail.
 
     Configuration (0x00), power-on 0x0000, and ADC configuration (0x01), power-on 0xFB68::
@@ -66,27 +59,6 @@ class SimulatedINA228Family(RegisterChip):
     POWER_LSB_OF_CURRENT_LSB: ClassVar[float] = 0.2
     """The LSB of the power register in watts, divided by that of the current register in amperes."""
 
-    def __init__(self, address: int, rail: Rail, shunt_ohms: float, now: Callable[[], float]) -> None:
-        """Power the chip on.
-
-        Args:
-            address: 0x40-0x4F.
-            rail: the rail that it measures.
-            shunt_ohms: the shunt on the board.
-            now: see `RegisterChip`.
-        """
-        self.rail = rail
-        self.shunt_ohms = shunt_ohms
-        super().__init__(address, now)
-
-    @classmethod
-    def build(
-        cls, devices: Sequence[Device], address: int, rails: Mapping[str, Rail], now: Callable[[], float]
-    ) -> Self:
-        """The chip that one device of the configuration sits on; see `world.BuildChip`."""
-        (device,) = devices
-        return cls(address, rails[device.name], device.shunt_ohms or 0.0, now)
-
     @property
     def current_lsbs_per_ampere(self) -> float:
         """LSBs of the current register for one ampere, by range and calibration."""
@@ -105,16 +77,12 @@ class SimulatedINA228Family(RegisterChip):
             other_microseconds=CONVERSION_MICROSECONDS[configuration >> 3 & 7] if configuration >> 14 & 1 else 0,
         )
 
-    def _measured_inputs(self) -> Sequence[tuple[int, Rail]]:
-        return ((1, self.rail),)
-
     def _put(self, pointer: int, value: int) -> None:
         mask = (1 << self.BITS) - 1
         self._words[pointer] = (value & mask) << self.PADDING_BITS
 
     def _value(self, pointer: int) -> int:
-        value = self._words[pointer] >> self.PADDING_BITS
-        return value - ((value >> (self.BITS - 1)) << self.BITS)
+        return signed(self._words[pointer] >> self.PADDING_BITS, self.BITS)
 
     def _store_current(self, _number: int, amperes: float) -> None:
         half = 1 << (self.BITS - 1)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from agent.simulate.chips import CONFIG, DIE_ID, MANUFACTURER_ID, TEXAS_INSTRUMENTS, Register, RegisterChip, quantise
+from agent.simulate.chips import (
+    CONFIG,
+    DIE_ID,
+    MANUFACTURER_ID,
+    TEXAS_INSTRUMENTS,
+    Register,
+    RegisterChip,
+    quantise,
+    signed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -79,9 +88,7 @@ class SimulatedINA260(RegisterChip):
     def _store_derived(self) -> None:
         if not self._plan.voltage_microseconds:
             return  # power is computed after a conversion of the voltage
-        current = self._words[CURRENT]
-        magnitude = 0x10000 - current if current & 0x8000 else current
-        power = magnitude * self._words[VOLTAGE] // POWER_LSB_OF_PRODUCT_LSB
+        power = abs(signed(self._words[CURRENT])) * self._words[VOLTAGE] // POWER_LSB_OF_PRODUCT_LSB
         overflow = MATH_OVERFLOW if power > 0xFFFF else 0
         self._words[POWER] = min(power, 0xFFFF)
         self._words[MASK_ENABLE] = (self._words[MASK_ENABLE] & ~MATH_OVERFLOW) | overflow

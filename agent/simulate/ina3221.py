@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from agent.simulate.chips import CONFIG, DIE_ID, MANUFACTURER_ID, TEXAS_INSTRUMENTS, Register, RegisterChip, quantise
+from agent.simulate.chips import (
+    CONFIG,
+    DIE_ID,
+    MANUFACTURER_ID,
+    TEXAS_INSTRUMENTS,
+    Register,
+    RegisterChip,
+    quantise,
+    signed,
+)
 from agent.simulate.rails import ConstantRail
 
 if TYPE_CHECKING:
@@ -97,7 +106,7 @@ class SimulatedINA3221(RegisterChip):
     def _store_derived(self) -> None:
         mask_enable = self._words[MASK_ENABLE]
         summands = (self._words[SHUNT_VOLTAGE[number]] for number in INPUTS if _selects(mask_enable, number))
-        total = sum((word - 0x10000 if word & 0x8000 else word) >> 3 for word in summands)
+        total = sum(signed(word) >> 3 for word in summands)
         self._words[SHUNT_VOLTAGE_SUM] = (total << 1) & 0xFFFF
 
 

@@ -66,15 +66,12 @@ class SimulatedFirmware:
             values[rail] = measured.get(rail, (volts, input_volts * input_amperes * share / volts))
         values.update(measured)  # rails of firmware that this file does not know
         lines = [
-            (f"{rail}_A", f"current({number})", amperes, "A") for number, (rail, (_, amperes)) in _numbered(values)
+            (f"{rail}_A", f"current({number})", amperes, "A")
+            for number, (rail, (_, amperes)) in enumerate(values.items())
         ]
         lines += [
-            (f"{rail}_V", f"volt({number + len(values)})", volts, "V")
-            for number, (rail, (volts, _)) in _numbered(values)
+            (f"{rail}_V", f"volt({number})", volts, "V")
+            for number, (rail, (volts, _)) in enumerate(values.items(), len(values))
         ]
         lines += [("EXT5V_V", f"volt({len(lines)})", input_volts, "V"), ("BATT_V", f"volt({len(lines) + 1})", 0.0, "V")]
         return "".join(f"{label:>12} {place}={value:.8f}{unit}\n" for label, place, value, unit in lines)
-
-
-def _numbered(values: Mapping[str, tuple[float, float]]) -> list[tuple[int, tuple[str, tuple[float, float]]]]:
-    return list(enumerate(values.items()))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from agent import entry_points
 from agent.errors import UsageError
@@ -22,6 +22,7 @@ from agent.simulate.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from types import ModuleType
 
     from agent.entry_points import Addition
     from agent.i2c.place import BusName, Place
@@ -118,11 +119,7 @@ def _rail(device: Device, recording: Rail | None, began_seconds: float) -> Rail:
 
 
 def _load_shunt_volts(chip: str) -> float:
-    try:
-        module = import_module(f"{__package__}.{chip}")
-    except ModuleNotFoundError:
-        return _LOAD_SHUNT_VOLTS
-    volts: float = getattr(module, "LOAD_SHUNT_VOLTS", _LOAD_SHUNT_VOLTS)
+    volts: float = getattr(_module(chip), "LOAD_SHUNT_VOLTS", _LOAD_SHUNT_VOLTS)
     return volts
 
 
@@ -135,9 +132,10 @@ def _attach(world: World, part: Part, place: Place, now: Callable[[], float]) ->
 
 def _twin_of(configured: ConfiguredChip) -> BuildChip:
     name = configured.chip
-    module_name = f"{__package__}.{name.replace('-', '_')}"
-    with suppress(ModuleNotFoundError, AttributeError):
-        return cast("BuildChip", import_module(module_name).build)
+    build: BuildChip | None = getattr(_module(name), "build", None)
+    if build is not None:
+        return build
+    module_name = _module_name(name)
     with suppress(KeyError):
         addition = entry_points.find(entry_points.CHIPS, name)
         if hasattr(addition.module, "build"):
@@ -146,6 +144,17 @@ def _twin_of(configured: ConfiguredChip) -> BuildChip:
     raise UsageError(
         f"{configured.devices[0].name}: chip {name} has no simulated twin; run without --simulate, or add {module_name}"
     )
+
+
+def _module(chip: str) -> ModuleType | None:
+    """The module of the twin of a built-in chip; None for any other chip."""
+    with suppress(ModuleNotFoundError):
+        return import_module(_module_name(chip))
+    return None
+
+
+def _module_name(chip: str) -> str:
+    return f"{__package__}.{chip.replace('-', '_')}"
 
 
 def _build_of_package(

@@ -159,7 +159,8 @@ def test_a_missing_chip_is_one_line_and_the_others_are_checked() -> None:
     assert failures(found) == {"cpu"}
     assert found["cpu"].exit_code == ExitCode.IOERR
     assert str(found["cpu"]) == (
-        "cpu: no INA260 at 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 3: NACK; is it powered?"
+        "cpu: no INA260 at 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 3: NACK; "
+        "is it powered, on this channel and at this address?; wattpush scan shows what answers where"
     )
 
 
@@ -199,15 +200,22 @@ def test_a_mux_with_too_few_channels_is_a_failure() -> None:
     )
 
 
-def with_another_mux(configured: str, channels: Sequence[int], true_kind: str, interrupts: int = 0x00) -> Bench:
-    """A node with an INA260 on each of these channels, whose mux is not of the kind in its configuration."""
+def with_another_mux(
+    configured: str, channels: Sequence[int], true_kind: str, interrupts: int = 0x00, others: Sequence[int] = ()
+) -> Bench:
+    """A node with an INA260 on each of these channels, whose mux is not of the kind in its configuration.
+
+    If `others` are given, the chips are on those channels instead.
+    """
     devices = (ina260(f"ch{channel}", f'mux = "m0", channel = {channel}') for channel in channels)
     bench = Bench.of(mux("m0", 0x70, kind=configured) + "".join(devices))
     bench.clock.sleep(1.0)
     true = SimulatedMux(0x70, MUX_KINDS[true_kind])
     true.interrupts = interrupts
+    for channel in others:
+        true.attach(channel, Bench.of(ina260("other", "bus = 1", 0x40)).chip("other"))
     for channel in channels:
-        if channel < true._kind.channels:
+        if channel < true._kind.channels and not others:
             true.attach(channel, bench.chip(f"ch{channel}"))
     bench.world.muxes["m0"].unplug()
     bench.wire.attach(true)
@@ -248,14 +256,14 @@ def test_a_mux_without_a_bit_of_its_kind_is_told_with_the_silent_chip(
     found = findings(with_another_mux(configured, (0, 1), true_kind))
     assert found["mux m0"].status == Status.OK  # it keeps the bits of these channels
     for device in ("ch0", "ch1"):
-        assert str(found[device]).endswith(f"NACK; is it powered?; mux m0 answers as {shown} does")
+        assert str(found[device]).endswith(f"at this address?; mux m0 answers as {shown} does")
 
 
 def test_a_silent_chip_behind_the_right_mux_says_nothing_of_kinds() -> None:
     for kind in MUX_KINDS:
         bench = with_another_mux(kind, (0, 1), kind, interrupts=0xA0)
         bench.chip("ch1").unplug()
-        assert str(findings(bench)["ch1"]).endswith("NACK; is it powered?"), kind
+        assert str(findings(bench)["ch1"]).endswith("at this address?; wattpush scan shows what answers where"), kind
 
 
 def test_a_pca9547_that_is_configured_as_another_kind_is_hinted_at() -> None:
@@ -263,15 +271,29 @@ def test_a_pca9547_that_is_configured_as_another_kind_is_hinted_at() -> None:
     assert found["mux m0"].status == Status.OK  # it returns the same bits
     for channel, byte in ((0, "0x08"), (2, "0x0a")):
         assert str(found[f"ch{channel}"]).endswith(
-            f"NACK; is it powered?; 0x40 answers at control byte {byte}, which is channel {channel} of a pca9547: "
+            f"at this address?; 0x40 answers at control byte {byte}, which is channel {channel} of a pca9547: "
             "is mux m0 one?"
         )
+
+
+def test_equal_chips_behind_a_pca9547_show_that_it_is_no_pca9546a() -> None:
+    bench = with_another_mux("pca9546a", (3,), "pca9547", others=range(8))
+    finding = findings(bench)["mux m0"]
+    assert finding.exit_code == ExitCode.IOERR
+    assert str(finding).endswith("control bytes 0x08 and 0x09 connect two chips at 0x40; is it a pca9547?")
+
+
+def test_one_chip_behind_a_pca9546a_shows_that_it_is_no_pca9547() -> None:
+    """It would be measured as the channels 0 and 1 of a PCA9547."""
+    bench = with_another_mux("pca9547", (0, 1), "pca9546a", others=(3,))
+    finding = findings(bench)["mux m0"]
+    assert str(finding).endswith("control bytes 0x08 and 0x09 connect the same chip at 0x40; is it a pca9546a?")
 
 
 def test_a_dead_chip_behind_a_right_mux_brings_no_hint_at_another_kind() -> None:
     bench = with_another_mux("pca9546a", (0, 1, 3), "pca9546a")
     bench.chip("ch0").unplug()
-    assert str(findings(bench)["ch0"]).endswith("channel 0: NACK; is it powered?")
+    assert str(findings(bench)["ch0"]).endswith("at this address?; wattpush scan shows what answers where")
 
 
 @pytest.mark.parametrize(("configured", "true_kind"), [("tca9544a", "pca9540b"), ("pca9540b", "tca9544a")])

@@ -49,6 +49,10 @@ def test_a_rail_is_required_and_nothing_else_is_taken() -> None:
     )
 
 
+def test_the_sum_in_other_letters_is_refused() -> None:
+    assert problems(on("All")) == ('device[1] "core": rail: "All"; did you mean "all"?',)
+
+
 def test_a_rail_on_another_chip_is_refused() -> None:
     for chip in ('chip = "ina260"\nbus = 1\naddress = 0x40', 'chip = "hwmon"\nsensor = "x"\ninput = 1'):
         (problem,) = problems(f'name = "cpu"\nrail = "all"\n{chip}')

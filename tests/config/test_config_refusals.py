@@ -73,7 +73,7 @@ PATHS = (
     "/api/v1/receive for Thanos"
 )
 SUPPORTED = 'supported are "high", "hwmon", "ina260", "ina3221"; if a package provides it, install that package'
-KINDS = ", ".join(f'"{name}"' for name in mux_names())
+KINDS = ", ".join(f'"{name}"' for name in sorted(mux_names()))
 COUNTS = "1, 4, 16, 64, 128, 256, 512, 1024"
 TIMES = "140us, 204us, 332us, 588us, 1.1ms, 2.116ms, 4.156ms, 8.244ms"
 BOTH_ANSWER = "they would answer at once; give one of them another address"
@@ -87,9 +87,34 @@ TOML: dict[str, tuple[str, ...]] = {
     ),
     "unfinished string": ('\njob = "power', "end of the file"),
     "key twice": ("a = 1\na = 2\n", "line 2, column 6"),
+    "switch twice": ("a = true\na = true\n", "line 2, column 9"),
+}
+# What stands as a value -> what to write instead.
+NO_VALUES = {
+    "ina260": 'text in quotes: "..."',
+    "m0   # the first": 'text in quotes: "..."',
+    "\u201ccpu\u201d": 'text in quotes: "..."',
+    "/dev/i2c-1": 'text in quotes: "..."',
+    "http://gw:9091": 'text in quotes: "..."',
+    "True": "true",
+    "40h": "0x40",
+    "0X4F": "0x4f",
+    "0,05": "0.05",
+    ".1": "0.1",
 }
 TOP: dict[str, tuple[str, ...]] = {
-    "duration without a unit": (top('interval = "15"'), f'interval: {EXPECTED_DURATION}, not "15"'),
+    "duration without a unit": (
+        top('interval = "15"'),
+        f'interval: {EXPECTED_DURATION}, not "15"; did you mean "15s"?',
+    ),
+    "duration with a space": (
+        top('interval = "1.5 Min"'),
+        f'interval: {EXPECTED_DURATION}, not "1.5 Min"; did you mean "1.5m"?',
+    ),
+    "duration with a word for a unit": (
+        top('interval = "500msec"'),
+        f'interval: {EXPECTED_DURATION}, not "500msec"; did you mean "500ms"?',
+    ),
     "duration with a strange unit": (
         top('interval = "15 parsecs"'),
         f'interval: {EXPECTED_DURATION}, not "15 parsecs"',
@@ -425,6 +450,10 @@ SERVE_AND_METRICS: dict[str, tuple[str, ...]] = {
         listen("::1:9812"),
         'serve: listen: expected "host:port" such as "127.0.0.1:9812" or "[::1]:9812", not "::1:9812"',
     ),
+    "listening on a number": (
+        f"[serve]\nlisten = 9812\n{DEVICE}",
+        'serve: listen: expected "host:port" such as "127.0.0.1:9812" or "[::1]:9812", not 9812',
+    ),
     "no IPv6 in brackets": (listen("[localhost]:9812"), 'serve: listen: "localhost" is not an IPv6 address'),
     "listening out of range": (listen("localhost:65536"), "serve: listen: port 65536 is not in 0..65535"),
     "listening on a star": (listen("*:9812"), 'serve: listen: "*" is not a host name or IPv4 address'),
@@ -441,15 +470,15 @@ MUXES: dict[str, tuple[str, ...]] = {
     ),
     "unknown kind of mux": (
         f"{GATEWAY}{mux('m0', chip='pca9641', bus=1)}{DEVICE}",
-        f'mux[1] "m0": chip: "pca9641" is not one of {KINDS}',
+        f'mux[1] "m0": chip: "pca9641" is not a supported mux; supported are {KINDS}',
     ),
     "a kind of mux without its last letter": (
         f"{GATEWAY}{mux('m0', chip='TCA9548', bus=1)}{DEVICE}",
-        f'mux[1] "m0": chip: "TCA9548" is not one of {KINDS}; did you mean "tca9548a"?',
+        'mux[1] "m0": chip: "TCA9548" is not a supported mux; did you mean "tca9548a"?',
     ),
     "a power monitor as a mux": (
         f"{GATEWAY}{mux('m0', chip='ina260', bus=1)}{DEVICE}",
-        f'mux[1] "m0": chip: "ina260" is not one of {KINDS}; describe a power monitor in a [[device]] table',
+        'mux[1] "m0": chip: "ina260" is not a supported mux; describe a power monitor in a [[device]] table',
     ),
     "mux address in decimal digits": (
         f'{GATEWAY}[[mux]]\nname = "m0"\nchip = "tca9548a"\nbus = 1\naddress = 70\n{DEVICE}',
@@ -647,6 +676,29 @@ DEVICES: dict[str, tuple[str, ...]] = {
     "mux without a channel": (
         f"{GATEWAY}{M0}{ina260('cpu', mux='m0')}",
         'device[1] "cpu": channel: missing; which channel of the mux, 0..7?',
+    ),
+    "mux without a channel, of a kind with two": (
+        f"{GATEWAY}{mux('m0', chip='pca9543a', bus=1)}{ina260('cpu', mux='m0')}",
+        'device[1] "cpu": channel: missing; which channel of the mux, 0..1?',
+    ),
+    "address of a mux for its name": (
+        f'{GATEWAY}{M0}[[device]]\nname = "cpu"\nchip = "ina260"\nmux = 0x70\nchannel = 0\naddress = 0x40\n',
+        'device[1] "cpu": mux: expected the name of a [[mux]] table, not 112',
+    ),
+    "channel for the input of an ina3221": (
+        f"{GATEWAY}{ina3221('cpu', bus=1, channel=2, shunt_ohms=0.1)}",
+        'device[1] "cpu": channel: is that of a mux; for that of the ina3221, write input = 2',
+    ),
+    "channel from zero for the input of an ina3221": (
+        f"{GATEWAY}{ina3221('cpu', bus=1, channel=0, shunt_ohms=0.1)}",
+        'device[1] "cpu": channel: is that of a mux; for that of the ina3221, write input = 1',
+    ),
+    "shunt with a decimal comma": (
+        f"{GATEWAY}{ina3221('cpu', bus=1, input=1)}shunt_ohms = '0,05'\n",
+        (
+            'device[1] "cpu": shunt_ohms: expected a resistance in ohms such as 0.1, not "0,05"; '
+            "write 0.05 without quotes"
+        ),
     ),
     "channel without a mux": (
         f"{GATEWAY}{ina260('cpu', bus=1, channel=0)}",
@@ -920,6 +972,13 @@ def test_bad_toml_is_reported_with_line_and_column(text: str, where: str, proble
     assert line.split(":")[0] == where
     assert "not valid TOML" in line
     assert line.endswith("; compare with config.toml.example")
+
+
+@pytest.mark.parametrize(("value", "meant"), NO_VALUES.items())
+def test_a_value_that_toml_does_not_know_says_what_to_write(value: str, meant: str, problems_of: Problems) -> None:
+    (line,) = problems_of(f"[[device]]\nname = {value}\n")
+    assert line.startswith("line 2, column ")
+    assert line.endswith(f"; write {meant}")
 
 
 @pytest.mark.parametrize("levels", [20, 3_000])

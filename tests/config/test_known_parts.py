@@ -13,8 +13,9 @@ from agent.chips import _kernel_drivers
 from agent.config import known_parts
 from agent.config.known_parts import about_chip, about_mux
 from agent.i2c.muxes import mux_names
+from agent.settings import CHIP_ALIASES
 
-PARTS = sorted({*chips.ALIASES, *(name for name in chips.names() if name.startswith("ina"))})
+PARTS = sorted({*CHIP_ALIASES, *(name for name in chips.names() if name.startswith("ina"))})
 
 
 def suggested(text: str) -> str | None:
@@ -95,7 +96,7 @@ def test_a_part_that_cannot_be_read_says_why(name: str, why: str) -> None:
 
 def test_no_part_that_is_called_unread_is_read() -> None:
     told = {*known_parts._UNREAD_MONITORS, *known_parts._CONVERTERS, *known_parts._ANALOGUE}
-    assert not told & {*chips.names(), *chips.ALIASES, *known_parts._KERNEL_SENSORS}
+    assert not told & {*chips.names(), *CHIP_ALIASES, *known_parts._KERNEL_SENSORS}
 
 
 @pytest.mark.parametrize(
@@ -124,4 +125,22 @@ def test_no_mux_that_is_sent_to_the_kernel_is_supported() -> None:
 
 @pytest.mark.parametrize("name", ["pca9641", "tca9539", "xyz", "tca9548b"])
 def test_another_part_suggests_no_mux(name: str) -> None:
-    assert about_mux(name) == ""
+    assert about_mux(name).startswith('; supported are "pca9540b", ')
+    assert suggested(about_mux(name)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("Adafruit_INA260", "ina260"), ("adafruit-circuitpython-ina219", "ina219"), ("INA228 breakout", "ina228")],
+)
+def test_the_name_of_a_driver_or_a_board_suggests_its_chip(name: str, meant: str) -> None:
+    assert suggested(about_chip(name, chips.options())) == meant
+    assert suggested(about_mux("adafruit_tca9548a board")) == "tca9548a"
+
+
+def test_the_supported_chips_are_listed_with_their_aliases() -> None:
+    assert '"ina219", "ina220", "ina226"' in about_chip("xyz", chips.options())
+
+
+def test_a_mux_that_is_known_by_a_typing_error_is_not_listed() -> None:
+    assert about_mux("PCA9548") == '; did you mean "pca9548a"?'

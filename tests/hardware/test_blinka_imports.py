@@ -77,3 +77,13 @@ def test_the_default_bus_of_an_unknown_board_is_one_clear_error(environment: dic
     assert done.stdout.startswith("the board's default bus: Blinka cannot open it (")
     assert "; name the bus by number instead: bus = " in done.stdout
     assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(("variable", "library"), [("BLINKA_MCP2221", "hidapi"), ("BLINKA_FT232H", "pyftdi")])
+def test_the_error_of_a_usb_adapter_names_its_library(variable: str, library: str) -> None:
+    prepare = "from agent.i2c.adapters import prepare_blinka; prepare_blinka(('board',))\n"
+    without_library = "import sys; sys.modules.update(dict.fromkeys(('hid', 'pyftdi')))\n"
+    done = run(without_library + prepare + OPEN_THE_BOARD, **{variable: "1"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"; {variable} is set: is the adapter plugged in, is {library} installed" in done.stdout
+    assert "bus = " not in done.stdout

@@ -551,7 +551,7 @@ def test_interrupt_lines_of_a_mux_taken_for_another_kind_are_named() -> None:
     assert (reader.bus.last_mux_conflict or "").endswith(
         "its control byte is 0xa2 instead of 0x02. Stop the program that does it, or let it lock the bus as in: "
         "flock /dev/i2c-1 i2cget ... If there is none, check the supply of the mux and the wiring; "
-        'or has it interrupt lines, and is chip = "tca9545a"?'
+        'or does it have interrupt lines, and is chip = "tca9545a"?'
     )
 
 

@@ -494,7 +494,7 @@ def test_a_check_that_always_fails_turns_itself_off(
         assert read_at is None or isinstance(outcome, Reading)
     assert read_at is not None
     assert 5 < read_at <= 100
-    assert caplog.text.count(f"the {quantity} register is not used to check its readings any more") == 1
+    assert caplog.text.count(f"the {quantity} register is no longer used to check its readings") == 1
     measured("an INA238 with 10 % more power, an INA226 with 0.8 % more current: read within 100 sweeps, one line")
 
 

@@ -20,6 +20,7 @@ from agent.errors import ExitCode
 from agent.i2c.muxes import MUX_KINDS, mux_names
 from agent.i2c.place import Place
 from agent.run.assembly import RunOptions, Runtime, make_agent
+from agent.settings import CHIP_ALIASES
 from agent.simulate import world as simulated
 from agent.simulate.clock import HandClock
 from agent.simulate.hwmon import SimulatedHwmon
@@ -232,11 +233,11 @@ def test_a_chip_behind_each_kind_of_mux_is_read_lost_and_brought_back(
     assert node.world.muxes["m0"].control == 0
 
 
-@pytest.mark.parametrize("alias", sorted({*chips.ALIASES, *mux_names()} - {*MUX_KINDS}))
+@pytest.mark.parametrize("alias", sorted({*CHIP_ALIASES, *mux_names()} - {*MUX_KINDS}))
 def test_another_name_of_a_part_means_the_same_part(alias: str) -> None:
-    if alias in chips.ALIASES:
-        settings = settings_of(configuration(chips.ALIASES[alias]).replace(chips.ALIASES[alias], alias))
-        assert settings.devices == settings_of(configuration(chips.ALIASES[alias])).devices
+    if alias in CHIP_ALIASES:
+        settings = settings_of(configuration(CHIP_ALIASES[alias]).replace(CHIP_ALIASES[alias], alias))
+        assert settings.devices == settings_of(configuration(CHIP_ALIASES[alias])).devices
     else:
         mux = f'[[mux]]\nname = "m0"\nchip = "{alias}"\nbus = 1\naddress = 0x70\n'
         (made,) = settings_of(configuration("ina260", 'mux = "m0"\nchannel = 0', mux)).muxes

@@ -154,7 +154,7 @@ def test_a_flip_in_an_id_that_is_read_again_costs_nothing(name: str) -> None:
 
 
 def test_a_chip_with_a_known_id_says_which_ids_it_shows() -> None:
-    """What an added chip does not say is not checked."""
+    """An added chip that does not say so is compared with its own IDs."""
     known = {signature.chip for signature in _signatures.WITH_ID}
     shown = {
         name: chips.i2c_chip(name).signature_names for name, options in chips.options().items() if options.addresses

@@ -145,7 +145,7 @@ def test_without_sysfs_a_kernel_chip_is_reported_and_not_written_to(
     output = failure(linux.bench.run()["radio"])
     assert output == (
         "no INA3221 at 0x41 behind mux m0 (0x70 on /dev/i2c-1) channel 4: "
-        "a kernel driver owns the address; is it powered?"
+        'a kernel driver owns the address; read it with chip = "hwmon" instead, or unbind the driver'
     )
     messages = [message for transaction in log for message in transaction.messages if message.address == 0x41]
     assert messages

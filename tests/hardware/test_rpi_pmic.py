@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from agent.chips import Measurement, rpi_pmic
 from agent.errors import AgentError, PermissionDeniedError, SensorError
+from agent.i2c import hints
 from agent.measure.readings import Failure, Reading
 from agent.measure.sweep import Sweep
 from agent.settings import Device
@@ -374,7 +375,7 @@ def test_a_denied_device_file_names_the_group_video(monkeypatch: pytest.MonkeyPa
         Path(name).chmod(0o755)
         vcgencmd = Vcgencmd(Path(name) / "bin", NO_DEVICE, 255)
         monkeypatch.setenv("PATH", f"{vcgencmd.folder}:{os.environ['PATH']}")
-        monkeypatch.setattr(rpi_pmic, "CONTAINER_MARKS", (Path(name) / "mark",))
+        monkeypatch.setattr(hints, "_CONTAINER_MARKS", (Path(name) / "mark",))
         file = Path(name) / "vcio"
         file.touch(mode=0o000)
         if os.geteuid() == 0:
@@ -405,7 +406,7 @@ def test_an_absent_device_file_is_told_with_its_cause(
 ) -> None:
     vcgencmd.says(says, 255)
     board = rpi_pmic.Chip(devices("all"), rpi_pmic.Firmware((tmp_path / "vcio_gencmd", tmp_path / "vcio")).ask)
-    monkeypatch.setattr(rpi_pmic, "CONTAINER_MARKS", (tmp_path / "mark",))
+    monkeypatch.setattr(hints, "_CONTAINER_MARKS", (tmp_path / "mark",))
     with pytest.raises(SensorError, match="the kernel of Raspberry Pi OS has them"):
         board.read()
     (tmp_path / "mark").touch()

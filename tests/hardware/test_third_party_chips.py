@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 import venv
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,9 +22,12 @@ from agent.chips import _third_party
 from agent.config import parse
 from agent.errors import ConfigError, ExitCode
 from agent.measure.readings import Failure, Reading
+from agent.measure.run_session import CONFIGURATION_CHECK_SECONDS
 from tests.bench import FAST, NODE, Bench, constant, failure, ina260
+from tests.run.running import LONG_SECONDS
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Iterator
 
 PROJECT = Path(__file__).parents[2]
@@ -221,6 +226,14 @@ MISTAKES = {
         "its Chip.computed is no ComputedRegister"
     ),
     offered("\nChip.counter_registers = (9,)"): "its Chip.counter_registers are not registers",
+    offered("\nChip.ids = (Word(0x3E, 'TI'),)"): "its Chip.ids are not Words",
+    offered("\nChip.sure_ids = Word(0x3E, 0x5449)"): "its Chip.sure_ids are not Words",
+    offered("\nChip.signature_names = 'ina237'"): "its Chip.signature_names are no frozenset of names",
+    offered("\nChip.signature_names = {237}"): "its Chip.signature_names are no frozenset of names",
+    offered("\nChip.part = 700"): "its Chip.part is no text",
+    offered("\nChip.highest_volts = float('nan')"): "its Chip has no highest_volts",
+    offered("\nChip.full_scale_amperes = '15'"): "its Chip.full_scale_amperes or full_scale_shunt_volts are no number",
+    offered("\nChip.counter_lsbs_per_second = None"): "its Chip.counter_lsbs_per_second are no number",
     offered("\nChip.computed = 0x08"): "its Chip.computed is no ComputedRegister",
     offered("\nChip.computed = property(lambda self: 1 / 0)"): "what its Chip declares cannot be read: SensorError: ",
     offered("\nChip.status = None"): "its Chip has neither status nor is_converted of its own",
@@ -313,6 +326,25 @@ def test_another_spelling_suggests_the_chip_of_a_package(packages: Packages) -> 
     assert 'did you mean "ina700"?' in wrong(device("INA-700"))
 
 
+def test_a_package_whose_import_hangs_is_named_in_the_log(
+    packages: Packages, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = threading.Event()
+
+    def take(_: logging.LogRecord) -> bool:
+        named.set()
+        return True
+
+    caplog.handler.addFilter(take)
+    gate = ModuleType("gate_of_an_import")
+    gate.__dict__["named"] = named
+    monkeypatch.setitem(sys.modules, gate.__name__, gate)
+    monkeypatch.setattr(entry_points, "SLOW_SECONDS", 0.01)
+    packages.add("abc1", offered(f"\nimport gate_of_an_import as gate\nassert gate.named.wait({LONG_SECONDS})\n"))
+    assert chips.options()["abc1"].chip == "abc1"
+    assert "the package wattpush-1 2.1: its import takes more than 0.01 s" in caplog.text
+
+
 def test_a_built_in_chip_is_not_replaced(packages: Packages) -> None:
     module = packages.add("ina260", offered())
     alias = packages.add("ina220", offered())
@@ -355,6 +387,31 @@ def test_a_chip_of_a_package_is_read_lost_and_brought_back(packages: Packages) -
     bench.chip("radio").plug()
     bench.run_until_read()
     assert isinstance(bench.run_next()["radio"], Reading)
+
+
+@pytest.mark.parametrize(
+    ("says", "words", "seen"),
+    [
+        ("", {0x3E: 0x5448}, "gone"),
+        ("", {0x3E: 0x0000, 0xFE: 0x5449, 0xFF: 0x2260}, "those of an INA226"),
+        ("\nChip.signature_names = None\nChip.identify = I2CChip.identify", {0x3E: 0x5448}, "gone"),
+    ],
+)
+def test_an_exchanged_chip_of_a_package_is_refused(
+    says: str, words: dict[int, int], seen: str, packages: Packages
+) -> None:
+    """By the signatures that it may show; without any, by its own IDs."""
+    bench = bench_of(packages, offered(says))
+    bench.run_until_read()
+    bench.run_next()
+    bench.clock.sleep(CONFIGURATION_CHECK_SECONDS)
+    outcomes = bench.run_next()
+    bench.clock.sleep(CONFIGURATION_CHECK_SECONDS)
+    assert isinstance(outcomes["radio"], Reading)
+    bench.chip("radio")._words.update(words)
+    outcomes = bench.run_next()
+    assert f"ABC1 at 0x44 on /dev/i2c-1: its IDs are {seen} now; was the chip exchanged?" in failure(outcomes["radio"])
+    assert isinstance(outcomes["fan"], Reading)
 
 
 def test_a_chip_with_inputs_and_shunts_may_come_from_a_package(packages: Packages) -> None:

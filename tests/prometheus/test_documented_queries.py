@@ -29,6 +29,8 @@ MIGRATING = (PROJECT / "docs" / "migrating.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| ([^|]+) \| `([^`]+)`[^|]* \| `([^`]+)` \|$", MIGRATING, re.MULTILINE)
 COMMANDS = [command for path in DOCUMENTS for command in commands_of(path) if command.startswith("promtool ")]
 
+RULE_TESTS = {str(path.relative_to(PROJECT)) for path in (DEPLOYED / "tests").glob("*.yml")}
+
 
 @pytest.mark.parametrize(("name", "query"), QUERIES, ids=[f"{name}: {query[:50]}" for name, query in QUERIES])
 def test_every_documented_query_has_an_answer(name: str, query: str, fleet: Fleet) -> None:
@@ -105,3 +107,8 @@ def test_repeating_the_set_up_updates_rules_and_keeps_edited_files(tmp_path: Pat
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_documented_promtool_command_works(command: str) -> None:
     promtool(*shlex.split(command)[1:])
+
+
+@pytest.mark.parametrize("name", sorted(RULE_TESTS - set(" ".join(COMMANDS).split())))
+def test_all_other_promtool_tests_pass(name: str) -> None:
+    promtool("test", "rules", PROJECT / name)

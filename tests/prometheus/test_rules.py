@@ -50,11 +50,6 @@ def test_prometheus_accepts_the_configuration_and_all_rules() -> None:
     promtool("check", "rules", "--lint-fatal", *RULES)
 
 
-@pytest.mark.parametrize("path", TESTS, ids=[path.stem for path in TESTS])
-def test_the_rules_pass_their_promtool_tests(path: Path) -> None:
-    promtool("test", "rules", path)
-
-
 @pytest.mark.parametrize("alert", ALERTS)
 def test_every_alert_is_tested_firing_and_not_firing(alert: str) -> None:
     cases = [

@@ -293,3 +293,10 @@ def test_a_push_ends_before_the_next_and_reports_its_duration(clock: HandClock) 
         assert report is not None
         agent.end_push(report)
     assert gateway.groups["node"]["wattpush_agent_push_seconds"] == pytest.approx(3.0)
+
+
+def test_a_node_that_is_only_scraped_says_so(tmp_path: Path) -> None:
+    config = write_config(tmp_path, None, more='[serve]\nlisten = "127.0.0.1:0"\n')
+    with program("--config", config, "--simulate") as running:
+        running.logs("1 device read every 0.05 s, published for scrapes every 0.2 s as node-17-simulated")
+        assert running.end(signal.SIGTERM)[0] == 0

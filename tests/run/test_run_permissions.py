@@ -131,7 +131,7 @@ def test_in_a_container_the_hint_is_an_option_of_docker(
     linux: LinuxBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, measured: Callable[[str], None]
 ) -> None:
     (tmp_path / ".dockerenv").touch()
-    monkeypatch.setattr(hints, "CONTAINER_MARKS", (tmp_path / ".dockerenv",))
+    monkeypatch.setattr(hints, "_CONTAINER_MARKS", (tmp_path / ".dockerenv",))
     linux.dev.refusal = code
     message = failure(linux.bench.run()["cpu"])
     assert "--device /dev/i2c-1 " in message

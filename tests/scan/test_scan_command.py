@@ -337,6 +337,19 @@ def test_only_a_simulated_scan_begins_with_a_warning(
         assert "SIMULATED" not in capsys.readouterr().out
 
 
+def test_a_simulated_scan_knows_the_buses_of_its_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[pushgateway]\nurl = "http://127.0.0.1:9091"\n' + ina260("cpu", "bus = 1", 0x4A, ""))
+    command = ["--config", str(file), "scan", "--simulate", "--bus"]
+    assert cli.main([*command, "/dev/i2c-1"]) == ExitCode.OK
+    assert "INA260" in capsys.readouterr().out
+    assert cli.main([*command, "9"]) == ExitCode.USAGE
+    error = "scan --bus 9: only the buses of the configuration are simulated: /dev/i2c-1"
+    assert error in capsys.readouterr().err
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

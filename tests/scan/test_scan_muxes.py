@@ -185,7 +185,7 @@ def test_a_brown_out_while_a_mux_is_recognised_makes_no_other_kind() -> None:
     healthy.wire.log = log
     healthy.add_mux(kind, {3: [0x40]})
     expected = kinds_of(healthy.scan())
-    assert expected == [("pca9546a", "tca9545a", "pca9547")]
+    assert expected == [("pca9546a", "tca9545a")]
     first = next(n for n, t in enumerate(log) if t.messages[0].data == b"\x01")
     for position in range(first, first + 500, 7):
         board = Board()
@@ -194,9 +194,9 @@ def test_a_brown_out_while_a_mux_is_recognised_makes_no_other_kind() -> None:
         assert ("pca9547",) not in kinds_of(board.scan()), position
 
 
-def brown_out(mux: SimulatedMux, position: int, transaction: Transaction) -> None:
+def brown_out(part: Part, position: int, transaction: Transaction) -> None:
     if transaction.index == position:
-        mux.power_loss()
+        part.power_loss()
 
 
 def two_muxes() -> tuple[Board, SimulatedMux]:
@@ -299,9 +299,49 @@ def change_line(mux: SimulatedMux, after: int, numbers: Iterator[int], transacti
         mux.interrupts ^= 0x10
 
 
-def test_equal_chips_on_all_channels_of_a_pca9547_are_said_to_be_possible() -> None:
+@pytest.mark.parametrize("words", [parts.INA226, parts.INA228, parts.INA3221, parts.INA219, parts.INA231])
+def test_equal_monitors_on_all_channels_tell_a_pca9547(words: Mapping[int, int]) -> None:
+    """Each keeps a register pointer of its own, also if every register of all of them is equal."""
     board = Board()
-    board.add_mux(MUX_KINDS["pca9547"], {channel: [0x40] for channel in range(8)})
+    mux = board.add_mux(MUX_KINDS["pca9547"], {})
+    for channel in range(8):
+        mux.attach(channel, parts.IdChip(0x40, words))
+    result = board.scan()
+    assert kinds_of(result) == [("pca9547",)]
+    assert [(chip.place.channel, chip.place.address) for chip in result.chips] == [(n, 0x40) for n in range(8)]
+
+
+def test_one_monitor_on_the_last_channel_tells_a_switch() -> None:
+    board = Board(parts.IdChip(0x41, parts.INA226))
+    board.add_mux(MUX_KINDS["pca9546a"], {3: [0x40]}, 0x74)
+    result = board.scan()
+    assert kinds_of(result) == [("pca9546a",)]
+    assert [chip.place.channel for chip in result.chips] == [None, 3]
+
+
+def test_a_brown_out_while_equal_monitors_are_told_apart_makes_no_other_kind() -> None:
+    kind = MUX_KINDS["pca9547"]
+    healthy = Board()
+    log: list[Transaction] = []
+    healthy.wire.log = log
+    healthy.add_mux(kind, {channel: [0x40] for channel in range(8)})
+    assert kinds_of(healthy.scan()) == [("pca9547",)]
+    first = next(n for n, t in enumerate(log) if t.messages[0].data == b"\xfe")
+    for position in range(first, first + 60, 3):
+        board = Board()
+        mux = board.add_mux(kind, {channel: [0x40] for channel in range(8)})
+        chips = [part for channel in mux._behind for part in channel]
+        for part in (mux, *chips[:2]):
+            board.wire.faults.fail_when(partial(brown_out, part, position))
+        (names,) = kinds_of(board.scan())
+        assert "pca9547" in names, position
+
+
+def test_equal_chips_without_registers_are_said_to_be_possible() -> None:
+    board = Board()
+    mux = board.add_mux(MUX_KINDS["pca9547"], {})
+    for channel in range(8):
+        mux.attach(channel, parts.Foreign(0x40))
     result = board.scan()
     assert kinds_of(result) == [("pca9546a", "tca9545a", "pca9547")]
     words = (

@@ -18,6 +18,7 @@ from agent.i2c.transfers import OpenBus
 from agent.scan import ADDRESSES, scan_bus
 from agent.scan.configuration import as_toml
 from agent.scan.results import BusScan, KernelOwned, UnknownChip
+from agent.simulate import wire
 from agent.simulate.chips import CONFIG
 from agent.simulate.mux import SimulatedMux
 from agent.simulate.rails import ConstantRail
@@ -406,6 +407,16 @@ def test_a_chip_that_refuses_every_byte_is_not_a_mux() -> None:
     )
     result = node.scan()
     assert [mux.address for mux in result.muxes] == [0x71]
+    assert result.errors == ()
+
+
+def test_a_nack_that_a_usb_adapter_gives_no_number_is_a_nack(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Blinka's code for an MCP2221 and others does.
+    monkeypatch.setattr(wire, "_os_error", lambda _: RuntimeError("I2C write error"))
+    node = only_parts(parts.IdChip(0x45, {}), parts.Foreign(0x70))
+    node.wire.faults.fail_when(lambda t: None if t.messages[0].is_read else errno.EREMOTEIO)
+    result = node.scan()
+    assert [unknown.place.address for unknown in result.unknown] == [0x45, 0x70]
     assert result.errors == ()
 
 

@@ -41,6 +41,7 @@ class Chip(I2CChip):
     highest_volts = 40.0
     full_scale_amperes = 15.7  # just below the end of the register
     ids = (Word(0x3E, TEXAS_INSTRUMENTS),)
+    signature_names = frozenset({"ina237", ""})  # that one has no device ID either
     results = (Register(0x05), Register(0x07))
     # Diagnostic flags and alert register 0x0B (section 7.6.1), power-on 0x0001:
     #   15    14   13   12   11-10    9     8    7 - 2    1    0
@@ -72,7 +73,7 @@ class Chip(I2CChip):
     def identify(self, port: I2C) -> tuple[int, ...]:
         """See `I2CChip.identify`. There is no device ID, so this refuses every chip with the ID of another kind."""
         found = super().identify(port)
-        refuse_another_kind(self, {"ina237"})  # it has no device ID either
+        refuse_another_kind(self, self.signature_names)
         return found
 
     def configuration_words(self, codes: AveragingCodes) -> tuple[ExpectedBits, ...]:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from agent.simulate.chips import AVERAGING_COUNTS, CONFIG, TEXAS_INSTRUMENTS, Plan, Register, RegisterChip, quantise
+from agent.simulate.chips import (
+    AVERAGING_COUNTS,
+    CONFIG,
+    TEXAS_INSTRUMENTS,
+    Plan,
+    Register,
+    RegisterChip,
+    quantise,
+    signed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -94,9 +103,7 @@ class SimulatedINA700(RegisterChip):
         self._words[VBUS] = quantise(volts, VOLTS_LSB, 0, 0x7FFF)
 
     def _store_derived(self) -> None:
-        current = self._words[CURRENT]
-        magnitude = 0x10000 - current if current & 0x8000 else current
-        self._words[POWER] = magnitude * self._words[VBUS] // POWER_LSB_OF_PRODUCT_LSB
+        self._words[POWER] = abs(signed(self._words[CURRENT])) * self._words[VBUS] // POWER_LSB_OF_PRODUCT_LSB
 
 
 def build(devices: Sequence[Device], address: int, rails: Mapping[str, Rail], now: Callable[[], float]) -> RegisterChip:
