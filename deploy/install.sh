@@ -74,7 +74,13 @@ make_environment() {
     # The build tools stay outside the environment.
     "${pip[@]}" install --no-deps --require-hashes --target "$work/build" -r requirements-build.txt
     PYTHONPATH=$work/build "${pip[@]}" install --no-deps --no-build-isolation .
-    if [ -e "$PACKAGES" ]; then "${pip[@]}" install -r "$PACKAGES"; fi
+    if [ -e "$PACKAGES" ]; then
+        # They replace nothing that is pinned, and no index is asked for a wattpush.
+        "$environment/bin/python" -m pip list --format=freeze --exclude pip --exclude setuptools \
+            --disable-pip-version-check >"$work/constraints.txt"
+        "${pip[@]}" install -r "$PACKAGES" -c "$work/constraints.txt" ||
+            fail "the packages in $PACKAGES cannot be installed beside wattpush, see above; the installed version stays in place"
+    fi
     # Precompile: without bytecode every start is several times slower.
     "$environment/bin/python" -m compileall -q "$environment/lib" >/dev/null || true
     "$environment/bin/wattpush" --version >/dev/null

@@ -221,7 +221,7 @@ def _finding(
 
 
 def _behind(what: str, mux: Mux) -> Finding:
-    """The exit code is that of the mux; how to fix it stands in the line of the mux."""
+    """The exit code is that of the mux; the line of the mux says how to fix it."""
     return failed(what, SensorError(f"skipped: mux {mux.name}, which it is behind, failed (see above)"))
 
 

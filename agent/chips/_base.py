@@ -144,7 +144,7 @@ class I2CChip(ABC):
         counter_lsbs_per_second: the most that any of them can change in a second.
         configuration: the words that we write to the chip, in this order; the last word starts a conversion.
         scales: whether `configuration` decides what a word of `results` or `counter_registers` means; then it is read
-            with every result, as another program may write it.
+            with every result, as another program may write it. Such a chip needs no canary bit in `status`.
         status: a register with the canary bit: a bit that we set, that has no other effect, and that a power loss
             clears. Its neighbours have a fixed value, so that a bus stuck high or low cannot pass for it. The same word
             shows whether a result is new. None if the chip has no such register.
@@ -194,6 +194,14 @@ class I2CChip(ABC):
 
         None if it has no such register, or if reading it would disturb a run. Its LSBs are those of `decode`: they
         depend on the shunt, and on the range that `adopt` found.
+        """
+        return None
+
+    @property
+    def averaged_power(self) -> ComputedRegister | None:
+        """The power register of a chip that averages its products, if `computed` is another one.
+
+        It shows a rail that is switched within a result.
         """
         return None
 

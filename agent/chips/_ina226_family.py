@@ -18,6 +18,7 @@ INA231, whose registers are the same, unless an ID shows that it is another kind
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from agent.chips import _averaging as averaging
@@ -31,14 +32,8 @@ if TYPE_CHECKING:
 
     from agent.i2c.transfers import I2C
 
-CALIBRATION = 0x0700
-"""With this calibration, the current register holds seven eighths of the shunt voltage register, for any shunt.
-
-It must be another number: what two chips at one address answer is the AND of their bits, and the AND of two currents is
-then not seven eighths of the AND of two shunt voltages. All of the range fits, and less than a bit is lost.
-"""
-
-_SHUNT_LSBS_PER_CURRENT_LSB = 0x0800 / CALIBRATION
+_NEUTRAL_CALIBRATION = 0x0800
+"""With it, the current register holds the word of the shunt voltage register, for any shunt."""
 
 _ADC_RANGE = 1 << 12
 
@@ -57,9 +52,14 @@ class INA226FamilyChip(ShuntChip):
 
     Attributes:
         fixed_configuration: bits of the configuration that no host can change.
+        calibration: below the neutral one, so that current and shunt voltage are different numbers: what two chips at
+            one address answer is the AND of their bits, and the AND of two currents is then not this share of the AND
+            of two shunt voltages. All of the range fits. Chips whose words mean different numbers have different ones,
+            so that one that was exchanged for another is not taken for it.
     """
 
     signature_names = frozenset({"ina226", ""})
+    calibration: ClassVar[int] = 0x0700
     fixed_configuration: ClassVar[Word] = Word(0x00, 0x4000, 0xF000)
 
     bus_volts_per_lsb = 1.25e-3
@@ -84,10 +84,11 @@ class INA226FamilyChip(ShuntChip):
     # |SOL|SUL|BOL|BUL|POL| CNVR |  0   | MEM  |AFF|CVRF|OVF|APOL| LEN |
     # |   |   |   |   |   |      |      |ERROR |   |    |   |    |     |
     # +---+---+---+---+---+------+------+------+---+----+---+----+-----+
-    # Canary bit: LEN, which latches the alert pin; no function is selected for that pin. CVRF: a result is complete.
+    # No canary bit: the calibration serves as one. No function is selected for the alert pin. CVRF: a result is ready.
     # MEMERROR (0 on INA226, INA230 and INA231): the chip's memory is damaged.
-    status = ExpectedBits(Register(0x06), written=1 << 0, power_on=0, bits=0xFFE3)
+    status = ExpectedBits(Register(0x06), written=0, power_on=0, bits=0xFFE3)
     new_result = 1 << 3
+    scales = True  # ADCRANGE sets the LSB of the shunt voltage, the calibration shows which chip it is
 
     @property
     def computed(self) -> ComputedRegister:
@@ -101,13 +102,25 @@ class INA226FamilyChip(ShuntChip):
         return ComputedRegister(
             Register(0x04),
             "current",
-            per_lsb=amperes_per_lsb * _SHUNT_LSBS_PER_CURRENT_LSB,
+            per_lsb=amperes_per_lsb * _NEUTRAL_CALIBRATION / self.calibration,
             volts_per_lsb=self.bus_volts_per_lsb,
             amperes_per_lsb=amperes_per_lsb,
             requires=(
-                ExpectedBits(Register(0x05), CALIBRATION, power_on=0x0000),
+                ExpectedBits(Register(0x05), self.calibration, power_on=0x0000),
                 ExpectedBits(Register(0x00), 0b111, power_on=0b111, bits=0b111),
             ),
+        )
+
+    @property
+    def averaged_power(self) -> ComputedRegister | None:
+        """See `I2CChip.averaged_power`: register 0x03 (section 7.1.4), of 25 LSBs of the current times 1 V."""
+        current = self.computed
+        return replace(
+            current,
+            register=Register(0x03),
+            quantity="power",
+            per_lsb=25 * current.per_lsb,
+            unaveraged=ExpectedBits(Register(0x00), 0, power_on=0, bits=0b111 << 9),
         )
 
     def configuration_words(self, codes: averaging.Codes) -> tuple[ExpectedBits, ...]:
@@ -115,7 +128,7 @@ class INA226FamilyChip(ShuntChip):
         # Calibration register 0x05 (section 7.1.6), power-on 0x0000: 0.00512 / (CURRENT_LSB x shunt). With CURRENT_LSB
         # = LSB of the shunt voltage / shunt it would be 0x0800 for any shunt. Without a calibration, current and power
         # register stay 0.
-        calibration = ExpectedBits(Register(0x05), CALIBRATION, power_on=0x0000)
+        calibration = ExpectedBits(Register(0x05), self.calibration, power_on=0x0000)
         # Configuration register 0x00 (section 7.1.1; INA232, INA234 and INA236: 7.6.1), power-on 0x4127:
         #   15    14  13    12    11   10   9    8   7   6    5   4   3    2   1   0
         # +-----+--------+------+------------+------------+------------+------------+
@@ -130,7 +143,7 @@ class INA226FamilyChip(ShuntChip):
         """See `I2CChip.adopt`. No calibration is needed: current is computed from the shunt voltage."""
         _, configuration = found
         super().adopt((configuration,))
-        self._adopt_range(is_narrow=self.scales and bool(configuration & _ADC_RANGE))
+        self._adopt_range(is_narrow=bool(configuration & _ADC_RANGE & ~self.fixed_configuration.mask))
 
     def identify(self, port: I2C) -> tuple[int, ...]:
         """See `I2CChip.identify`. This refuses every power monitor whose IDs show that it is another kind."""
@@ -145,6 +158,11 @@ class NewerINA226FamilyChip(INA226FamilyChip):
     # Register 0x3E (section 7.6.1); only the INA234 and the INA236 have a device ID in bits 15-4 of 0x3F.
     ids: tuple[Word, ...] = (Word(0x3E, TEXAS_INSTRUMENTS),)
     fixed_configuration = Word(0x00, 0x4000, 0xE000)
+    calibration = 0x0680
     bus_volts_per_lsb = 1.6e-3
     highest_volts = 48.0
-    scales = True  # ADCRANGE sets the LSB of the shunt voltage
+
+    @property
+    def averaged_power(self) -> ComputedRegister | None:
+        """See `I2CChip.averaged_power`: these multiply the averages, which shows nothing."""
+        return None

@@ -37,6 +37,10 @@ class INA228FamilyChip(ShuntChip):
     power_lsbs: ClassVar[float] = 0.2
     """The LSB of the power register in watts, divided by that of the current register in amperes."""
 
+    unused_code: ClassVar[int] = 0b100
+    """VTCT, the conversion time of the temperature, which is not measured. That of an INA228 is another one, so that an
+    exchanged chip shows."""
+
     bus_volts_per_lsb = 3.125e-3
     highest_volts = 85.0
     full_scale_shunt_volts = 0.16384
@@ -108,8 +112,8 @@ class INA228FamilyChip(ShuntChip):
         # |    MODE     |   VBUSCT    |    VSHCT    |    VTCT     |    AVG    |
         # +-------------+-------------+-------------+-------------+-----------+
         # MODE 1011: shunt and bus voltage, continuously; without the temperature, which takes a share of the time in
-        # the power-on mode. VTCT keeps its power-on value.
-        word = 0xB000 | codes.voltage << 9 | codes.current << 6 | 0b101 << 3 | codes.count
+        # the power-on mode.
+        word = 0xB000 | codes.voltage << 9 | codes.current << 6 | self.unused_code << 3 | codes.count
         return (range_and_delay, calibration, ExpectedBits(Register(0x01), word, power_on=0xFB68))
 
     def adopt(self, found: Sequence[int]) -> None:

@@ -1,6 +1,6 @@
 """Finds the rails of a chip in sysfs, for `hwmon`: voltages and currents that its driver documents as of one rail.
 
-Which these are stands in `_kernel_drivers`. A label that a voltage and a current share says so for every chip.
+`_kernel_drivers` lists them. For every chip, a voltage and a current with the same label are of one rail.
 
 Source: kernel documentation, hwmon/sysfs-interface.rst.
 """

@@ -20,6 +20,7 @@ class Chip(_ina228_family.INA228FamilyChip):
     options = OPTIONS
     signature_names = frozenset({"ina228"})
     ids = _ina228_family.ids(0x228)
+    unused_code = 0b101  # that of power-on
     value_bits = 20
     padding_bits = 4
     bus_volts_per_lsb = 195.3125e-6

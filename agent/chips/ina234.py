@@ -16,6 +16,7 @@ class Chip(_ina226_family.NewerINA226FamilyChip):
     options = OPTIONS
     ids = (Word(0x3E, TEXAS_INSTRUMENTS), Word(0x3F, 0xA480, mask=0xFFF0))
     signature_names = frozenset({"ina234"})
+    calibration = 0x0580
     value_bits = 12
     padding_bits = 4
     bus_volts_per_lsb = 25.6e-3

@@ -77,6 +77,8 @@ _TOO_DEEP = "tables or lists are nested too deeply; compare with config.toml.exa
 # Of a longer one, no more than this is looked at for a hint.
 _LONGEST_LINE = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# The kernel numbers these in the order in which it finds the chips.
+_NUMBERED_FOLDER = re.compile("/hwmon[0-9]+/*$")
 # Shunts that measure current are far below: the 5 of a part marked R005 means milliohms, not ohms.
 _USUAL_MAX_SHUNT_OHMS = 1.0
 _LEAST_MICROOHMS = 1000
@@ -264,6 +266,12 @@ def _warnings(top: Table, devices: Sequence[Table], default_hostname: str) -> It
         )
     yield from _warnings_of_sums(devices)
     for device in devices:
+        sensor = device.good.get("sensor", "")
+        if _NUMBERED_FOLDER.search(sensor):
+            yield (
+                f"{device.title}: sensor: {quoted(sensor)} may be another chip after the next boot; write the name of "
+                "the chip, or its folder without hwmonN, as wattpush scan --toml does"
+            )
         if device.good.get("shunt_ohms", 0) > _USUAL_MAX_SHUNT_OHMS:
             shunt_ohms = device.good["shunt_ohms"]
             # In the kernel's files and device trees, shunts are in microohms.

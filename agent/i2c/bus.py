@@ -197,7 +197,7 @@ class Bus:
 
     @property
     def mux_conflicts(self) -> int:
-        """How often a mux was found switched by somebody else; only rises."""
+        """How often a mux was found switched by another program; only rises."""
         return self._switches.mux_conflicts
 
     @property

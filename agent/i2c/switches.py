@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     """The mux, by its name, and the channel that a segment is behind; None for the trunk."""
 
 DOUBT_SECONDS = 60.0
-"""How long after a mux was found switched every reading is taken in doubt: whoever did it will come again."""
+"""How long after a mux was found switched every reading is in doubt: it is likely to be switched again."""
 
 # Where one transfer in five fails, three in a row work in one of two attempts.
 _GUARDED_ATTEMPTS = 10
@@ -58,9 +58,9 @@ class Switches:
     """The muxes of one bus and the state of their channels. `opened` and `port` are there during a session only.
 
     Attributes:
-        mux_conflicts: how often a mux was found switched by somebody else; only rises.
+        mux_conflicts: how often a mux was found switched by another program; only rises.
         possible_miswrites: how often something may have been written to another chip than the one it was meant for, by
-            us or by somebody else; only rises.
+            us or by another program; only rises.
         last_mux_conflict: the mux that was found switched last, and what to do; None if none was.
     """
 
@@ -397,7 +397,7 @@ def _silent_mux_hint(mux: Mux, error: OSError) -> str:
 
 
 def _interrupts_hint(read: _ControlRead, control_byte: int) -> str:
-    """The kind that reads like this while a line is pulled: taken for one without, it works until that happens."""
+    """Names the kind that reads like this while an interrupt line is low; until then the configured kind works too."""
     kinds = [kind.name for kind in lookalikes(read.mux.kind) if kind.returns(control_byte, read.control_byte)]
     return f'; or does it have interrupt lines, and is chip = "{kinds[0]}"?' if kinds else ""
 

@@ -1,7 +1,7 @@
 """Double reading: what a chip measured is read twice in one go, so that a flipped bit is never a measurement.
 
 No chip of these families has a checksum: a bit that flips on the way arrives acknowledged, like any other, and so does
-the answer of another chip while somebody else switches a mux. If the two readings are equal, no transfer had to be
+the answer of another chip while another program switches a mux. If the two readings are equal, no transfer had to be
 repeated, and the bits that we wrote are there, that is the result. Otherwise the reading is in doubt: the chip is read
 again, with the muxes read back before and after it, and those beside its path after each register (`/`), until two
 readings in a row are equal::
@@ -11,7 +11,7 @@ readings in a row are equal::
     path V/I/V/I/status/path                              a mux was found switched in the last minute: always in doubt
 
 A chip whose conversions are faster than this may never read equal: the middle one of several readings in doubt counts
-then. So healthy silicon never fails this check, whatever its load does.
+then. So a chip that works never fails this check, whatever its load does.
 """
 
 from __future__ import annotations

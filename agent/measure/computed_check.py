@@ -9,13 +9,14 @@ its two halves, or while a bit flips. So a contradiction counts when it lasts fo
     V I C  conditions        the calibration and the mode with which C is computed so
     pause  V I C V I         several times: C may lie anywhere between what follows from all readings so far
 
-Rounding is allowed for in LSBs of all three registers. The INA226 scales the current of single conversions and averages
-then (SBOS547, section 6.3.1.1): the same, whatever the load does. The INA260 averages the product of single
+Rounding is allowed for in LSBs of all three registers. The INA226 scales the current of single conversions and then
+averages it (SBOS547, section 6.3.1.1): the same, whatever the load does. The INA260 averages the product of single
 conversions; the INA228 multiplies the averages (SLYS021, section 7.3.2). Where the voltage sags or rises by a share
 under the current, the mean of the products and the product of the means differ by no more than that share.
 They differ by more where a result averages over a current of both directions, or over a rail that is switched: then a
 run lets the chip convert without averaging for a moment, which tells such a load from two chips. An observer, which
-writes nothing, leaves it open. Should a chip differ all the same, slightly and every time, its check turns itself off.
+writes nothing, leaves it open. An INA226, which is checked by its current, shows such a load by its power. Should a
+chip differ all the same, slightly and every time, its check turns itself off.
 """
 
 from __future__ import annotations
@@ -145,7 +146,15 @@ class ComputedCheck:
             return self._clock.monotonic() >= self._trusted_until_seconds
         if found is not None:
             self._conclude(found, computed)
+        self._log_averaged_power()
         return False
+
+    def _log_averaged_power(self) -> None:
+        """Warn of a rail that is switched within a result, if the chip shows it by a register of its own."""
+        averaged = None if self._is_logged else self._chip.averaged_power
+        found = None if averaged is None else _compare(self._bus, self._chip, averaged)
+        if found is not None and found.is_averaged and not found.fits and not found.is_blank:
+            self._log(found)
 
     def examine(self) -> None:
         """Make sure that the registers of a chip that has just stopped averaging fit together. Raises as `run`."""
@@ -160,15 +169,18 @@ class ComputedCheck:
             return
         self._trusted_until_seconds = self._clock.monotonic() + EXAMINATION_SECONDS
         if self._suspicion is not None and not self._is_logged:
-            self._is_logged = True
-            log.warning(
-                "%s: voltage times current was %.2f W, its own average of the power %.2f W: within one result, the "
-                "rail was switched, or the current changed direction; if the rail is switched all the time, watts and "
-                "joules are wrong: set a smaller averaging count",
-                self._name,
-                self._suspicion.expected,
-                self._suspicion.found,
-            )
+            self._log(self._suspicion)
+
+    def _log(self, found: Comparison) -> None:
+        self._is_logged = True
+        log.warning(
+            "%s: voltage times current was %.2f W, its own average of the power %.2f W: within one result, the rail "
+            "was switched, or the current changed direction; if the rail is switched all the time, watts and joules "
+            "are wrong: set a smaller averaging count",
+            self._name,
+            found.expected,
+            found.found,
+        )
 
     def _conclude(self, found: Comparison, computed: ComputedRegister) -> None:
         if found.fits:

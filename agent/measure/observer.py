@@ -3,7 +3,8 @@
 Every chip measures from power-on on, and its results are decoded by the configuration that is found. The status is not
 read: that would clear the flag by which the run knows a new result. After a power loss the results are zero until the
 first conversion ends, so zeros count when they are still there a conversion later. After a change of the configuration
-they are those of before it, perhaps with another LSB, so they count a conversion later, too.
+they are those of before it, perhaps with another LSB, so they count a conversion later, too. The IDs are read after
+every result: any configuration is accepted, so that it does not show whether the chip was exchanged.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.measure.agreement import DoubleReader
 from agent.measure.computed_check import ContradictionError, refuse_contradiction
-from agent.measure.identify import agreed_configuration, identify
+from agent.measure.identify import agreed_configuration, identify, refuse_exchanged
 from agent.measure.readings import Outcome, Settling
 from agent.measure.session import CONVERSION_TOLERANCE, ChipSession
 
@@ -80,6 +81,7 @@ class ObserverSession(ChipSession["_Watched | None"]):
                 return self._settling(until_seconds)
         taken = self._reader.take((), watched.last_results)
         self._implausible += taken.implausible
+        refuse_exchanged(self._bus, self._chip, self._name)
         found = self._bus.read(self.place.address, self._configuration)
         if found != watched.found:
             found = agreed_configuration(self._bus, self._chip, self._name)
@@ -136,7 +138,7 @@ class ObserverSession(ChipSession["_Watched | None"]):
         return None
 
     def _adopt(self, found: tuple[int, ...]) -> _Watched:
-        """Decode by what was found. If somebody changed it, a result from before may have another LSB."""
+        """Decode by what was found. If it was changed, a result from before may have another LSB."""
         is_changed, self._last_found = self._last_found not in (None, found), found
         self._chip.adopt(found)
         conversion_seconds = self._chip.conversion_seconds * CONVERSION_TOLERANCE

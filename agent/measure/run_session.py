@@ -21,9 +21,10 @@ with the flag of a new result, so that checking it costs nothing; the configurat
 every result if it decides what the result means. Both count only when two readings agree, because a bit may flip on
 the bus; what is written is read back.
 
-Chips of several kinds take the same configuration and mean different voltages by the same words. So the IDs are read
-again with the first result, as the chip may have been exchanged since it was identified, and then once a minute: a
-chip that had its power and our configuration all the time shows its exchange by nothing else.
+Chips of several kinds take the same configuration and mean different voltages by the same words. So each kind is
+configured in a way that no other kind shows in the registers which are read in every sweep: an exchanged chip that had
+its power and a configuration of ours all the time is not taken for the old one. A chip that is exchanged while it is
+opened gets the wrong configuration: its IDs are read again with the first result, and then once a minute.
 """
 
 from __future__ import annotations
@@ -385,7 +386,7 @@ class RunSession(ChipSession[_State]):
         return self._readings(measurements, window_seconds=self._chip.conversion_seconds, is_new=is_new)
 
     def _without_canary(self, measuring: _Measuring, words: tuple[int, ...]) -> list[Outcome]:
-        """Go on with a chip that is configured but lacks the canary bit: it does not keep it, or is not ours."""
+        """Continue with a configured chip that lacks the canary bit: it keeps none, or another program wrote to it."""
         if measuring.canary is _Canary.SET:
             self._canary_at_start = _Canary.UNUSED
             check_at_seconds = self._clock.monotonic() + CONFIGURATION_CHECK_SECONDS

@@ -28,7 +28,7 @@ _State = TypeVar("_State")
 CONVERSION_TOLERANCE = 1.1
 """The datasheets allow a conversion 10 % more than its typical time."""
 
-# How often a chip is read in a sweep, at least, before a mux that somebody else keeps switching makes it a failure.
+# How often a chip is read in a sweep, at least, before a mux that another program keeps switching makes it a failure.
 _PATH_ATTEMPTS = 12
 # Such a program is busy for some ten milliseconds: more attempts are made in this part of the interval.
 _PATIENCE_SHARE = 0.5
@@ -173,7 +173,7 @@ class ChipSession(Session, Generic[_State]):
         return outcomes
 
     def _advance(self) -> list[Outcome]:
-        """Do what the state asks for, and do it again if somebody else switched a mux on the path in the meantime.
+        """Do what the state asks for, and do it again if another program switched a mux on the path in the meantime.
 
         Raises:
             MuxSwitchedError: it happened every time.

@@ -167,7 +167,7 @@ class Sweep:
 
     @property
     def mux_conflicts(self) -> int:
-        """How often a mux was found switched by somebody else since the sweep was made."""
+        """How often a mux was found switched by another program since the sweep was made."""
         return sum(bus.bus.mux_conflicts for bus in self._buses)
 
     def last_mux_conflicts(self) -> dict[BusName, tuple[int, str]]:

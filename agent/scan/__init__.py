@@ -225,8 +225,8 @@ class _Scan:
                 attempt.unknown.append(UnknownChip(place, "a kernel driver owns it"))
 
     def _answers(self, address: int) -> bool:
-        # Most addresses are empty, so their attempts are most of what a scan costs; least may be missed where wattpush
-        # can use what is there.
+        # Most addresses are empty, so probing them is most of what a scan costs. An address that wattpush can use gets
+        # one more attempt.
         return self._bus.byte_at(address, attempts=3 if _is_usable(address) else 2) is not None
 
     def _find(self, place: Place, attempt: _Attempt) -> None:

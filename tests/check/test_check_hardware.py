@@ -117,7 +117,7 @@ def test_values_under_a_foreign_configuration_are_not_shown() -> None:
 
 
 def test_the_configuration_register_that_differs_is_shown() -> None:
-    bench = Bench.of(with_shunt("ina238", "cpu", "bus = 1"))
+    bench = Bench.of(with_shunt("ina228", "cpu", "bus = 1"))
     bench.wire.transfer([(0x40, False, b"\x01\xfb\x6b")])
     received = str(findings(bench)["cpu"])
     assert "holds configuration 0xfb6b (register 0x01); a run will write 0xb269" in received

@@ -49,6 +49,18 @@ def test_a_rail_is_required_and_nothing_else_is_taken() -> None:
     )
 
 
+def test_a_folder_with_a_number_of_hwmon_is_warned_about() -> None:
+    stable = "/sys/bus/i2c/devices/1-0040"
+    for sensor in ("/sys/class/hwmon/hwmon3", "/sys/class/hwmon/hwmon12/", f"{stable}/hwmon/hwmon3"):
+        (warning,) = parsed(f'name = "cpu"\nchip = "hwmon"\nsensor = "{sensor}"\ninput = 1').warnings
+        told = (
+            f'device[1] "cpu": sensor: "{sensor}" may be another chip after the next boot; write the name of the chip'
+        )
+        assert warning.startswith(told)
+    for sensor in (stable, "ina3221", "hwmon3"):
+        assert parsed(f'name = "cpu"\nchip = "hwmon"\nsensor = "{sensor}"\ninput = 1').warnings == ()
+
+
 def test_the_sum_in_other_letters_is_refused() -> None:
     assert problems(on("All")) == ('device[1] "core": rail: "All"; did you mean "all"?',)
 

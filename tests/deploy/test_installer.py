@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,36 @@ case "$*" in
     ;;
 esac
 """
+
+REAL_PYTHON = """\
+#!/bin/sh
+# Lists and installs the listed packages for real, in one environment; nothing else.
+case "$*" in
+-) cat >/dev/null ;;
+-V) echo "Python 3.13.0" ;;
+"-m venv "*)
+    mkdir -p "$3/bin" "$3/lib"
+    cp "$0" "$3/bin/python"
+    printf '#!/bin/sh\\n[ "$1" != --version ] || echo "wattpush 1.2.3"\\n' >"$3/bin/wattpush"
+    chmod 755 "$3/bin/wattpush"
+    ;;
+*" list "* | *packages.txt*) exec "{environment}/bin/python" "$@" ;;
+esac
+"""
+
+
+def wheel(folder: Path, name: str, needs: str, version: str = "1.0") -> Path:
+    """A wheel without a module."""
+    information = f"{name}-{version}.dist-info"
+    requires = f"Requires-Dist: {needs}\n" if needs else ""
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}"
+        archive.writestr(f"{information}/METADATA", metadata)
+        archive.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{information}/RECORD", "")
+    return path
+
 
 STAND_INS = {
     # Pretend to be root: nothing here needs its rights, or can do harm with them.
@@ -126,7 +158,28 @@ def test_every_upgrade_installs_the_listed_packages(system: System) -> None:
     for environment in ("b", "a"):
         system.install()
         assert f"/{environment}/bin/python -m pip " in system.calls()
-        assert system.calls().rstrip().count(f" install -r {listed}") == "ba".index(environment) + 1
+        assert system.calls().rstrip().count(f" install -r {listed} -c ") == "ba".index(environment) + 1
+
+
+def test_listed_packages_replace_no_pinned_one(system: System) -> None:
+    """The real pip, into an environment that exists, of two packages of which one needs another version."""
+    environment = system.root / "real"
+    subprocess.run([sys.executable, "-m", "venv", "--symlinks", environment], check=True, timeout=120)
+    system.program("a place/python", REAL_PYTHON.format(environment=environment))
+    (folder,) = environment.glob("lib/python*/site-packages")
+    pip = (environment / "bin/python", "-m", "pip", "install", "--quiet", "--no-index")
+    subprocess.run([*pip, wheel(system.root, "wattpush", "", "1.2.3")], check=True, timeout=120)
+    listed = system.root / "etc/wattpush/packages.txt"
+    listed.parent.mkdir()
+    good, bad = (wheel(system.root, name, needs) for name, needs in (("good", "wattpush"), ("bad", "wattpush>=2")))
+    wheel(system.root, "wattpush", "", "2.0")  # as an index may offer it
+    listed.write_text(f"{good}\n")
+    system.install(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(system.root))
+    listed.write_text(f"{bad}\n")
+    refused = system.run("deploy/install.sh", PIP_NO_INDEX="1", PIP_FIND_LINKS=str(system.root))
+    assert refused.returncode == 1
+    assert "cannot be installed beside wattpush, see above; the installed version stays in place" in refused.stderr
+    assert {path.name for path in folder.glob("*.dist-info")} >= {"good-1.0.dist-info", "wattpush-1.2.3.dist-info"}
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -40,10 +40,15 @@ OURS = {
     "ina219": 0x3C47,
     **dict.fromkeys(LIKE_INA226, 0x4207),
     "ina228": 0xB269,
-    "ina237": 0xB269,
-    "ina238": 0xB269,
+    "ina237": 0xB261,
+    "ina238": 0xB261,
 }
 """What is configured with the averaging of `SHORTEST`, worked out by hand from the datasheets."""
+CALIBRATIONS = {
+    **dict.fromkeys(WITHOUT_OWN_ID, 0x0700),
+    **dict.fromkeys(("ina232", "ina236"), 0x0680),
+    "ina234": 0x0580,
+}
 
 
 def chip_of(name: str, shunt_ohms: float = 0.1, sample_interval_seconds: float = 1.0) -> I2CChip:
@@ -139,7 +144,7 @@ def test_the_calibration_of_the_ina226_family_fits_any_shunt(name: str, shunt_oh
     calibration = chip.configuration[0]
     assert calibration.register.number == 0x05
     current_lsb = 0.00512 / (calibration.written * shunt_ohms)
-    assert current_lsb == pytest.approx(2.5e-6 / shunt_ohms * 8 / 7)
+    assert current_lsb == pytest.approx(2.5e-6 / shunt_ohms * 0x0800 / CALIBRATIONS[name])
     assert calibration.power_on == 0
 
 
@@ -257,7 +262,7 @@ def test_only_configuration_and_canary_bit_are_written(name: str, capfd: pytest.
     if name == "ina219":
         expected = {b"\x05\x0e\x00", b"\x00" + ours}
     elif name in LIKE_INA226:
-        expected = {b"\x06\x00\x01", b"\x05\x07\x00", b"\x00" + ours}
+        expected = {b"\x06\x00\x00", b"\x05" + CALIBRATIONS[name].to_bytes(2, "big"), b"\x00" + ours}
     else:
         expected = {b"\x0b\x80\x01", b"\x00\0\0", b"\x02\x10\x00", b"\x01" + ours}
     assert written == expected
@@ -300,27 +305,19 @@ def test_a_foreign_configuration_is_never_read_as_ours(
     measured("found in the next sweep; no number is wrong")
 
 
-@pytest.mark.parametrize("name", WITH_TWO_RANGES)
-@pytest.mark.parametrize("written", [b"\x00\x52\x07", b"\x05\x04\x00", b"\x00\x42\x06"])
-def test_a_foreign_range_of_the_ina226_family_is_never_read_as_ours(name: str, written: bytes) -> None:
+@pytest.mark.parametrize("name", LIKE_INA226)
+@pytest.mark.parametrize("written", [b"\x00\x53\x07", b"\x05\x04\x00", b"\x00\x42\x06"])
+def test_a_foreign_range_or_mode_of_the_ina226_family_is_never_read(name: str, written: bytes) -> None:
     bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
     bench.run_until_read()
     bench.run_next()
     bench.chip("cpu").write(written)
-    assert f"reads 0x{written[1:].hex()} instead of" in failure(bench.run_next()["cpu"])
+    kept = bench.chip("cpu")._words[written[0]]  # without the bit of the range, if it has one range
+    assert f"reads 0x{kept:04x} instead of" in failure(bench.run_next()["cpu"])
     bench.run_next()
     bench.run_until_read()
-    assert (bench.chip("cpu")._words[0], bench.chip("cpu")._words[5]) == (0x4207, 0x0700)
+    assert (bench.chip("cpu")._words[0], bench.chip("cpu")._words[5]) == (0x4207, CALIBRATIONS[name])
     assert power_losses([bench.run_next()], "cpu") == 0
-
-
-@pytest.mark.parametrize("name", WITHOUT_OWN_ID)
-def test_a_foreign_mode_of_an_ina226_is_found_within_a_minute(name: str) -> None:
-    bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
-    bench.run_until_read()
-    bench.chip("cpu").write(b"\x00\x42\x06")  # bus voltage alone
-    outcomes = [bench.run_next()["cpu"] for _ in range(61)]
-    assert "reads 0x4206 instead of 0x4207" in failure(next(o for o in outcomes if not isinstance(o, Reading)))
 
 
 @pytest.mark.parametrize("name", LIKE_INA226)
@@ -333,7 +330,7 @@ def test_a_configured_chip_of_the_ina226_family_computes_its_current(name: str, 
     bench.run_until_read()
     bench.run_next()
     bits, words = RANGES[name][0], bench.chip("cpu")._words
-    amperes_per_lsb = 2.5e-6 / 0.1 * 8 / 7
+    amperes_per_lsb = 2.5e-6 / 0.1 * 0x0800 / CALIBRATIONS[name]
     current = of_two_complement(words[0x04], 16) * amperes_per_lsb
     assert current == pytest.approx(amperes, abs=(1 << 16 - bits) * amperes_per_lsb)
 
@@ -538,7 +535,7 @@ def test_a_stuck_or_faulty_status_does_not_pass_for_the_canary_bit(name: str) ->
     status = chip_of(name).status
     assert status is not None
     assert status.is_written(status.written | chip_of(name).new_result)
-    for word in (0x0000, 0xFFFF, 0xAAAA, 0x5555):
+    for word in (0xFFFF, 0xAAAA, 0x5555, *([0x0000] if name in FAMILY else [])):
         assert not status.is_written(word)
     memory = 1 << 5 if name in LIKE_INA226 else 1 << 0  # MEMERROR, and MEMSTAT, which is 1 if all is well
     assert not status.is_written(status.written ^ memory)
