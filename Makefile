@@ -31,7 +31,8 @@ test: environment servers lint types  ## lint, types and all tests that take les
 	$(PYTEST) $(HALVES) -m "not long"
 
 test-long: environment servers  ## the tests that take minutes
-	$(PYTEST) $(HALVES) -m "long and not systemd"
+	$(PYTEST) $(HALVES) -m "long and not (alone or systemd)"
+	$(PYTEST) -m "long and alone"
 
 test-systemd: environment servers deb  ## install and run wattpush in a Debian that boots its own systemd; needs root
 	@scripts/machine $(VENV)

@@ -260,6 +260,7 @@ def kept_by_the_process() -> Kept:
 
 
 @pytest.mark.long
+@pytest.mark.alone
 @pytest.mark.reliability(
     16,
     "a day of faults everywhere: bus, muxes, power, gateway, disk (at accelerated time)",
