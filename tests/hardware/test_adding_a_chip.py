@@ -183,8 +183,9 @@ def copy_of_the_project() -> Iterator[Path]:
 
 def _copied_to(project: Path) -> Path:
     shutil.copytree(PROJECT, project, ignore=NOT_COPIED)
-    if (PROJECT / ".cache").exists():  # servers that are not installed
-        (project / ".cache").symlink_to(PROJECT / ".cache")
+    if (PROJECT / ".cache" / "servers").exists():  # those that are not installed; the results of a run are its own
+        (project / ".cache").mkdir()
+        (project / ".cache" / "servers").symlink_to(PROJECT / ".cache" / "servers")
     venv.create(project / ".venv", symlinks=True)
     binaries = project / ".venv" / "bin"
     (site_packages,) = (project / ".venv" / "lib").glob("python*/site-packages")
