@@ -209,7 +209,8 @@ def _toml_hint(text: str, where: str) -> str:
         return f"write {value[1].lower()}"
     if re.fullmatch(r"[0-9A-Fa-f]{2}h|0X[0-9A-Fa-f]{2}", value[1]):
         return f"write 0x{value[1].lower().removeprefix('0x').removesuffix('h')}"
-    if re.fullmatch(r"[0-9]*,[0-9]+|\.[0-9]+", value[1]):
+    # Three digits after a comma may be thousands, unless a zero stands before it.
+    if re.fullmatch(r"0?,[0-9]+|[0-9]+,(?![0-9]{3}$)[0-9]+|\.[0-9]+", value[1]):
         return f"write {float(value[1].replace(',', '.')):g}"
     # Letters, a path, or the quotation marks of a word processor. It may be a secret, so no message shows it.
     is_text = re.match(r"[A-Za-z/\u2018-\u201e]", value[1]) is not None and '"' not in value[1]

@@ -100,6 +100,8 @@ NO_VALUES = {
     "40h": "0x40",
     "0X4F": "0x4f",
     "0,05": "0.05",
+    "0,050": "0.05",
+    "1,5": "1.5",
     ".1": "0.1",
 }
 TOP: dict[str, tuple[str, ...]] = {
@@ -971,6 +973,12 @@ def test_bad_toml_is_reported_with_line_and_column(text: str, where: str, proble
     # The words in the middle are the parser's, and change with Python's version.
     assert line.split(":")[0] == where
     assert "not valid TOML" in line
+    assert line.endswith("; compare with config.toml.example")
+
+
+@pytest.mark.parametrize("value", ["1,000", "12,345"])
+def test_a_comma_that_may_mean_thousands_is_not_read(value: str, problems_of: Problems) -> None:
+    (line,) = problems_of(f"[[device]]\nshunt_ohms = {value}\n")
     assert line.endswith("; compare with config.toml.example")
 
 
