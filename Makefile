@@ -27,7 +27,7 @@ demo:  ## run the agent on simulated chips against real servers, through an outa
 	@scripts/servers prometheus-pushgateway victoria-metrics
 	@.venv-demo/bin/python scripts/demo.py
 
-test: environment servers lint types  ## lint, types and all tests that take less than eight minutes in total
+test: environment servers lint types  ## lint, types and all tests that take less than ten minutes in total
 	$(PYTEST) $(HALVES) -m "not long"
 
 test-long: environment servers  ## the tests that take minutes
