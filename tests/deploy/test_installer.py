@@ -14,35 +14,30 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 
-PYTHON = """\
+NEW_ENVIRONMENT = """\
+-) cat >/dev/null ;;
+-V) echo "Python 3.13.0" ;;
+"-m venv "*)
+    mkdir -p "$3/bin" "$3/lib"
+    cp "$0" "$3/bin/python"
+    printf '#!/bin/sh\\n[ "$1" != --version ] || echo "wattpush 1.2.3"\\n' >"$3/bin/wattpush"
+    chmod 755 "$3/bin/wattpush"
+    ;;
+"""
+
+PYTHON = f"""\
 #!/bin/sh
 # Creates environments that behave like real ones and downloads nothing.
 echo "$0 $*" >>"$CALLS"
 case "$*" in
--) cat >/dev/null ;;
--V) echo "Python 3.13.0" ;;
-"-m venv "*)
-    mkdir -p "$3/bin" "$3/lib"
-    cp "$0" "$3/bin/python"
-    printf '#!/bin/sh\\n[ "$1" != --version ] || echo "wattpush 1.2.3"\\n' >"$3/bin/wattpush"
-    chmod 755 "$3/bin/wattpush"
-    ;;
-esac
+{NEW_ENVIRONMENT}esac
 """
 
-REAL_PYTHON = """\
+REAL_PYTHON = f"""\
 #!/bin/sh
 # Lists and installs the listed packages for real, in one environment; nothing else.
 case "$*" in
--) cat >/dev/null ;;
--V) echo "Python 3.13.0" ;;
-"-m venv "*)
-    mkdir -p "$3/bin" "$3/lib"
-    cp "$0" "$3/bin/python"
-    printf '#!/bin/sh\\n[ "$1" != --version ] || echo "wattpush 1.2.3"\\n' >"$3/bin/wattpush"
-    chmod 755 "$3/bin/wattpush"
-    ;;
-*" list "* | *packages.txt*) exec "{environment}/bin/python" "$@" ;;
+{NEW_ENVIRONMENT}*" list "* | *packages.txt*) exec "{{environment}}/bin/python" "$@" ;;
 esac
 """
 

@@ -162,6 +162,7 @@ def test_a_chip_with_a_known_id_says_which_ids_it_shows() -> None:
     assert known <= set(shown)
     for name, names in shown.items():
         assert name not in known or (names is not None and name in names), name
+        assert names or chips.i2c_chip(name).ids, f"nothing shows that {name} was exchanged"
         assert names is None or names <= known | {""}, name
 
 
