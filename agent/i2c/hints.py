@@ -142,7 +142,7 @@ def of_silent_chip(place: Place, error: OSError) -> str:
         return 'read it with chip = "hwmon" instead, or unbind the driver'
     if not is_nack(error):
         return "is it powered?"
-    return f"is it powered, {'and' if place.mux is None else 'on this channel and'} at this address?"
+    return f"is it powered? {'Is the address' if place.mux is None else 'Are the channel and the address'} right?"
 
 
 def of_held_channel() -> str:

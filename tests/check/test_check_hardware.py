@@ -160,7 +160,7 @@ def test_a_missing_chip_is_one_line_and_the_others_are_checked() -> None:
     assert found["cpu"].exit_code == ExitCode.IOERR
     assert str(found["cpu"]) == (
         "cpu: no INA260 at 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 3: NACK; "
-        "is it powered, on this channel and at this address?; wattpush scan shows what answers where"
+        "is it powered? Are the channel and the address right?; wattpush scan shows what answers where"
     )
 
 
@@ -256,14 +256,14 @@ def test_a_mux_without_a_bit_of_its_kind_is_told_with_the_silent_chip(
     found = findings(with_another_mux(configured, (0, 1), true_kind))
     assert found["mux m0"].status == Status.OK  # it keeps the bits of these channels
     for device in ("ch0", "ch1"):
-        assert str(found[device]).endswith(f"at this address?; mux m0 answers as {shown} does")
+        assert str(found[device]).endswith(f"the address right?; mux m0 answers as {shown} does")
 
 
 def test_a_silent_chip_behind_the_right_mux_says_nothing_of_kinds() -> None:
     for kind in MUX_KINDS:
         bench = with_another_mux(kind, (0, 1), kind, interrupts=0xA0)
         bench.chip("ch1").unplug()
-        assert str(findings(bench)["ch1"]).endswith("at this address?; wattpush scan shows what answers where"), kind
+        assert str(findings(bench)["ch1"]).endswith("the address right?; wattpush scan shows what answers where"), kind
 
 
 def test_a_pca9547_that_is_configured_as_another_kind_is_hinted_at() -> None:
@@ -271,7 +271,7 @@ def test_a_pca9547_that_is_configured_as_another_kind_is_hinted_at() -> None:
     assert found["mux m0"].status == Status.OK  # it returns the same bits
     for channel, byte in ((0, "0x08"), (2, "0x0a")):
         assert str(found[f"ch{channel}"]).endswith(
-            f"at this address?; 0x40 answers at control byte {byte}, which is channel {channel} of a pca9547: "
+            f"the address right?; 0x40 answers at control byte {byte}, which is channel {channel} of a pca9547: "
             "is mux m0 one?"
         )
 
@@ -293,7 +293,7 @@ def test_one_chip_behind_a_pca9546a_shows_that_it_is_no_pca9547() -> None:
 def test_a_dead_chip_behind_a_right_mux_brings_no_hint_at_another_kind() -> None:
     bench = with_another_mux("pca9546a", (0, 1, 3), "pca9546a")
     bench.chip("ch0").unplug()
-    assert str(findings(bench)["ch0"]).endswith("at this address?; wattpush scan shows what answers where")
+    assert str(findings(bench)["ch0"]).endswith("the address right?; wattpush scan shows what answers where")
 
 
 @pytest.mark.parametrize(("configured", "true_kind"), [("tca9544a", "pca9540b"), ("pca9540b", "tca9544a")])

@@ -526,7 +526,7 @@ def test_an_empty_address_is_reported_as_a_missing_chip() -> None:
     for name in SHORTEST:
         bench = Bench.of(with_shunt(name, "cpu", "bus = 1"))
         bench.chip("cpu").unplug()
-        message = f"no {name.upper()} at 0x40 on /dev/i2c-1: NACK; is it powered, and at this address?"
+        message = f"no {name.upper()} at 0x40 on /dev/i2c-1: NACK; is it powered? Is the address right?"
         assert failure(bench.run()["cpu"]) == message
 
 

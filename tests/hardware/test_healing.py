@@ -500,7 +500,7 @@ def swapped(text: str, other: str) -> Bench:
             ina260("cpu", 'mux = "m0", channel = 3', 0x44),
             (
                 "no INA260 at 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 3: NACK; "
-                "is it powered, on this channel and at this address?"
+                "is it powered? Are the channel and the address right?"
             ),
         ),
         (
@@ -508,7 +508,7 @@ def swapped(text: str, other: str) -> Bench:
             ina260("cpu", 'mux = "m0", channel = 3', 0x44),
             (
                 "no INA3221 at 0x41 behind mux m0 (0x70 on /dev/i2c-1) channel 3: NACK; "
-                "is it powered, on this channel and at this address?"
+                "is it powered? Are the channel and the address right?"
             ),
         ),
     ],

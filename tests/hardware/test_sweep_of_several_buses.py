@@ -643,4 +643,4 @@ def test_a_slow_nack_is_no_time_out(machine: Callable[..., Machine]) -> None:
     node = machine(a_bus_each(1), 'sample_interval = "1s"\n')
     hang(node, 0.13, errno.ENXIO)
     for outcomes in node.sweeps(5.0):
-        assert failure(outcomes["d1"]) == "no INA260 at 0x40 on /dev/i2c-1: NACK; is it powered, and at this address?"
+        assert failure(outcomes["d1"]) == "no INA260 at 0x40 on /dev/i2c-1: NACK; is it powered? Is the address right?"

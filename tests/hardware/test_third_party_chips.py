@@ -382,7 +382,7 @@ def test_a_chip_of_a_package_is_read_lost_and_brought_back(packages: Packages) -
     bench.chip("radio").unplug()
     told = failure(bench.run_next()["radio"])
     assert "ABC1 at 0x44" in told
-    assert "is it powered" in told
+    assert "is it powered?" in told
     assert "package" not in told
     bench.chip("radio").plug()
     bench.run_until_read()

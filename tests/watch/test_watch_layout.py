@@ -98,7 +98,7 @@ def test_an_error_replaces_the_numbers_until_it_clears() -> None:
     assert watched.line("radio").startswith("radio  no INA260 at 0x40 behind mux m0 (0x70 on /dev/i2c-1) channel 1")
     assert " W " not in watched.line("radio")
     assert watched.line("radio").endswith("…")
-    assert watched.line("radio", width=200).endswith("is it powered, on this channel and at this address?")
+    assert watched.line("radio", width=200).endswith("is it powered? Are the channel and the address right?")
     assert " W " in watched.line("cpu")
     assert "1 of 2" in watched.line("total")
     watched.bench.chip("radio").plug()
