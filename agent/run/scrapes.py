@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent.errors import BusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from prometheus_client import CollectorRegistry
 
@@ -31,6 +31,7 @@ class Scrapes:
         registry: Callable[[], CollectorRegistry | None],
         health: Callable[[], str | None],
         title: str,
+        environ: Mapping[str, str],
     ) -> None:
         """Serve this from now on; see `ScrapeServer`. If that fails, an earlier server is kept."""
         earlier = self._settings
@@ -40,13 +41,13 @@ class Scrapes:
         from agent.serve.server import ScrapeServer
 
         try:
-            server = ScrapeServer(settings, registry, health, title)
+            server = ScrapeServer(settings, registry, health, title, environ=environ)
         except BusyError:
             # Perhaps the earlier server has the port, under another address of this machine.
             if self._server is None or earlier is None or earlier.port != settings.port:
                 raise
             self.close()
-            server = ScrapeServer(settings, registry, health, title)
+            server = ScrapeServer(settings, registry, health, title, environ=environ)
         self.close()
         self._server, self._settings = server, settings
 
