@@ -18,6 +18,7 @@ EVERYWHERE = (
     "locks",
     "log",
     "stderr",
+    "quantities",
     "terminal",
     "threads",
     "build_info",
