@@ -104,8 +104,12 @@ def test_help_and_version_exit_with_0(line: str, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("chekc", "invalid choice: 'chekc'"),
-        ("--onc", "unrecognized arguments: --onc"),
+        ("chekc", 'wattpush: unknown command "chekc"; did you mean check? The commands are check, scan, '),
+        ("frobnicate", 'wattpush: unknown command "frobnicate"; the commands are check, scan, '),
+        ("--onc", "wattpush: unrecognized arguments: --onc; did you mean --once?"),
+        ("--conf f.toml", "wattpush: unrecognized arguments: --conf; did you mean --config?"),
+        ("check --hardwear", "wattpush check: unrecognized arguments: --hardwear; did you mean --hardware?"),
+        ("delete cpu", "wattpush delete: unrecognized arguments: cpu\n"),
         ("--log-level loud", "invalid choice: 'loud'"),
         ("--config", "expected one argument"),
         ("--once=yes", "ignored explicit argument 'yes'"),
@@ -113,8 +117,9 @@ def test_help_and_version_exit_with_0(line: str, capsys: pytest.CaptureFixture[s
             pytest.param(line, "wattpush: unrecognized arguments: --", marks=DASHES)
             for line in ("--", "-- check", "check -- --hardware")
         ),
-        ("--once extra", "invalid choice: 'extra'"),
-        ("delete --once", "unrecognized arguments: --once"),
+        ("--once extra", 'unknown command "extra"'),
+        ("delete --once", "wattpush delete: --once: only for a run, which has no command"),
+        ("check --splay=1s", "wattpush check: --splay: only for a run, which has no command"),
         ("--no-such-option", "unrecognized arguments: --no-such-option"),
     ],
 )
@@ -127,7 +132,7 @@ def test_a_wrong_command_line_exits_with_64(
     output, errors = capsys.readouterr()
     assert output == ""
     assert message in errors
-    assert errors.endswith(" --help\n")
+    assert errors.endswith(f"\nTry: {errors.partition(':')[0]} --help\n")
     measured(f"`wattpush {line}`")
 
 
