@@ -34,7 +34,8 @@ exit codes:
   64  usage                                  or the state
   69  the gateway cannot be reached      76  the gateway rejected the push
   70  internal error                     77  permission denied
-  74  a sensor could not be read         78  configuration"""
+  74  a sensor could not be read, or     78  configuration
+      the counters not be saved"""
 
 COMMANDS = {"check": check, "scan": scan, "watch": watch, "delete": delete}
 """The command words in the order of `--help`, each with its module."""

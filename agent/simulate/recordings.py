@@ -11,6 +11,7 @@ from array import array
 from typing import TYPE_CHECKING, NoReturn
 
 from agent.errors import ConfigError, PermissionDeniedError
+from agent.log import counted
 from agent.simulate.rails import Steps
 
 if TYPE_CHECKING:
@@ -152,9 +153,7 @@ class _Rows:
     def _row(self, line: str) -> tuple[float, float, float]:
         cells = line.split(",")
         if len(cells) != 3:
-            self._refuse(
-                f"{len(cells)} column{'s' * (len(cells) != 1)} in {_shown(line)}", "three: seconds,volts,amperes"
-            )
+            self._refuse(f"{counted(len(cells), 'column')} in {_shown(line)}", "three: seconds,volts,amperes")
         return self._number(cells[0]), self._number(cells[1]), self._number(cells[2])
 
     def _number(self, cell: str) -> float:
