@@ -10,6 +10,7 @@ import zlib
 from array import array
 from typing import TYPE_CHECKING, NoReturn
 
+from agent import access
 from agent.errors import ConfigError, PermissionDeniedError
 from agent.log import counted
 from agent.simulate.rails import Steps
@@ -100,7 +101,7 @@ class _Rows:
             self._refuse(f"cannot be decompressed ({error})", "a gzip file, or plain CSV under a name without .gz")
         except PermissionError as error:
             raise PermissionDeniedError(
-                f"{self._path}: permission denied; let the user that wattpush runs as read it"
+                f"{self._path}: permission denied: {access.of_denied_read(self._path)}"
             ) from error
         except OSError as error:
             self._refuse(f"cannot be read ({error.strerror or error})", "a readable CSV file, plain or .gz")
