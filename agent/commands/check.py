@@ -76,6 +76,11 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
         yield from check_state_dir(settings.state_dir, file_name(is_simulated=is_simulated(options)))
     if not options.gateway:  # which reads them anyway
         yield from _file_findings(settings)
+    if settings.serve is not None:
+        from agent.check.serve import check_serve
+        from agent.clock import SystemClock
+
+        yield from check_serve(settings.serve, SystemClock(), os.environ)
     if options.hardware:
         if is_simulated(options):
             yield Finding(Status.NOTE, "hardware", SIMULATED, "leave out --simulate to check the real hardware")

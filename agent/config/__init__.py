@@ -32,7 +32,7 @@ from agent.config.topology import (
     device_parts,
     find_clashes,
 )
-from agent.config.values import MAX_NAME_CHARACTERS, parse_duration, quoted
+from agent.config.values import MAX_NAME_CHARACTERS, is_loopback, parse_duration, quoted
 from agent.errors import ConfigError, PermissionDeniedError
 from agent.settings import (
     ALL_RAILS,
@@ -144,7 +144,7 @@ def parse(
     muxes, devices = read_list(top, MUX), read_list(top, DEVICE)
 
     check_top(top, default_hostname)
-    for connection in filter(None, (pushgateway, remote_write)):
+    for connection in filter(None, (pushgateway, remote_write, serve)):
         check_connection(connection)
     check_resolution(top, remote_write, len(devices))
     check_unique_names(muxes)
@@ -173,7 +173,7 @@ def parse(
         remote_write=RemoteWriteSettings(**REMOTE_WRITE.arguments(remote_write.good)) if remote_write else None,
         serve=_make_serve(serve) if serve else None,
         metrics=MetricsSettings(**METRICS.arguments(metrics.good)) if metrics else MetricsSettings(),
-        warnings=(*_warnings(top, devices, default_hostname), *topology.warnings()),
+        warnings=(*_warnings(top, serve, devices, default_hostname), *topology.warnings()),
     )
 
 
@@ -257,12 +257,19 @@ def _make_device(table: Table, place: Place | None) -> Device:
     return Device(place=place, **DEVICE.arguments(table.good))
 
 
-def _warnings(top: Table, devices: Sequence[Table], default_hostname: str) -> Iterator[str]:
+def _warnings(top: Table, serve: Table | None, devices: Sequence[Table], default_hostname: str) -> Iterator[str]:
     if "hostname" not in top.given and default_hostname.split(".", maxsplit=1)[0].lower() in SHARED_HOSTNAMES:
         yield (
             f"hostname: {quoted(default_hostname)}, this machine's own name, is shared by many machines, and two "
             'machines with one name overwrite each other at the gateway; write hostname = "..."'
         )
+    if serve is not None:
+        host, _ = serve.good["listen"]
+        if serve.good.get("username") and not serve.good.get("cert_file") and not is_loopback(host):
+            yield (
+                "serve: username: without TLS, whoever sees the traffic sees the password; write cert_file and "
+                "key_file, or listen on 127.0.0.1 only"
+            )
     yield from _warnings_of_sums(devices)
     for device in devices:
         sensor = device.good.get("sensor", "")

@@ -286,7 +286,7 @@ def make_agent(
     if settings.serve is None or options.is_once or options.is_dry_run:
         runtime.scrapes.close()
     else:
-        serve = partial(runtime.scrapes.serve, settings.serve, agent)
+        serve = partial(runtime.scrapes.serve, settings.serve, agent, environ=runtime.environ)
         # The address may be a name, and its lookup takes long without a name server.
         stopped = f"serve: listen: {settings.serve.host}: stopped before the name was looked up"
         in_thread(serve, runtime.waiting, runtime.wake, stopped)
