@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
 from agent.commands import is_simulated, load_settings
-from agent.errors import AgentError, ExitCode, UsageError
+from agent.errors import AgentError, ExitCode, UnreachableError, UsageError
 from agent.http.endpoint import authority
-from agent.log import print_error
+from agent.log import counted, print_error
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -66,11 +66,16 @@ def run(options: Namespace) -> int:
     results = gateway.delete(keys, max(settings.interval_seconds, settings.pushgateway.timeout_seconds))
     gateway.close()
     known = {*earlier, *(device.name for device in settings.devices)}
+    unreachable = [result.error for result in results if isinstance(result.error, UnreachableError)]
+    if unreachable:
+        more = f" (and {counted(len(unreachable) - 1, 'more group')})" if len(unreachable) > 1 else ""
+        print_error(f"{unreachable[0]}{more}")
     for result in results:
         is_held = held is None or result.grouping_key in held
         device = result.grouping_key.get("device")
         if result.error is not None:
-            print_error(str(result.error))
+            if result.error not in unreachable:
+                print_error(str(result.error))
         else:
             sys.stdout.write(f"{'deleted' if is_held else 'not there'}: {result.name}\n")
             if device is not None and device not in known and (held is None or not is_held):
@@ -92,4 +97,4 @@ def _grouping_keys(settings: Settings, earlier: Sequence[str], devices: Sequence
             'with group_by = "node" a device has no separate group, except one that an earlier group_by left; '
             "its present series are in the group of the node: run wattpush delete without --device"
         )
-    return [{"hostname": settings.hostname, "device": name} for name in devices]
+    return [{"hostname": settings.hostname, "device": name} for name in dict.fromkeys(devices)]
