@@ -19,6 +19,7 @@ EVERYWHERE = (
     "locks",
     "log",
     "stderr",
+    "quantities",
     "terminal",
     "threads",
     "build_info",
