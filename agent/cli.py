@@ -150,7 +150,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_error(f"the output cannot be written: {error.strerror}")
             _discard(sys.stdout)
             return ExitCode.IOERR
-        log.exception("internal error; please report it with the traceback below")
+        log.exception(
+            "internal error: a bug in wattpush %s; please report it where you got wattpush from, with your command, "
+            "your configuration and the traceback below",
+            __version__,
+        )
         return ExitCode.SOFTWARE
     finally:
         try:

@@ -74,7 +74,7 @@ SHARED_HOSTNAMES = ("raspberrypi", "localhost", "jetson", "ubuntu", "debian")
 _LARGEST_BYTES = 2**20
 # [[device]] with `averaging = { ... }` has four: the file, the list, the device, the averaging.
 _MOST_LEVELS = 16
-_TOO_DEEP = "tables or lists are nested too deeply; compare with config.toml.example"
+_TOO_DEEP = "tables or lists are nested too deeply; compare with what wattpush config prints"
 # Of a longer one, no more than this is looked at for a hint.
 _LONGEST_LINE = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -184,7 +184,7 @@ def _parse_toml(text: str) -> dict[str, Any]:
         found = re.fullmatch(r"(?s)(.*) \(at (line \d+, column \d+|end of document)\)", str(error))
         what, where = (found[1], found[2]) if found else (str(error), "somewhere")
         where = where.replace("end of document", "end of the file")
-        hint = _toml_hint(text, where) or "compare with config.toml.example"
+        hint = _toml_hint(text, where) or "compare with what wattpush config prints"
         raise ConfigError((f"{where}: not valid TOML: {what}; {hint}",)) from error
     except ValueError as error:
         # Python refuses to read decimal numbers with more than some thousand digits.
@@ -200,6 +200,9 @@ def _toml_hint(text: str, where: str) -> str:
     """What to write instead, if a value stands there that TOML does not know; else empty."""
     found = re.fullmatch(r"line ([0-9]+), column ([0-9]+)", where)
     line = text.split("\n")[int(found[1]) - 1][:_LONGEST_LINE] if found else ""
+    header = re.fullmatch(r"\s*\[(?:\[\s*([\w-]+)\s*\]|([\w-]+)\s*\]\])\s*(?:#.*)?", line)
+    if header is not None:
+        return f"write [[{header[1] or header[2]}]]"
     value = re.fullmatch(r"\s*[\w-]+\s*=\s*([^#]*?)\s*(?:#.*)?", line)
     if value is None or value[1] in ("true", "false", "inf", "nan"):
         return ""
