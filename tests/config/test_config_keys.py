@@ -63,7 +63,7 @@ def test_a_key_is_added_as_contributing_describes(tmp_path: Path) -> None:
     """In a copy of the tree, with the row and the field that its section shows."""
     section = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Add a key\n")[2]
     row, field = re.findall(r"```python\n(.*?)\n```", section.partition("\n## ")[0], re.DOTALL)
-    for folder in ("agent", "scripts", "docs"):
+    for folder in ("agent", "scripts", "deploy", "docs"):
         shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "README.md", tmp_path)
     for name, owner, line in (
