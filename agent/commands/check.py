@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.commands import cleanup_on_stop, config_file, is_simulated, load_settings, simulated_from
 from agent.errors import UsageError, worst
+from agent.log import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -65,14 +66,14 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
     from agent.check import Finding, Status, ok, warning
 
     devices, muxes = len(settings.devices), len(settings.muxes)
-    counted = f"{devices} device{'' if devices == 1 else 's'}, {muxes} mux{'' if muxes == 1 else 'es'}"
+    found = f"{counted(devices, 'device')}, {muxes} mux{'' if muxes == 1 else 'es'}"
     if settings.has_destination:
-        yield ok(str(config_file(options)), counted)
+        yield ok(str(config_file(options)), found)
     else:
         yield Finding(
             Status.NOTE,
             str(config_file(options)),
-            f"no such file; checked instead: the built-in node of --simulate, {counted}",
+            f"no such file; checked instead: the built-in node of --simulate, {found}",
             "wattpush init writes a configuration",
         )
     for words in settings.warnings:
