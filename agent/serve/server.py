@@ -17,10 +17,9 @@ from agent.serve.pages import Pages
 from agent.threads import NoThreadError, start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from prometheus_client import CollectorRegistry
-
+    from agent.serve.live_view import Source
     from agent.settings import ServeSettings
 
 log = logging.getLogger(__name__)
@@ -45,9 +44,7 @@ class ScrapeServer:
 
     Args:
         settings: the address and port to listen on, the files for TLS, the user.
-        registry: makes the registry that `/metrics` shows; returns None before the first sweep.
-        health: returns what is wrong, or None if the agent is healthy.
-        title: the heading of the landing page.
+        source: what the pages show.
         environ: for $CREDENTIALS_DIRECTORY.
         limits: of all clients together.
 
@@ -58,12 +55,10 @@ class ScrapeServer:
         AgentError: this machine does not have the address, or no thread can be started.
     """
 
-    def __init__(  # noqa: PLR0913 - what it shows, and by keyword its surroundings
+    def __init__(
         self,
         settings: ServeSettings,
-        registry: Callable[[], CollectorRegistry | None],
-        health: Callable[[], str | None],
-        title: str,
+        source: Source,
         *,
         environ: Mapping[str, str] | None = None,
         limits: Limits | None = None,
@@ -71,7 +66,7 @@ class ScrapeServer:
         certificate = _certificate(settings, environ or {})
         self._authentication = _authentication(settings, environ or {})
         self._listener = _listen(settings)
-        self._pages = Pages(registry, health, title)
+        self._pages = Pages(source)
         self._connections = Connections(
             self._listener,
             self._answer,
@@ -88,11 +83,9 @@ class ScrapeServer:
         scheme = "http" if certificate is None else "https"
         log.info("serving %s://%s:%d/metrics", scheme, f"[{host}]" if ":" in host else host, port)
 
-    def show(
-        self, registry: Callable[[], CollectorRegistry | None], health: Callable[[], str | None], title: str
-    ) -> None:
+    def show(self, source: Source) -> None:
         """Serve this from the next request on."""
-        self._pages = Pages(registry, health, title)
+        self._pages = Pages(source)
 
     def _answer(self, head: bytes, client_address: tuple[str, int]) -> bytes:
         refusal = None if self._authentication is None else self._authentication.refuse(head, client_address[0])

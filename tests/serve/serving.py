@@ -11,7 +11,9 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from agent.serve.server import ScrapeServer
 from agent.settings import ServeSettings
+from agent.simulate.clock import HandClock
 from tests.run.running import LONG_SECONDS
+from tests.serve.node import Node
 from tests.servers import write_file
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import trustme
 
     from agent.serve.connections import Limits
+    from agent.serve.live_view import View
 
 HOST = "127.0.0.1"
 SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: node\r\n\r\n"
@@ -32,13 +35,29 @@ def registry_of(value: float = 6.0) -> CollectorRegistry:
     return registry
 
 
+class Shown:
+    """A `Source` of a healthy node."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self._registry = registry or registry_of()
+        self._node = Node(HandClock())
+
+    def scrape_registry(self) -> CollectorRegistry:
+        return self._registry
+
+    def health(self) -> None:
+        return None
+
+    def live_view(self) -> View:
+        return self._node.agent.live_view()
+
+
 @contextlib.contextmanager
 def serving(
     *, registry: CollectorRegistry | None = None, limits: Limits | None = None, **keys: Any
 ) -> Iterator[ScrapeServer]:
     """A server with these keys of [serve]."""
-    shown = registry or registry_of()
-    server = ScrapeServer(ServeSettings(HOST, 0, **keys), lambda: shown, lambda: None, "node", limits=limits)
+    server = ScrapeServer(ServeSettings(HOST, 0, **keys), Shown(registry), limits=limits)
     try:
         yield server
     finally:

@@ -86,7 +86,7 @@ def test_a_file_without_permission_is_77_and_names_its_key(ca: trustme.CA, key: 
             check=False,
         )
     assert ended.returncode == 77, ended.stderr
-    assert f"serve.{key}: no permission to read {keys[key]}" in ended.stderr
+    assert f"serve.{key}: permission denied: only root may read {keys[key]}; " in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

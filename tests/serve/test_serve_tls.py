@@ -29,6 +29,7 @@ from tests.serve.serving import (
     HOST,
     SCRAPE,
     Pieces,
+    Shown,
     connected,
     everything,
     scrape,
@@ -407,7 +408,7 @@ def test_files_that_cannot_be_used_stop_the_start(
     if written is not None:
         path.write_bytes(written)
     with pytest.raises(ConfigError, match=words) as raised:
-        ScrapeServer(ServeSettings(HOST, 0, **pair), lambda: None, lambda: None, "node")
+        ScrapeServer(ServeSettings(HOST, 0, **pair), Shown())
     assert raised.value.exit_code == ExitCode.CONFIG
 
 
@@ -416,7 +417,7 @@ def test_a_bare_name_is_a_systemd_credential(ca: trustme.CA, tmp_path: Path, con
     write_file(tmp_path / "password", "s3cret\n")
     settings = ServeSettings(HOST, 0, "cert.pem", "key.pem", "node", "password")
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
-    server = ScrapeServer(settings, lambda: None, lambda: None, "node", environ=environ)
+    server = ScrapeServer(settings, Shown(), environ=environ)
     try:
         assert scrape(server, context)[0].startswith(b"HTTP/1.0 401 Unauthorized")
     finally:
