@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import os
 import random
@@ -11,7 +12,7 @@ import socket
 import ssl
 import subprocess
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ from tests.servers import write_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENT = Limits(request_seconds=LONG_SECONDS)
+PATIENT = Limits(request_seconds=LONG_SECONDS, answer_seconds=LONG_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def test_a_client_that_waits_costs_no_time(server: ScrapeServer, context: ssl.SS
 
 
 def test_a_newer_connection_takes_the_place_of_a_handshake(pair: dict[str, Any], context: ssl.SSLContext) -> None:
-    limits = Limits(connections=2, request_seconds=LONG_SECONDS, answer_seconds=LONG_SECONDS)
+    limits = replace(PATIENT, connections=2)
     with serving(registry=large(), limits=limits, **pair) as server, ExitStack() as stack:
         plain = stack.enter_context(connected(server))
         slow = stack.enter_context(context.wrap_socket(plain, server_hostname=HOST))
@@ -279,7 +280,7 @@ def large() -> CollectorRegistry:
 
 
 def test_a_large_answer_arrives_whole(pair: dict[str, Any], context: ssl.SSLContext) -> None:
-    with serving(registry=large(), **pair) as server:
+    with serving(registry=large(), limits=PATIENT, **pair) as server:
         assert scrape(server, context)[0].endswith(b'"} 1.0\n')
 
 
@@ -410,6 +411,17 @@ def test_files_that_cannot_be_used_stop_the_start(
     with pytest.raises(ConfigError, match=words) as raised:
         ScrapeServer(ServeSettings(HOST, 0, **pair), Shown())
     assert raised.value.exit_code == ExitCode.CONFIG
+
+
+def test_an_expired_certificate_stops_nothing(ca: trustme.CA, context: ssl.SSLContext, tmp_path: Path) -> None:
+    """At the start of a node without a battery clock, nobody knows the time; and pushes must go on."""
+    ends = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
+    keys = write_pair(tmp_path, ca.issue_cert(HOST, not_before=ends - dt.timedelta(days=90), not_after=ends))
+    with serving(**keys) as server:
+        with pytest.raises(ssl.SSLCertVerificationError, match="certificate has expired"):
+            scrape(server, context)
+        write_pair(tmp_path, ca.issue_cert(HOST))
+        assert b"watts 6.0" in scrape(server, context)[0]
 
 
 def test_a_bare_name_is_a_systemd_credential(ca: trustme.CA, tmp_path: Path, context: ssl.SSLContext) -> None:
