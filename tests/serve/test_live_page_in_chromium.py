@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +11,11 @@ from agent.errors import UnreachableError
 from agent.serve.server import ScrapeServer
 from tests.chromium import running_chromium
 from tests.serve.node import SERVE, Node
+from tests.servers import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from agent.simulate.clock import HandClock
     from tests.chromium import Browser, Tab
@@ -218,3 +221,18 @@ def test_a_screen_reader_finds_the_table_and_the_plots(tab: Tab, url: str, width
     assert [name for name, _ in plots][1:] == [f"Power of {name} in the last 15 minutes" for name in ("disk", NAME)]
     assert "6.000\u00a0W" in [name for role, name, _ in found if role == "cell"]
     assert [name for role, name, _ in found if role == "heading"] == ["node-17"]
+
+
+def test_the_page_updates_behind_a_password(tab: Tab, node: Node, tmp_path: Path) -> None:
+    """The user and the password may stand in the address, from which a script may not fetch."""
+    settings = replace(SERVE, username="node", password_file=write_file(tmp_path / "password", "s3cret"))
+    server = ScrapeServer(settings, node.agent)
+    try:
+        tab.open("http://node:s3cret@{}:{}/".format(*server.address))
+        assert tab.value(WATTS) == "6.000 W"
+        node.rails["cpu"].amperes = 1.0
+        node.sweep(3)
+        tab.until(WATTS, lambda text: text == "12.00 W")
+        assert tab.value(LOST) == ""
+    finally:
+        server.close()
