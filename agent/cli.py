@@ -13,7 +13,7 @@ import textwrap
 from typing import TYPE_CHECKING, NoReturn
 
 from agent import __version__, chips, terminal
-from agent.commands import check, config, delete, run, scan, watch
+from agent.commands import check, config, delete, init, run, scan, watch
 from agent.errors import AgentError, ConfigError, ExitCode, UsageError
 from agent.log import FORMATS, LEVELS, print_error, set_up
 
@@ -36,7 +36,7 @@ exit codes:
   70  internal error                     77  permission denied
   74  a sensor could not be read         78  configuration"""
 
-COMMANDS = {"check": check, "scan": scan, "watch": watch, "delete": delete, "config": config}
+COMMANDS = {"check": check, "scan": scan, "watch": watch, "delete": delete, "config": config, "init": init}
 """The command words in the order of `--help`, each with its module."""
 
 

@@ -58,11 +58,11 @@ def load_settings(options: Namespace) -> Settings:
     except ConfigError as error:
         raise ConfigError(tuple(f"{path}: {problem}" for problem in error.problems)) from error
     if is_simulated(options) and not settings.hostname.endswith(_SIMULATED_SUFFIX):
-        return replace(settings, hostname=_simulated(settings.hostname))
+        return replace(settings, hostname=simulated_hostname(settings.hostname))
     return settings
 
 
-def _simulated(hostname: str) -> str:
+def simulated_hostname(hostname: str) -> str:
     """The hostname of the simulated node; a long one is cut, to be as long as a hostname may be."""
     return hostname[: MAX_NAME_CHARACTERS - len(_SIMULATED_SUFFIX)] + _SIMULATED_SUFFIX
 
@@ -74,12 +74,15 @@ def collect_garbage_as_usual() -> None:
 
 @contextmanager
 def cleanup_on_stop() -> Iterator[None]:
-    """Make SIGTERM and Ctrl-C raise SystemExit, so that the command closes mux channels before it ends."""
+    """Make SIGTERM, Ctrl-C and a closed terminal raise SystemExit: the command closes mux channels before it ends."""
 
     def end(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
     finally:

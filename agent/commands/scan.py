@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.i2c.place import BusName
     from agent.scan.machine import Machine
+    from agent.settings import Settings
 
 HELP = "list the chips on the I2C buses, through every mux channel"
 
@@ -99,14 +100,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _machine(options: argparse.Namespace, clock: Clock, stack: ExitStack) -> Machine:
-    from agent.scan.machine import Machine, this_machine
+    from agent.scan.machine import this_machine
 
     wanted = tuple(dict.fromkeys(options.bus))
     if not is_simulated(options):
         return this_machine(wanted)
-    from agent.run.assembly import Hardware, RunOptions
+    return simulated_machine(load_settings(options), wanted, clock, stack)
 
-    hardware = Hardware(load_settings(options), RunOptions(is_simulated=True), clock, stack)
+
+def simulated_machine(settings: Settings, wanted: Sequence[BusName], clock: Clock, stack: ExitStack) -> Machine:
+    """The hardware that a configuration describes, powered on a moment ago."""
+    from agent.run.assembly import Hardware, RunOptions
+    from agent.scan.machine import Machine
+
+    hardware = Hardware(settings, RunOptions(is_simulated=True), clock, stack)
     buses = _simulated_buses(wanted, hardware.bus_names) or hardware.bus_names
     clock.sleep(_FIRST_CONVERSIONS_SECONDS)  # simulated chips power on now, and read zero until then
     return Machine(buses, hardware.open_bus, hardware.sysfs, hardware.hwmon_folder, hardware.find_rails)
