@@ -14,10 +14,12 @@ from agent import chips
 from agent.build_info import hostname
 from agent.clock import SystemClock
 from agent.commands import (
+    builtin_node,
     check,
     cleanup_on_stop,
     config_file,
     is_simulated,
+    simulated_from,
     simulated_hostname,
 )
 from agent.config import DEFAULT_FILE, parse
@@ -44,14 +46,11 @@ writes only a file that --config names."""
 
 _NOTHING_WRITTEN = "nothing was written"
 
-_SIMULATED = "SIMULATED: no chip and no number below is real"
-
 _NOTHING_FOUND = """\
 Nothing was found that wattpush reads. Is it powered, and are SDA, SCL and ground connected? docs/boards.md shows the
 wiring and how to switch the bus on; `wattpush scan` shows everything that answers. To try the questions without
 hardware: wattpush init --simulate"""
 
-_SIMULATED_DESTINATION = '[serve]\nlisten = "127.0.0.1:9812"\n'
 _SERVE = ("serve", {"listen": "127.0.0.1:9812"})
 
 _UNITS = tuple(
@@ -154,7 +153,7 @@ class _Dialogue:
         from agent.scan.table import print_scans
 
         if is_simulated(self._options):
-            self._terminal.say(f"{_SIMULATED}.")
+            self._terminal.say(f"{simulated_from(builtin_node())}.")
         with bar_on(sys.stderr, self._clock) as progress:
             found = scan_machine(self._machine(stack), self._clock, progress)
         print_scans(found, sys.stdout)
@@ -167,14 +166,11 @@ class _Dialogue:
 
     def _machine(self, stack: ExitStack) -> Machine:
         from agent.commands.scan import simulated_machine
-        from agent.config.builtin_node import BUILTIN_NODE
         from agent.scan.machine import this_machine
 
         if not is_simulated(self._options):
             return this_machine()
-        text = BUILTIN_NODE + _SIMULATED_DESTINATION
-        settings = parse(text, chips.options(), default_hostname="demo", environ=os.environ)
-        return simulated_machine(settings, (), self._clock, stack)
+        return simulated_machine(builtin_node(), (), self._clock, stack)
 
     def _ask(self, found: MachineScan) -> tuple[str, Gateway | None]:
         """Every question; the text of the file, and the gateway."""
@@ -192,7 +188,7 @@ class _Dialogue:
         gateway = GatewayQuestions(pushed_name, terminal, check.print_finding, self._clock, os.environ).ask()
         destination = _SERVE if gateway is None else ("pushgateway", self._gateway_keys(gateway))
         text = as_toml(found, Answers(devices, muxes, destination, name))
-        return f"# {_SIMULATED}.\n{text}" if is_simulated(self._options) else text, gateway
+        return f"# {simulated_from(builtin_node())}.\n{text}" if is_simulated(self._options) else text, gateway
 
     def _gateway_keys(self, gateway: Gateway) -> dict[str, str]:
         if gateway.login is None:

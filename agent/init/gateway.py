@@ -74,7 +74,7 @@ class GatewayQuestions:
     def ask(self) -> Gateway | None:
         """The gateway; None if there is to be none."""
         self._terminal.say()
-        self._terminal.say('Where do the measurements go? "-" if there is no Pushgateway, to be scraped instead.')
+        self._terminal.say('Where do the measurements go? "-" without a Pushgateway: to be scraped instead.')
         gateway = self._ask_url("Pushgateway", _DEFAULT_URL)
         while gateway is not None:
             self._terminal.say(f"Trying {gateway.url}")
