@@ -13,7 +13,7 @@ import textwrap
 from typing import TYPE_CHECKING, NoReturn
 
 from agent import __version__, chips, terminal
-from agent.commands import check, config, delete, run, scan, watch
+from agent.commands import check, config, delete, measure, run, scan, watch
 from agent.errors import AgentError, ConfigError, ExitCode, UsageError
 from agent.log import FORMATS, LEVELS, print_error, set_up
 
@@ -36,7 +36,7 @@ exit codes:
   70  internal error                     77  permission denied
   74  a sensor could not be read         78  configuration"""
 
-COMMANDS = {"check": check, "scan": scan, "watch": watch, "delete": delete, "config": config}
+COMMANDS = {"check": check, "scan": scan, "watch": watch, "measure": measure, "delete": delete, "config": config}
 """The command words in the order of `--help`, each with its module."""
 
 
@@ -91,6 +91,27 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; those of a command with operands have them as `operands`, which is what stands behind `--`.
+
+    argparse never sees `--`: what it does about it depends on the version of Python. 3.13.5 and later skip it, and ran
+    a command after it.
+    """
+    parser = build_parser()
+    words = list(arguments)
+    has_operands = "--" in words
+    end = words.index("--") if has_operands else len(words)
+    options, unknown = parser.parse_known_args(words[:end])
+    if options.command is measure.run:
+        if unknown:
+            hint = f"; the command stands behind --: wattpush measure {measure.OPERANDS}"
+            raise UsageError(f"measure: unrecognized arguments: {' '.join(unknown)}{hint}")
+        options.operands = words[end + 1 :]
+    elif unknown or has_operands:
+        parser.error(f"unrecognized arguments: {' '.join(unknown or ['--'])}")
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     try:
@@ -129,11 +150,7 @@ def _run_until_output_ends(arguments: Sequence[str] | None) -> int:
 def _run_command(arguments: Sequence[str] | None) -> int:
     _open_standard_streams()
     try:
-        parser = build_parser()
-        if "--" in (sys.argv[1:] if arguments is None else arguments):
-            # No command has operands. Python 3.13.5 and later skip it, and ran the command after it.
-            parser.error("unrecognized arguments: --")
-        options = parser.parse_args(arguments)
+        options = parse(sys.argv[1:] if arguments is None else arguments)
         set_up(getattr(options, "log_level", "info"), getattr(options, "log_format", "auto"), sys.stderr, os.environ)
         command: Callable[[argparse.Namespace], int] = options.command
         given = run.given(options)
