@@ -131,7 +131,7 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--simulate",
         action="store_true",
         default=argparse.SUPPRESS,
-        help="emulate every configured mux and chip; needs no hardware",
+        help="emulate every configured mux and chip, or a built-in node without a file; needs no hardware",
     )
 
 

@@ -142,6 +142,9 @@ class Tab:
             assert time.monotonic() < ends, "the page does not load"
             self._browser.listen(SECONDS)
 
+    def close(self) -> None:
+        self._browser.ask("Target.closeTarget", targetId=self._target)
+
     def reports(self, method: str) -> list[dict[str, Any]]:
         """The parameters of the events of one kind."""
         events = [event for event in self._browser.events if event.get("sessionId") == self._session]

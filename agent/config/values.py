@@ -436,6 +436,16 @@ def _is_ip(host: str, version: Literal[4, 6]) -> bool:
         return False
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine can connect to the host of `listen`, which is empty for every address."""
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _is_host(host: str) -> bool:
     """Whether it is a name that can be resolved (RFC 1123 section 2.1; underscores may pass), or IPv4."""
     return bool(_HOST.fullmatch(host))

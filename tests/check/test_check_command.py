@@ -128,6 +128,7 @@ def test_check_warns_of_files_that_a_push_cannot_read(tmp_path: Path) -> None:
     )
     assert tls.startswith(f"warning  TLS: pushgateway.ca_file: cannot read {authority}: No such file")
     password.write_text("secret")
+    password.chmod(0o600)
     authority.write_text("nothing of the kind")
     _, tls = run("check", "--config", config).stdout.splitlines()
     assert "holds no usable certificate" in tls

@@ -35,8 +35,8 @@ def header(line: str) -> str:
     return remote(f"headers = {{ {line} }}")
 
 
-def listen(value: str) -> str:
-    return f'[serve]\nlisten = "{value}"\n{DEVICE}'
+def listen(value: str, lines: str = "") -> str:
+    return f'[serve]\nlisten = "{value}"\n{lines}\n{DEVICE}'
 
 
 def table(kind: str, **keys: str | float) -> str:
@@ -452,6 +452,22 @@ REMOTE_WRITE: dict[str, tuple[str, ...]] = {
     ),
 }
 SERVE_AND_METRICS: dict[str, tuple[str, ...]] = {
+    **{
+        f"{key} of the server alone": (
+            listen(":9812", f'{key} = "x"'),
+            f'serve: {key}: needs {other}; write {other} = "..."',
+        )
+        for pair in (("cert_file", "key_file"), ("username", "password_file"))
+        for key, other in (pair, pair[::-1])
+    },
+    "user of the server with a colon": (
+        listen(":9812", 'username = "node:secret"\npassword_file = "p"'),
+        'serve: username: must not contain ":"; put the password into the file that password_file names',
+    ),
+    "token for the server": (
+        listen(":9812", 'bearer_token_file = "t"'),
+        "serve: bearer_token_file: unknown key here; it belongs in [pushgateway]",
+    ),
     "nowhere to listen": (f"[serve]\n{DEVICE}", 'serve: listen: missing; write listen = "127.0.0.1:9812"'),
     "a port alone": (
         listen("9812"),

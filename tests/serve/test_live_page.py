@@ -18,44 +18,12 @@ from agent.measure.readings import Failure
 from agent.metrics.catalogue import RemoteStatus
 from agent.serve.live_page import HEADERS, LivePage
 from agent.serve.live_view import RemoteView
-from agent.settings import ServeSettings
-from agent.simulate.rails import ConstantRail
 from tests.run.running import CPU, DISK, MemoryGateway, agent_of, samples_of, settings_for, world_for
+from tests.serve.node import SERVE, Node
 from tests.serve.shown import Shown, shown
 
 if TYPE_CHECKING:
-    from agent.run.agent import Agent
     from agent.simulate.clock import HandClock
-    from agent.simulate.world import World
-
-SERVE = ServeSettings("127.0.0.1", 0)
-
-
-class Node:
-    """An agent, the world that it measures, and the gateway that it pushes to."""
-
-    def __init__(self, clock: HandClock, **changes: Any) -> None:
-        self.clock = clock
-        self.settings = settings_for(CPU, DISK, serve=SERVE, **changes)
-        self.rails = {device.name: ConstantRail(12.0, 0.5, clock.monotonic) for device in self.settings.devices}
-        self.world: World = world_for(self.settings, clock, self.rails)
-        self.gateway = MemoryGateway()
-        self.agent: Agent = agent_of(self.settings, self.world, clock, self.gateway)
-
-    def sweep(self, times: int = 1) -> None:
-        for _ in range(times):
-            self.agent.take_sweep()
-            self.clock.sleep(self.settings.sample_interval_seconds)
-
-    def push(self) -> None:
-        self.agent.begin_push()
-        report = self.agent.parts.publisher.take_report()
-        assert report is not None
-        self.agent.end_push(report)
-
-    def unplug(self, device: str) -> None:
-        chip: Any = self.world.chips[device]
-        chip.unplug()
 
 
 @pytest.fixture
