@@ -998,7 +998,25 @@ def test_bad_toml_is_reported_with_line_and_column(text: str, where: str, proble
     # The words in the middle are the parser's, and change with Python's version.
     assert line.split(":")[0] == where
     assert "not valid TOML" in line
-    assert line.endswith("; compare with what wattpush config prints")
+    is_repeated = text.count("a = ") > 1
+    hint = "the key is there twice: remove one of them" if is_repeated else "compare with what wattpush config prints"
+    assert line.endswith(f"; {hint}")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("hostname: node-17\n", "write = between a key and its value"),
+        ('hostname = "node-17\n[pushgateway]\n', 'is a quotation mark missing, "..."?'),
+        ('hostname = node-17"\n', 'is a quotation mark missing, "..."?'),
+        ('[pushgateway]\nurl = "http://a"\n# or\nurl = "http://b"\n', "the key is there twice: remove one of them"),
+        ("interval = 5\n[serve]\ninterval = ??\n", "compare with what wattpush config prints"),
+    ],
+)
+def test_a_common_mistake_in_toml_says_what_to_write(text: str, hint: str, problems_of: Problems) -> None:
+    (line,) = problems_of(text)
+    assert "not valid TOML" in line
+    assert line.endswith(f"; {hint}")
 
 
 @pytest.mark.parametrize("header", ["[[device]", "[device]]", " [[device ] # a load"])

@@ -387,7 +387,7 @@ def test_files_that_cannot_be_used_stop_the_start(
 @pytest.mark.parametrize("file", ["cert.pem", "key.pem"])
 def test_a_file_without_permission_stops_the_start(pair: dict[str, Any], tmp_path: Path, file: str) -> None:
     (tmp_path / file).chmod(0)
-    with pytest.raises(PermissionDeniedError, match=f"serve.{file[:-4]}_file: no permission to read"):
+    with pytest.raises(PermissionDeniedError, match=f"serve.{file[:-4]}_file: permission denied: only "):
         ScrapeServer(ServeSettings(HOST, 0, **pair), Shown())
 
 
