@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent import chips, config
+from agent import chips
 from agent.build_info import hostname
+from agent.config import MAX_NAME_CHARACTERS, find_file, load
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ SIMULATED = "SIMULATED from the configuration: no chip and no number below is re
 
 def config_file(options: Namespace) -> Path:
     """The path of the configuration."""
-    return config.find_file(getattr(options, "config", None), os.environ)
+    return find_file(getattr(options, "config", None), os.environ)
 
 
 def is_simulated(options: Namespace) -> bool:
@@ -53,7 +54,7 @@ def load_settings(options: Namespace) -> Settings:
     """
     path = config_file(options)
     try:
-        settings = config.load(path, chips.options(), default_hostname=hostname(), environ=os.environ)
+        settings = load(path, chips.options(), default_hostname=hostname(), environ=os.environ)
     except ConfigError as error:
         raise ConfigError(tuple(f"{path}: {problem}" for problem in error.problems)) from error
     if is_simulated(options) and not settings.hostname.endswith(_SIMULATED_SUFFIX):
@@ -63,7 +64,7 @@ def load_settings(options: Namespace) -> Settings:
 
 def _simulated(hostname: str) -> str:
     """The hostname of the simulated node; a long one is cut, to be as long as a hostname may be."""
-    return hostname[: config.MAX_NAME_CHARACTERS - len(_SIMULATED_SUFFIX)] + _SIMULATED_SUFFIX
+    return hostname[: MAX_NAME_CHARACTERS - len(_SIMULATED_SUFFIX)] + _SIMULATED_SUFFIX
 
 
 def collect_garbage_as_usual() -> None:

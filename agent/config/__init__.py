@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent import access
 from agent.config.environment import escape
 from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, REMOTE_WRITE, SERVE, TOP
 from agent.config.rules import (
@@ -112,10 +113,7 @@ def load(
         with path.open("rb") as file:
             content = file.read(_LARGEST_BYTES + 1)
     except PermissionError as error:
-        raise PermissionDeniedError(
-            f"{path}: permission denied; allow the user that wattpush runs as to read it and enter its folders "
-            f"(chmod 644 {path} is safe: secrets are in separate files)"
-        ) from error
+        raise PermissionDeniedError(f"{path}: permission denied: {access.of_denied_read(path)}") from error
     except FileNotFoundError as error:
         hint = f"wattpush scan --toml writes one for what is connected, or copy config.toml.example to {path}"
         raise ConfigError((f"no such file; {hint}",)) from error

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent import access
 from agent.errors import ConfigError, PermissionDeniedError
 
 if TYPE_CHECKING:
@@ -65,9 +66,14 @@ def read_file(endpoint: Endpoint, key: str, path: Path) -> bytes:
             raise ConfigError((f"{name}: {path} is not a regular file; name one",))
         return path.read_bytes()
     except PermissionError as error:
-        message = f"{name}: no permission to read {path}; let the user that wattpush runs as read it"
-        raise PermissionDeniedError(message) from error
+        raise PermissionDeniedError(f"{name}: permission denied: {access.of_denied_read(path)}") from error
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and path.name == str(path):
+            message = (
+                f"{name}: there is neither a systemd credential nor a file {path}; only the service has credentials "
+                f"(LoadCredential={path}:... in its unit), so elsewhere write the full path"
+            )
+            raise ConfigError((message,)) from error
         reason = error.strerror or type(error).__name__
         message = f"{name}: cannot read {path}: {reason}; create it or correct the path"
         raise ConfigError((message,)) from error

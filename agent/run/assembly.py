@@ -286,8 +286,7 @@ def make_agent(
     if settings.serve is None or options.is_once or options.is_dry_run:
         runtime.scrapes.close()
     else:
-        title = f"wattpush on {settings.hostname}"
-        serve = partial(runtime.scrapes.serve, settings.serve, agent.scrape_registry, agent.health, title)
+        serve = partial(runtime.scrapes.serve, settings.serve, agent)
         # The address may be a name, and its lookup takes long without a name server.
         stopped = f"serve: listen: {settings.serve.host}: stopped before the name was looked up"
         in_thread(serve, runtime.waiting, runtime.wake, stopped)

@@ -45,7 +45,7 @@ class PushLog:
     def write_deletion(self, errors: Sequence[AgentError]) -> None:
         """Log the end of the deletion at a clean stop: the gateway keeps what could not be deleted."""
         if errors:
-            more = f" (and {len(errors) - 1} more groups)" if len(errors) > 1 else ""
+            more = f" (and {counted(len(errors) - 1, 'more group')})" if len(errors) > 1 else ""
             log.error("not deleted at the stop: %s%s; the gateway keeps them until wattpush delete", errors[0], more)
 
     def write(self, report: PushReport) -> None:
@@ -53,7 +53,7 @@ class PushLog:
         errors = report.errors()
         unreachable = [error for error in errors if isinstance(error, UnreachableError)]
         if unreachable:
-            more = f" (and {len(unreachable) - 1} more groups)" if len(unreachable) > 1 else ""
+            more = f" (and {counted(len(unreachable) - 1, 'more group')})" if len(unreachable) > 1 else ""
             self._failures.failed("push", f"{unreachable[0]}{more}; the next push covers this interval too")
         elif report.error is not None:
             self._failures.failed("push", str(report.error))

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from agent.chips.hwmon import PowerInput
     from agent.i2c.muxes import MuxKind
     from agent.i2c.place import Mux, Place
-    from agent.scan.results import BusScan, FoundChip, FoundInput
+    from agent.scan.machine import MachineScan
+    from agent.scan.results import FoundChip, FoundInput
 
 _HEAD = """\
 # Found by `wattpush scan --toml`. It works as it is, but three things are invisible on a bus: which load is which (the
@@ -32,8 +33,6 @@ _HEAD = """\
 [pushgateway]
 url = "http://127.0.0.1:9091"
 """
-
-_NO_RAILS: Mapping[str, Measurement] = {}
 
 # Exists where the service is installed; as in deploy/install.sh.
 _SERVICE_STATE = Path("/var/lib/wattpush")
@@ -50,43 +49,23 @@ _NOTHING = """
 _SHUNT_COMMENT = "# read it on the resistor: R100 is 0.1, R050 is 0.05, R015 is 0.015, R010 is 0.01, R002 is 0.002"
 
 
-def has_devices(
-    scans: Sequence[BusScan],
-    kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]],
-    board: Mapping[str, Measurement] = _NO_RAILS,
-) -> bool:
-    """Whether anything was found that wattpush reads."""
-    is_read_by_kernel = any(power_input.is_enabled for power_input, _ in kernel_inputs)
-    return is_read_by_kernel or bool(board) or any(chip.inputs for scan in scans for chip in scan.chips)
-
-
-def as_toml(
-    scans: Sequence[BusScan],
-    kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]],
-    board: Mapping[str, Measurement] = _NO_RAILS,
-) -> str:
-    """The text of the configuration.
-
-    Args:
-        scans: the result of each bus.
-        kernel_inputs: the inputs of chips that the kernel owns, with what they read; None if they cannot be read.
-        board: the rails that a Raspberry Pi 5 measures itself, their sum among them; empty on other machines.
-    """
+def as_toml(found: MachineScan) -> str:
+    """The text of the configuration."""
     # There is one set of counters, whichever user runs it: a second set would count the same energy again.
     state_dir = f'state_dir = "{_SERVICE_STATE}"\n' if _SERVICE_STATE.is_dir() else ""
     parts = [_HEAD.replace("{state_dir}\n", f"{state_dir}\n")]
-    for scan in scans:
+    for scan in found.buses:
         parts += [_mux_table(mux, scan.lookalikes.get(mux.name, ())) for mux in scan.muxes]
-    devices = [part for scan in scans for chip in scan.chips for part in _chip_tables(chip)]
-    devices += _kernel_tables(kernel_inputs)
-    devices += _board_table(board)
+    devices = [part for scan in found.buses for chip in scan.chips for part in _chip_tables(chip)]
+    devices += _kernel_tables(found.kernel_inputs)
+    devices += _board_table(found.board)
     devices += [
         f"# 0x{owned.place.address:02x}: {owned.driver}: {owned.unread}\n"
-        for scan in scans
+        for scan in found.buses
         for owned in scan.kernel_owned
         if owned.unread
     ]
-    if not has_devices(scans, kernel_inputs, board):
+    if not found.has_devices:
         devices.append(_NOTHING)
     return "\n".join([*parts, *devices])
 

@@ -15,10 +15,7 @@ from agent.serve.pages import Pages
 from agent.threads import NoThreadError, start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from prometheus_client import CollectorRegistry
-
+    from agent.serve.live_view import Source
     from agent.settings import ServeSettings
 
 log = logging.getLogger(__name__)
@@ -43,9 +40,7 @@ class ScrapeServer:
 
     Args:
         settings: the address and port to listen on.
-        registry: makes the registry that `/metrics` shows; returns None before the first sweep.
-        health: returns what is wrong, or None if the agent is healthy.
-        title: the heading of the landing page.
+        source: what the pages show.
         limits: of all clients together.
 
     Raises:
@@ -57,14 +52,12 @@ class ScrapeServer:
     def __init__(
         self,
         settings: ServeSettings,
-        registry: Callable[[], CollectorRegistry | None],
-        health: Callable[[], str | None],
-        title: str,
+        source: Source,
         *,
         limits: Limits | None = None,
     ) -> None:
         self._listener = _listen(settings)
-        self._pages = Pages(registry, health, title)
+        self._pages = Pages(source)
         self._connections = Connections(self._listener, self._answer, _affordable(limits or Limits()))
         try:
             self._thread = start_thread("scrape", self._connections.serve)
@@ -75,11 +68,9 @@ class ScrapeServer:
         host, port = self.address
         log.info("serving http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
 
-    def show(
-        self, registry: Callable[[], CollectorRegistry | None], health: Callable[[], str | None], title: str
-    ) -> None:
+    def show(self, source: Source) -> None:
         """Serve this from the next request on."""
-        self._pages = Pages(registry, health, title)
+        self._pages = Pages(source)
 
     def _answer(self, head: bytes, client_address: tuple[str, int]) -> bytes:
         return self._pages.answer(head, client_address)

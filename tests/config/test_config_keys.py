@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from agent import chips
+from agent.config import example
 from agent.config.keys import DEVICE, PUSHGATEWAY, REMOTE_WRITE, TABLES, KeyTable
 from agent.settings import ChipOptions
-from scripts import example_configuration
 
 PROJECT = Path(__file__).parents[2]
 MEANING = "Round watts to three digits."
@@ -98,4 +98,4 @@ def test_a_new_chip_gets_a_block_in_the_example(monkeypatch: pytest.MonkeyPatch)
         '\n#[[device]]\n#name = "ina000"\n#chip = "ina000"\n#mux = "m0"\n#channel = 4\n#address = 0x41\n#input = 2\n'
         "#shunt_ohms = 0.1\n"
     )
-    assert block in example_configuration.example()
+    assert block in example.example(chips.options())

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from agent import __main__ as program
-from agent.commands import scan
 from agent.i2c import sysfs
+from agent.scan import machine
 from tests.emulated_i2c_dev import EmulatedI2CDev
 from tests.reliability.remote_wire import RemoteWire
 
@@ -23,7 +23,7 @@ def main() -> int:
     patches = pytest.MonkeyPatch()
     EmulatedI2CDev({1: RemoteWire(address)}, Path(folder)).install(patches)
     patches.setattr(sysfs, "bus_numbers", lambda: (1,))
-    patches.setattr(scan, "SYSFS", Path(folder) / "sys")
+    patches.setattr(machine, "SYSFS", Path(folder) / "sys")
     sys.argv[1:] = arguments
     return program.main()
 
