@@ -77,7 +77,7 @@ environment:
 	@scripts/environment $(VENV) requirements-dev.txt
 
 servers:
-	@scripts/servers prometheus-pushgateway prometheus victoria-metrics nginx tmux
+	@scripts/servers prometheus-pushgateway prometheus prometheus-alertmanager victoria-metrics nginx tmux
 	@scripts/browser
 
 deb: environment  ## the Debian package: dist/wattpush_VERSION_all.deb, for every processor

@@ -17,7 +17,7 @@ from agent import chips
 from agent.config import parse
 from agent.config.builtin_node import BUILTIN_NODE
 from agent.simulate.world import build_world
-from scripts.stack import Stack, StopError, fetch, find_program, free_address, samples
+from scripts.stack import Stack, fetch, find_program, free_address, run, samples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -234,9 +234,4 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except StopError:
-        sys.exit(143)
+    run(main, on_interrupt=lambda: 130)

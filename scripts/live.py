@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from scripts.stack import Stack, StopError, fetch, find_program, free_address
+from scripts.stack import Stack, fetch, find_program, free_address, run
 
 RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "rules"
 
@@ -82,10 +82,10 @@ Ctrl-C stops everything, and nothing stays.
     return 0
 
 
+def say_stopped() -> int:
+    sys.stdout.write("\nEverything is stopped.\n")
+    return 0
+
+
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.stdout.write("\nEverything is stopped.\n")
-    except StopError:
-        sys.exit(143)
+    run(main, on_interrupt=say_stopped)

@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -129,6 +129,22 @@ class Server:
                 sys.stderr.write(self._log.read_text(encoding="utf-8", errors="replace"))
                 raise SystemExit(f"{'ended before' if has_ended else 'timed out waiting for'} {what}")
             time.sleep(0.05)
+
+
+def run(main: Callable[[], int], *, on_interrupt: Callable[[], int]) -> NoReturn:
+    """Run a program to its exit code; it may be stopped, and its reader may go away."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = on_interrupt()
+    except StopError:
+        code = 128 + signal.SIGTERM
+    except BrokenPipeError:
+        # Python would complain about what it cannot write at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
 
 
 def find_program(*names: str) -> str:

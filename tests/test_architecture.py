@@ -13,6 +13,7 @@ PACKAGE = PROJECT / "agent"
 PAGE = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 EVERYWHERE = (
+    "access",
     "errors",
     "clock",
     "locks",

@@ -46,7 +46,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
     left = subprocess.run(["pgrep", "-fa", tmp_path], capture_output=True, text=True, check=False).stdout
     assert (left, list(tmp_path.iterdir())) == ("", [])
 
@@ -93,3 +95,11 @@ def test_live_prints_addresses_that_answer_until_ctrl_c(start: Start) -> None:
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=30)
     assert (process.returncode, rest) == (0, "\nEverything is stopped.\n")
+
+
+def test_a_reader_that_leaves_ends_the_demo_in_silence(start: Start) -> None:
+    process = start("demo")
+    read_until(process, " 1 s")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(30) == 0

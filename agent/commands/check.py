@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.commands import SIMULATED, cleanup_on_stop, config_file, is_simulated, load_settings
 from agent.errors import UsageError, worst
+from agent.log import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -63,8 +64,8 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
     from agent.check import Finding, Status, ok, warning
 
     devices, muxes = len(settings.devices), len(settings.muxes)
-    counted = f"{devices} device{'' if devices == 1 else 's'}, {muxes} mux{'' if muxes == 1 else 'es'}"
-    yield ok(str(config_file(options)), counted)
+    found = f"{counted(devices, 'device')}, {muxes} mux{'' if muxes == 1 else 'es'}"
+    yield ok(str(config_file(options)), found)
     for words in settings.warnings:
         text, _, hint = words.partition("; ")
         yield warning("configuration", text, hint)
@@ -75,6 +76,11 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
         yield from check_state_dir(settings.state_dir, file_name(is_simulated=is_simulated(options)))
     if not options.gateway:  # which reads them anyway
         yield from _file_findings(settings)
+    if settings.serve is not None:
+        from agent.check.serve import check_serve
+        from agent.clock import SystemClock
+
+        yield from check_serve(settings.serve, SystemClock(), os.environ)
     if options.hardware:
         if is_simulated(options):
             yield Finding(Status.NOTE, "hardware", SIMULATED, "leave out --simulate to check the real hardware")

@@ -136,7 +136,7 @@ def _wait_until(seconds: float, signals: Signals) -> None:
 
 
 def _run_once(settings: Settings, run_options: RunOptions, runtime: Runtime, signals: Signals) -> int:
-    from agent.run.assembly import make_agent
+    from agent.run.assembly import destination_name, make_agent
     from agent.run.once import run_once
 
     _log_warnings(settings, run_options)
@@ -147,7 +147,12 @@ def _run_once(settings: Settings, run_options: RunOptions, runtime: Runtime, sig
             if signals.stop_requested:  # while it waited for the previous run
                 return ExitCode.OK
             raise
-        return run_once(agent, runtime.clock, signals)
+        code = run_once(agent, runtime.clock, signals)
+    # A timer's or cron's run is silent if all is well: cron would mail every line.
+    if code is ExitCode.OK and sys.stderr.isatty() and not run_options.is_dry_run and not signals.stop_requested:
+        devices = counted(len(settings.devices), "device")
+        log.info("%s read, pushed to %s as %s", devices, destination_name(settings), settings.hostname)
+    return code
 
 
 def _run_loop(
@@ -162,7 +167,7 @@ def _run_loop(
     from agent.run.systemd import Notifier
 
     _log_warnings(settings, run_options)
-    _log_start(settings, destination_name(settings))
+    _log_start(settings, run_options, destination_name(settings))
     collect_garbage_as_usual()
     notifier = Notifier(os.environ)
     earlier: Agent | None = None
@@ -286,20 +291,23 @@ def _log_warnings(settings: Settings, run_options: RunOptions) -> None:
     for warning in settings.warnings:
         log.warning("%s", warning)
     if run_options.is_simulated:
-        log.warning("simulated chips: what is pushed is not measured")
+        log.warning("simulated chips: their numbers are not measured")
 
 
 def _history_server(settings: Settings) -> str | None:
     return None if settings.remote_write is None else settings.remote_write.url
 
 
-def _log_start(settings: Settings, destination: str) -> None:
-    log.info(
-        "wattpush %s: %s read every %g s, %s every %g s as %s",
-        __version__,
-        counted(len(settings.devices), "device"),
-        settings.sample_interval_seconds,
-        f"pushed to {destination}" if destination else "published for scrapes",
-        settings.interval_seconds,
-        settings.hostname,
-    )
+def _log_start(settings: Settings, run_options: RunOptions, destination: str) -> None:
+    devices, name = counted(len(settings.devices), "device"), settings.hostname
+    read = f"wattpush {__version__}: {devices} read every {settings.sample_interval_seconds:g} s"
+    if run_options.is_dry_run:
+        what = "printed"
+    elif destination:
+        what = f"pushed to {destination}"
+    elif settings.serve is not None:
+        what = "published for scrapes"
+    else:
+        log.info("%s as %s; nothing is pushed", read, name)
+        return
+    log.info("%s, %s every %g s as %s", read, what, settings.interval_seconds, name)

@@ -334,6 +334,12 @@ class Agent:
         self._last_save = state, ended_well, save
         return save
 
+    @property
+    def has_saved(self) -> bool:
+        """Whether the file, if there is one, holds what was saved last."""
+        saver = self.parts.saver
+        return saver is None or not (saver.is_busy or saver.file.is_failing)
+
     def save_last(self) -> None:
         """Start the last save of the run, unless the one before it was the same."""
         if self._last_save is not None:
