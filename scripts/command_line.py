@@ -25,7 +25,7 @@ EXIT_STATUS = {
     ExitCode.USAGE: "The command line is wrong.",
     ExitCode.UNAVAILABLE: "The gateway could not be reached or kept failing.",
     ExitCode.SOFTWARE: "Internal error.",
-    ExitCode.IOERR: "A sensor could not be read; the rest was still pushed.",
+    ExitCode.IOERR: "A sensor could not be read; the rest was still pushed. Or the counters could not be saved.",
     ExitCode.TEMPFAIL: "Another instance holds the bus or the state.",
     ExitCode.PROTOCOL: "The gateway rejected the push.",
     ExitCode.NOPERM: "Permission denied; the message says which group or device file.",

@@ -7,19 +7,17 @@ with the datasheet that it is from.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import chips
 from agent.i2c.muxes import MUX_KINDS, lookalikes, mux_names
 from agent.settings import CHIP_ALIASES, runs
+from scripts.blocks import with_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from agent.settings import ChipOptions
-
-PROJECT = Path(__file__).resolve().parents[1]
 
 SHUNTS_OHMS = {"R100": 0.1, "R010": 0.01, "R002": 0.002}
 """By the print on the resistor (IEC 60062: the letter stands where the decimal point is)."""
@@ -84,24 +82,12 @@ ACCURACY: Mapping[str, Accuracy] = {
 
 def readme() -> str:
     """The whole README.md, with its table."""
-    return _with_tables("README.md", {"chips": _overview})
+    return with_blocks("README.md", {"chips": _overview})
 
 
 def page() -> str:
     """The whole docs/chips.md, with its tables."""
-    return _with_tables("docs/chips.md", {"ranges": _ranges, "accuracy": _accuracy, "muxes": _muxes})
-
-
-def _with_tables(name: str, tables: Mapping[str, Callable[[], str]]) -> str:
-    text = (PROJECT / name).read_text(encoding="utf-8")
-    for table, render in tables.items():
-        begin, end = f"<!-- {table}: made by make generated -->\n", f"\n<!-- end of {table} -->"
-        before, found_begin, rest = text.partition(begin)
-        _, found_end, after = rest.partition(end)
-        if not (found_begin and found_end):
-            raise SystemExit(f"{name}: no place for the table {table}")
-        text = f"{before}{begin}\n{render()}\n{end}{after}"
-    return text
+    return with_blocks("docs/chips.md", {"ranges": _ranges, "accuracy": _accuracy, "muxes": _muxes})
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

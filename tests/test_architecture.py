@@ -13,11 +13,13 @@ PACKAGE = PROJECT / "agent"
 PAGE = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 EVERYWHERE = (
+    "access",
     "errors",
     "clock",
     "locks",
     "log",
     "stderr",
+    "quantities",
     "terminal",
     "threads",
     "build_info",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent import config
 from agent.clock import SystemClock
-from agent.commands import SIMULATED, collect_garbage_as_usual, is_simulated, load_settings
+from agent.commands import collect_garbage_as_usual, is_simulated, load_settings, simulated_from
 from agent.errors import AgentError, UsageError
 from agent.log import print_error
 
@@ -105,7 +105,7 @@ def run(options: Namespace) -> int:
             stack.callback(report.close)
         clock = SystemClock()
         if is_simulated(options):
-            print_error(SIMULATED)
+            print_error(simulated_from(settings))
         hardware = stack.enter_context(ExitStack())
         sweep = make_watched_sweep(settings, RunOptions(is_simulated=is_simulated(options)), clock, hardware)
         sampler = Sampler(settings, sweep, clock, signals.wake)

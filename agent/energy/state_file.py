@@ -104,6 +104,11 @@ class StateFile:
         """Whether a lock() has not been undone yet."""
         return self._lock.is_locked
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last save has failed."""
+        return self._failures > 0
+
     def load(self, *, is_read_only: bool = False) -> State:
         """Read the state of the last run; return an empty State if the counters must start from zero.
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.cells import cell_len, set_cell_size
 
 from agent.measure.readings import Failure, Reading, Settling
-from agent.watch.glyphs import bar, format_duration, format_energy, format_quantity, format_range, sparkline
+from agent.quantities import format_duration, format_energy, format_quantity, format_range
+from agent.watch.glyphs import bar, sparkline
 from agent.watch.history import TRACE_SLOTS
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -13,6 +14,8 @@ import yaml
 
 from tests.history.engines import VictoriaMetrics
 from tests.prometheus_server import binary
+from tests.run.running import groups_of, run
+from tests.servers import running_pushgateway
 
 PROJECT = Path(__file__).parents[2]
 DEPLOY = PROJECT / "deploy"
@@ -78,8 +81,7 @@ def test_every_flag_of_the_profile_history_exists(service: str, program: str) ->
     )
     known = set(re.findall(r"^  -(\S+)", done.stdout + done.stderr, re.MULTILINE))
     assert "httpListenAddr" in known
-    # Newer than Debian's version.
-    assert set(flags(service)) - known <= {"notifier.blackhole"}
+    assert set(flags(service)) <= known
 
 
 def test_the_documented_address_is_the_one_that_takes_remote_write() -> None:
@@ -91,7 +93,7 @@ def test_the_documented_address_is_the_one_that_takes_remote_write() -> None:
 
 def test_every_image_is_pinned_to_a_version() -> None:
     images = [service["image"] for service in COMPOSE["services"].values() if "image" in service]
-    assert len(images) == 5
+    assert len(images) == 6
     assert [image for image in images if not re.search(r":v?\d+\.\d+\.\d+$", image)] == []
 
 
@@ -109,7 +111,11 @@ def test_prometheus_scrapes_the_gateway_by_its_service_name() -> None:
 
 def test_grafana_finds_prometheus_and_the_mounted_dashboards() -> None:
     sources = load(PROVISIONING / "datasources" / "prometheus.yml")["datasources"]
-    assert [source["url"] for source in sources] == ["http://prometheus:9090", "http://victoriametrics:8428"]
+    assert [source["url"] for source in sources] == [
+        "http://prometheus:9090",
+        "http://victoriametrics:8428",
+        "http://alertmanager:9093",
+    ]
     assert {urlsplit(source["url"]).hostname for source in sources} <= COMPOSE["services"].keys()
     assert [source["uid"] for source in sources if source.get("isDefault")] == ["prometheus"]
     (provider,) = load(PROVISIONING / "dashboards" / "wattpush.yml")["providers"]
@@ -117,12 +123,41 @@ def test_grafana_finds_prometheus_and_the_mounted_dashboards() -> None:
     assert mounts("grafana")["/etc/grafana/provisioning"] == "./grafana/provisioning"
 
 
-def test_the_agent_gets_the_bus_and_nothing_else() -> None:
-    agent = COMPOSE["services"]["wattpush"]
-    assert agent["devices"] == ["/dev/i2c-1"]
+@pytest.mark.parametrize(("service", "devices"), [("wattpush", ["/dev/i2c-1"]), ("demo", [])])
+def test_the_agent_gets_the_bus_and_nothing_else(service: str, devices: list[str]) -> None:
+    agent = COMPOSE["services"][service]
+    assert agent.get("devices", []) == devices
     assert (agent["cap_drop"], agent["read_only"], agent["security_opt"]) == (["ALL"], True, ["no-new-privileges"])
     assert "privileged" not in agent
     assert (DEPLOY / agent["build"]["context"] / agent["build"]["dockerfile"]).is_file()
+
+
+def test_the_profile_demo_pushes_simulated_devices_to_the_gateway(tmp_path: Path) -> None:
+    demo = COMPOSE["services"]["demo"]
+    assert demo["profiles"] == ["demo"]
+    text = (DEPLOY / mounts("demo")["/etc/wattpush"] / "config.toml").read_text(encoding="utf-8")
+    gateway = load(DEPLOY / "prometheus" / "prometheus.yml")["scrape_configs"][0]["static_configs"][0]["targets"][0]
+    assert text.count(f'"http://{gateway}"') == 1
+    with running_pushgateway() as url:
+        config = tmp_path / "config.toml"
+        config.write_text(text.replace(f"http://{gateway}", url))
+        environ = {**os.environ, "STATE_DIRECTORY": str(tmp_path / "state")}
+        once = run("--config", config, *demo["command"], "--once", environ=environ)
+        assert once.returncode == 0, once.stderr
+        devices = {name for name in groups_of(url, "power", "demo-simulated") if name}
+    assert devices == {"cpu", "accelerator", "radio"}
+
+
+def test_alertmanager_takes_the_alerts_of_both_databases() -> None:
+    alertmanager = COMPOSE["services"]["alertmanager"]
+    assert "profiles" not in alertmanager  # Prometheus would log an error for each alert without it
+    config = load(DEPLOY / "prometheus" / "prometheus.yml")
+    (targets,) = [group["targets"] for group in config["alerting"]["alertmanagers"][0]["static_configs"]]
+    assert targets == ["alertmanager:9093"]
+    assert flags("vmalert")["notifier.url"] == f"http://{targets[0]}"
+    folder, _, name = flags("alertmanager")["config.file"].rpartition("/")
+    assert (DEPLOY / mounts("alertmanager")[folder] / name).is_file()
+    assert flags("alertmanager")["storage.path"] in mounts("alertmanager")
 
 
 INSTRUCTIONS = {

@@ -180,6 +180,7 @@ def prometheus_config(folder: Path, gateways: str, nodes: str) -> Path:
             (DEPLOYED / "prometheus.yml").read_text(),
             ("targets: []", f"targets: [{nodes}]"),
             ('"pushgateway:9091"', gateways),
+            ('"alertmanager:9093"', ""),
             ("scrape_interval: 15s", "scrape_interval: 1s\n  scrape_timeout: 1s"),
             ("evaluation_interval: 15s", "evaluation_interval: 1s"),
         )

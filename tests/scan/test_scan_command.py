@@ -99,7 +99,7 @@ def test_without_a_bus_the_scan_explains_how_to_enable_one(linux: Linux, capsys:
     assert linux.wires == {}
     assert cli.main(["scan"]) == ExitCode.IOERR
     output = capsys.readouterr().err
-    assert output.startswith("wattpush: there is no /dev/i2c-N; is I2C enabled? Raspberry Pi: sudo raspi-config")
+    assert output.startswith("wattpush: there is no /dev/i2c-N; is I2C enabled? sudo modprobe i2c-dev")
 
 
 def test_without_a_bus_the_kernels_readings_are_still_shown(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,7 +146,7 @@ def test_a_missing_bus_is_reported_with_the_existing_ones(linux: Linux, capsys: 
     shown = capsys.readouterr()
     assert "INA226" in shown.out
     assert "/dev/i2c-9: No such file or directory" in shown.err
-    assert shown.err.endswith("this machine has /dev/i2c-1\n")
+    assert shown.err.endswith("this machine has /dev/i2c-1; i2cdetect -l says more\n")
 
 
 def test_a_denied_permission_has_its_exit_code_and_a_command(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,19 +10,10 @@ from rich.cells import cell_len
 
 from agent.errors import SensorError
 from agent.measure.readings import Failure, Reading
+from agent.quantities import format_duration, format_energy, format_quantity, format_range
 from agent.simulate.clock import HandClock
 from agent.simulate.rails import ConstantRail
-from agent.watch.glyphs import (
-    ASCII,
-    UNICODE,
-    bar,
-    format_duration,
-    format_energy,
-    format_quantity,
-    format_range,
-    glyphs_for,
-    sparkline,
-)
+from agent.watch.glyphs import ASCII, UNICODE, bar, glyphs_for, sparkline
 from agent.watch.history import TRACE_SLOTS, History
 from agent.watch.layout import lines
 from tests.bench import Bench, ina260, mux, settings_of
