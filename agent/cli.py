@@ -64,18 +64,22 @@ class _CommandParser(_Parser):
     _arguments: Sequence[str] = ()
 
     def parse_command_line(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The options; those of `measure` have as `operands` what stands behind `--`.
+        """Parse; argparse itself would name every unknown word as one of the command line, not of its command.
 
-        argparse never sees `--`: what it does about it depends on the version of Python. 3.13.5 and later skip it, and
-        ran a command after it. And it would name every unknown word as one of the command line, not of its command.
+        It never sees `--` and the operands behind it, which only `measure` has: what it does about `--` depends on the
+        version of Python. 3.13.5 and later skip it, and ran a command after it.
         """
-        words, operands = list(arguments), None
-        if "--" in words:
-            end = words.index("--")
-            words, operands = words[:end], words[end + 1 :]
-        self._arguments = words
-        options, unknown = self.parse_known_args(words)
-        parser = getattr(options, "parser", self)
+        words = list(arguments)
+        has_operands = "--" in words
+        end = words.index("--") if has_operands else len(words)
+        self._arguments = words[:end]
+        options, unknown = self.parse_known_args(self._arguments)
+        if options.command is measure.run:
+            options.operands = words[end + 1 :]
+            if unknown and not unknown[0].startswith("-"):
+                options.parser.error(f"{unknown[0]}: a command stands behind --: wattpush measure {measure.OPERANDS}")
+        elif has_operands:
+            self.error("unrecognized arguments: --")
         if unknown:
             self._refuse_unknown(unknown, parser)
         if options.command is measure.run:
@@ -101,8 +105,7 @@ class _CommandParser(_Parser):
         if parser is not self and name in self._option_string_actions:
             parser.error(f"{name}: only for a run, which has no command")
         meant = _nearest(name, parser.options()) if name.startswith("--") else None
-        hint = f"did you mean {meant}?" if meant else parser.get_default("operands_hint")
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; {hint}" if hint else ""))
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; did you mean {meant}?" if meant else ""))
 
 
 def _nearest(word: str, known: Iterable[str]) -> str | None:

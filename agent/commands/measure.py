@@ -48,7 +48,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
     parser.description = _DESCRIPTION
     parser.usage = f"wattpush measure [OPTION]... {OPERANDS}"
-    parser.set_defaults(operands_hint=f"the command stands behind --: wattpush measure {OPERANDS}")
     add = parser.add_argument
     add(
         "--runs",
