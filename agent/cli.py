@@ -10,15 +10,15 @@ import os
 import signal
 import sys
 import textwrap
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent import __version__, chips, terminal
-from agent.commands import check, delete, run, scan, watch
-from agent.errors import AgentError, ConfigError, ExitCode, UsageError
+from agent.commands import check, config, delete, init, measure, run, scan, watch
+from agent.errors import AgentError, ConfigError, ExitCode, UsageError, one_line
 from agent.log import FORMATS, LEVELS, print_error, set_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import TextIO
 
 log = logging.getLogger("agent")
@@ -34,9 +34,18 @@ exit codes:
   64  usage                                  or the state
   69  the gateway cannot be reached      76  the gateway rejected the push
   70  internal error                     77  permission denied
-  74  a sensor could not be read         78  configuration"""
+  74  a sensor could not be read, or     78  configuration
+      the counters not be saved"""
 
-COMMANDS = {"check": check, "scan": scan, "watch": watch, "delete": delete}
+COMMANDS = {
+    "check": check,
+    "scan": scan,
+    "watch": watch,
+    "measure": measure,
+    "delete": delete,
+    "config": config,
+    "init": init,
+}
 """The command words in the order of `--help`, each with its module."""
 
 
@@ -44,12 +53,69 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(ExitCode.USAGE, f"{self.prog}: {message}\nTry: {self.prog} --help\n")
 
+    def options(self) -> list[str]:
+        """The options that it knows, `--help` included."""
+        return [option for option in self._option_string_actions if option.startswith("--")]
 
-def build_parser() -> argparse.ArgumentParser:
+
+class _CommandParser(_Parser):
+    """The parser of the whole command line, for messages that fit the command that was meant."""
+
+    _arguments: Sequence[str] = ()
+
+    def parse_command_line(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """The options; those of `measure` have as `operands` what stands behind `--`.
+
+        argparse never sees `--`: what it does about it depends on the version of Python. 3.13.5 and later skip it, and
+        ran a command after it. And it would name every unknown word as one of the command line, not of its command.
+        """
+        words, operands = list(arguments), None
+        if "--" in words:
+            end = words.index("--")
+            words, operands = words[:end], words[end + 1 :]
+        self._arguments = words
+        options, unknown = self.parse_known_args(words)
+        parser = getattr(options, "parser", self)
+        if unknown:
+            self._refuse_unknown(unknown, parser)
+        if options.command is measure.run:
+            options.operands = operands or []
+        elif operands is not None:
+            parser.error("unrecognized arguments: --")
+        return options
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Argparse has no public hook for a command that does not exist."""
+        if not isinstance(action, argparse._SubParsersAction) or value in COMMANDS:  # noqa: SLF001 - it has no public name
+            super()._check_value(action, value)
+            return
+        before = self._arguments[: self._arguments.index(value)] if value in self._arguments else ()
+        if before and before[-1].startswith("-") and before[-1].partition("=")[0] not in self._option_string_actions:
+            self._refuse_unknown([before[-1]], self)  # the word may be meant as its value
+        meant = _nearest(value, COMMANDS)
+        hint = f"did you mean {meant}? The" if meant else "the"
+        self.error(f'unknown command "{one_line(value, 60)}"; {hint} commands are {", ".join(COMMANDS)}')
+
+    def _refuse_unknown(self, unknown: Sequence[str], parser: _Parser) -> NoReturn:
+        name = unknown[0].partition("=")[0]
+        if parser is not self and name in self._option_string_actions:
+            parser.error(f"{name}: only for a run, which has no command")
+        meant = _nearest(name, parser.options()) if name.startswith("--") else None
+        hint = f"did you mean {meant}?" if meant else parser.get_default("operands_hint")
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; {hint}" if hint else ""))
+
+
+def _nearest(word: str, known: Iterable[str]) -> str | None:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, known, n=1)), None)
+
+
+def build_parser() -> _CommandParser:
     """The parser of the whole command line; like argparse, it exits for `--help`, `--version` and usage errors."""
     common = _Parser(add_help=False)
     _add_common_arguments(common)
-    parser = _Parser(
+    parser = _CommandParser(
         prog="wattpush",
         parents=[common],
         description=textwrap.fill(_DESCRIPTION.format(chips=chips.parts()), 78),
@@ -61,11 +127,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(command=run.run)
     parser.add_argument("--version", action="version", version=f"wattpush {__version__}")
 
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
     for name, command in COMMANDS.items():
         subparser = commands.add_parser(name, help=command.HELP, parents=[common], allow_abbrev=False)
         command.add_arguments(subparser)
-        subparser.set_defaults(command=command.run)
+        subparser.set_defaults(command=command.run, parser=subparser)
     return parser
 
 
@@ -87,7 +153,7 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--simulate",
         action="store_true",
         default=argparse.SUPPRESS,
-        help="emulate every configured mux and chip; needs no hardware",
+        help="emulate every configured mux and chip, or a built-in node without a file; needs no hardware",
     )
 
 
@@ -106,7 +172,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_error(f"the output cannot be written: {error.strerror}")
             _discard(sys.stdout)
             return ExitCode.IOERR
-        log.exception("internal error; please report it with the traceback below")
+        log.exception(
+            "internal error: a bug in wattpush %s; please report it where you got wattpush from, with your command, "
+            "your configuration and the traceback below",
+            __version__,
+        )
         return ExitCode.SOFTWARE
     finally:
         try:
@@ -129,11 +199,7 @@ def _run_until_output_ends(arguments: Sequence[str] | None) -> int:
 def _run_command(arguments: Sequence[str] | None) -> int:
     _open_standard_streams()
     try:
-        parser = build_parser()
-        if "--" in (sys.argv[1:] if arguments is None else arguments):
-            # No command has operands. Python 3.13.5 and later skip it, and ran the command after it.
-            parser.error("unrecognized arguments: --")
-        options = parser.parse_args(arguments)
+        options = build_parser().parse_command_line(sys.argv[1:] if arguments is None else arguments)
         set_up(getattr(options, "log_level", "info"), getattr(options, "log_format", "auto"), sys.stderr, os.environ)
         command: Callable[[argparse.Namespace], int] = options.command
         given = run.given(options)

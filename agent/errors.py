@@ -16,7 +16,7 @@ class ExitCode(IntEnum):
     USAGE = 64
     UNAVAILABLE = 69  # the gateway could not be reached or kept failing
     SOFTWARE = 70  # internal error
-    IOERR = 74  # a sensor could not be read
+    IOERR = 74  # a sensor could not be read, or a file not be written
     TEMPFAIL = 75  # another instance holds the bus or the state
     PROTOCOL = 76  # the gateway rejected the push
     NOPERM = 77  # permission denied

@@ -126,12 +126,8 @@ install_all() {
     done
     make_user
     install -d -m 750 -o root -g wattpush "${CONFIG%/*}"
-    if [ ! -e "$CONFIG" ] && [ ! -L "$CONFIG" ]; then
-        install -m 640 -o root -g wattpush config.toml.example "$CONFIG"
-        # One set of counters for every user: pushing a second set would count energy that never flowed.
-        sed -i "s|^#state_dir = .*|state_dir = \"$STATE\"|" "$CONFIG"
-        say "$CONFIG holds the example; enter your devices in it"
-    elif [ -e "$CONFIG" ] && ! grep -q '^ *state_dir *=' "$CONFIG"; then
+    # One set of counters for every user: pushing a second set would count energy that never flowed.
+    if [ -e "$CONFIG" ] && ! grep -q '^ *state_dir *=' "$CONFIG"; then
         say "$CONFIG has no state_dir, so each user has separate energy counters; add at its top: state_dir = \"$STATE\""
     fi
     install -d -m 700 -o wattpush -g wattpush "$STATE"
@@ -153,12 +149,12 @@ install_all() {
             say "restarting wattpush.service"
             systemctl restart wattpush.service
         elif ! systemctl --quiet is-enabled wattpush.service && ! systemctl --quiet is-enabled wattpush-once.timer; then
-            say "no unit is enabled. Next: sudo wattpush check; then one of"
+            say "no unit is enabled. Next: sudo wattpush init, which writes $CONFIG; then one of"
             say "    sudo systemctl enable --now wattpush.service      # reads every second, pushes every 15 s"
             say "    sudo systemctl enable --now wattpush-once.timer   # one reading and one push per minute"
         fi
     else
-        say "systemd is not running. Next: sudo wattpush check; then"
+        say "systemd is not running. Next: sudo wattpush init, which writes $CONFIG; then"
         say "    sudo install -m 644 deploy/cron/wattpush /etc/cron.d/wattpush"
     fi
 }

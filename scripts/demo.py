@@ -1,38 +1,39 @@
-"""Demo: the agent on simulated chips, what arrives at a real Pushgateway, and history through an outage.
+"""Demo: the agent on simulated chips against real servers, through an outage, with proof that nothing is lost.
 
-The history goes to a real VictoriaMetrics, which is stopped for some seconds. It keeps what it is sent twice twice, so
-that doubled samples would show. Every row of the history says how many samples the agent had produced before it; as
-many must be there.
+The simulated load is computed from the second of the monotonic clock, so this program knows what really flowed. The
+history goes to a real VictoriaMetrics, which keeps what it is sent twice twice, so that doubled samples would show.
+Every row of the history says how many samples the agent had produced before it; as many must be there.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from prometheus_client.parser import text_string_to_metric_families
+from agent import chips
+from agent.config import parse
+from agent.config.builtin_node import BUILTIN_NODE
+from agent.simulate.world import build_world
+from scripts.stack import Stack, fetch, find_program, free_address, run, samples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping, Sequence
 
-PUSHES = 3
-OUTAGE_SECONDS = 4.0
-WAIT_TIMEOUT_SECONDS = 60.0
-LISTENING = re.compile(r'msg="Listening on" address=(\S+)')
+    from prometheus_client.samples import Sample
+
+    from agent.simulate.rails import Rail
+    from scripts.stack import Server
+
+BEFORE, OUTAGE, AFTER = 5, 5, 5
+"""Seconds."""
+
+LARGEST_DIFFERENCE = 0.02
+"""Of counted and true energy. A reading is the mean of a conversion that ended up to 50 ms before it, and the load may
+change by its whole size meanwhile, at the start and at the end.
+"""
 
 PRODUCED = {
     "wattpush_agent_remote_samples_total",
@@ -43,237 +44,194 @@ PRODUCED = {
 }
 """Where produced samples can be: their sum is what the agent produced."""
 
-CONFIG = """\
-hostname = "demo"
-interval = "1s"
-sample_interval = "200ms"
-state_dir = "{state_dir}"
+COUNTED = (
+    "wattpush_device_joules_total",
+    "wattpush_device_measured_seconds_total",
+    "wattpush_device_last_read_timestamp_seconds",
+)
 
+INTERVALS = """\
+interval = "1s"
+sample_interval = "50ms"
+"""
+
+DESTINATIONS = """\
 [pushgateway]
-url = "{url}"
+url = "http://{gateway}"
+# A push ends before the next one is due.
+timeout = "500ms"
 
 [remote_write]
-url = "{history_url}/api/v1/write"
+url = "http://{history}/api/v1/write"
 # The demo does not wait for time synchronisation, which a container cannot see.
 clock = "system"
 
-[[mux]]
-name = "m0"
-chip = "tca9548a"
-bus = 1
-address = 0x70
+[serve]
+listen = "{page}"
+"""
 
-[[device]]
-name = "cpu"
-chip = "ina260"
-mux = "m0"
-channel = 0
-address = 0x40
+ABOUT = """\
+The real agent reads simulated chips twenty times a second: two INA260 and an
+INA3221 behind a TCA9548A. The servers are real: a Pushgateway, and for history
+a VictoriaMetrics. "waiting" counts the samples that it has yet to take.
+"""
 
-[[device]]
-name = "accelerator"
-chip = "ina260"
-mux = "m0"
-channel = 1
-address = 0x40
+NEXT = """\
+Everything is stopped, and nothing stays. What to type next:
 
-[[device]]
-name = "radio"
-chip = "ina3221"
-mux = "m0"
-channel = 2
-address = 0x41
-input = 2
-shunt_ohms = 0.05
+  .venv-demo/bin/wattpush watch --simulate          a live table; q quits
+  .venv-demo/bin/wattpush --simulate --dry-run      what a push contains
+  make live               the agent's own page and Prometheus, until Ctrl-C
+  .venv-demo/bin/wattpush scan                 the chips on your own wires
 """
 
 
+class Counted(NamedTuple):
+    """What the gateway holds of a device: joules over `seconds`, which end at a Unix time."""
+
+    joules: float
+    seconds: float
+    ends_unix_seconds: float
+
+
 def main() -> int:
-    gateway = shutil.which("prometheus-pushgateway") or shutil.which("pushgateway")
-    server = shutil.which("victoria-metrics")
-    if gateway is None or server is None:
-        sys.stderr.write("please install: sudo apt-get install prometheus-pushgateway victoria-metrics\n")
-        return 1
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wattpush-demo-")))
-        log = folder / "gateway.log"
-        start(stack, [gateway, "--web.listen-address=127.0.0.1:0", "--persistence.file="], log)
-        wait_for(lambda: LISTENING.search(log.read_text(encoding="utf-8")) is not None, "the Pushgateway to listen")
-        (address,) = LISTENING.findall(log.read_text(encoding="utf-8"))
-        url = f"http://{address}"
-        say(f"Pushgateway at {url}. The agent runs on simulated chips: two INA260 and an INA3221 behind a TCA9548A.")
-        config = folder / "config.toml"
-        history = History(stack, server, folder)
+    gateway_program = find_program("prometheus-pushgateway", "pushgateway")
+    history_program = find_program("victoria-metrics")
+    gateway_address, history_address, page_address = free_address(), free_address(), free_address()
+    with Stack() as stack:
+        say(ABOUT)
+        gateway_flags = (f"--web.listen-address={gateway_address}", "--persistence.file=")
+        gateway = stack.start("gateway", gateway_program, *gateway_flags)
+        history_flags = (f"-storageDataPath={stack.folder / 'history'}", f"-httpListenAddr={history_address}")
+        history = stack.start("history", history_program, *history_flags)
+        await_answer(gateway, f"http://{gateway_address}/-/ready")
+        await_answer(history, f"http://{history_address}/health")
+        destinations = DESTINATIONS.format(gateway=gateway_address, history=history_address, page=page_address)
+        agent = stack.start_agent(INTERVALS, destinations)
+        await_answer(agent, f"http://{page_address}/metrics")
+
+        live = Live(f"http://{page_address}/metrics")
+        live.show(BEFORE)
+        gateway.kill()
+        history.end()
+        say(f"-- the gateway is killed, and VictoriaMetrics is stopped, for {OUTAGE} s --")
+        live.show(OUTAGE)
         history.begin()
-        settings = CONFIG.format(state_dir=folder / "state", url=url, history_url=history.url)
-        config.write_text(settings, encoding="utf-8")
-        (folder / "run").mkdir(mode=0o700)
-        # As systemd does; otherwise the agent leaves its place in the backlog in /dev/shm.
-        os.environ["RUNTIME_DIRECTORY"] = str(folder / "run")
-        agent = start(stack, [sys.executable, "-m", "agent", "--config", str(config), "--simulate"], None)
-        say(f"Waiting for {PUSHES} pushes, one a second ...")
-        wait_for(
-            lambda: agent.poll() is not None or value_at(url, "wattpush_agent_pushes_total") >= PUSHES,
-            f"{PUSHES} pushes",
-        )
-        if agent.poll() is not None:
-            return agent.returncode
-        say("The gateway now holds:")
-        show(url)
-        if not outage(url, history):
-            return 1
-        say("Done. The agent and both servers are stopped.")
+        gateway.begin()
+        say("-- both are back; the gateway has forgotten everything --")
+        live.show(AFTER)
+        agent.wait_until(lambda: live.waiting() == 0, "the backlog to drain")
+        counted = counted_at(f"http://{gateway_address}/metrics")
+        produced, lost, doubled = count_history(f"http://{history_address}")
+    is_true = show_energy(counted, destinations)
+    say(f"History, with the {OUTAGE} s of the outage: {produced} samples made, {lost} lost, {doubled} doubled.\n")
+    if not is_true or lost or doubled:
+        say("This is not what wattpush promises. Please report it with everything above.")
+        return 1
+    say(NEXT)
     return 0
 
 
-class History:
-    """A VictoriaMetrics that is stopped and started again on the same data."""
+class Live:
+    """Prints the readings that the agent serves, a line each second, in at most 80 columns."""
 
-    def __init__(self, stack: ExitStack, binary: str, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
-        self.url = f"http://{address}"
-        self._log = stack.enter_context((folder / "history.log").open("wb"))
-        self._command = [binary, f"-storageDataPath={folder / 'history'}", f"-httpListenAddr={address}"]
-        self._process: subprocess.Popen[bytes] | None = None
-        stack.callback(self.end)
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._began_seconds = self._next_seconds = time.monotonic()
+        self._failures = 0.0
+        self._has_titles = False
 
-    def begin(self) -> None:
-        """Start it and wait until it listens."""
-        self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
-        wait_for(lambda: fetch(f"{self.url}/health") is not None, "VictoriaMetrics to listen")
+    def show(self, seconds: int) -> None:
+        """Print for this long."""
+        for _ in range(seconds):
+            self._next_seconds += 1.0
+            time.sleep(max(0.0, self._next_seconds - time.monotonic()))
+            self._show_line()
 
-    def end(self) -> None:
-        """Stop it; everything that it has taken is on its disk."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(10)
-            self._process = None
+    def _show_line(self) -> None:
+        values = samples(self._url)
+        watts = {s.labels["device"]: s.value for s in values if s.name == "wattpush_device_watts"}
+        joules = {s.labels["device"]: s.value for s in values if s.name == "wattpush_device_joules_total"}
+        if not self._has_titles:
+            self._has_titles = True
+            say("     " + "".join(f"{name:^19}" for name in joules) + "  gateway waiting")
+        columns = "".join(f"{watts.get(name, 0.0):7.2f} W{joules[name]:8.2f} J" for name in joules)
+        elapsed = f"{self._next_seconds - self._began_seconds:2.0f} s"
+        say(f"{elapsed} {columns}  {self._gateway(values):6}{self.waiting():9.0f}")
 
-    def counts(self) -> tuple[int, int, int]:
-        """Samples that the agent had produced before the newest row, lost ones and doubled ones."""
-        fetch(f"{self.url}/internal/force_flush")
-        text = fetch(f"{self.url}/api/v1/export?match[]=%7Bjob=%22power%22%7D") or ""
-        series = [json.loads(line) for line in text.splitlines()]
-        held: Counter[int] = Counter()
-        produced: Counter[int] = Counter()
-        doubled = 0
-        for one in series:
-            times = set(one["timestamps"])
-            held.update(times)
-            doubled += len(one["timestamps"]) - len(times)
-            if one["metric"]["__name__"] in PRODUCED:
-                for at, value in zip(one["timestamps"], one["values"], strict=True):
-                    produced[at] += int(value or 0)
-        newest = max(produced)
-        return produced[newest], produced[newest] - sum(held[at] for at in held if at < newest), doubled
+    def _gateway(self, values: Sequence[Sample]) -> str:
+        failures = value_of(values, "wattpush_agent_push_failures_total")
+        state = "fails" if failures > self._failures else "pushed"
+        self._failures = failures
+        return state
+
+    def waiting(self) -> float:
+        """The samples that the agent keeps until VictoriaMetrics has answered for them."""
+        return value_of(samples(self._url), "wattpush_agent_remote_backlog_samples")
 
 
-def outage(gateway_url: str, history: History) -> bool:
-    """Stop the remote write server for some seconds; return whether everything is there afterwards."""
-    history.end()
-    waiting = Waiting(gateway_url)
-    back_at = time.monotonic() + OUTAGE_SECONDS
-    while time.monotonic() < back_at:
-        waiting.look()
-    say(f"History: VictoriaMetrics was stopped for {OUTAGE_SECONDS:.0f} s. Samples that wait: {waiting.numbers()}")
-    history.begin()
-    wait_for(lambda: waiting.look() == 0, "the backlog to drain")
-    produced, lost, doubled = history.counts()
-    sys.stdout.write(f"It is back, and they are sent. Samples that wait: {waiting.numbers()}\n")
-    sys.stdout.write(f"Counted in VictoriaMetrics, of {produced} samples: {lost} lost, {doubled} doubled.\n")
-    return lost == doubled == 0
+def counted_at(url: str) -> Mapping[str, Counted]:
+    """The energy of each device that the gateway holds."""
+    found: dict[str, dict[str, float]] = {}
+    for sample in samples(url):
+        if sample.name in COUNTED:
+            found.setdefault(sample.labels["device"], {})[sample.name] = sample.value
+    return {device: Counted(*(values[name] for name in COUNTED)) for device, values in found.items()}
 
 
-class Waiting:
-    """How many samples wait on the node, as the Pushgateway says."""
+def show_energy(counted: Mapping[str, Counted], destinations: str) -> bool:
+    """Print counted and true energy; return whether they agree."""
+    settings = parse(BUILTIN_NODE + destinations, chips.options(), default_hostname="demo", environ={"HOME": "/"})
+    rails = build_world(settings, time.monotonic).rails
+    differences = []
+    say("\nEnergy since the start, as the gateway has it, and as the simulation knows it:")
+    for device, energy in counted.items():
+        flowed_joules = joules_of(rails[device], energy)
+        difference = abs(energy.joules / flowed_joules - 1)
+        differences.append(difference)
+        say(f"  {device:12} counted {energy.joules:6.2f} J, flowed {flowed_joules:6.2f} J, off by {difference:.1%}")
+    return bool(differences) and max(differences) <= LARGEST_DIFFERENCE
 
-    def __init__(self, gateway_url: str) -> None:
-        self._url = gateway_url
-        self._numbers: list[int] = []
 
-    def look(self) -> int:
-        """Note the number, if it is another one than before, and return it."""
-        time.sleep(0.1)
-        number = int(value_at(self._url, "wattpush_agent_remote_backlog_samples"))
-        if self._numbers[-1:] != [number]:
-            self._numbers.append(number)
-        return number
+def joules_of(rail: Rail, energy: Counted) -> float:
+    """What flowed in the time that was counted."""
+    end_seconds = energy.ends_unix_seconds - time.time() + time.monotonic()
+    segments = rail.segments(end_seconds - energy.seconds, end_seconds)
+    return sum(segment.volts * segment.amperes * (segment.end - segment.start) for segment in segments)
 
-    def numbers(self) -> str:
-        """Those since the last call."""
-        text = ", ".join(map(str, self._numbers))
-        self._numbers.clear()
-        return text
+
+def count_history(url: str) -> tuple[int, int, int]:
+    """Samples that the agent had produced before the newest row in VictoriaMetrics, lost ones and doubled ones."""
+    fetch(f"{url}/internal/force_flush")
+    text = fetch(f"{url}/api/v1/export?match[]=%7Bjob=%22power%22%7D") or ""
+    held: Counter[int] = Counter()
+    produced: Counter[int] = Counter()
+    doubled = 0
+    for series in map(json.loads, text.splitlines()):
+        times = set(series["timestamps"])
+        held.update(times)
+        doubled += len(series["timestamps"]) - len(times)
+        if series["metric"]["__name__"] in PRODUCED:
+            for at, value in zip(series["timestamps"], series["values"], strict=True):
+                produced[at] += int(value or 0)
+    newest = max(produced)
+    return produced[newest], produced[newest] - sum(held[at] for at in held if at < newest), doubled
+
+
+def await_answer(server: Server, url: str) -> None:
+    """Wait until the server answers at this URL."""
+    server.wait_until(lambda: fetch(url) is not None, f"{url} answers")
+
+
+def value_of(values: Sequence[Sample], name: str) -> float:
+    """The value of a series that the node has once; 0 if there is none."""
+    return next((sample.value for sample in values if sample.name == name), 0.0)
 
 
 def say(line: str) -> None:
-    sys.stdout.write(f"\n{line}\n")
+    sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-def start(stack: ExitStack, command: list[str], log: Path | None) -> subprocess.Popen[bytes]:
-    """Start a process, and stop it when the demo ends for any reason."""
-    output = None if log is None else stack.enter_context(log.open("wb"))
-    process = subprocess.Popen(command, stdout=output, stderr=output)
-
-    def stop() -> None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    stack.callback(stop)
-    return process
-
-
-def fetch(url: str) -> str | None:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            text: str = answer.read().decode()
-            return text
-    except (urllib.error.URLError, ConnectionError):
-        return None
-
-
-def samples(url: str) -> list[tuple[str, dict[str, str], float]]:
-    return [
-        (sample.name, sample.labels, sample.value)
-        for family in text_string_to_metric_families(fetch(f"{url}/metrics") or "")
-        for sample in family.samples
-    ]
-
-
-def value_at(url: str, series: str) -> float:
-    return next((value for name, _, value in samples(url) if name == series), 0.0)
-
-
-def show(url: str) -> None:
-    columns = ("volts", "amperes", "watts", "min_watts", "max_watts", "joules_total", "readings_total")
-    table: dict[str, dict[str, float]] = {}
-    for name, labels, value in samples(url):
-        column = name.removeprefix("wattpush_device_")
-        if column in columns:
-            table.setdefault(labels["device"], {})[column] = value
-    sys.stdout.write(f"\n{'device':<12}" + "".join(f"{column:>15}" for column in columns) + "\n")
-    for device, values in sorted(table.items()):
-        shown = (f"{values[column]:.3f}" if column in values else "-" for column in columns)
-        sys.stdout.write(f"{device:<12}" + "".join(f"{text:>15}" for text in shown) + "\n")
-    sys.stdout.flush()
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    give_up_at = time.monotonic() + WAIT_TIMEOUT_SECONDS
-    while not condition():
-        if time.monotonic() > give_up_at:
-            raise SystemExit(f"timed out waiting for {what}")
-        time.sleep(0.1)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main, on_interrupt=lambda: 130)

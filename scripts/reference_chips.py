@@ -7,19 +7,18 @@ with the datasheet that it is from.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import chips
+from agent.chips import _kernel_drivers
 from agent.i2c.muxes import MUX_KINDS, lookalikes, mux_names
 from agent.settings import CHIP_ALIASES, runs
+from scripts.blocks import with_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from agent.settings import ChipOptions
-
-PROJECT = Path(__file__).resolve().parents[1]
 
 SHUNTS_OHMS = {"R100": 0.1, "R010": 0.01, "R002": 0.002}
 """By the print on the resistor (IEC 60062: the letter stands where the decimal point is)."""
@@ -84,24 +83,14 @@ ACCURACY: Mapping[str, Accuracy] = {
 
 def readme() -> str:
     """The whole README.md, with its table."""
-    return _with_tables("README.md", {"chips": _overview})
+    return with_blocks("README.md", {"chips": _overview})
 
 
 def page() -> str:
     """The whole docs/chips.md, with its tables."""
-    return _with_tables("docs/chips.md", {"ranges": _ranges, "accuracy": _accuracy, "muxes": _muxes})
-
-
-def _with_tables(name: str, tables: Mapping[str, Callable[[], str]]) -> str:
-    text = (PROJECT / name).read_text(encoding="utf-8")
-    for table, render in tables.items():
-        begin, end = f"<!-- {table}: made by make generated -->\n", f"\n<!-- end of {table} -->"
-        before, found_begin, rest = text.partition(begin)
-        _, found_end, after = rest.partition(end)
-        if not (found_begin and found_end):
-            raise SystemExit(f"{name}: no place for the table {table}")
-        text = f"{before}{begin}\n{render()}\n{end}{after}"
-    return text
+    return with_blocks(
+        "docs/chips.md", {"ranges": _ranges, "accuracy": _accuracy, "muxes": _muxes, "drivers": _drivers}
+    )
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -190,6 +179,30 @@ def _muxes() -> str:
         names, addresses = _in_code((kind.name, *kind.aliases)), _address_range(kind.addresses)
         rows.append((kind.part, names, f"{kind.channels}", addresses, ", ".join(alike) or "-"))
     return _table(("mux", "`chip =`", "channels", "address", "same number of control bits"), rows)
+
+
+def _drivers() -> str:
+    rows: dict[tuple[str, str], list[str]] = {}
+    for numbered in _kernel_drivers.NUMBERED:
+        numbers = ", ".join(map(str, numbered.pairs))
+        rows.setdefault((numbers, _assumed(numbered.default_shunt_ohms)), []).extend(numbered.names)
+    for labelled in _kernel_drivers.LABELLED:
+        labels = [
+            shown for volts, _, _ in labelled.rails for shown in dict.fromkeys(volts.replace("#", n) for n in ("", "1"))
+        ]
+        rows.setdefault((_in_code(labels), _assumed(labelled.default_shunt_ohms)), []).extend(labelled.names)
+    return _table(
+        ("driver", "`input` or `label`", "shunt that it assumes"),
+        [
+            *((_in_code(names), inputs, shunt) for (inputs, shunt), names in rows.items()),
+            ("other PMBus drivers", "`vin` where there is `iin`, `vout1` where there is `iout1`, and so on", ""),
+            ("any other", "a label that a voltage and a current share", ""),
+        ],
+    )
+
+
+def _assumed(ohms: float | None) -> str:
+    return "" if ohms is None else f"{ohms:g} ohm"
 
 
 def _on_i2c() -> Iterator[str]:

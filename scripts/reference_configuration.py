@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from agent import chips
 from agent.config import SHARED_HOSTNAMES, parse
+from agent.config.example import COLUMNS, averaging_choices, toml_default, with_aliases
 from agent.config.keys import DEVICE, METRICS, MUX, PUSHGATEWAY, REMOTE_WRITE, TABLES
 from agent.config.values import AVERAGING_EXAMPLE, spell_duration
 from agent.errors import ConfigError
 from agent.settings import runs
-from scripts.example_configuration import COLUMNS, averaging_choices, toml_default, with_aliases
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

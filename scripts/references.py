@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts import example_configuration, reference_chips, reference_configuration, reference_metrics
+from agent import chips
+from agent.config import example
+from scripts import reference_alerts, reference_chips, reference_configuration, reference_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,7 +17,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 PAGES: Mapping[str, Callable[[], str]] = {
     "README.md": reference_chips.readme,
-    "config.toml.example": example_configuration.example,
+    "config.toml.example": lambda: example.example(chips.options()),
+    "docs/alerts.md": reference_alerts.page,
     "docs/chips.md": reference_chips.page,
     "docs/configuration.md": reference_configuration.page,
     "docs/metrics.md": reference_metrics.page,

@@ -13,11 +13,13 @@ PACKAGE = PROJECT / "agent"
 PAGE = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 EVERYWHERE = (
+    "access",
     "errors",
     "clock",
     "locks",
     "log",
     "stderr",
+    "quantities",
     "terminal",
     "threads",
     "build_info",
@@ -29,7 +31,7 @@ EVERYWHERE = (
 PICTURE = {
     "i2c": "all to its right",
     "settings": "all to its right",
-    "config": "check/, scan/ and commands/",
+    "config": "check/, scan/, init/ and commands/",
     "simulate": "run/",
     "chips": "all to its right",
     "measure": "all to its right",
@@ -39,10 +41,12 @@ PICTURE = {
     "push": "all to its right",
     "history": "run/ and check/",
     "serve": "run/",
-    "run": "watch/ and commands/",
-    "check": "commands/",
-    "scan": "commands/",
+    "run": "watch/, command_energy/ and commands/",
+    "check": "init/ and commands/",
+    "scan": "init/ and commands/",
+    "init": "commands/",
     "watch": "commands/",
+    "command_energy": "commands/",
     "commands": "cli.py",
     "cli": "__main__.py",
     "__main__": "nothing",

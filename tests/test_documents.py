@@ -65,7 +65,7 @@ def test_every_link_to_a_file_resolves(path: Path) -> None:
 def test_every_documented_wattpush_command_parses(path: Path) -> None:
     commands = re.findall(r"^    wattpush( [^#\n|>]*)?", path.read_text(encoding="utf-8"), re.MULTILINE)
     for command in commands:
-        build_parser().parse_args(command.split())
+        build_parser().parse_command_line(command.split())
 
 
 def shell_understands(script: str) -> None:
@@ -121,6 +121,28 @@ def test_every_link_to_a_heading_resolves(path: Path) -> None:
         text = ((path.parent / file) if file else path).read_text(encoding="utf-8")
         headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
         assert anchor in [re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings]
+
+
+GENERATED_PAGES = {"benchmarks.md", "configuration.md", "metrics.md", "reliability.md"}
+GENERATED_BLOCK = re.compile(r"<!-- (.+): made by make generated -->.*?<!-- end of \1 -->", re.DOTALL)
+MOST_WORDS = 16_100
+"""The aim is 11,000."""
+
+
+def words_of(path: Path) -> list[str]:
+    """The words of the prose, headings and tables of a page.
+
+    Not counted: blocks of code, fenced or indented, and what `make generated` writes.
+    """
+    text = FENCED.sub("", GENERATED_BLOCK.sub("", path.read_text(encoding="utf-8")))
+    text = re.sub(r"^ {4}\S.*$", "", text, flags=re.MULTILINE)
+    return [word for word in text.split() if re.search(r"\w", word)]
+
+
+def test_the_documents_are_short_enough_to_be_read() -> None:
+    pages = [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
+    words = {path.name: len(words_of(path)) for path in pages if path.name not in GENERATED_PAGES}
+    assert sum(words.values()) <= MOST_WORDS, words
 
 
 def test_the_list_of_documents_is_complete() -> None:

@@ -21,6 +21,7 @@ from agent.i2c.failures import describe, is_nack, is_time_out
 from agent.i2c.muxes import CLOSED
 from agent.i2c.place import TRUNK, Hop, bus_path
 from agent.i2c.sysfs import usb_port
+from agent.log import counted
 from agent.measure.computed_check import ContradictionError, refuse_contradiction
 from agent.measure.identify import identify
 from agent.measure.session import CONVERSION_TOLERANCE
@@ -77,7 +78,7 @@ def _check_bus(
             number = bus.number
     except AgentError as error:
         count = sum(len(chip.devices) for chip in chips)
-        unseen = f"its {count} device{'' if count == 1 else 's'} could not be checked"
+        unseen = f"its {counted(count, 'device')} could not be checked"
         yield failed("bus", error, unseen)
         return
     yield ok("bus", f"{bus_path(bus.name)} opened and locked{_adapter(number, sysfs)}")

@@ -8,8 +8,9 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from agent.commands import SIMULATED, cleanup_on_stop, config_file, is_simulated, load_settings
+from agent.commands import cleanup_on_stop, config_file, is_simulated, load_settings, simulated_from
 from agent.errors import UsageError, worst
+from agent.log import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -47,6 +48,8 @@ def run(options: Namespace) -> int:
     """Check; return the exit code."""
     settings = load_settings(options)
     if options.gateway and settings.pushgateway is None and settings.remote_write is None:
+        if not settings.has_destination:
+            raise UsageError("check --gateway needs a configuration: the built-in node of --simulate has no gateway")
         raise UsageError(
             "check --gateway needs a gateway, but the configuration has no [pushgateway] url, and no [remote_write] url"
         )
@@ -55,7 +58,7 @@ def run(options: Namespace) -> int:
         stack.enter_context(cleanup_on_stop())
         for finding in _findings(options, settings, stack):
             codes.add(finding.exit_code)
-            _print(finding)
+            print_finding(finding)
     return worst(codes)
 
 
@@ -63,8 +66,16 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
     from agent.check import Finding, Status, ok, warning
 
     devices, muxes = len(settings.devices), len(settings.muxes)
-    counted = f"{devices} device{'' if devices == 1 else 's'}, {muxes} mux{'' if muxes == 1 else 'es'}"
-    yield ok(str(config_file(options)), counted)
+    found = f"{counted(devices, 'device')}, {muxes} mux{'' if muxes == 1 else 'es'}"
+    if settings.has_destination:
+        yield ok(str(config_file(options)), found)
+    else:
+        yield Finding(
+            Status.NOTE,
+            str(config_file(options)),
+            f"no such file; checked instead: the built-in node of --simulate, {found}",
+            "wattpush init writes a configuration",
+        )
     for words in settings.warnings:
         text, _, hint = words.partition("; ")
         yield warning("configuration", text, hint)
@@ -75,9 +86,16 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
         yield from check_state_dir(settings.state_dir, file_name(is_simulated=is_simulated(options)))
     if not options.gateway:  # which reads them anyway
         yield from _file_findings(settings)
+    if settings.serve is not None:
+        from agent.check.serve import check_serve
+        from agent.clock import SystemClock
+
+        yield from check_serve(settings.serve, SystemClock(), os.environ)
     if options.hardware:
         if is_simulated(options):
-            yield Finding(Status.NOTE, "hardware", SIMULATED, "leave out --simulate to check the real hardware")
+            yield Finding(
+                Status.NOTE, "hardware", simulated_from(settings), "leave out --simulate to check the real hardware"
+            )
         yield from _hardware_findings(options, settings, stack)
     if options.gateway:
         yield from _destination_findings(settings)
@@ -121,7 +139,7 @@ def _hardware_findings(options: Namespace, settings: Settings, stack: ExitStack)
     yield from check_hardware(settings, buses, hardware.open_kernel_chip, hardware.sysfs)
 
 
-def _print(finding: Finding) -> None:
+def print_finding(finding: Finding) -> None:
     """Print one line; on a terminal, wrapped to its width and coloured unless NO_COLOR (no-color.org) is set."""
     status, text = finding.status.value, str(finding)
     head = f"{status:<{_STATUS_COLUMNS}}"

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent import access
 from agent.i2c.failures import is_nack
 
 if TYPE_CHECKING:
@@ -16,23 +17,27 @@ if TYPE_CHECKING:
     from agent.i2c.place import Place
     from agent.i2c.sysfs import KernelOwner
 
-_HEADER_BUSES = (
-    "the header's bus is 1 on a Raspberry Pi and a Jetson Nano, 8 on a Xavier, "
-    "7 (pins 3 and 5) or 1 (pins 27 and 28) on an Orin or a Thor"
-)
-
 _MODEL = Path("/proc/device-tree/model")
 _HEADER_BUS_OF_MODEL = {"Orin": 7, "Thor": 7, "Xavier": 8}
 
 
 def of_header_bus(model_file: Path = _MODEL) -> str:
     """The key that names the bus of the board's header by its number."""
-    try:
-        model = model_file.read_text(encoding="utf-8", errors="replace").rstrip("\0")
-    except OSError:  # no device tree: a PC
-        model = ""
-    number = next((number for name, number in _HEADER_BUS_OF_MODEL.items() if name in model), 1)
+    model = _model(model_file)
+    number = _header_bus(model)
     return f"bus = {number} is /dev/i2c-{number}" + (f", the header of this {model}" if model else "")
+
+
+def _model(file: Path) -> str:
+    """What the board calls itself; empty on a PC, which has no device tree."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").rstrip("\0")
+    except OSError:
+        return ""
+
+
+def _header_bus(model: str) -> int:
+    return next((number for name, number in _HEADER_BUS_OF_MODEL.items() if name in model), 1)
 
 
 _USB_ADAPTERS = {"BLINKA_MCP2221": "hidapi", "BLINKA_FT232H": "pyftdi"}
@@ -73,21 +78,32 @@ def of_denied_permission(path: str, code: int | None = None) -> str:
         # The group does not exist yet: Debian's i2c-tools creates it, with the rule that gives it the buses.
         return (
             "only root may open it: sudo apt install i2c-tools gives it to the group i2c at the next boot; "
-            "then sudo usermod -aG i2c $USER, and log in again"
+            f"then sudo usermod -aG i2c {access.this_user()}, and log in again"
         )
-    return f"add the user to the group that owns it: sudo usermod -aG {group} $USER, then log in again"
+    join = f"sudo usermod -aG {group} {access.this_user()}"
+    return f"only the group {group} may open it: {join}, then log in again, or restart the service"
 
 
-def of_missing_bus(numbers: Sequence[int] = (), path: str = "/dev/i2c-1") -> str:
+def of_missing_bus(numbers: Sequence[int] = (), path: str = "/dev/i2c-1", model_file: Path = _MODEL) -> str:
     """How to get a device file, on a machine that has the buses with these numbers."""
-    if not numbers and is_container():
-        return f"start the container with --device {path}, if the machine has it"
-    listed = f"; this machine has {', '.join(f'/dev/i2c-{number}' for number in numbers)}" if numbers else ""
-    return (
-        "is I2C enabled? Raspberry Pi: sudo raspi-config nonint do_i2c 0; Jetson and others: "
-        "echo i2c-dev | sudo tee /etc/modules-load.d/i2c-dev.conf, then sudo modprobe i2c-dev. "
-        f"Is it the right one? {_HEADER_BUSES[0].upper()}{_HEADER_BUSES[1:]}{listed}"
+    listed = ", ".join(f"/dev/i2c-{number}" for number in numbers)
+    if is_container():
+        has = f"the container has {listed}: name one of them as bus, or " if numbers else ""
+        return f"{has}start the container with --device {path}, if the machine has it"
+    model = _model(model_file)
+    is_raspberry_pi = model.startswith("Raspberry Pi")
+    # A Raspberry Pi may have the buses of its HDMI sockets without that of the header. Elsewhere one that is there
+    # shows that i2c-dev is loaded, so that another number is meant.
+    if numbers and (_header_bus(model) in numbers or not is_raspberry_pi):
+        return f"this machine has {listed}" + (
+            f"; {of_header_bus(model_file)}" if model else "; i2cdetect -l says more"
+        )
+    if is_raspberry_pi:
+        return "is I2C enabled? sudo raspi-config nonint do_i2c 0"
+    load = (
+        "is I2C enabled? sudo modprobe i2c-dev, also at boot: echo i2c-dev | sudo tee /etc/modules-load.d/i2c-dev.conf"
     )
+    return load if model else f"{load}; on a Raspberry Pi: sudo raspi-config nonint do_i2c 0"
 
 
 def of_missing_link() -> str:

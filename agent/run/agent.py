@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from agent.run.carried import Carried
     from agent.run.destination import Destination, GroupResult
     from agent.run.history import History
+    from agent.run.live import Live
     from agent.run.publisher import Publisher, PushReport
     from agent.run.saver import Saver
+    from agent.serve.live_view import View
     from agent.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -90,6 +92,11 @@ class Agent:
         self._was_push_stopped = False
         self._is_deletion = False
         self._for_scrapes = ForScrapes()
+        self._live: Live | None = None
+        if settings.serve is not None:
+            from agent.run.live import Live
+
+            self._live = Live(self)
         self._carried: Carried | None = None
         if state.is_unconfirmed and parts.destination is not None:
             from agent.run.carried import Carried
@@ -120,6 +127,8 @@ class Agent:
         self.swept_at_seconds = self.parts.clock.monotonic()
         self._sweep_seconds = self.swept_at_seconds - started_seconds
         self.meters.add(outcomes)
+        if self._live is not None:
+            self._live.add_sweep(outcomes)
         if self.parts.history is not None:
             self.parts.history.add_sweep(outcomes, self.meters.devices)
         self._sensor_log.write(outcomes, sweep.last_mux_conflicts())
@@ -253,6 +262,8 @@ class Agent:
             return errors
         self._push_seconds = report.seconds
         self._push_errors = errors
+        if self._live is not None:
+            self._live.add_push(errors)
         if errors:
             self.counters = replace(self.counters, push_failures=self.counters.push_failures + 1)
         for result in report.results:
@@ -323,6 +334,12 @@ class Agent:
         self._last_save = state, ended_well, save
         return save
 
+    @property
+    def has_saved(self) -> bool:
+        """Whether the file, if there is one, holds what was saved last."""
+        saver = self.parts.saver
+        return saver is None or not (saver.is_busy or saver.file.is_failing)
+
     def save_last(self) -> None:
         """Start the last save of the run, unless the one before it was the same."""
         if self._last_save is not None:
@@ -354,6 +371,8 @@ class Agent:
                 self._carried = earlier._carried
             self._other_devices |= earlier.meters.saved()
         self.swept_at_seconds = earlier.swept_at_seconds
+        if self._live is not None and earlier._live is not None:
+            self._live.take_over_from(earlier._live)
         log_left_behind(earlier.parts.history, self.parts.history)
         pushed = [*earlier._stale_groups.remaining()]
         if earlier.parts.destination is not None:
@@ -370,6 +389,12 @@ class Agent:
         """The metrics published last, for a scrape; its counters are saved ones, so that none goes back."""
         published = self.published
         return None if published is None else scrape_registry(published, self.settings)
+
+    def live_view(self) -> View:
+        """What the live page shows; only with `[serve]`."""
+        if self._live is None:
+            raise RuntimeError("nothing is served")
+        return self._live.view()
 
     def status(self) -> str:
         """One line for `systemctl status`."""

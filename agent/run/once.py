@@ -6,7 +6,7 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-from agent.errors import BusError, ExitCode, SensorError, exit_code
+from agent.errors import BusError, ExitCode, SensorError, exit_code, worst
 from agent.i2c.attempts import is_stuck_error
 from agent.log import counted
 from agent.measure.readings import Failure, Settling
@@ -80,7 +80,7 @@ def run_once(agent: Agent, clock: Clock, waiting: Waiting) -> ExitCode:
         errors += _history_errors(history)
     agent.save_last()  # again, if a failed push, or what was sent, has been counted since
     await_last_save(agent, clock, waiting, clock.monotonic() + agent.budget_seconds)
-    return exit_code(errors)
+    return worst((exit_code(errors), ExitCode.OK if agent.has_saved else ExitCode.IOERR))
 
 
 def _history_errors(history: History) -> list[AgentError]:

@@ -14,6 +14,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.log import counted
 from agent.measure import low_side
 from agent.measure.readings import Failure, Reading, Settling
 
@@ -189,7 +190,7 @@ class SensorLog:
                 self._count(self._unlogged, device, count, now)
             return
         failures = sum(count for _, count in devices)
-        what = f"after {failures} failure{'' if failures == 1 else 's'}"
+        what = f"after {counted(failures, 'failure')}"
         if len(devices) == 1:
             log.info("%s: works again %s", devices[0][0], what)
         else:
@@ -273,10 +274,10 @@ class SensorLog:
             names = ", ".join(f"{name} {count}" for name, count in self._unlogged.most_common(_LISTED_NAMES))
             more = ", ..." if len(self._unlogged) > _LISTED_NAMES else ""
             log.warning(
-                "%s failed for moments in the last %d min, %d times in all: %s%s; the last time: %s",
-                f"{len(self._unlogged)} devices" if len(self._unlogged) > 1 else "1 device",
+                "%s failed for moments in the last %d min, %s in all: %s%s; the last time: %s",
+                counted(len(self._unlogged), "device"),
                 minutes,
-                self._unlogged.total(),
+                counted(self._unlogged.total(), "time"),
                 names,
                 more,
                 self._last_error,

@@ -14,12 +14,13 @@ from agent.scan.muxes import proof
 from agent.scan.results import ASSUMED_SHUNT_OHMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
     from typing import TextIO
 
     from agent.chips import Measurement
     from agent.chips.hwmon import PowerInput
     from agent.i2c.place import Place
+    from agent.scan.machine import MachineScan
     from agent.scan.results import BusScan, FoundChip
 
     Row = tuple[str, str, str, str, str]
@@ -35,12 +36,7 @@ class _Console(Console):
         raise  # noqa: PLE0704 - rich calls this where it has caught the BrokenPipeError
 
 
-def print_scans(
-    scans: Sequence[BusScan],
-    kernel_inputs: Sequence[tuple[PowerInput, Measurement | None]],
-    stream: TextIO,
-    board: Mapping[str, Measurement] | None = None,
-) -> None:
+def print_scans(found: MachineScan, stream: TextIO) -> None:
     """Print a table for each bus, one for the chips of the kernel, and one for the rails that the board measures."""
     console = _Console(
         file=stream,
@@ -50,18 +46,18 @@ def print_scans(
         highlight=False,
         emoji=False,
     )
-    for scan in scans:
-        console.print(_title(scan, scans), style="bold")
+    for scan in found.buses:
+        console.print(_title(scan, found.buses), style="bold")
         _print_bus(scan, console)
         console.print()
-    if kernel_inputs:
+    if found.kernel_inputs:
         console.print("power chips of the kernel (hwmon)", style="bold")
-        console.print(_kernel_table(kernel_inputs))
+        console.print(_kernel_table(found.kernel_inputs))
         console.print()
-    if board:
+    if found.board:
         console.print("rails that this board measures itself (rpi-pmic)", style="bold")
         table = _table("rail")
-        for rail, measurement in board.items():
+        for rail, measurement in found.board.items():
             table.add_row(Text(rail), *_numbers(measurement))
         console.print(table)
         console.print()

@@ -1,8 +1,7 @@
-"""The pages that the scrape server shows: `/metrics`, a landing page at `/`, and `/-/healthy`."""
+"""The pages that the scrape server shows: `/metrics`, the live page at `/`, and `/-/healthy`."""
 
 from __future__ import annotations
 
-import html
 import logging
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
@@ -10,29 +9,24 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.exposition import choose_encoder
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from agent.serve.live_page import HEADERS, LivePage
 
-    from prometheus_client import CollectorRegistry
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.serve.live_view import Source
 
 log = logging.getLogger(__name__)
 
+_NO_HEADERS: Mapping[str, str] = {}
+
 
 class Pages:
-    """Answers requests.
+    """Answers requests with what `source` has to show."""
 
-    Args:
-        registry: makes the registry that `/metrics` shows; returns None before the first sweep.
-        health: returns what is wrong, or None if the agent is healthy.
-        title: the heading of the landing page.
-    """
-
-    def __init__(
-        self, registry: Callable[[], CollectorRegistry | None], health: Callable[[], str | None], title: str
-    ) -> None:
-        self.registry = registry
-        self.health = health
-        self.title = title
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.live = LivePage()
 
     def answer(self, head: bytes, client_address: tuple[str, int]) -> bytes:
         """The whole answer to a request, from its request line and headers."""
@@ -60,34 +54,33 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/metrics":
             self._metrics()
         elif path == "/-/healthy":
-            problem = self.pages.health()
+            problem = self.pages.source.health()
             self._answer(200 if problem is None else 503, "text/plain; charset=utf-8", (problem or "healthy") + "\n")
         elif path == "/":
-            title = html.escape(self.pages.title)
-            self._answer(
-                200,
-                "text/html; charset=utf-8",
-                f'<!doctype html><html lang="en"><title>{title}</title><h1>{title}</h1>'
-                '<p><a href="/metrics">Metrics</a></p><p><a href="/-/healthy">Health</a></p></html>\n',
-            )
+            page = self.pages.live.page(self.pages.source.live_view())
+            self._answer(200, "text/html; charset=utf-8", page, HEADERS)
         else:
             self._answer(404, "text/plain; charset=utf-8", "not found; try /metrics\n")
 
     do_HEAD = do_GET  # noqa: N815 - http.server looks for this name
 
     def _metrics(self) -> None:
-        registry = self.pages.registry()
+        registry = self.pages.source.scrape_registry()
         if registry is None:
             self._answer(503, "text/plain; charset=utf-8", "no sweep has finished yet\n")
             return
         encode, content_type = choose_encoder(self.headers.get("Accept", ""))
         self._answer(200, content_type, encode(registry))
 
-    def _answer(self, status: int, content_type: str, body: str | bytes) -> None:
+    def _answer(
+        self, status: int, content_type: str, body: str | bytes, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> None:
         data = body.encode() if isinstance(body, str) else body
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)

@@ -10,7 +10,9 @@ import zlib
 from array import array
 from typing import TYPE_CHECKING, NoReturn
 
+from agent import access
 from agent.errors import ConfigError, PermissionDeniedError
+from agent.log import counted
 from agent.simulate.rails import Steps
 
 if TYPE_CHECKING:
@@ -99,8 +101,12 @@ class _Rows:
             self._refuse(f"cannot be decompressed ({error})", "a gzip file, or plain CSV under a name without .gz")
         except PermissionError as error:
             raise PermissionDeniedError(
-                f"{self._path}: permission denied; let the user that wattpush runs as read it"
+                f"{self._path}: permission denied: {access.of_denied_read(self._path)}"
             ) from error
+        except FileNotFoundError as error:
+            raise ConfigError((f"{self._path}: no such file; a recording is CSV with the header {HEADER}",)) from error
+        except IsADirectoryError as error:
+            raise ConfigError((f"{self._path}: is a folder; name the file in it",)) from error
         except OSError as error:
             self._refuse(f"cannot be read ({error.strerror or error})", "a readable CSV file, plain or .gz")
 
@@ -152,9 +158,7 @@ class _Rows:
     def _row(self, line: str) -> tuple[float, float, float]:
         cells = line.split(",")
         if len(cells) != 3:
-            self._refuse(
-                f"{len(cells)} column{'s' * (len(cells) != 1)} in {_shown(line)}", "three: seconds,volts,amperes"
-            )
+            self._refuse(f"{counted(len(cells), 'column')} in {_shown(line)}", "three: seconds,volts,amperes")
         return self._number(cells[0]), self._number(cells[1]), self._number(cells[2])
 
     def _number(self, cell: str) -> float:

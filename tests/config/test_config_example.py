@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import chips
+from agent import chips, cli
 from agent.config import parse
 from agent.config.keys import DEVICE, TABLES
-from agent.errors import ConfigError
+from agent.errors import ConfigError, ExitCode
 from agent.settings import MetricsSettings, PushgatewaySettings, RemoteWriteSettings, ServeSettings, Settings
 
 Parse = Callable[[str], Settings]
@@ -156,3 +156,8 @@ def test_a_bad_averaging_is_refused_with_what_the_chip_can_do(parse_text: Parse,
         f"voltage: 1.1ms is not one of {times}",
         f"current: 1.1ms is not one of {times}",
     ]
+
+
+def test_the_program_prints_the_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config"]) == ExitCode.OK
+    assert capsys.readouterr().out == EXAMPLE

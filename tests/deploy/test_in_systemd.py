@@ -35,7 +35,7 @@ def configure(machine: Machine, hostname: str, url: str = GATEWAY, push: str = "
     device = device or '[[device]]\nname = "cpu"\nchip = "ina260"\nbus = 1\naddress = 0x40\n'
     text = f'hostname = "{hostname}"\ninterval = "1s"\nsample_interval = "200ms"\nstate_dir = "/var/lib/wattpush"\n'
     text += f'[pushgateway]\nurl = "{url}"\n{push}\n'
-    # Overwrite it, so that it keeps its owner and mode.
+    machine.do("install", "--mode=640", "--group=wattpush", "/dev/null", "/etc/wattpush/config.toml")
     (machine.root / "etc/wattpush/config.toml").write_text(text + device, encoding="utf-8")
 
 
@@ -56,8 +56,6 @@ def arrives(machine: Machine, hostname: str) -> None:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     with booted(tmp_path_factory.mktemp("machine")) as machine:
         machine.do(INSTALL, environ=OFFLINE)
-        # Check the installed one, before tests overwrite it.
-        machine.do("cp", "/etc/wattpush/config.toml", "/srv/wattpush.toml")
         yield machine
 
 
@@ -365,7 +363,6 @@ def test_only_the_usb_drop_in_lets_libusb_through_the_sandbox(machine: Machine) 
 
 def test_every_user_shares_one_set_of_counters(machine: Machine) -> None:
     by_hand = ["/opt/wattpush/bin/wattpush", "--once", "--simulate"]
-    assert 'state_dir = "/var/lib/wattpush"' in machine.read("/srv/wattpush.toml").splitlines()
     configure(machine, "hand")
     machine.do("systemctl", "start", SERVICE)
     arrives(machine, "hand")
@@ -481,7 +478,7 @@ def test_the_debian_package_installs_offline_upgrades_and_purges(tmp_path: Path)
         machine.do("dpkg", "--install", inside)
         assert not machine.is_active(SERVICE)
         machine.do("cp", "/usr/share/doc/wattpush/examples/cron", "/etc/cron.d/wattpush")
-        assert machine.do("stat", "--format=%U:%G %a", "/etc/wattpush/config.toml").strip() == "root:wattpush 640"
+        assert machine.do("stat", "--format=%U:%G %a", "/etc/wattpush").strip() == "root:wattpush 750"
         configure(machine, "package")
         machine.drop_in(SERVICE, SIMULATED.replace("/opt/wattpush/bin", "/usr/bin"))
         machine.do("systemctl", "enable", "--now", SERVICE)

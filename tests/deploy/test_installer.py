@@ -67,7 +67,7 @@ STAND_INS = {
 }
 
 SCRIPTS = {"deploy/install.sh": [], "deploy/debian/postinst": ["configure", ""]}
-"""Both install the example; the second with dpkg's arguments of a first installation."""
+"""Both install; the second with dpkg's arguments of a first installation."""
 
 
 class System:
@@ -80,9 +80,8 @@ class System:
         for name, script in STAND_INS.items():
             self.program(f"stand-ins/{name}", f"#!/bin/sh\n{script}\n")
         (root / "run/systemd/system").mkdir(parents=True)
-        for folder in ("etc", "opt", "usr/lib", "usr/local/bin", "usr/share/wattpush", "var/lib"):
+        for folder in ("etc", "opt", "usr/lib", "usr/local/bin", "var/lib"):
             (root / folder).mkdir(parents=True)
-        shutil.copy(PROJECT / "config.toml.example", root / "usr/share/wattpush")
 
     def program(self, name: str, script: str) -> Path:
         path = self.root / name
@@ -95,7 +94,7 @@ class System:
         """Run a script of the project with its absolute paths moved into the folder."""
         project = self.root / "srv/wattpush"
         shutil.copytree(PROJECT / "deploy", project / "deploy", dirs_exist_ok=True)
-        for name in ("config.toml.example", "requirements.txt", "requirements-build.txt"):
+        for name in ("requirements.txt", "requirements-build.txt"):
             shutil.copy(PROJECT / name, project)
         text = (PROJECT / script).read_text(encoding="utf-8")
         text = re.sub(r"(?<![\w/])/(?=(etc|opt|run|usr/lib|usr/local|usr/share|var)/)", f"{self.root}/", text)
@@ -178,11 +177,12 @@ def test_listed_packages_replace_no_pinned_one(system: System) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_system_without_a_configuration_gets_the_example(system: System, script: str) -> None:
+def test_a_first_installation_invents_no_devices_and_names_init(system: System, script: str) -> None:
     done = system.run(script, *SCRIPTS[script])
     assert done.returncode == 0, done.stderr
-    assert "[[device]]" in system.config.read_text(encoding="utf-8")
-    assert "holds the example; enter your devices in it" in done.stderr
+    assert system.config.parent.is_dir()
+    assert not system.config.exists()
+    assert "sudo wattpush init, which writes " in done.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -192,7 +192,6 @@ def test_a_configuration_that_is_a_dangling_link_is_kept(system: System, script:
     done = system.run(script, *SCRIPTS[script])
     assert done.returncode == 0, done.stderr
     assert system.config.readlink() == Path("/media/card/config.toml")
-    assert "holds the example" not in done.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -119,6 +119,19 @@ def test_invalid_token_is_refused_without_showing_it(tmp_path: Path, content: st
     assert not content.strip() or content not in message(result)
 
 
+def test_a_bare_name_outside_the_service_asks_for_the_full_path() -> None:
+    with (
+        Server(answering("200 OK")) as server,
+        pushgateway_for(server.url, bearer_token_file="token-17") as destination,
+    ):
+        result = push_one(destination)
+    assert isinstance(result.error, ConfigError)
+    assert (
+        "pushgateway.bearer_token_file: there is neither a systemd credential nor a file token-17; only the service "
+        "has credentials (LoadCredential=token-17:... in its unit), so elsewhere write the full path"
+    ) in message(result)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_unreadable_secret_is_a_permission_error(tmp_path: Path) -> None:
     file = write_file(tmp_path / "password", SECRET)
@@ -130,7 +143,7 @@ def test_unreadable_secret_is_a_permission_error(tmp_path: Path) -> None:
         result = push_one(destination)
     assert isinstance(result.error, PermissionDeniedError)
     assert result.error.exit_code == ExitCode.NOPERM
-    assert f"no permission to read {file}" in message(result)
+    assert f"may read {file}" in message(result)
 
 
 def echoing(status: str) -> Callable[[Client], None]:

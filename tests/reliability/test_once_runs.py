@@ -18,7 +18,7 @@ from agent.run.agent import Agent, Parts
 from agent.run.once import run_once
 from agent.settings import Averaging, MetricsSettings
 from tests.bench import Bench, ina260, world_for
-from tests.energy.disks import state_on_disk
+from tests.energy.disks import full, state_on_disk
 from tests.reliability.noisy import EIGHT_INA260, NoisyNode
 from tests.run.running import (
     CPU,
@@ -107,6 +107,24 @@ def test_energy_between_runs_counts_up_to_max_gap_and_within_a_boot(
     # Without a boot ID, the run assumes a reboot: nothing is counted either.
     assert measured_seconds_after(60, "") == pytest.approx(180, abs=0.1)
     measured("60 of 60 s count; with `max_gap` at 100 s, none of 101 s; none across a reboot")
+
+
+def test_once_whose_counters_cannot_be_saved_exits_with_74(
+    clock: HandClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings, gateway = settings_for(QUICK_CPU), MemoryGateway()
+
+    def once() -> ExitCode:
+        state_file = state_on_disk(tmp_path, "a")
+        agent = agent_of(settings, world_for(settings, clock), clock, gateway, state_file=state_file)
+        return run_once(agent, clock, HandWaiting(clock))
+
+    assert once() is ExitCode.OK
+    with full():
+        assert once() is ExitCode.IOERR
+    assert "counters.json: cannot be written (File too large)" in caplog.text
+    assert gateway.groups["device cpu"]["wattpush_device_watts"] == WATTS, "the rest is pushed"
+    assert once() is ExitCode.OK
 
 
 def test_a_restarted_monotonic_clock_counts_nothing(clock: HandClock, tmp_path: Path) -> None:

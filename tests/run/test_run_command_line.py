@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import cli, commands
+from agent import __version__, cli, commands
 from agent.commands import check, delete, scan, watch
 from agent.commands import run as run_command
 from agent.errors import ExitCode, UnreachableError
+from agent.run.assembly import RunOptions, destination_name
 from agent.run.loop import Loop
 from agent.simulate.rails import ConstantRail
 from tests.run.running import (
+    CPU,
+    DISK,
     NO_MANAGER,
     PROJECT,
     HandWaiting,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from agent.settings import Settings
     from agent.simulate.clock import HandClock
 
 DASHES = pytest.mark.reliability(
@@ -104,8 +108,12 @@ def test_help_and_version_exit_with_0(line: str, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("chekc", "invalid choice: 'chekc'"),
-        ("--onc", "unrecognized arguments: --onc"),
+        ("chekc", 'wattpush: unknown command "chekc"; did you mean check? The commands are check, scan, '),
+        ("frobnicate", 'wattpush: unknown command "frobnicate"; the commands are check, scan, '),
+        ("--onc", "wattpush: unrecognized arguments: --onc; did you mean --once?"),
+        ("--conf f.toml", "wattpush: unrecognized arguments: --conf; did you mean --config?"),
+        ("check --hardwear", "wattpush check: unrecognized arguments: --hardwear; did you mean --hardware?"),
+        ("delete cpu", "wattpush delete: unrecognized arguments: cpu\n"),
         ("--log-level loud", "invalid choice: 'loud'"),
         ("--config", "expected one argument"),
         ("--once=yes", "ignored explicit argument 'yes'"),
@@ -113,8 +121,9 @@ def test_help_and_version_exit_with_0(line: str, capsys: pytest.CaptureFixture[s
             pytest.param(line, "wattpush: unrecognized arguments: --", marks=DASHES)
             for line in ("--", "-- check", "check -- --hardware")
         ),
-        ("--once extra", "invalid choice: 'extra'"),
-        ("delete --once", "unrecognized arguments: --once"),
+        ("--once extra", 'unknown command "extra"'),
+        ("delete --once", "wattpush delete: --once: only for a run, which has no command"),
+        ("check --splay=1s", "wattpush check: --splay: only for a run, which has no command"),
         ("--no-such-option", "unrecognized arguments: --no-such-option"),
     ],
 )
@@ -127,7 +136,7 @@ def test_a_wrong_command_line_exits_with_64(
     output, errors = capsys.readouterr()
     assert output == ""
     assert message in errors
-    assert errors.endswith(" --help\n")
+    assert errors.endswith(f"\nTry: {errors.partition(':')[0]} --help\n")
     measured(f"`wattpush {line}`")
 
 
@@ -239,6 +248,21 @@ def test_a_reload_during_startup_does_not_end_the_program(tmp_path: Path, pushga
         assert running.end(signal.SIGTERM)[0] == 0
 
 
+def test_an_internal_error_says_where_to_report_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_options: object) -> int:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(check, "run", fail)
+    monkeypatch.setattr(cli, "set_up", lambda *_: None)
+    assert cli.main(["check"]) == ExitCode.SOFTWARE
+    assert caplog.messages[0].startswith(
+        f"internal error: a bug in wattpush {__version__}; please report it where you got"
+    )
+    assert "RuntimeError: a bug" in caplog.text
+
+
 def test_a_default_hostname_is_warned_about_at_startup(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -293,6 +317,31 @@ def test_a_push_ends_before_the_next_and_reports_its_duration(clock: HandClock) 
         assert report is not None
         agent.end_push(report)
     assert gateway.groups["node"]["wattpush_agent_push_seconds"] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "line"),
+    [
+        (
+            settings_for(),
+            RunOptions(),
+            "1 device read every 1 s, pushed to http://gateway.invalid:9091 every 15 s as node-17",
+        ),
+        (
+            settings_for(CPU, DISK),
+            RunOptions(is_dry_run=True),
+            "2 devices read every 1 s, printed every 15 s as node-17",
+        ),
+        (settings_for(pushgateway=None), RunOptions(), "1 device read every 1 s as node-17; nothing is pushed"),
+    ],
+    ids=["pushed", "printed", "nothing"],
+)
+def test_the_first_line_says_what_becomes_of_the_readings(
+    settings: Settings, options: RunOptions, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        run_command._log_start(settings, options, destination_name(settings))
+    assert caplog.messages == [f"wattpush {__version__}: {line}"]
 
 
 def test_a_node_that_is_only_scraped_says_so(tmp_path: Path) -> None:

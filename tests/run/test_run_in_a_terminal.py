@@ -83,6 +83,16 @@ def test_a_run_ends_with_its_terminal(tmp_path: Path, measured: Callable[[str], 
     measured("exit 0, state saved")
 
 
+def test_once_on_a_terminal_says_what_it_did(tmp_path: Path, pushgateway_url: str) -> None:
+    config = str(write_config(tmp_path, pushgateway_url, "once-on-a-terminal"))
+    program = (sys.executable, "-m", "agent", "--config", config, "--simulate", "--once")
+    with window(*program) as opened:
+        opened.shows(f"info: 1 device read, pushed to {pushgateway_url} as node-17-simulated")
+        assert opened.process.wait(20) == 0
+    ended = subprocess.run(program, cwd=PROJECT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    assert "pushed to" not in ended.stdout + ended.stderr, "cron would mail it"
+
+
 def test_a_run_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
     with window("sh", "-c", 'trap "" HUP; exec "$@"', "sh", *run_of(tmp_path)) as opened:
         opened.shows(": 1 device read every")

@@ -329,7 +329,7 @@ def test_a_failed_deletion_at_the_stop_is_told_as_one(
     (line,) = [record.message for record in caplog.records]
     assert line.startswith("not deleted at the stop: ")
     assert line.endswith("wattpush delete")
-    assert ("gateway.invalid: no answer (and 1 more groups)" in line) == (fault == "refused")
+    assert ("gateway.invalid: no answer (and 1 more group)" in line) == (fault == "refused")
     assert run.agent.counters.push_failures == failures
     measured("one line each")
 

@@ -89,6 +89,34 @@ def test_a_dry_run_with_the_board_writes_only_the_exposition(jetson: Path) -> No
     assert all(noise in ended.stderr and noise not in ended.stdout for noise in NOISE), ended
 
 
+PI, ORIN, PC = "Raspberry Pi 4 Model B Rev 1.5", "NVIDIA Jetson Orin Nano Developer Kit", None
+
+
+@pytest.mark.parametrize(
+    ("model", "numbers", "hint"),
+    [
+        (PI, (), "is I2C enabled? sudo raspi-config nonint do_i2c 0"),
+        (PI, (20, 21), "is I2C enabled? sudo raspi-config nonint do_i2c 0"),
+        (PI, (1, 20), f"this machine has /dev/i2c-1, /dev/i2c-20; bus = 1 is /dev/i2c-1, the header of this {PI}"),
+        (ORIN, (), "is I2C enabled? sudo modprobe i2c-dev, also at boot: echo i2c-dev | sudo tee /etc/modules-load.d/"),
+        (ORIN, (0, 7), f"this machine has /dev/i2c-0, /dev/i2c-7; bus = 7 is /dev/i2c-7, the header of this {ORIN}"),
+        (PC, (0, 3), "this machine has /dev/i2c-0, /dev/i2c-3; i2cdetect -l says more"),
+        (PC, (), "is I2C enabled? sudo modprobe i2c-dev, also at boot: echo i2c-dev | sudo tee /etc/modules-load.d/"),
+    ],
+)
+def test_a_missing_bus_names_the_cure_of_this_board_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str | None, numbers: tuple[int, ...], hint: str
+) -> None:
+    file = tmp_path / "model"
+    if model is not None:
+        file.write_bytes(model.encode() + b"\0")
+    monkeypatch.setattr(hints, "_CONTAINER_MARKS", ())
+    message = hints.of_missing_bus(numbers, "/dev/i2c-5", file)
+    assert message.startswith(hint)
+    assert len(message) < 170
+    assert ("raspi-config" in message) == ("raspi-config" in hint or (model is PC and not numbers))
+
+
 @pytest.mark.parametrize(
     ("model", "hint"),
     [

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import chips, cli
+from agent import access, chips, cli
 from agent.chips import Measurement, hwmon
-from agent.commands import scan
 from agent.config import parse
 from agent.errors import ExitCode
 from agent.i2c import hints, sysfs
@@ -20,8 +19,10 @@ from agent.i2c.adapters import open_bus
 from agent.i2c.bus import Bus
 from agent.i2c.muxes import MUX_KINDS
 from agent.i2c.place import Place
-from agent.scan import scan_bus
+from agent.scan import machine, scan_bus
 from agent.scan.configuration import as_toml
+from agent.scan.machine import MachineScan
+from agent.scan.progress import bar_on
 from agent.simulate.clock import HandClock
 from agent.simulate.wire import Wire
 from tests.bench import Bench, ina260, ina3221
@@ -46,7 +47,7 @@ class Linux:
         self.hwmon = folder / "hwmon"
         self.hwmon.mkdir()
         monkeypatch.setattr(sysfs, "bus_numbers", lambda: tuple(sorted(self.wires)))
-        monkeypatch.setattr(scan, "SYSFS", self.sysfs)
+        monkeypatch.setattr(machine, "SYSFS", self.sysfs)
         monkeypatch.setattr(hwmon, "CLASS_FOLDER", self.hwmon)
 
     def wire(self, number: int) -> Wire:
@@ -98,7 +99,7 @@ def test_without_a_bus_the_scan_explains_how_to_enable_one(linux: Linux, capsys:
     assert linux.wires == {}
     assert cli.main(["scan"]) == ExitCode.IOERR
     output = capsys.readouterr().err
-    assert output.startswith("wattpush: there is no /dev/i2c-N; is I2C enabled? Raspberry Pi: sudo raspi-config")
+    assert output.startswith("wattpush: there is no /dev/i2c-N; is I2C enabled? sudo modprobe i2c-dev")
 
 
 def test_without_a_bus_the_kernels_readings_are_still_shown(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,14 +146,14 @@ def test_a_missing_bus_is_reported_with_the_existing_ones(linux: Linux, capsys: 
     shown = capsys.readouterr()
     assert "INA226" in shown.out
     assert "/dev/i2c-9: No such file or directory" in shown.err
-    assert shown.err.endswith("this machine has /dev/i2c-1\n")
+    assert shown.err.endswith("this machine has /dev/i2c-1; i2cdetect -l says more\n")
 
 
 def test_a_denied_permission_has_its_exit_code_and_a_command(linux: Linux, capsys: pytest.CaptureFixture[str]) -> None:
     linux.wire(1)
     linux.dev.refusal = errno.EACCES
     assert cli.main(["scan"]) == ExitCode.NOPERM
-    assert "sudo usermod -aG i2c $USER, then log in again" in capsys.readouterr().err
+    assert f"sudo usermod -aG i2c {access.this_user()}, then log in again" in capsys.readouterr().err
 
 
 def test_a_device_file_owned_by_root_hints_at_i2c_tools() -> None:
@@ -284,14 +285,14 @@ def test_a_bus_named_by_a_link_gives_a_valid_configuration(linux: Linux, tmp_pat
     bench = Bench.of(ina260("cpu", "bus = 1", 0x4F))
     linux.wires[1] = bench.wire
     scanned = scan_bus(Bus(str(link), [], open_bus, linux.clock), iter(()))
-    (device,) = settings_of(as_toml([scanned], [])).devices
+    (device,) = settings_of(as_toml(MachineScan([scanned], [], {}))).devices
     assert (device.name, device.place) == ("i2c-rack-0x4f", Place(str(link), None, None, 0x4F))
 
 
 def test_any_label_gives_a_valid_configuration(tmp_path: Path) -> None:
     label = 'a "b" \\ [c] \N{OHM SIGN} ${HOME} $$'
     found = hwmon.PowerInput("ina3221", tmp_path, 1, label)
-    (device,) = settings_of(as_toml([], [(found, None)])).devices
+    (device,) = settings_of(as_toml(MachineScan([], [(found, None)], {}))).devices
     assert device.label == label
 
 
@@ -299,7 +300,7 @@ def test_a_label_that_toml_cannot_hold_is_not_used(linux: Linux) -> None:
     write(linux.hwmon / "hwmon1", "ina3221", {1: ("VDD\x07IN", 19072, 992)})
     (found,) = hwmon.power_inputs(linux.hwmon)
     assert found.label is None
-    (device,) = settings_of(as_toml([], [(found, None)])).devices
+    (device,) = settings_of(as_toml(MachineScan([], [(found, None)], {}))).devices
     assert (device.name, device.input) == ("ina3221-in1", 1)
 
 
@@ -358,7 +359,7 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_a_long_scan_shows_a_progress_bar_on_a_terminal(*, is_terminal: bool) -> None:
     stream, clock = (Terminal() if is_terminal else io.StringIO()), HandClock()
-    with scan._bar_on(stream, clock) as progress:
+    with bar_on(stream, clock) as progress:
         for done in range(4):
             progress(done, 64, "on [/dev/i2c-1]")
             clock.sleep(0.1)

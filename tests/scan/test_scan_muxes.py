@@ -17,6 +17,7 @@ from agent.i2c.muxes import CLOSED, MUX_ADDRESSES, MUX_KINDS, lookalikes
 from agent.i2c.transfers import OpenBus
 from agent.scan import scan_bus
 from agent.scan.configuration import as_toml
+from agent.scan.machine import MachineScan
 from agent.scan.table import print_scans
 from agent.simulate.clock import HandClock
 from agent.simulate.i2c import SimulatedI2C
@@ -348,9 +349,9 @@ def test_equal_chips_without_registers_are_said_to_be_possible() -> None:
         "returns 4 control bits, as a TCA9545A or PCA9547 does; "
         "a PCA9547 would have its channel 0 shown as channel 3, and the others hidden"
     )
-    assert f'chip = "pca9546a"   # {words}\n' in as_toml([result], [])
+    assert f'chip = "pca9546a"   # {words}\n' in as_toml(MachineScan([result], [], {}))
     shown = io.StringIO()
-    print_scans([result], [], shown)
+    print_scans(MachineScan([result], [], {}), shown)
     assert f"m0: {words}" in " ".join(shown.getvalue().split())
 
 
@@ -382,7 +383,7 @@ def test_the_sure_and_the_likely_ones_are_marked() -> None:
     board.add_mux(MUX_KINDS["tca9543a"], {}, 0x71)
     board.add_mux(MUX_KINDS["pca9546a"], {0: [0x40]}, 0x72)
     shown = io.StringIO()
-    print_scans([board.scan()], [], shown)
+    print_scans(MachineScan([board.scan()], [], {}), shown)
     assert [line.split()[-1] for line in shown.getvalue().splitlines() if line.startswith("trunk")] == ["yes", "likely"]
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from agent import chips, cli
 from agent.chips import Device, Measurement, rpi_pmic
-from agent.commands import scan
 from agent.config import parse
 from agent.errors import ExitCode
+from agent.scan import machine
 from agent.simulate.rails import ConstantRail
 from agent.simulate.rpi_pmic import SimulatedFirmware
 from tests.hardware.raspberry_pi import INPUT_VOLTS, NO_DEVICE, PI_4, RAILS, TOTAL_WATTS, Vcgencmd, on_path
@@ -105,7 +105,7 @@ def test_a_pi_5_says_why_its_rails_are_not_read(
 ) -> None:
     compatible = tmp_path / "compatible"
     compatible.write_bytes(b"raspberrypi,5-model-b\0brcm,bcm2712\0")
-    monkeypatch.setattr(scan, "COMPATIBLE", compatible)
+    monkeypatch.setattr(machine, "COMPATIBLE", compatible)
     monkeypatch.setattr("agent.i2c.sysfs.bus_numbers", lambda: ())
     vcgencmd.says(NO_DEVICE, 255)
     assert cli.main(["scan", "--toml"]) == ExitCode.IOERR

@@ -17,6 +17,7 @@ from agent.i2c.place import Place
 from agent.i2c.transfers import OpenBus
 from agent.scan import ADDRESSES, scan_bus
 from agent.scan.configuration import as_toml
+from agent.scan.machine import MachineScan
 from agent.scan.results import BusScan, KernelOwned, UnknownChip
 from agent.simulate import wire
 from agent.simulate.chips import CONFIG
@@ -218,7 +219,7 @@ def test_a_chip_with_an_external_shunt_is_read_in_any_configuration(chip: str) -
 def test_the_configuration_of_a_scan_names_what_looks_the_same(chip: str) -> None:
     node = ScannedNode(with_shunt(chip, "cpu", "bus = 1", 0x45))
     node.bench.run_until_read()
-    text = as_toml([node.scan()], [])
+    text = as_toml(MachineScan([node.scan()], [], {}))
     assert '\nchip = "ina226"   # INA230, INA231 or a clone of INA226, or another chip: no ID; ' in text
     settings = parse(text, chips.options(), default_hostname="node", environ={"HOME": "/nowhere"})
     found = Bench(settings, node.bench.clock, {"i2c1-0x45": node.bench.rails["cpu"]})

@@ -36,17 +36,19 @@ if TYPE_CHECKING:
     from agent.run.agent import Agent
     from agent.simulate.clock import HandClock
 
+ANY_PORT = ServeSettings("127.0.0.1", 0)
+
 
 @pytest.fixture
 def agent(clock: HandClock) -> Agent:
-    settings = settings_for(CPU, DISK)
+    settings = settings_for(CPU, DISK, serve=ANY_PORT)
     return agent_of(settings, world_for(settings, clock), clock, MemoryGateway())
 
 
 @pytest.fixture
 def url(agent: Agent) -> Iterator[str]:
     with ExitStack() as stack:
-        server = ScrapeServer(ServeSettings("127.0.0.1", 0), agent.scrape_registry, agent.health, "wattpush on <b>&")
+        server = ScrapeServer(ANY_PORT, agent)
         stack.callback(server.close)
         yield f"http://127.0.0.1:{server.address[1]}"
 
@@ -90,13 +92,6 @@ def test_health_is_200_while_the_loop_makes_progress_else_503(agent: Agent, url:
     assert ask(f"{url}/-/healthy")[:2] == (503, "the last sweep ended 61 s ago\n")
 
 
-def test_the_landing_page_links_to_the_metrics_and_escapes_names(url: str) -> None:
-    status, body, headers = ask(f"{url}/")
-    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    assert '<a href="/metrics">' in body
-    assert "wattpush on &lt;b&gt;&amp;" in body
-
-
 def test_other_paths_are_not_found_and_head_has_no_body(url: str) -> None:
     assert ask(f"{url}/nothing")[0] == 404
     status, body, headers = ask(f"{url}/", "HEAD")
@@ -112,9 +107,7 @@ def quick(agent: Agent) -> Iterator[Callable[..., ScrapeServer]]:
 
         def serve(**changes: Any) -> ScrapeServer:
             limits = Limits(**changes)
-            server = ScrapeServer(
-                ServeSettings("127.0.0.1", 0), agent.scrape_registry, agent.health, "node", limits=limits
-            )
+            server = ScrapeServer(ANY_PORT, agent, limits=limits)
             stack.callback(server.close)
             return server
 
@@ -185,13 +178,12 @@ def test_a_trickling_request_is_cut_off_at_its_deadline(quick: Callable[..., Scr
         until(is_cut_off, "the end of the connection", LONG_SECONDS)
 
 
-def test_a_client_that_takes_nothing_is_cut_off_at_the_deadline() -> None:
+def test_a_client_that_takes_nothing_is_cut_off_at_the_deadline(agent: Agent) -> None:
     endless = CollectorRegistry()
     Info("test", "larger than all socket buffers", registry=endless).info({"noise": "x" * 16_000_000})
     with ExitStack() as stack:
-        server = ScrapeServer(
-            ServeSettings("127.0.0.1", 0), lambda: endless, lambda: None, "node", limits=Limits(answer_seconds=0.2)
-        )
+        agent.scrape_registry = lambda: endless
+        server = ScrapeServer(ANY_PORT, agent, limits=Limits(answer_seconds=0.2))
         stack.callback(server.close)
         client = stack.enter_context(connected(server, b"GET /metrics HTTP/1.1\r\n\r\n"))
         received = len(client.recv(1))
@@ -259,9 +251,9 @@ def test_a_port_in_use_and_a_foreign_address_have_their_own_errors(agent: Agent)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(BusyError, match=f"serve: listen: 127.0.0.1:{port}: in use; stop what listens there"):
-            ScrapeServer(ServeSettings("127.0.0.1", port), agent.scrape_registry, agent.health, "")
+            ScrapeServer(ServeSettings("127.0.0.1", port), agent)
     with pytest.raises(AgentError, match="is that an address of this machine"):
-        ScrapeServer(ServeSettings("203.0.113.1", port), agent.scrape_registry, agent.health, "")
+        ScrapeServer(ServeSettings("203.0.113.1", port), agent)
 
 
 def test_listening_does_not_look_up_names(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,4 +261,4 @@ def test_listening_does_not_look_up_names(agent: Agent, monkeypatch: pytest.Monk
         raise AssertionError(f"offline, looking up {name} may take a minute")
 
     monkeypatch.setattr(socket, "getfqdn", getfqdn)
-    ScrapeServer(ServeSettings("127.0.0.1", 0), agent.scrape_registry, agent.health, "").close()
+    ScrapeServer(ANY_PORT, agent).close()

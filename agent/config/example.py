@@ -1,4 +1,4 @@
-"""Renders config.toml.example from the rows of agent/config/keys.py and the options of the chips.
+"""The documented example configuration, from the rows of keys.py and the options of the chips.
 
 The first block of each table shows every key that has an example or a default; the further blocks show the others. The
 comment of a key stands where the key appears first.
@@ -11,7 +11,6 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent import chips
 from agent.config.keys import DEVICE, TABLES
 from agent.config.values import AVERAGING_EXAMPLE, spell_duration, spell_size
 from agent.settings import CHIP_ALIASES, runs
@@ -100,9 +99,8 @@ FURTHER_BLOCKS: Mapping[str, Sequence[Block]] = {
 }
 
 
-def example() -> str:
-    """The whole file."""
-    options = chips.options()
+def example(options: Mapping[str, ChipOptions]) -> str:
+    """The whole file; `options` of each chip, by the name in `chip = "..."`."""
     return "\n\n".join([HEAD, *("\n".join(_table(table, options)) for table in TABLES)])
 
 

@@ -1,0 +1,60 @@
+// Fetches the page again every 2 s while it is seen, and takes over what has changed.
+"use strict";
+
+const EVERY_MS = 2000;
+const lost = document.getElementById("lost");
+let reachedAt = new Date();
+let timer;
+
+// Nodes stay where they are, so that the focus, the selection and a screen reader's place stay, too.
+function takeOver(old, fresh) {
+  if (old.nodeName !== fresh.nodeName) {
+    old.replaceWith(fresh);
+    return;
+  }
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+    return;
+  }
+  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  const children = [...fresh.childNodes];
+  while (old.childNodes.length > children.length) old.lastChild.remove();
+  children.forEach((child, place) => {
+    if (place < old.childNodes.length) takeOver(old.childNodes[place], child);
+    else old.append(child);
+  });
+}
+
+async function refresh() {
+  try {
+    const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(10000) });
+    if (!answer.ok) throw new Error(answer.status);
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (fresh.querySelector("style").textContent !== document.querySelector("style").textContent) {
+      location.reload(); // another version of the agent
+      return;
+    }
+    takeOver(document.querySelector("main"), fresh.querySelector("main"));
+    document.title = fresh.title;
+    reachedAt = new Date();
+    lost.textContent = "";
+    document.body.className = "";
+  } catch (error) {
+    const words = `Not reachable since ${reachedAt.toLocaleTimeString()}. These numbers are old.`;
+    if (lost.textContent !== words) lost.textContent = words; // read out once
+    document.body.className = "old";
+  }
+  next();
+}
+
+function next() {
+  clearTimeout(timer);
+  if (!document.hidden) timer = setTimeout(refresh, EVERY_MS);
+}
+
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(timer);
+  if (!document.hidden) refresh();
+});
+next();

@@ -1,0 +1,33 @@
+"""Renders what each alert of deploy/prometheus says, for its runbook in docs/alerts.md."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+import yaml
+
+from scripts.blocks import PROJECT, with_blocks
+
+RULES = PROJECT / "deploy" / "prometheus" / "rules" / "alerts.yml"
+
+
+def page() -> str:
+    """The whole docs/alerts.md, with the descriptions of the rules."""
+    rules = [rule for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
+    return with_blocks("docs/alerts.md", {rule["alert"]: partial(_meaning, rule) for rule in rules})
+
+
+def _meaning(rule: dict[str, Any]) -> str:
+    severity = rule["labels"]["severity"]
+    since = f", after {rule['for']}" if "for" in rule else ""
+    return f"**Meaning.** {_without_templates(rule['annotations']['description'])} ({severity}{since})"
+
+
+def _without_templates(description: str) -> str:
+    """The text with labels by their name in italics, and the value as N."""
+    text = re.sub(r"{{ with \$labels\.(\w+) }}(.*?){{ \. }}{{ end }}", r"\2*\1*", description.strip())
+    text = re.sub(r"{{ \$labels\.(\w+) }}", r"*\1*", text)
+    text = re.sub(r"{{ \$value \| humanizePercentage }}", "N %", text)
+    return re.sub(r"{{ \$value.*?}}", "N", text)
