@@ -134,7 +134,7 @@ def new_dashboard(uid: str, title: str, description: str, time_from: str) -> das
 EVENTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "Agent restarts": (
         # The value is the time of the event: one line for each start, however long the agent was away.
-        f"1000 * wattpush_agent_start_time_seconds{{{NODE}}} > $__from",
+        f"1000 * wattpush_agent_start_time_seconds{{{NODE}}}",
         "blue",
         {"titleFormat": "Agent started", "textFormat": "{{hostname}}", "useValueForTime": True},
     ),
@@ -252,15 +252,21 @@ def alerts_firing() -> stat.Panel:
 
 def alert_list(description: str, selected: str = "") -> table.Panel:
     which = f'alertname=~"Wattpush.*"{selected}'
-    since = (
-        "max by (severity, alertname, hostname, device, job, instance) ("
-        f"time() - ALERTS_FOR_STATE{{{which}}} and ignoring (alertstate) "
-        f'ALERTS{{{which}, alertstate="firing"}})'
-    )
+    firing = f'ALERTS{{{which}, alertstate="firing"}}'
+    since = f"time() - ALERTS_FOR_STATE{{{which}}} and ignoring (alertstate) {firing}"
+
+    def per_alert(values: str) -> str:
+        by = "severity, alertname, hostname, device, job, instance"
+        return f'label_join(max by ({by}) ({values}), "runbook", "", "alertname")'
+
     panel = rows(
         "Alerts",
         f"{description} The last column links to the runbook in docs/alerts.md: set the address of your copy above.",
-        {"Firing for": Column(f'label_join({since}, "runbook", "", "alertname")', "s", decimals=0)},
+        {
+            "firing": Column(per_alert(firing), shown=False),
+            # An older vmalert does not say it of alerts without `for`.
+            "Firing for": Column(per_alert(since), "s", decimals=0),
+        },
         {
             "severity": "Severity",
             "alertname": "Alert",
@@ -402,7 +408,7 @@ def fleet() -> dashboard.Dashboard:
     for variable in (JOBS, any_of(choice("hostname", "Node", HOSTNAME)), DEVICES, RUNBOOKS):
         board.with_variable(variable)
     alerts = alert_list("What fires now, for every node.")
-    for panel in (*fleet_numbers(), fleet_power(), fleet_table(), alerts, *fleet_history()):
+    for panel in (*fleet_numbers(), fleet_power(), alerts, fleet_table(), *fleet_history()):
         board.with_panel(panel)
     return board
 

@@ -75,6 +75,7 @@ class Fleet:
 
     Attributes:
         way: how the series arrive.
+        times_alerts: whether every alert says since when it fires: an older vmalert does not of those without `for`.
         counts_stopped: whether counters of the stopped node have an increase, of zero: a gateway repeats its one
             sample, and one sample is enough for VictoriaMetrics.
         url: of the database.
@@ -83,6 +84,7 @@ class Fleet:
     """
 
     way: Way
+    times_alerts: bool
     counts_stopped: bool
     url: str
     at_seconds: float
@@ -152,7 +154,7 @@ def running_fleet(folder: Path, database: Database, way: Way) -> Iterator[Fleet]
         )
         for agent in running:
             assert agent.end(signal.SIGTERM)[0] == 0
-        yield Fleet(way, counts_stopped, url, at_seconds, at_seconds - begun_seconds)
+        yield Fleet(way, database.rules_of is None, counts_stopped, url, at_seconds, at_seconds - begun_seconds)
 
 
 def _node(folder: Path, name: str, gateway: str | None, history: str, *, push: str = "", more: str = "") -> Path:

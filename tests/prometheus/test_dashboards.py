@@ -67,7 +67,13 @@ class Chosen:
     devices: tuple[str, ...]
     variables: Mapping[str, str]
     lived_seconds: float
+    times_alerts: bool
     counts_stopped: bool
+
+    @property
+    def fires_for(self) -> Between | None:
+        """How many seconds an alert has fired; None if the database does not say it of all of them."""
+        return Between(0, self.lived_seconds) if self.times_alerts else None
 
     @property
     def alive(self) -> tuple[str, ...]:
@@ -139,10 +145,13 @@ class Chosen:
 
 @dataclass(frozen=True, eq=False)
 class Alerts:
-    """Equal to the alerts that fire for these nodes, and for how long: the last is stale, or will be in a moment."""
+    """Equal to the alerts that fire for these nodes, with such values. The last node is stale, or will be in a moment.
 
-    of: Chosen
+    The value None stands for any, also for alerts without one.
+    """
+
     hostnames: tuple[str, ...]
+    value: Between | float | None = 1.0
 
     def __eq__(self, other: object) -> bool:
         assert isinstance(other, dict)
@@ -155,8 +164,9 @@ class Alerts:
         expected |= {("WattpushUnderVoltage", "warning", name, "disk") for name in alive}
         possible = {("WattpushNodeStale", "critical", name, "") for name in self.hostnames if name not in ALIVE}
         return (
-            expected <= fires <= expected | possible
-            and all(0 <= value <= self.of.lived_seconds for value in other.values())
+            (self.value is None or expected <= fires)
+            and fires <= expected | possible
+            and (self.value is None or all(value == self.value for value in other.values()))
             and all(dict(labels)["runbook"] == dict(labels)["alertname"] for labels in other)
         )
 
@@ -190,7 +200,8 @@ EXPECTED: dict[tuple[str, str, str], Callable[[Chosen], Mapping[Any, Any] | Part
     ("fleet", "Alerts firing", "A"): lambda _: {(): Between(0, 1)},
     # Three nodes are simulated, and each has a disk whose voltage is low.
     ("fleet", "Alerts firing", "B"): lambda _: {(): 6},
-    ("fleet", "Alerts", "A"): lambda of: Alerts(of, tuple(JOBS)),
+    ("fleet", "Alerts", "A"): lambda _: Alerts(tuple(JOBS)),
+    ("fleet", "Alerts", "B"): lambda of: Alerts(tuple(JOBS), of.fires_for),
     ("fleet", "Power by node", "A"): lambda of: {
         (("hostname", name),): pytest.approx(sum(WATTS[device] for device in of.devices), rel=1e-3) for name in of.alive
     },
@@ -210,7 +221,8 @@ EXPECTED: dict[tuple[str, str, str], Callable[[Chosen], Mapping[Any, Any] | Part
     ("fleet", "Samples lost by node", "C"): lambda _: {},
     ("node", "Is it sending?", "A"): lambda _: {(): 1},
     ("node", "Is it sending?", "B"): lambda of: {(): of.age(of.hostnames[0])},
-    ("node", "Alerts", "A"): lambda of: Alerts(of, of.hostnames),
+    ("node", "Alerts", "A"): lambda of: Alerts(of.hostnames),
+    ("node", "Alerts", "B"): lambda of: Alerts(of.hostnames, of.fires_for),
     ("node", "Power now", "A"): lambda of: {(): pytest.approx(of.total_watts(), rel=1e-3)},
     ("node", "Energy", "A"): Chosen.device_kwh,
     ("node", "Coverage", "A"): Chosen.coverage,
@@ -298,7 +310,9 @@ def choices(name: str, fleet: Fleet) -> list[Chosen]:
     every = tuple(WATTS)
     if name == "fleet":
         all_of_each = {"job": ".+", "hostname": ".+", "device": ".+"}
-        everything = Chosen(tuple(JOBS), every, all_of_each, fleet.lived_seconds, fleet.counts_stopped)
+        everything = Chosen(
+            tuple(JOBS), every, all_of_each, fleet.lived_seconds, fleet.times_alerts, fleet.counts_stopped
+        )
         some = {"job": "(power)", "hostname": "(node-d-simulated|node-n-simulated)", "device": "(cpu|disk)"}
         return [
             everything,
@@ -307,12 +321,18 @@ def choices(name: str, fleet: Fleet) -> list[Chosen]:
                 ("cpu", "disk"),
                 some,
                 fleet.lived_seconds,
+                fleet.times_alerts,
                 fleet.counts_stopped,
             ),
         ]
     return [
         Chosen(
-            (host,), every, {"job": ".+", "hostname": host, "device": ".+"}, fleet.lived_seconds, fleet.counts_stopped
+            (host,),
+            every,
+            {"job": ".+", "hostname": host, "device": ".+"},
+            fleet.lived_seconds,
+            fleet.times_alerts,
+            fleet.counts_stopped,
         )
         for host in ALIVE
     ]
@@ -503,14 +523,10 @@ def test_a_number_with_a_curve_shows_the_present() -> None:
 
 def test_annotations_mark_the_start_of_every_agent(fleet: Fleet) -> None:
     variables = {"job": ".+", "hostname": "node-n-simulated", "device": ".+"}
-    for name, dashboard in DASHBOARDS.items():
+    for dashboard in DASHBOARDS.values():
         starts, resets = dashboard["annotations"]["list"]
         assert starts["useValueForTime"]
-        begun_ms = 1000 * (fleet.at_seconds - fleet.lived_seconds)
-        seen = fleet.query(substituted(starts["expr"], {**variables, "__from": str(int(begun_ms))}))
-        assert list(seen.values()) == [Between(begun_ms, 1000 * fleet.at_seconds)]
-        # None began after the present.
-        later = str(int(1000 * fleet.at_seconds))
-        assert fleet.query(substituted(starts["expr"], {**variables, "__from": later})) == {}, name
+        (start_ms,) = fleet.query(substituted(starts["expr"], variables)).values()
+        assert fleet.at_seconds - fleet.lived_seconds <= start_ms / 1000 <= fleet.at_seconds
         # No chip of the fleet has lost its power.
         assert fleet.query(substituted(resets["expr"], variables)) == {}
