@@ -131,7 +131,7 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--simulate",
         action="store_true",
         default=argparse.SUPPRESS,
-        help="emulate every configured mux and chip; needs no hardware",
+        help="emulate every configured mux and chip, or a built-in node without a file; needs no hardware",
     )
 
 
@@ -150,7 +150,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_error(f"the output cannot be written: {error.strerror}")
             _discard(sys.stdout)
             return ExitCode.IOERR
-        log.exception("internal error; please report it with the traceback below")
+        log.exception(
+            "internal error: a bug in wattpush %s; please report it where you got wattpush from, with your command, "
+            "your configuration and the traceback below",
+            __version__,
+        )
         return ExitCode.SOFTWARE
     finally:
         try:

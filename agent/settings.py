@@ -161,10 +161,19 @@ class RemoteWriteSettings(ConnectionSettings):
 
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
-    """Where to answer scrapes."""
+    """Where to answer scrapes, and to whom.
+
+    Attributes:
+        cert_file: with `key_file`; None is plain HTTP.
+        username: with `password_file`; None is everybody.
+    """
 
     host: str
     port: int
+    cert_file: str | None = None
+    key_file: str | None = None
+    username: str | None = None
+    password_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +187,7 @@ class MetricsSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A whole, valid configuration. At least one of `pushgateway`, `remote_write` and `serve` is set."""
+    """A whole, valid configuration. One that is read from a file has a destination."""
 
     hostname: str
     devices: tuple[Device, ...]
@@ -192,6 +201,11 @@ class Settings:
     serve: ServeSettings | None = None
     metrics: MetricsSettings = MetricsSettings()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def has_destination(self) -> bool:
+        """Whether it is pushed, kept as history or served: at least one of them, unless no file was read."""
+        return any(each is not None for each in (self.pushgateway, self.remote_write, self.serve))
 
     def chips(self) -> tuple[ConfiguredChip, ...]:
         """The chips on I2C, in the order in which the configuration first names them."""

@@ -32,7 +32,7 @@ from agent.config.topology import (
     device_parts,
     find_clashes,
 )
-from agent.config.values import MAX_NAME_CHARACTERS, parse_duration, quoted
+from agent.config.values import MAX_NAME_CHARACTERS, is_loopback, parse_duration, quoted
 from agent.errors import ConfigError, PermissionDeniedError
 from agent.settings import (
     ALL_RAILS,
@@ -62,6 +62,7 @@ __all__ = [
     "SHARED_HOSTNAMES",
     "escape",
     "find_file",
+    "is_file_expected",
     "load",
     "parse",
     "parse_duration",
@@ -71,10 +72,14 @@ DEFAULT_FILE = Path("/etc/wattpush/config.toml")
 
 SHARED_HOSTNAMES = ("raspberrypi", "localhost", "jetson", "ubuntu", "debian")
 
+_NO_FILE = (
+    "no such file; wattpush init asks and writes it, wattpush scan --toml prints one for what is connected, "
+    "wattpush config documents every key, and wattpush --simulate needs no file and no hardware"
+)
 _LARGEST_BYTES = 2**20
 # [[device]] with `averaging = { ... }` has four: the file, the list, the device, the averaging.
 _MOST_LEVELS = 16
-_TOO_DEEP = "tables or lists are nested too deeply; compare with config.toml.example"
+_TOO_DEEP = "tables or lists are nested too deeply; compare with what wattpush config prints"
 # Of a longer one, no more than this is looked at for a hint.
 _LONGEST_LINE = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -88,6 +93,19 @@ _LEAST_MICROOHMS = 1000
 def find_file(argument: str | None, environ: Mapping[str, str]) -> Path:
     """The file to read: `--config`, else `$WATTPUSH_CONFIG`, else /etc/wattpush/config.toml."""
     return Path(argument or environ.get("WATTPUSH_CONFIG") or DEFAULT_FILE)
+
+
+def is_file_expected(argument: str | None, environ: Mapping[str, str]) -> bool:
+    """Whether a file is named, or the default one is there, so that reading it works or is an error."""
+    if argument or environ.get("WATTPUSH_CONFIG"):
+        return True
+    try:
+        DEFAULT_FILE.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:  # such as a folder that this user may not enter: reading it says so
+        return True
+    return True
 
 
 def load(
@@ -115,8 +133,7 @@ def load(
     except PermissionError as error:
         raise PermissionDeniedError(f"{path}: permission denied: {access.of_denied_read(path)}") from error
     except FileNotFoundError as error:
-        hint = f"wattpush scan --toml writes one for what is connected, or copy config.toml.example to {path}"
-        raise ConfigError((f"no such file; {hint}",)) from error
+        raise ConfigError((_NO_FILE,)) from error
     except IsADirectoryError as error:
         raise ConfigError((f"is a folder; name the file in it, such as {path / DEFAULT_FILE.name}",)) from error
     except OSError as error:
@@ -135,16 +152,24 @@ def load(
 
 
 def parse(
-    text: str, chips: Mapping[str, ChipOptions], *, default_hostname: str, environ: Mapping[str, str]
+    text: str,
+    chips: Mapping[str, ChipOptions],
+    *,
+    default_hostname: str,
+    environ: Mapping[str, str],
+    needs_destination: bool = True,
 ) -> Settings:
-    """Check the text of a configuration file; arguments and ConfigError as for `load`."""
+    """Check the text of a configuration file; arguments and ConfigError as for `load`.
+
+    Only a text that is no file of the user's need not say where the metrics go.
+    """
     top = read_top(_parse_toml(text), environ)
     specs = (PUSHGATEWAY, REMOTE_WRITE, SERVE, METRICS)
     pushgateway, remote_write, serve, metrics = (read_single(top, spec) for spec in specs)
     muxes, devices = read_list(top, MUX), read_list(top, DEVICE)
 
-    check_top(top, default_hostname)
-    for connection in filter(None, (pushgateway, remote_write)):
+    check_top(top, default_hostname, needs_destination=needs_destination)
+    for connection in filter(None, (pushgateway, remote_write, serve)):
         check_connection(connection)
     check_resolution(top, remote_write, len(devices))
     check_unique_names(muxes)
@@ -173,7 +198,7 @@ def parse(
         remote_write=RemoteWriteSettings(**REMOTE_WRITE.arguments(remote_write.good)) if remote_write else None,
         serve=_make_serve(serve) if serve else None,
         metrics=MetricsSettings(**METRICS.arguments(metrics.good)) if metrics else MetricsSettings(),
-        warnings=(*_warnings(top, devices, default_hostname), *topology.warnings()),
+        warnings=(*_warnings(top, serve, devices, default_hostname), *topology.warnings()),
     )
 
 
@@ -184,7 +209,7 @@ def _parse_toml(text: str) -> dict[str, Any]:
         found = re.fullmatch(r"(?s)(.*) \(at (line \d+, column \d+|end of document)\)", str(error))
         what, where = (found[1], found[2]) if found else (str(error), "somewhere")
         where = where.replace("end of document", "end of the file")
-        hint = _toml_hint(text, where) or "compare with config.toml.example"
+        hint = _toml_hint(text, where) or "compare with what wattpush config prints"
         raise ConfigError((f"{where}: not valid TOML: {what}; {hint}",)) from error
     except ValueError as error:
         # Python refuses to read decimal numbers with more than some thousand digits.
@@ -200,6 +225,9 @@ def _toml_hint(text: str, where: str) -> str:
     """What to write instead, if a value stands there that TOML does not know; else empty."""
     found = re.fullmatch(r"line ([0-9]+), column ([0-9]+)", where)
     line = text.split("\n")[int(found[1]) - 1][:_LONGEST_LINE] if found else ""
+    header = re.fullmatch(r"\s*\[(?:\[\s*([\w-]+)\s*\]|([\w-]+)\s*\]\])\s*(?:#.*)?", line)
+    if header is not None:
+        return f"write [[{header[1] or header[2]}]]"
     value = re.fullmatch(r"\s*[\w-]+\s*=\s*([^#]*?)\s*(?:#.*)?", line)
     if value is None or value[1] in ("true", "false", "inf", "nan"):
         return ""
@@ -257,12 +285,19 @@ def _make_device(table: Table, place: Place | None) -> Device:
     return Device(place=place, **DEVICE.arguments(table.good))
 
 
-def _warnings(top: Table, devices: Sequence[Table], default_hostname: str) -> Iterator[str]:
+def _warnings(top: Table, serve: Table | None, devices: Sequence[Table], default_hostname: str) -> Iterator[str]:
     if "hostname" not in top.given and default_hostname.split(".", maxsplit=1)[0].lower() in SHARED_HOSTNAMES:
         yield (
             f"hostname: {quoted(default_hostname)}, this machine's own name, is shared by many machines, and two "
             'machines with one name overwrite each other at the gateway; write hostname = "..."'
         )
+    if serve is not None:
+        host, _ = serve.good["listen"]
+        if serve.good.get("username") and not serve.good.get("cert_file") and not is_loopback(host):
+            yield (
+                "serve: username: without TLS, whoever sees the traffic sees the password; write cert_file and "
+                "key_file, or listen on 127.0.0.1 only"
+            )
     yield from _warnings_of_sums(devices)
     for device in devices:
         sensor = device.good.get("sensor", "")

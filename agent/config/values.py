@@ -436,6 +436,16 @@ def _is_ip(host: str, version: Literal[4, 6]) -> bool:
         return False
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine can connect to the host of `listen`, which is empty for every address."""
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _is_host(host: str) -> bool:
     """Whether it is a name that can be resolved (RFC 1123 section 2.1; underscores may pass), or IPv4."""
     return bool(_HOST.fullmatch(host))
@@ -535,19 +545,31 @@ def listen(value: object) -> tuple[str, int]:
     return plain, port
 
 
-def table(value: object) -> dict[str, object]:
-    """One `[table]`."""
-    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        raise InvalidError("there can be only one: write its name in single brackets")
-    if not isinstance(value, dict):
-        raise InvalidError(f"expected a table, not {describe(value)}")
-    return value
+TABLE = "table"
+"""The words of the kinds `table` and `tables`, whose content is checked later, key by key."""
 
 
-def tables(value: object) -> list[object]:
-    """A list of `[[table]]` blocks, whose items are checked later."""
-    if isinstance(value, dict):
-        raise InvalidError("there can be several: write its name in double brackets")
-    if not isinstance(value, list):
-        raise InvalidError(f"expected tables, not {describe(value)}")
-    return value
+def table(header: str) -> Kind:
+    """One table under `header`: `[pushgateway]`."""
+
+    def check(value: object) -> dict[str, object]:
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            raise InvalidError(f"there can be only one: write {header}, in single brackets")
+        if not isinstance(value, dict):
+            raise InvalidError(f"expected a table, {header}, not {describe(value)}")
+        return value
+
+    return Kind(TABLE, check)
+
+
+def tables(header: str) -> Kind:
+    """Any number of tables, each under `header`: `[[device]]`."""
+
+    def check(value: object) -> list[object]:
+        if isinstance(value, dict):
+            raise InvalidError(f"there can be several: write {header}, in double brackets")
+        if not isinstance(value, list):
+            raise InvalidError(f"expected tables, {header}, not {describe(value)}")
+        return value
+
+    return Kind(TABLE, check)

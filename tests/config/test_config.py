@@ -87,6 +87,10 @@ def test_every_key_reaches_its_setting(parse_text: Parse) -> None:
 
         [serve]
         listen = "[::1]:9812"
+        cert_file = "/etc/serve.pem"
+        key_file = "/etc/serve-key.pem"
+        username = "prometheus"
+        password_file = "serve-password"
 
         [metrics]
         extremes = false
@@ -168,7 +172,14 @@ def test_every_key_reaches_its_setting(parse_text: Parse) -> None:
             key_file="/etc/key.pem",
             delete_on_exit=True,
         ),
-        serve=ServeSettings(host="::1", port=9812),
+        serve=ServeSettings(
+            host="::1",
+            port=9812,
+            cert_file="/etc/serve.pem",
+            key_file="/etc/serve-key.pem",
+            username="prometheus",
+            password_file="serve-password",
+        ),
         metrics=MetricsSettings(extremes=False, ina260_names=True),
     )
 
@@ -280,6 +291,32 @@ def test_a_file_may_only_serve_scrapes(listen: str, host: str, port: int, parse_
 
     assert settings.serve == ServeSettings(host, port)
     assert settings.pushgateway is None
+
+
+@pytest.mark.parametrize(
+    ("listen", "keys", "times"),
+    [
+        (":9812", "", 1),
+        ("0.0.0.0:9812", "", 1),
+        ("[::]:9812", "", 1),
+        ("node-17:9812", "", 1),
+        ("192.0.2.1:9812", 'cert_file = ""\nkey_file = ""', 1),
+        ("0.0.0.0:9812", 'cert_file = "c"\nkey_file = "k"', 0),
+        ("127.0.0.1:9812", "", 0),
+        ("127.1.2.3:9812", "", 0),
+        ("[::1]:9812", "", 0),
+        ("localhost:9812", "", 0),
+    ],
+)
+def test_a_password_that_crosses_the_network_in_clear_is_warned_about(
+    listen: str, keys: str, times: int, parse_text: Parse
+) -> None:
+    user = 'username = "node"\npassword_file = "p"'
+    settings = parse_text(f'[serve]\nlisten = "{listen}"\n{user}\n{keys}\n{DEVICE}')
+    assert [warning.partition("; ")[0] for warning in settings.warnings] == [
+        "serve: username: without TLS, whoever sees the traffic sees the password"
+    ] * times
+    assert parse_text(f'[serve]\nlisten = "{listen}"\n{DEVICE}').warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -422,15 +459,17 @@ def test_a_file_is_read_whatever_editor_wrote_it(
     assert load_from(path, chips) == parse_text(text)
 
 
-def test_the_error_for_a_missing_file_names_the_example(tmp_path: Path, chips: Chips) -> None:
+def test_the_error_for_a_missing_file_names_the_ways_out(tmp_path: Path, chips: Chips) -> None:
     path = tmp_path / "config.toml"
 
     with pytest.raises(ConfigError) as caught:
         load_from(path, chips)
 
-    assert caught.value.problems == (
-        f"no such file; wattpush scan --toml writes one for what is connected, or copy config.toml.example to {path}",
-    )
+    (problem,) = caught.value.problems
+    assert problem.startswith("no such file; ")
+    for way in ("wattpush init", "wattpush scan --toml", "wattpush config", "wattpush --simulate"):
+        assert way in problem
+    assert len(problem) <= 220
     assert caught.value.exit_code == ExitCode.CONFIG
 
 
