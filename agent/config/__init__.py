@@ -1,4 +1,4 @@
-"""Turns config.toml into `Settings`, or reports every problem in it; imported by check/, scan/ and commands/.
+"""Turns config.toml into `Settings`, or reports every problem in it; imported by check/, scan/, init/ and commands/.
 
 First each table is read by itself, by the rows of `keys.py`. Then the rules between keys (`rules.py`) and between
 tables (`topology.py`) check the values that are good so far; a refused value is dropped, so that one mistake makes
@@ -60,9 +60,11 @@ __all__ = [
     "DEFAULT_FILE",
     "MAX_NAME_CHARACTERS",
     "SHARED_HOSTNAMES",
+    "USUAL_MAX_SHUNT_OHMS",
     "escape",
     "find_file",
     "is_file_expected",
+    "is_shared_hostname",
     "load",
     "parse",
     "parse_duration",
@@ -85,9 +87,14 @@ _LONGEST_LINE = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # The kernel numbers these in the order in which it finds the chips.
 _NUMBERED_FOLDER = re.compile("/hwmon[0-9]+/*$")
-# Shunts that measure current are far below: the 5 of a part marked R005 means milliohms, not ohms.
-_USUAL_MAX_SHUNT_OHMS = 1.0
+USUAL_MAX_SHUNT_OHMS = 1.0
+"""Shunts that measure current are far below: the 5 of a part marked R005 means milliohms, not ohms."""
 _LEAST_MICROOHMS = 1000
+
+
+def is_shared_hostname(hostname: str) -> bool:
+    """Whether many machines have this name of their own."""
+    return hostname.split(".", maxsplit=1)[0].lower() in SHARED_HOSTNAMES
 
 
 def find_file(argument: str | None, environ: Mapping[str, str]) -> Path:
@@ -314,7 +321,7 @@ def _make_device(table: Table, place: Place | None) -> Device:
 
 
 def _warnings(top: Table, serve: Table | None, devices: Sequence[Table], default_hostname: str) -> Iterator[str]:
-    if "hostname" not in top.given and default_hostname.split(".", maxsplit=1)[0].lower() in SHARED_HOSTNAMES:
+    if "hostname" not in top.given and is_shared_hostname(default_hostname):
         yield (
             f"hostname: {quoted(default_hostname)}, this machine's own name, is shared by many machines, and two "
             'machines with one name overwrite each other at the gateway; write hostname = "..."'
@@ -334,7 +341,7 @@ def _warnings(top: Table, serve: Table | None, devices: Sequence[Table], default
                 f"{device.title}: sensor: {quoted(sensor)} may be another chip after the next boot; write the name of "
                 "the chip, or its folder without hwmonN, as wattpush scan --toml does"
             )
-        if device.good.get("shunt_ohms", 0) > _USUAL_MAX_SHUNT_OHMS:
+        if device.good.get("shunt_ohms", 0) > USUAL_MAX_SHUNT_OHMS:
             shunt_ohms = device.good["shunt_ohms"]
             # In the kernel's files and device trees, shunts are in microohms.
             unit, parts = ("milliohms", 1e3) if shunt_ohms < _LEAST_MICROOHMS else ("microohms", 1e6)

@@ -405,17 +405,20 @@ def ohms(value: object) -> float:
     return float(value)
 
 
-def _ohms_hint(value: object) -> str:
-    """What was meant by the print on a resistor, or by a resistance with its unit; empty for anything else."""
-    plain = value.replace(" ", "").replace(",", ".").lower() if isinstance(value, str) else ""
+def printed_ohms(text: str) -> float | None:
+    """The resistance meant by the print on a resistor, or by a number with or without its unit; None for other text."""
+    plain = text.replace(" ", "").replace(",", ".").lower()
     # IEC 60062: the letter stands where the decimal point is.
     if printed := re.fullmatch(r"([0-9]{0,4})r([0-9]{1,6})", plain):
-        meant = float(f"{printed[1] or 0}.{printed[2]}")
-    elif found := re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(m?)(?:ohms?|\u03c9|r)?", plain):
-        meant = float(found[1]) / (1000 if found[2] else 1)
-    else:
-        return ""
-    return f"; write {meant:g} without quotes"
+        return float(f"{printed[1] or 0}.{printed[2]}")
+    if found := re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{0,6})?|\.[0-9]{1,6})(m?)(?:ohms?|\u03c9|r)?", plain):
+        return float(found[1]) / (1000 if found[2] else 1)
+    return None
+
+
+def _ohms_hint(value: object) -> str:
+    meant = printed_ohms(value) if isinstance(value, str) else None
+    return "" if meant is None else f"; write {meant:g} without quotes"
 
 
 def one_of(*choices: str) -> Kind:
