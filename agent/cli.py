@@ -79,7 +79,7 @@ class _CommandParser(_Parser):
             if unknown and not unknown[0].startswith("-"):
                 options.parser.error(f"{unknown[0]}: a command stands behind --: wattpush measure {measure.OPERANDS}")
         elif has_operands:
-            self.error("unrecognized arguments: --")
+            getattr(options, "parser", self).error("unrecognized arguments: --")
         if unknown:
             self._refuse_unknown(unknown, getattr(options, "parser", self))
         return options

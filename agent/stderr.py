@@ -109,4 +109,5 @@ def _own_description(file_descriptor: int) -> int:
 
 
 def _notice(missing: int) -> str:
-    return f"wattpush: {missing} lines are missing here: this output was not read\n"
+    lines = f"{missing} lines are" if missing > 1 else "1 line is"
+    return f"wattpush: {lines} missing here: this output was not read\n"

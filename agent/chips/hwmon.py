@@ -206,7 +206,8 @@ class Chip:
         if not found:
             present = sorted(filter(None, (read_text(folder / "name") for folder in self._class_folder.glob("*"))))
             raise SensorError(
-                f"no hwmon chip is named {self._sensor} (under {self._class_folder}: {', '.join(present) or 'none'})"
+                f"no hwmon chip is named {self._sensor} (under {self._class_folder}: {', '.join(present) or 'none'}); "
+                "is its driver loaded? wattpush scan lists what the kernel reads"
             )
         return found
 

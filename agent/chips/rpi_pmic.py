@@ -28,6 +28,7 @@ from agent import access
 from agent.chips import Measurement
 from agent.errors import PermissionDeniedError, SensorError, one_line
 from agent.i2c import hints
+from agent.log import counted
 from agent.settings import ALL_RAILS, ChipOptions
 
 if TYPE_CHECKING:
@@ -125,7 +126,11 @@ class Chip:
         return {**{rail: _measurement(answer, rail) for rail in answer.rails}, ALL_RAILS: total}
 
     def _sum_of(self) -> str:
-        return f"sum of {len(self._summed)} rails ({', '.join(self._summed)})" if self._summed else "sum of all rails"
+        return (
+            f"sum of {counted(len(self._summed), 'rail')} ({', '.join(self._summed)})"
+            if self._summed
+            else "sum of all rails"
+        )
 
     def _sum(self, answer: Answer) -> Measurement:
         """The volts of the 5 V input, and the amperes that would carry the power of all rails there.

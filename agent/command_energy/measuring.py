@@ -110,12 +110,15 @@ class Measuring:
         ):
             self._wait_before_start(give_up_at)
         refuse_to_run_without_permission(list(sampler.outcomes.values()))
+        unread: dict[str, list[str]] = {}  # by cause, which a bus or a mux has for all devices behind it
         for device, timeline in sampler.timelines.items():
             error = sampler.error(device)
             if error is not None:
-                print_error(f"warning: {device}: {error}")
+                unread.setdefault(str(error), []).append(device)
             elif timeline.window_seconds is None:
-                print_error(f"warning: {device}: no reading yet")
+                unread.setdefault("no reading yet", []).append(device)
+        for why, devices in unread.items():
+            print_error(f"warning: {', '.join(devices)}: {why}")
 
     def _measure_idle(self, idle_seconds: float) -> None:
         timelines, begin_seconds = self._sampler.timelines, self._clock.monotonic()

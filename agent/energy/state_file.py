@@ -179,10 +179,13 @@ class StateFile:
         """Handle a failed write; return whether the counters may be published all the same."""
         with suppress(OSError):
             self._new_path.unlink(missing_ok=True)
+        why = error.strerror or str(error)
+        if isinstance(error, FileNotFoundError):
+            why = f"there is no folder {self.path.parent}"
         if self._is_absent():
-            self.log_failure(str(error.strerror), "counters start from zero at the next start")
+            self.log_failure(why, "counters start from zero at the next start")
             return True
-        self.log_failure(str(error.strerror))
+        self.log_failure(why)
         if self._failures < _FAILURES_TO_LAST or not self._remove():
             return False
         try:

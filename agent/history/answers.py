@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from agent.errors import ConfigError, RejectedError, UnreachableError
 from agent.http.failures import (
     PROXY_CREDENTIALS_HINT,
+    WANTS_TLS,
     is_web_page,
     proxy_hint,
     quoted_body,
@@ -72,12 +73,6 @@ _WRONG_PATH = re.compile(r"unsupported path requested|missing route for|cannot p
 """VictoriaMetrics (single, vmauth, cluster) answers 400, not 404, to a path that it does not know.
 
 Source: VictoriaMetrics 1.79.5 with a wrong path; app/vmauth/main.go and app/vminsert/main.go for the others.
-"""
-
-_WANTS_TLS = re.compile(r"HTTP request (?:was sent )?to (?:an )?HTTPS|plain HTTP to an SSL", re.IGNORECASE)
-"""A port that speaks TLS answers 400 to a request without it, in plain text where the server is written in Go.
-
-Source: Go, net/http/server.go; nginx, src/http/ngx_http_special_response.c; Apache, modules/ssl/ssl_engine_kernel.c.
 """
 
 _TOO_LARGE = re.compile(r"too big packed request|max-write-message-size|message larger than max", re.IGNORECASE)
@@ -178,14 +173,14 @@ def _rejection(answer: Answer, answered: str, via_proxy: str) -> Verdict:
     is_perhaps_the_data = answer.status in _PERHAPS_THE_DATA
     if answer.status == 413 or (is_perhaps_the_data and _TOO_LARGE.search(said)):
         return Verdict(Meaning.TOO_LARGE, f"{answered}; {_SIZE_HINT}{via_proxy}", error=RejectedError)
-    if is_perhaps_the_data and not (_WRONG_PATH.search(said) or _WANTS_TLS.search(said) or is_web_page(answer)):
+    if is_perhaps_the_data and not (_WRONG_PATH.search(said) or WANTS_TLS.search(said) or is_web_page(answer)):
         # Thanos says only `conflict`, with 409, for samples out of order.
         is_stored_already = answer.status == 409 or _STORED_ALREADY.search(said) is not None
         hint = _data_hint(said)
         words = f"{answered}; {hint}" if hint else answered
         return Verdict(Meaning.REFUSED, words, error=RejectedError, is_stored_already=is_stored_already)
     if is_perhaps_the_data:
-        hint = _TLS_HINT if _WANTS_TLS.search(said) else _PATH_HINT
+        hint = _TLS_HINT if WANTS_TLS.search(said) else _PATH_HINT
     elif "remote write receiver" in said:
         hint = _RECEIVER_HINT
     else:

@@ -139,11 +139,8 @@ class Sender:
         """Why nothing can be sent any more; None if all was."""
         if self._unsettled.refusal is not None:
             return RejectedError(self._unsettled.refusal.words)
-        left = self._backlog.status.backlog_samples
-        if left:
-            return UnreachableError(
-                f"remote write: {counted(left, 'sample')} kept until the clock is synchronised: their time is not known"
-            )
+        if self._backlog.status.backlog_samples:
+            return UnreachableError("remote write: their time is not known until the clock is synchronised")
         return None
 
     def _attempt(self) -> Verdict | None:

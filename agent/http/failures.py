@@ -44,6 +44,12 @@ _HTML = re.compile(
 )
 """The beginning of a web page, but not that of an error in XML, whose words belong into a message."""
 
+WANTS_TLS = re.compile(r"HTTP request (?:was sent )?to (?:an )?HTTPS|plain HTTP to an SSL", re.IGNORECASE)
+"""A port that speaks TLS answers 400 to a request without it, in plain text where the server is written in Go.
+
+Source: Go, net/http/server.go; nginx, src/http/ngx_http_special_response.c; Apache, modules/ssl/ssl_engine_kernel.c.
+"""
+
 PROXY_CREDENTIALS_HINT = "put the proxy's user and password into the proxy variable of the environment"
 
 
@@ -227,7 +233,7 @@ def _explain_http(error: http.client.HTTPException, route: Route, secrets: Itera
             ConfigError, f"{route.endpoint.table}.url: it holds characters that a URL may not have"
         )
     words = one_line(masked(str(error), secrets), limit=80) or type(error).__name__
-    return transient(f"{route.hops} did not answer in HTTP ({words}); is the port right?")
+    return transient(f"{route.hops} did not answer in HTTP ({words}); is the port right?{_tls_hint(route, ' If')}")
 
 
 def _explain_os(error: OSError, route: Route, secrets: Iterable[str]) -> AttemptFailedError:
@@ -243,10 +249,17 @@ def _explain_os(error: OSError, route: Route, secrets: Iterable[str]) -> Attempt
     if isinstance(error, ConnectionRefusedError):
         return transient(f"{route.first_hop} refused the connection{_port_hint(route)}; is it running?")
     if isinstance(error, (ConnectionResetError, BrokenPipeError)):
-        return transient(f"{route.hops} reset the connection")
+        return transient(f"{route.hops} reset the connection{_tls_hint(route, '; if')}")
     if error.errno in (errno.EPERM, errno.EACCES):
         return _permanent(f"{route.first_hop}: connecting is forbidden here; check the firewall and IPAddressDeny=")
     return transient(f"{route.hops}: {one_line(error.strerror or str(error))}")
+
+
+def _tls_hint(route: Route, start: str) -> str:
+    """What to add if a port that speaks TLS may have done this to a request in plain HTTP; begins with `start`."""
+    if urlsplit(route.endpoint.url).scheme == "https":
+        return ""
+    return f"{start} it speaks TLS, write https:// in {route.endpoint.table}.url"
 
 
 def _port_hint(route: Route) -> str:

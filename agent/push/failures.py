@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agent.errors import RejectedError
 from agent.http.failures import (
     PROXY_CREDENTIALS_HINT,
+    WANTS_TLS,
     AttemptFailedError,
     is_web_page,
     proxy_hint,
@@ -67,6 +68,8 @@ def check_answer(answer: Answer, request: Request, route: Route, unix_time_secon
 
 
 def _bad_request_hint(words: str) -> str:
+    if WANTS_TLS.search(words):
+        return "this port speaks TLS: write https:// in pushgateway.url"
     if "parsing error" in words:
         return "is it older than Pushgateway 1.5.0, which cannot read compressed bodies?"
     if "was collected before with the same name and label values" in words:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.log import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,7 +31,7 @@ def status_line(
         push = "not pushed yet"
     else:
         push = f"last push failed: {push_errors[0]}" if push_errors else "last push accepted"
-    return "; ".join(filter(None, (f"{sum(are_up)} of {len(are_up)} devices up", push, history)))
+    return "; ".join(filter(None, (f"{sum(are_up)} of {counted(len(are_up), 'device')} up", push, history)))
 
 
 def stall(swept_at_seconds: float | None, now_seconds: float, sample_interval_seconds: float) -> str | None:

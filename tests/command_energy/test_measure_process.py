@@ -108,11 +108,11 @@ def test_a_script_without_its_interpreter_is_reported(config: Path, tmp_path: Pa
 
 
 def test_sensors_that_cannot_be_read_do_not_stop_the_command(tmp_path: Path) -> None:
-    config = write_config(tmp_path, "http://gateway.invalid:9091")
+    config = write_config(tmp_path, "http://gateway.invalid:9091", devices=["cpu", "disk"])
     config.write_text(config.read_text().replace("bus = 1", "bus = 77"))
     ended = run("measure", "--config", config, "--", "sh", "-c", "echo done; exit 5")
     assert (ended.returncode, ended.stdout) == (5, "done\n")
-    assert "wattpush: warning: cpu: /dev/i2c-77: " in ended.stderr
+    assert "wattpush: warning: cpu, disk: /dev/i2c-77: " in ended.stderr, "one line for the bus"
     assert re.search(r"^cpu +- +- +- +0.000 +0 %  /dev/i2c-77: ", ended.stderr, re.MULTILINE)
 
 

@@ -489,11 +489,17 @@ def test_the_error_for_a_forbidden_folder_names_a_fix(folder: Path) -> None:
         of_boot(folder, "a").lock()
 
 
-@pytest.mark.reliability(
-    12.32,
-    "a state folder that belongs to another user",
-    "refused with exit code 77; the error names the owner and the command to run as that user",
-)
+def test_a_folder_that_is_gone_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "gone"
+    assert StateFile(folder, "counters", "a").save(State(), ended_well=True)
+    assert caplog.messages == [
+        (
+            f"{folder}/counters.json: cannot be written (there is no folder {folder}); counters start from "
+            "zero at the next start"
+        )
+    ]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_a_closed_folder_is_named_and_not_a_file_in_it(tmp_path: Path) -> None:
     (tmp_path / "counters.json").write_text("{}")
@@ -513,6 +519,11 @@ def test_a_closed_folder_is_named_and_not_a_file_in_it(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.reliability(
+    12.32,
+    "a state folder that belongs to another user",
+    "refused with exit code 77; the error names the owner and the command to run as that user",
+)
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_root_writes_nothing_into_the_services_folder(folder: Path, measured: Callable[[str], None]) -> None:
     os.chown(folder, 65534, 65534)

@@ -168,7 +168,11 @@ def test_a_hwmon_number_that_moves_brings_no_other_rail(tmp_path: Path, measured
             {"input": 1},
             r"^hwmon tmp451: no input 1; its driver documents no voltage and current of one rail$",
         ),
-        ("ina226", {"input": 1}, r"^no hwmon chip is named ina226 \(under .*: ina3221, tmp451\)$"),
+        (
+            "ina226",
+            {"input": 1},
+            r"^no hwmon chip is named ina226 \(under .*: ina3221, tmp451\); is its driver loaded\? wattpush scan ",
+        ),
         ("/sys/no/such", {"input": 1}, r"^hwmon /sys/no/such: no such folder; is its kernel driver loaded\?$"),
     ],
 )

@@ -233,6 +233,15 @@ def test_once_keeps_what_nobody_answers_for() -> None:
     assert sending.counts == (0, 0, 4)
 
 
+def test_once_without_a_clock_says_why_samples_wait() -> None:
+    sending = Sending()
+    sending.node.dating.offset = None
+    sending.add()
+    error = sending.sender.send_all(sending.node.clock.seconds + 10)
+    # The caller names the samples: "4 samples kept for the next run: ..."
+    assert str(error) == "remote write: their time is not known until the clock is synchronised"
+
+
 def test_once_ends_at_once_where_a_retry_does_not_help() -> None:
     sending = Sending(Store(fates=[WRONG_PATH] * 40))
     sending.add()

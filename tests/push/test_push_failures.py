@@ -105,6 +105,10 @@ def test_refusal_at_the_default_port_hints_at_the_usual_one() -> None:
         (answering("413 Payload Too Large"), "client_max_body_size"),
         (answering("415 Unsupported Media Type"), "Pushgateway 1.5.0 or newer is needed"),
         (answering("400 Bad Request", b"text format parsing error in line 1"), "cannot read compressed bodies"),
+        (
+            answering("400 Bad Request", b"Client sent an HTTP request to an HTTPS server.\n"),
+            "this port speaks TLS: write https:// in pushgateway.url",
+        ),
         (answering("418 I'm a teapot"), "see the log of the gateway"),
     ],
 )
@@ -117,6 +121,17 @@ def test_rejection_is_final_and_names_a_fix(answer: Callable[[Client], None], wo
     assert (result.attempts, clock.slept, len(server.requests)) == (1, [], 1)
     assert f"127.0.0.1:{server.port} rejected PUT /metrics/job/power/device/cpu/hostname/node-17" in message(result)
     assert words in message(result)
+
+
+def test_a_port_that_answers_no_http_may_speak_tls() -> None:
+    alert = b"\x15\x03\x01\x00\x02\x02\x46\r\n"
+    with Server(raw(alert)) as server, pushgateway_for(server.url, clock=TurnedClock()) as to:
+        words = message(push_one(to, budget_seconds=1))
+    assert "did not answer in HTTP" in words
+    assert "is the port right? If it speaks TLS, write https:// in pushgateway.url" in words
+    with Server(resetting) as server, pushgateway_for(server.url, clock=TurnedClock()) as to:
+        words = message(push_one(to, budget_seconds=1))
+    assert "reset the connection; if it speaks TLS, write https:// in pushgateway.url" in words
 
 
 def test_early_refusal_of_a_body_shows_the_reason() -> None:

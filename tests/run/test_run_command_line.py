@@ -118,8 +118,12 @@ def test_help_and_version_exit_with_0(line: str, capsys: pytest.CaptureFixture[s
         ("--config", "expected one argument"),
         ("--once=yes", "ignored explicit argument 'yes'"),
         *(
-            pytest.param(line, "wattpush: unrecognized arguments: --", marks=DASHES)
-            for line in ("--", "-- check", "check -- --hardware")
+            pytest.param(line, f"{program}: unrecognized arguments: --", marks=DASHES)
+            for line, program in (
+                ("--", "wattpush"),
+                ("-- check", "wattpush"),
+                ("check -- --hardware", "wattpush check"),
+            )
         ),
         ("--once extra", 'unknown command "extra"'),
         ("delete --once", "wattpush delete: --once: only for a run, which has no command"),

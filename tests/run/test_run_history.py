@@ -184,7 +184,7 @@ def test_history_alone_takes_every_interval(clock: HandClock) -> None:
     assert run.history.readings == [1, 16, 31, 46, 61]
     assert run.history.sweeps == 62, "the first one began the first conversion"
     assert run.agent.counters.pushes == 0
-    assert run.agent.status() == "1 of 1 devices up; history goes to vm.invalid:8428"
+    assert run.agent.status() == "1 of 1 device up; history goes to vm.invalid:8428"
 
 
 def test_published_counters_of_history_are_saved_ones(clock: HandClock, tmp_path: Path) -> None:

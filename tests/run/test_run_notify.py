@@ -78,7 +78,7 @@ def test_a_service_is_ready_after_a_sweep_and_pings_the_watchdog(
     environ = manager.environ(WATCHDOG_USEC="2000000")
     with program("--config", config, "--simulate", environ=environ) as running:
         assert manager.next() == "READY=1"
-        assert manager.next().startswith("STATUS=0 of 1 devices up; not pushed yet")
+        assert manager.next().startswith("STATUS=0 of 1 device up; not pushed yet")
         # The next sweep is ten minutes away; the watchdog is pinged nevertheless.
         assert [manager.next() for _ in range(5)] == ["WATCHDOG=1"] * 5
         assert running.end(signal.SIGTERM)[0] == 0

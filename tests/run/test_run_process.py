@@ -644,7 +644,7 @@ def test_once_in_a_read_only_folder_omits_the_counters(
         assert gateway()["cpu"]["wattpush_device_readings_total"] == 1
         with rescue.read_only():
             ended = run("--config", config, "--simulate", "--once")
-        assert ended.returncode == 0
+        assert ended.returncode == 74
         assert "not published" in ended.stderr
         assert "wattpush_device_readings_total" not in gateway()["cpu"]
         assert gateway()["cpu"]["wattpush_device_up"] == 1

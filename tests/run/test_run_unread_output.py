@@ -186,6 +186,16 @@ def drained(read_end: int) -> bytes:
     return data
 
 
+def test_one_missing_line_is_told_in_the_singular() -> None:
+    with full_pipe() as (read_end, write_end):
+        stderr = Stderr(write_end)
+        stderr.write("lost\n")
+        drained(read_end)
+        stderr.write("first\n")
+        lines = drained(read_end).decode().splitlines()
+    assert lines == ["wattpush: 1 line is missing here: this output was not read", "first"]
+
+
 @pytest.mark.parametrize("output", [full_pipe, stopped_terminal])
 def test_the_number_of_missing_lines_is_told(
     output: Callable[[], contextlib.AbstractContextManager[tuple[int, int]]],
