@@ -84,11 +84,10 @@ def run(options: argparse.Namespace) -> int:
             stack.enter_context(cleanup_on_stop())
             return dialogue.run(stack)
     except (EOFError, KeyboardInterrupt, SystemExit) as stop:
-        if not dialogue.is_written:
-            with suppress(OSError):  # the terminal is gone
-                sys.stdout.write("\n")
-                sys.stdout.flush()
-            print_error(_NOTHING_WRITTEN)
+        with suppress(OSError):  # the terminal is gone
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+        print_error(f"{path} is written, and not checked" if dialogue.is_written else _NOTHING_WRITTEN)
         if isinstance(stop, EOFError):
             return 130  # as after Ctrl-C
         raise
@@ -218,10 +217,11 @@ class _Dialogue:
         return files
 
     def _write(self, files: Sequence[NewFile]) -> None:
-        from agent.init.write_file import write_files
+        from agent.init.write_file import signals_held, write_files
 
-        kept = write_files(files)
-        self.is_written = True
+        with signals_held():
+            kept = write_files(files)
+            self.is_written = True
         for file in files:
             self._terminal.say(f"Written: {file.path}")
         for path, backup in kept:
@@ -248,6 +248,8 @@ def _password_file(path: Path) -> Path:
 
 def _next_steps(path: Path, code: int, *, is_simulated: bool) -> list[str]:
     command = "wattpush --simulate" if is_simulated else "wattpush"
+    if os.geteuid() == 0 and path == DEFAULT_FILE:  # which others may not read
+        command = f"sudo {command}"
     option = "" if path == DEFAULT_FILE else f" --config {path}"
     if code:
         return ["Next, once what failed above is put right:", f"    {command} check --hardware{option}"]

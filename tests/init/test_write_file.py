@@ -14,7 +14,7 @@ import pytest
 
 from agent.errors import ConfigError, PermissionDeniedError
 from agent.init import write_file
-from agent.init.write_file import NewFile, refuse_unwritable, write_files
+from agent.init.write_file import NewFile, refuse_unwritable, signals_held, write_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,11 +97,29 @@ def test_old_files_are_kept_and_links_followed(tmp_path: Path) -> None:
     assert (real.read_text(), (tmp_path / "real.toml.bak").read_text()) == ("new", "old")
 
 
+def no_links(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def test_a_filesystem_without_links_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", no_links)
+    (tmp_path / "config.toml").write_text("old")
+    write_files(new(tmp_path))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "config.toml": "new\n",
+        "config.toml.bak": "old",
+        "password": "secret\n",
+    }
+
+
 @pytest.mark.parametrize("position", range(2))
-@pytest.mark.parametrize("call", ["fsync", "replace", "link"])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("has_links", [True, False])
 def test_an_error_anywhere_leaves_everything_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, position: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, position: int, *, has_links: bool
 ) -> None:
+    if not has_links:
+        monkeypatch.setattr(os, "link", no_links)
     for file in new(tmp_path):
         file.path.write_text("old")
     calls = 0
@@ -141,7 +159,7 @@ def test_a_signal_waits_until_all_files_are_in_place(tmp_path: Path, monkeypatch
         return real(path, content)
 
     monkeypatch.setattr(write_file, "_stage", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), signals_held():
         write_files(new(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml", "password"]
 
