@@ -154,7 +154,9 @@ class GatewayQuestions:
         with settings_of(gateway) as settings:
             for finding in check_gateway(self._settings, settings, self._clock, self._environ):
                 is_passed = is_passed and not finding.exit_code
-                if finding.status is not Status.OK or finding.what == "push":
+                if finding.status in (Status.WARNING, Status.FAILED) or (
+                    is_passed and finding.what in ("push", "scrape")
+                ):
                     self._show(finding)
         return is_passed
 

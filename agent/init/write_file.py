@@ -79,16 +79,16 @@ def write_files(files: Sequence[NewFile]) -> list[tuple[Path, Path]]:
     """
     staged: list[tuple[Path, Path]] = []
     made: list[Path] = []
+    path = Path()
     try:
         for file in files:
             path = Path(os.path.realpath(file.path))
-            made += _make_folders(path.parent)
+            _make_folders(path.parent, made)
             staged.append((_stage(path, file.content), path))
         return _put_in_place(staged)
+    except PermissionError as error:
+        raise _permission_denied(path, path.parent) from error
     except OSError as error:
-        path = files[len(staged) - 1 if len(staged) == len(files) else len(staged)].path
-        if isinstance(error, PermissionError):
-            raise _permission_denied(path, path.parent) from error
         raise ConfigError((f"{path}: cannot be written: {error.strerror or error}",)) from error
     finally:
         for temporary, _ in staged:
@@ -100,12 +100,22 @@ def write_files(files: Sequence[NewFile]) -> list[tuple[Path, Path]]:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and a closed terminal wait until the end of the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    """Let Ctrl-C, SIGTERM and a closed terminal wait until the end of the block.
+
+    A mask would not do: the system then gives the signal to another thread, and Python handles it in this one.
+    """
+    held: list[int] = []
+    before = {}
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+            before[number] = signal.signal(number, lambda number, _: held.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 def _service_group() -> int | None:
@@ -118,10 +128,9 @@ def _service_group() -> int | None:
         return None
 
 
-def _make_folders(folder: Path) -> list[Path]:
-    """Create a folder and those above it that are missing; return the new ones."""
+def _make_folders(folder: Path, made: list[Path]) -> None:
+    """Create a folder and those above it that are missing, and add the new ones to the list."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    made = []
     for path in reversed(missing):
         path.mkdir(mode=0o700)
         made.append(path)
@@ -129,7 +138,6 @@ def _make_folders(folder: Path) -> list[Path]:
         if group is not None:
             os.chown(path, 0, group)
         path.chmod(0o750)
-    return made
 
 
 def _stage(path: Path, content: bytes) -> Path:

@@ -7,6 +7,7 @@ import grp
 import os
 import signal
 import stat
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,17 +152,29 @@ def test_folders_of_a_failed_write_are_removed(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_waits_until_all_files_are_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = write_file._stage
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_waits_until_all_files_are_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Also one that another thread receives."""
+    real, ended, received = write_file._stage, threading.Event(), []
 
     def interrupted(path: Path, content: bytes) -> Path:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         return real(path, content)
 
     monkeypatch.setattr(write_file, "_stage", interrupted)
-    with pytest.raises(KeyboardInterrupt), signals_held():
-        write_files(new(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml", "password"]
+    before = signal.signal(number, lambda *_: received.append(sorted(path.name for path in tmp_path.iterdir())))
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    try:
+        with signals_held():
+            write_files(new(tmp_path))
+    finally:
+        signal.signal(number, before)
+        ended.set()
+        thread.join()
+    assert received == [["config.toml", "password"]]
 
 
 @pytest.mark.usefixtures("as_nobody")
