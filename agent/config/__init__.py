@@ -144,7 +144,7 @@ def load(
     except IsADirectoryError as error:
         raise ConfigError((f"is a folder; name the file in it, such as {path / DEFAULT_FILE.name}",)) from error
     except OSError as error:
-        raise ConfigError((f"cannot read {path}: {error.strerror or error}",)) from error
+        raise ConfigError((f"cannot be read: {error.strerror or error}",)) from error
     if len(content) > _LARGEST_BYTES:
         raise ConfigError((f"is larger than {_LARGEST_BYTES >> 20} MiB; is it the right file?",))
     content = content.removeprefix(_BYTE_ORDER_MARK)
@@ -229,12 +229,29 @@ def _parse_toml(text: str) -> dict[str, Any]:
 
 
 def _toml_hint(text: str, where: str) -> str:
-    """What to write instead, if a value stands there that TOML does not know; else empty."""
+    """What to write instead, if it is a common mistake; else empty."""
     found = re.fullmatch(r"line ([0-9]+), column ([0-9]+)", where)
-    line = text.split("\n")[int(found[1]) - 1][:_LONGEST_LINE] if found else ""
+    before = text.split("\n")[: int(found[1])] if found else [""]
+    line = before.pop()[:_LONGEST_LINE]
+    return _layout_hint(line, before) or _value_hint(line)
+
+
+def _layout_hint(line: str, before: list[str]) -> str:
+    """For a line that is not `key = value` or a header; `before` are the lines above it."""
     header = re.fullmatch(r"\s*\[(?:\[\s*([\w-]+)\s*\]|([\w-]+)\s*\]\])\s*(?:#.*)?", line)
     if header is not None:
         return f"write [[{header[1] or header[2]}]]"
+    if re.match(r"\s*[\w-]+\s*:", line):
+        return "write = between a key and its value"
+    if line.count('"') % 2:
+        return 'is a quotation mark missing, "..."?'
+    if _is_repeated(line, before):
+        return "the key is there twice: remove one of them"
+    return ""
+
+
+def _value_hint(line: str) -> str:
+    """For a value that TOML does not know."""
     value = re.fullmatch(r"\s*[\w-]+\s*=\s*([^#]*?)\s*(?:#.*)?", line)
     if value is None or value[1] in ("true", "false", "inf", "nan"):
         return ""
@@ -248,6 +265,17 @@ def _toml_hint(text: str, where: str) -> str:
     # Letters, a path, or the quotation marks of a word processor. It may be a secret, so no message shows it.
     is_text = re.match(r"[A-Za-z/\u2018-\u201e]", value[1]) is not None and '"' not in value[1]
     return 'write text in quotes: "..."' if is_text else ""
+
+
+def _is_repeated(line: str, before: list[str]) -> bool:
+    """Whether the key of a line stands above it in the same table."""
+    key = re.match(r"\s*([\w-]+)\s*=", line)
+    for earlier in reversed(before):
+        if key is None or earlier.lstrip().startswith("["):
+            return False
+        if re.match(rf"\s*{key[1]}\s*=", earlier):
+            return True
+    return False
 
 
 def _is_too_deep(tree: dict[str, Any]) -> bool:

@@ -67,6 +67,15 @@ _OWN_HEADERS = {
     "x-prometheus-remote-write-version": "the agent speaks version 0.1.0; remove it",
 }
 
+_REMOTE_WRITE_PATHS = {
+    8428: "/api/v1/write",  # VictoriaMetrics
+    8480: "/insert/0/prometheus/api/v1/write",  # vminsert, of its cluster
+    9090: "/api/v1/write",  # Prometheus
+    9009: "/api/v1/push",  # Mimir and Cortex
+    19291: "/api/v1/receive",  # Thanos
+}
+"""By the default port of the server, in its own documentation."""
+
 _PUSH_PATH = re.compile(r"/+metrics(?:/+job(?:@base64)?(?:/.*)?)?/*$")
 
 
@@ -496,12 +505,17 @@ def gateway_url(value: object) -> str:
 def remote_write_url(value: object) -> str:
     """The URL of a remote write server with its whole path, to which nothing is added."""
     given = url(value)
-    if not urlsplit(given).path.strip("/"):
-        raise InvalidError(
-            f"{quoted(given)}: the path is missing; it is /api/v1/write for Prometheus and VictoriaMetrics, "
-            "/insert/0/prometheus/api/v1/write for a VictoriaMetrics cluster, /api/v1/push for Mimir and Cortex, "
-            "/api/prom/push for Grafana Cloud, /api/v1/receive for Thanos"
+    parts = urlsplit(given)
+    if not parts.path.strip("/"):
+        is_grafana_cloud = (parts.hostname or "").endswith(".grafana.net")
+        path = "/api/prom/push" if is_grafana_cloud else _REMOTE_WRITE_PATHS.get(parts.port or 0)
+        hint = (
+            "add it, /api/v1/write for VictoriaMetrics and Prometheus, /api/v1/push for Mimir; "
+            "docs/history.md has others"
         )
+        if path is not None:
+            hint = f"write url = {quoted(given.rstrip('/') + path)}"
+        raise InvalidError(f"{quoted(given)}: the path is missing; {hint}")
     return given
 
 
