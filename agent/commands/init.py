@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -261,6 +260,8 @@ def _next_steps(path: Path, code: int, *, is_simulated: bool) -> list[str]:
 
 def _is_running() -> bool:
     """Whether the service runs, so that it has to read the new file."""
+    import subprocess
+
     command = ["systemctl", "is-active", "--quiet", "wattpush.service"]
     try:
         return subprocess.run(command, timeout=_SYSTEMCTL_SECONDS, check=False).returncode == 0  # noqa: S603 - our words

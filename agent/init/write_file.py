@@ -107,7 +107,7 @@ def signals_held() -> Iterator[None]:
     held: list[int] = []
     before = {}
     for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             before[number] = signal.signal(number, lambda number, _: held.append(number))
     try:
         yield
