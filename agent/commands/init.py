@@ -45,10 +45,13 @@ writes only a file that --config names."""
 
 _NOTHING_WRITTEN = "nothing was written"
 
-_NOTHING_FOUND = """\
-Nothing was found that wattpush reads. Is it powered, and are SDA, SCL and ground connected? docs/boards.md shows the
-wiring and how to switch the bus on; `wattpush scan` shows everything that answers. To try the questions without
-hardware: wattpush init --simulate"""
+_NOTHING_FOUND = "Nothing was found that wattpush reads."
+_NOTHING_ANSWERS = (
+    "Is it powered, and are SDA, SCL and ground connected? `wattpush scan` shows everything that answers."
+)
+_WHERE_TO_READ = """\
+docs/boards.md shows the wiring, and how to switch the bus on. To try the questions without hardware:
+wattpush init --simulate"""
 
 _SERVE = ("serve", {"listen": "127.0.0.1:9812"})
 
@@ -120,7 +123,9 @@ class _Dialogue:
             return self._end_without_file()
         found = self._scan(stack)
         if not found.has_devices:
-            self._terminal.say(_NOTHING_FOUND)
+            # Errors have said more than that nothing answers.
+            hints = (_WHERE_TO_READ,) if found.errors else (_NOTHING_ANSWERS, _WHERE_TO_READ)
+            self._terminal.say(" ".join((_NOTHING_FOUND, *hints)))
             return exit_code(found.errors) or ExitCode.IOERR
         text, gateway = self._ask(found)
         if self._path is None:
