@@ -77,6 +77,7 @@ SIGNALS = {
 }
 
 EXAMPLES = {
+    "sudo wattpush init": "Write a configuration for what is connected.",
     "wattpush check": "Find every problem of the configuration.",
     "wattpush \\-\\-once \\-\\-dry\\-run": "Read every device once and print what would be pushed.",
     "wattpush watch": "Watch the devices while the service runs.",

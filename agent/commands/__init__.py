@@ -99,15 +99,12 @@ def collect_garbage_as_usual() -> None:
 
 @contextmanager
 def cleanup_on_stop() -> Iterator[None]:
-    """Make SIGTERM, Ctrl-C and a closed terminal raise SystemExit: the command closes mux channels before it ends."""
+    """Make SIGTERM and Ctrl-C raise SystemExit, so that the command closes mux channels before it ends."""
 
     def end(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    numbers = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, end) for number in numbers}
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -46,10 +45,13 @@ writes only a file that --config names."""
 
 _NOTHING_WRITTEN = "nothing was written"
 
-_NOTHING_FOUND = """\
-Nothing was found that wattpush reads. Is it powered, and are SDA, SCL and ground connected? docs/boards.md shows the
-wiring and how to switch the bus on; `wattpush scan` shows everything that answers. To try the questions without
-hardware: wattpush init --simulate"""
+_NOTHING_FOUND = "Nothing was found that wattpush reads."
+_NOTHING_ANSWERS = (
+    "Is it powered, and are SDA, SCL and ground connected? `wattpush scan` shows everything that answers."
+)
+_WHERE_TO_READ = """\
+docs/boards.md shows the wiring, and how to switch the bus on. To try the questions without hardware:
+wattpush init --simulate"""
 
 _SERVE = ("serve", {"listen": "127.0.0.1:9812"})
 
@@ -84,11 +86,10 @@ def run(options: argparse.Namespace) -> int:
             stack.enter_context(cleanup_on_stop())
             return dialogue.run(stack)
     except (EOFError, KeyboardInterrupt, SystemExit) as stop:
-        if not dialogue.is_written:
-            with suppress(OSError):  # the terminal is gone
-                sys.stdout.write("\n")
-                sys.stdout.flush()
-            print_error(_NOTHING_WRITTEN)
+        with suppress(OSError):  # the terminal is gone
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+        print_error(f"{path} is written, and not checked" if dialogue.is_written else _NOTHING_WRITTEN)
         if isinstance(stop, EOFError):
             return 130  # as after Ctrl-C
         raise
@@ -122,7 +123,9 @@ class _Dialogue:
             return self._end_without_file()
         found = self._scan(stack)
         if not found.has_devices:
-            self._terminal.say(_NOTHING_FOUND)
+            # Errors have said more than that nothing answers.
+            hints = (_WHERE_TO_READ,) if found.errors else (_NOTHING_ANSWERS, _WHERE_TO_READ)
+            self._terminal.say(" ".join((_NOTHING_FOUND, *hints)))
             return exit_code(found.errors) or ExitCode.IOERR
         text, gateway = self._ask(found)
         if self._path is None:
@@ -218,10 +221,11 @@ class _Dialogue:
         return files
 
     def _write(self, files: Sequence[NewFile]) -> None:
-        from agent.init.write_file import write_files
+        from agent.init.write_file import signals_held, write_files
 
-        kept = write_files(files)
-        self.is_written = True
+        with signals_held():
+            kept = write_files(files)
+            self.is_written = True
         for file in files:
             self._terminal.say(f"Written: {file.path}")
         for path, backup in kept:
@@ -248,6 +252,8 @@ def _password_file(path: Path) -> Path:
 
 def _next_steps(path: Path, code: int, *, is_simulated: bool) -> list[str]:
     command = "wattpush --simulate" if is_simulated else "wattpush"
+    if os.geteuid() == 0 and path == DEFAULT_FILE:  # which others may not read
+        command = f"sudo {command}"
     option = "" if path == DEFAULT_FILE else f" --config {path}"
     if code:
         return ["Next, once what failed above is put right:", f"    {command} check --hardware{option}"]
@@ -259,6 +265,8 @@ def _next_steps(path: Path, code: int, *, is_simulated: bool) -> list[str]:
 
 def _is_running() -> bool:
     """Whether the service runs, so that it has to read the new file."""
+    import subprocess
+
     command = ["systemctl", "is-active", "--quiet", "wattpush.service"]
     try:
         return subprocess.run(command, timeout=_SYSTEMCTL_SECONDS, check=False).returncode == 0  # noqa: S603 - our words

@@ -85,8 +85,12 @@ class GatewayQuestions:
                 wants_login = self._wants_login(gateway)
             if self._passes(gateway):
                 return gateway
-            question = 'Enter tries again; or another URL, "login" for a user name and password, "keep"'
-            answer = self._terminal.ask(question, "login" if wants_login else "")
+            question = 'Enter tries again; or type another URL, "login", "keep", or "-" for none'
+            if wants_login:
+                question = 'Enter asks for the password again; or type another URL, "keep", or "-"'
+            answer = self._terminal.ask(question) or ("login" if wants_login else "")
+            if answer == _NONE:
+                return None
             if answer.lower() == "keep":
                 return gateway
             if answer.lower() == "login":
@@ -106,6 +110,9 @@ class GatewayQuestions:
                 return gateway
 
     def _parsed(self, answer: str) -> Gateway | None:
+        if "@" in answer:
+            self._terminal.say("Type the URL without user and password; they are asked for if the gateway wants them.")
+            return None
         try:
             return Gateway(gateway_url(complete_url(answer)))
         except InvalidError as error:
@@ -147,7 +154,9 @@ class GatewayQuestions:
         with settings_of(gateway) as settings:
             for finding in check_gateway(self._settings, settings, self._clock, self._environ):
                 is_passed = is_passed and not finding.exit_code
-                if finding.status is not Status.OK or finding.what == "push":
+                if finding.status in (Status.WARNING, Status.FAILED) or (
+                    is_passed and finding.what in ("push", "scrape")
+                ):
                     self._show(finding)
         return is_passed
 
@@ -159,7 +168,7 @@ def complete_url(text: str) -> str:
     url = f"http://{text}"
     try:
         parts = urlsplit(url)
-        is_bare = parts.port is None and parts.path in ("", "/") and "@" not in text
+        is_bare = parts.port is None and parts.path in ("", "/")
     except ValueError:
         return url  # refused by the rules for URLs
     return f"{url.rstrip('/')}:{_USUAL_PORT}" if is_bare and parts.hostname else url

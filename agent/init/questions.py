@@ -116,7 +116,7 @@ def _ask_shunt(device: FoundDevice, shunts: dict[Place, float], terminal: Termin
         if shunt_ohms is None:
             answer = terminal.ask("  shunt")
         else:
-            if device.measurement is not None:
+            if device.measurement is not None and device.measurement.volts:
                 terminal.say(f"  With {shunt_ohms:g} ohm it reads {_shown(device.measurement, shunt_ohms)}.")
             if shunt_ohms > USUAL_MAX_SHUNT_OHMS:
                 terminal.say(f"  That is a lot for a shunt; if it is {shunt_ohms:g} milliohms, type {shunt_ohms:g}m.")

@@ -1,7 +1,7 @@
 """Puts new files in place: each whole or not at all, readable for the service, and the old one kept.
 
-A file is written under another name in the same folder, with its owner and mode from the first moment, and then
-renamed. Signals wait meanwhile, so that an interrupted program leaves either all files or none.
+A file is written under another name in the same folder, readable for its owner alone until it has its mode, and then
+renamed. With the signals held, an interrupted program leaves either all files or none.
 """
 
 from __future__ import annotations
@@ -71,41 +71,51 @@ def backup_of(path: Path) -> Path:
 
 
 def write_files(files: Sequence[NewFile]) -> list[tuple[Path, Path]]:
-    """Write all files, or none; return each old file's path and that of its backup.
+    """Write all files, or none; return each old file's path and that of its backup. Call it with the signals held.
 
     Raises:
         ConfigError: one cannot be written, such as on a full disk; nothing has changed then.
         PermissionDeniedError: this user may not write there.
     """
-    with _signals_held():
-        staged: list[tuple[Path, Path]] = []
-        made: list[Path] = []
-        try:
-            for file in files:
-                path = Path(os.path.realpath(file.path))
-                made += _make_folders(path.parent)
-                staged.append((_stage(path, file.content), path))
-            return _put_in_place(staged)
-        except OSError as error:
-            path = files[len(staged) - 1 if len(staged) == len(files) else len(staged)].path
-            if isinstance(error, PermissionError):
-                raise _permission_denied(path, path.parent) from error
-            raise ConfigError((f"{path}: cannot be written: {error.strerror or error}",)) from error
-        finally:
-            for temporary, _ in staged:
-                temporary.unlink(missing_ok=True)  # those that are in place are gone under this name
-            for folder in reversed(made):
-                with suppress(OSError):  # it is not empty: the files are in place
-                    folder.rmdir()
+    staged: list[tuple[Path, Path]] = []
+    made: list[Path] = []
+    path = Path()
+    try:
+        for file in files:
+            path = Path(os.path.realpath(file.path))
+            _make_folders(path.parent, made)
+            staged.append((_stage(path, file.content), path))
+        return _put_in_place(staged)
+    except PermissionError as error:
+        raise _permission_denied(path, path.parent) from error
+    except OSError as error:
+        raise ConfigError((f"{path}: cannot be written: {error.strerror or error}",)) from error
+    finally:
+        for temporary, _ in staged:
+            temporary.unlink(missing_ok=True)  # those that are in place are gone under this name
+        for folder in reversed(made):
+            with suppress(OSError):  # it is not empty: the files are in place
+                folder.rmdir()
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+def signals_held() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and a closed terminal wait until the end of the block.
+
+    A mask would not do: the system then gives the signal to another thread, and Python handles it in this one.
+    """
+    held: list[int] = []
+    before = {}
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            before[number] = signal.signal(number, lambda number, _: held.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 def _service_group() -> int | None:
@@ -118,10 +128,9 @@ def _service_group() -> int | None:
         return None
 
 
-def _make_folders(folder: Path) -> list[Path]:
-    """Create a folder and those above it that are missing; return the new ones."""
+def _make_folders(folder: Path, made: list[Path]) -> None:
+    """Create a folder and those above it that are missing, and add the new ones to the list."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    made = []
     for path in reversed(missing):
         path.mkdir(mode=0o700)
         made.append(path)
@@ -129,7 +138,6 @@ def _make_folders(folder: Path) -> list[Path]:
         if group is not None:
             os.chown(path, 0, group)
         path.chmod(0o750)
-    return made
 
 
 def _stage(path: Path, content: bytes) -> Path:
@@ -157,25 +165,34 @@ def _put_in_place(staged: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Path]
     try:
         for temporary, path in staged:
             if path.exists():
-                backup = backup_of(path)
-                os.link(path, backup)  # at every moment there is a file at the path
-                kept.append((path, backup))
+                kept.append((path, _keep(path)))
             temporary.replace(path)
             placed.append(path)
     except OSError:
         old = dict(kept)
         for path in placed:
-            if path in old:
-                old.pop(path).replace(path)
-            else:
+            if path not in old:
                 path.unlink()
-        for backup in old.values():
-            backup.unlink()
+        for path, backup in kept:
+            if path in placed or not path.exists():
+                backup.replace(path)
+            else:
+                backup.unlink()  # a second name of the file that is still there
         raise
     for folder in {path.parent for _, path in staged}:
         with suppress(OSError):  # a filesystem that cannot
             _sync(folder)
     return kept
+
+
+def _keep(path: Path) -> Path:
+    """Give the old file a second name: at every moment there is a file at the path."""
+    backup = backup_of(path)
+    try:
+        os.link(path, backup)
+    except OSError:  # a filesystem without links
+        path.rename(backup)
+    return backup
 
 
 def _sync(folder: Path) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _HEAD = """\
 # Found by `wattpush scan --toml`. It works as it is, but three things are invisible on a bus: which load is which (the
 # names below), the shunts on your boards (shunt_ohms), and where your gateway is (url).
-# Then: wattpush check, and wattpush --once --dry-run. Every other key is in config.toml.example.
+# Then: wattpush check, and wattpush --once --dry-run. `wattpush config` shows every other key.
 
 # The name of this machine at the gateway; the default is its hostname. Two machines with one name overwrite each other.
 #hostname = "node-17"

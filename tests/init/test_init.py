@@ -42,7 +42,7 @@ DEVICES = (
     ("name [m0-ch3-0x40]: ", "skip"),
 )
 GATEWAY = "Pushgateway [http://127.0.0.1:9091]: "
-RETRY = 'a user name and password, "keep": '
+RETRY = '"-" for none: '
 
 
 @pytest.fixture(autouse=True)
@@ -194,7 +194,7 @@ def test_a_wrong_password_is_asked_for_again(machine: Machine, folder: Path, tmp
             person.answer("user name: ", "no:colon")
             assert 'no ":"' in person.answer("user name: ", "node")
             person.answer("password (not shown): ", "wrong guess")
-            shown = person.answer('"keep" [login]: ', "")
+            shown = person.answer('"keep", or "-": ', "")
             assert "401" in shown
             person.answer("user name [node]: ", "")
             person.answer("password (not shown): ", "")
@@ -220,7 +220,8 @@ def test_a_gateway_that_is_down_can_be_kept_or_changed(machine: Machine, folder:
         assert "does not begin with http" in person.answer(GATEWAY, closed)
         assert "failed" in person.answer(RETRY, "")
         assert "failed" in person.answer(RETRY, f"{gateway_url}/metrics/job/power")
-        assert "leave out" in person.answer(RETRY, "keep")
+        assert "leave out" in person.answer(RETRY, "node:secret@example.org")
+        assert "without user and password" in person.answer(RETRY, "keep")
         person.answer("? [Y/n]: ", "")
         assert person.end() == 0, person.text
     settings = read(file)
@@ -236,14 +237,22 @@ EVERY_PROMPT = [
     (GATEWAY, ""),
     ("user name: ", "node"),
     ("password (not shown): ", "secret"),
-    ('"keep" [login]: ', "keep"),
+    ('"keep", or "-": ', "keep"),
     ("? [Y/n]: ", ""),
 ]
 STOPS = {"Ctrl-C": 130, "Ctrl-D": 130, "SIGTERM": 143, "closed window": None}
 
 
-@pytest.mark.parametrize("stop", STOPS)
-@pytest.mark.parametrize("position", range(len(EVERY_PROMPT)))
+PASSWORD = [prompt for prompt, _ in EVERY_PROMPT].index("password (not shown): ")
+
+
+@pytest.mark.parametrize(
+    ("position", "stop"),
+    [
+        *((position, "Ctrl-C") for position in range(len(EVERY_PROMPT))),
+        *((position, stop) for stop in STOPS if stop != "Ctrl-C" for position in (0, PASSWORD, len(EVERY_PROMPT) - 1)),
+    ],
+)
 def test_a_stop_at_any_prompt_leaves_nothing(machine: Machine, folder: Path, position: int, stop: str) -> None:
     with (
         Server(UNAUTHORIZED) as server,

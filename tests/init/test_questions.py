@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,11 +11,11 @@ from hypothesis import strategies as st
 
 from agent import chips
 from agent.config import parse
-from agent.config.values import printed_ohms
+from agent.config.values import InvalidError, grouping_value, printed_ohms
 from agent.i2c.muxes import MUX_KINDS
 from agent.init.gateway import complete_url
 from agent.init.questions import ask_devices, ask_hostname, ask_muxes
-from agent.scan.configuration import Answers, as_toml, found_devices
+from agent.scan.configuration import Answers, ChosenDevice, as_toml, found_devices
 from agent.scan.machine import MachineScan
 from agent.simulate.mux import SimulatedMux
 from tests.bench import ina3221, with_shunt
@@ -86,6 +87,11 @@ def scanned(*kinds: str) -> MachineScan:
     return MachineScan([node.scan()], [], {})
 
 
+@cache
+def two_chips() -> MachineScan:
+    return scanned("ina226", "ina238")
+
+
 def test_a_chip_that_looks_like_others_is_asked_for() -> None:
     found = scanned("ina231", "ina226")
     script = Script("cpu", "ina238", "INA231", "r100", "", "radio", "0.1", "")
@@ -100,6 +106,38 @@ def test_a_chip_that_looks_like_others_is_asked_for() -> None:
         ("cpu", "ina231"),
         ("radio", "ina226"),
     ]
+
+
+def _usable(name: str) -> bool:
+    try:
+        return grouping_value(name) == name
+    except InvalidError:
+        return False
+
+
+@given(names=st.lists(st.text(min_size=1).filter(_usable), min_size=2, max_size=2, unique=True), data=st.data())
+def test_every_answer_is_in_the_file_as_it_was_given(names: list[str], data: st.DataObject) -> None:
+    shunts = [data.draw(st.floats(1e-6, 1e6)) for _ in names]
+    url = "http://[::1]:9091/$x"
+    found = two_chips()
+    devices = found_devices(found)
+    answers = Answers(
+        {
+            device.name: ChosenDevice(name, device.chip, shunt_ohms)
+            for device, name, shunt_ohms in zip(devices, names, shunts, strict=True)
+        },
+        {},
+        ("pushgateway", {"url": url, "username": f"u{names[0]}".replace(":", ""), "password_file": "/etc/$HOME"}),
+        names[1],
+    )
+    text = as_toml(found, answers)
+    settings = parse(text, chips.options(), default_hostname="node", environ={"HOME": "/nowhere"})
+    assert [device.name for device in settings.devices] == names
+    assert [device.shunt_ohms for device in settings.devices] == pytest.approx(shunts, rel=1e-8)
+    assert settings.hostname == names[1]
+    assert settings.pushgateway is not None
+    assert settings.pushgateway.url == url
+    assert settings.pushgateway.password_file == "/etc/$HOME"
 
 
 def test_one_chip_is_asked_once_for_its_shunt() -> None:

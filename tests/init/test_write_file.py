@@ -7,6 +7,7 @@ import grp
 import os
 import signal
 import stat
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from agent.errors import ConfigError, PermissionDeniedError
 from agent.init import write_file
-from agent.init.write_file import NewFile, refuse_unwritable, write_files
+from agent.init.write_file import NewFile, refuse_unwritable, signals_held, write_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,11 +98,29 @@ def test_old_files_are_kept_and_links_followed(tmp_path: Path) -> None:
     assert (real.read_text(), (tmp_path / "real.toml.bak").read_text()) == ("new", "old")
 
 
+def no_links(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def test_a_filesystem_without_links_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", no_links)
+    (tmp_path / "config.toml").write_text("old")
+    write_files(new(tmp_path))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "config.toml": "new\n",
+        "config.toml.bak": "old",
+        "password": "secret\n",
+    }
+
+
 @pytest.mark.parametrize("position", range(2))
-@pytest.mark.parametrize("call", ["fsync", "replace", "link"])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("has_links", [True, False])
 def test_an_error_anywhere_leaves_everything_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, position: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, position: int, *, has_links: bool
 ) -> None:
+    if not has_links:
+        monkeypatch.setattr(os, "link", no_links)
     for file in new(tmp_path):
         file.path.write_text("old")
     calls = 0
@@ -133,17 +152,29 @@ def test_folders_of_a_failed_write_are_removed(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_waits_until_all_files_are_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = write_file._stage
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_waits_until_all_files_are_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Also one that another thread receives."""
+    real, ended, received = write_file._stage, threading.Event(), []
 
     def interrupted(path: Path, content: bytes) -> Path:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         return real(path, content)
 
     monkeypatch.setattr(write_file, "_stage", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_files(new(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml", "password"]
+    before = signal.signal(number, lambda *_: received.append(sorted(path.name for path in tmp_path.iterdir())))
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    try:
+        with signals_held():
+            write_files(new(tmp_path))
+    finally:
+        signal.signal(number, before)
+        ended.set()
+        thread.join()
+    assert received == [["config.toml", "password"]]
 
 
 @pytest.mark.usefixtures("as_nobody")
