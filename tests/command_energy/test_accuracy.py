@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.bench import Bench, ina260, ina3221, with_shunt
 from tests.command_energy.scene import IDLE_AMPERES, Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.measure.readings import Reading
 
 PLACE = "bus = 1"
 CHIPS = {
@@ -45,6 +53,25 @@ def test_without_a_run_beside_it_a_burst_is_as_right(chip: str) -> None:
         measured = scene(CHIPS[chip], "1s", phase, observes=False)
         measured.measuring.measure(1, None)
         assert measured.result("d").joules == pytest.approx(measured.true_joules("d"), rel=0.005), phase
+
+
+def add_with_window(add: Callable[[Reading], None], factor: float, reading: Reading) -> None:
+    add(reading._replace(window_seconds=reading.window_seconds * factor))
+
+
+@pytest.mark.parametrize("nominal", [0.97, 1.03, 1.08])
+def test_a_chip_with_a_fast_or_slow_clock_is_found_out(nominal: float) -> None:
+    """Its conversions take longer or shorter than their typical time, which is all that is known of them."""
+    errors = []
+    for phase in PHASES:
+        measured = scene(CHIPS["ina260"], "1s", phase)
+        timeline = measured.sampler.timelines["d"]
+        timeline.add = partial(add_with_window, timeline.add, nominal)
+        measured.measuring.measure(1, 10.0)
+        joules, expected = measured.result("d").joules, measured.true_joules("d")
+        assert joules == pytest.approx(expected, rel=0.025)
+        errors.append(abs((joules or 0.0) / expected - 1))
+    assert sum(errors) / len(errors) < 0.005
 
 
 def test_a_chip_as_at_power_on_is_right_for_a_steady_load() -> None:
