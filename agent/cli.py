@@ -13,7 +13,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent import __version__, chips, terminal
-from agent.commands import check, config, delete, measure, run, scan, watch
+from agent.commands import check, config, delete, init, measure, run, scan, watch
 from agent.errors import AgentError, ConfigError, ExitCode, UsageError, one_line
 from agent.log import FORMATS, LEVELS, print_error, set_up
 
@@ -37,7 +37,15 @@ exit codes:
   74  a sensor could not be read, or     78  configuration
       the counters not be saved"""
 
-COMMANDS = {"check": check, "scan": scan, "watch": watch, "measure": measure, "delete": delete, "config": config}
+COMMANDS = {
+    "check": check,
+    "scan": scan,
+    "watch": watch,
+    "measure": measure,
+    "delete": delete,
+    "config": config,
+    "init": init,
+}
 """The command words in the order of `--help`, each with its module."""
 
 
