@@ -118,7 +118,8 @@ def run(options: Namespace) -> int:
             if not sampler.finish(_LAST_SWEEP_SECONDS, signals):
                 hardware.pop_all()  # a thread hangs and still uses what would be closed; the system closes it at exit
         measurement = _measurement(options, settings, command, sampler.interval_seconds, measuring)
-        return _show(measurement, report, signals)
+        status = _show(measurement, report, signals)
+        return status if measuring.failure is None else measuring.failure.exit_code
 
 
 def _settings(options: Namespace) -> Settings:

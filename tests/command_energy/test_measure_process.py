@@ -98,6 +98,16 @@ def test_a_command_that_cannot_run_is_reported(config: Path, command: str, statu
     assert (ended.returncode, ended.stdout, ended.stderr) == (status, "", f"wattpush: {message}\n")
 
 
+def test_a_command_that_removes_itself_was_measured_once(config: Path, tmp_path: Path) -> None:
+    file = tmp_path / "script"
+    file.write_text('#!/bin/sh\nrm "$0"\n')
+    file.chmod(0o755)
+    ended = run("measure", "--simulate", "--config", config, "--runs", "3", "--", file)
+    assert ended.returncode == 127
+    assert ROW.search(ended.stderr), ended.stderr
+    assert f"note: run 2 of 3: measure: {file}: No such file or directory" in ended.stderr
+
+
 def test_a_script_without_its_interpreter_is_reported(config: Path, tmp_path: Path) -> None:
     file = tmp_path / "script"
     file.write_text("#!/no/such/interpreter\n")
