@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.measure.readings import UNDISTURBED, Reading, Settling
 from tests.bench import Bench, ina260, ina3221, with_shunt
 from tests.command_energy.scene import IDLE_AMPERES, Scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from agent.measure.readings import Reading
 
 PLACE = "bus = 1"
 CHIPS = {
@@ -44,6 +43,18 @@ def test_a_burst_of_3_s_is_right_within_half_a_percent(chip: str, interval: str)
         assert result.coverage == pytest.approx(1.0)
         assert result.peak_watts == pytest.approx(10.0, rel=0.05)
         assert measured.measuring.notes == []
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_the_run_beside_it_reads_on_undisturbed(chip: str) -> None:
+    measured = scene(CHIPS[chip], "1s", 0.3, seconds=20.0)
+    measured.measuring.measure(1, 2.0)
+    first, second, *readings = measured.of_the_run
+    assert isinstance(first, Settling)
+    assert isinstance(second, Settling)
+    assert len(readings) > 20
+    assert all(isinstance(outcome, Reading) and outcome.disturbance is UNDISTURBED for outcome in readings)
+    assert sum(isinstance(outcome, Reading) and not outcome.is_new for outcome in readings) <= len(readings) // 10
 
 
 @pytest.mark.parametrize("chip", CHIPS)
