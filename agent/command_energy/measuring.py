@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING, Protocol
 
 from agent.command_energy.results import DeviceResult, RunResult
-from agent.errors import ExitCode
+from agent.errors import AgentError, ExitCode
 from agent.log import counted, print_error
 from agent.measure.readings import Failure
 from agent.run.permissions import refuse_to_run_without_permission
@@ -70,6 +70,7 @@ class Measuring:
     Attributes:
         runs: those that are done.
         notes: what else to tell.
+        failure: why a further run could not be started.
     """
 
     def __init__(self, settings: Settings, sampler: Sampler, command: Command, signals: Signals, clock: Clock) -> None:
@@ -82,6 +83,7 @@ class Measuring:
         self._was_interrupted = False
         self.runs: list[RunResult] = []
         self.notes: list[str] = []
+        self.failure: AgentError | None = None
 
     def measure(self, runs: int, idle_seconds: float | None) -> None:
         """Run the command, several times if asked, and stop after a run that fails.
@@ -95,7 +97,14 @@ class Measuring:
         if idle_seconds is not None:
             self._measure_idle(idle_seconds)
         for number in range(1, runs + 1):
-            self.runs.append(self._run())
+            try:
+                self.runs.append(self._run())
+            except AgentError as error:
+                if not self.runs:
+                    raise
+                self.failure = error
+                self.notes.append(f"run {number} of {runs}: {error}")
+                return
             status = self.runs[-1].exit_status
             if number < runs and (status != ExitCode.OK or self._was_interrupted):
                 ended = "was interrupted" if self._was_interrupted else f"ended with exit status {status}"

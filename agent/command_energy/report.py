@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,11 @@ from agent import __version__
 from agent.errors import AgentError, ExitCode, PermissionDeniedError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.command_energy.results import DeviceResult, Measurement, Row, RunResult, Statistic
+
+_POLL_SECONDS = 0.1
 
 
 class ReportError(AgentError):
@@ -30,8 +35,9 @@ class ReportFile:
         """Make sure that it can be written. Raises UsageError, PermissionDeniedError."""
         self._name = name
         self._path = Path(os.path.realpath(name))  # a link stays one
-        # A pipe, or a device such as /dev/stderr, cannot be replaced.
-        self._is_replaced = not self._path.exists() or self._path.is_file()
+        # A pipe or a device cannot be replaced; and /dev/stdout may be a file that the command writes to.
+        is_stream = Path(name).absolute().parts[1:2] in {("dev",), ("proc",)}
+        self._is_replaced = not is_stream and (not self._path.exists() or self._path.is_file())
         self._temporary: Path | None = None
         try:
             self._prepare()
@@ -53,19 +59,22 @@ class ReportFile:
             os.fchmod(file, self._path.stat().st_mode & 0o777 if self._path.exists() else 0o666 & ~mask)
             os.close(file)
 
-    def write(self, measurement: Measurement) -> None:
-        """Write the measurement. Raises ReportError."""
-        text = json.dumps(as_json(measurement), indent=2, allow_nan=False) + "\n"
+    def write(self, measurement: Measurement, has_to_end: Callable[[], bool] = lambda: False) -> None:
+        """Write the measurement; raises ReportError. A pipe whose reader stalls is given up once it `has_to_end`."""
+        data = (json.dumps(as_json(measurement), indent=2, allow_nan=False) + "\n").encode()
         try:
-            if self._temporary is None:
-                self._path.write_text(text, encoding="utf-8")
-                return
-            with self._temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            self._temporary.replace(self._path)
-            self._temporary = None
+            # Without a reader, a pipe that is opened in this way is an error, where it would wait for one.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+            file = os.open(self._temporary or self._name, flags)
+            try:
+                write_all(file, data, has_to_end)
+                if self._temporary is not None:
+                    os.fsync(file)
+            finally:
+                os.close(file)
+            if self._temporary is not None:
+                self._temporary.replace(self._path)
+                self._temporary = None
         except OSError as error:
             raise ReportError(f"--json {self._name}: {error.strerror}") from error
 
@@ -74,6 +83,15 @@ class ReportFile:
         if self._temporary is not None:
             with suppress(OSError):
                 self._temporary.unlink()
+
+
+def write_all(file_descriptor: int, data: bytes, has_to_end: Callable[[], bool]) -> None:
+    """Write all of it; a reader that has no room loses the rest once this has to end. Raises OSError."""
+    while data:
+        if select.select([], [file_descriptor], [], _POLL_SECONDS)[1]:
+            data = data[os.write(file_descriptor, data[: select.PIPE_BUF]) :]
+        elif has_to_end():
+            return
 
 
 def as_json(measurement: Measurement) -> dict[str, Any]:

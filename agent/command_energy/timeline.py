@@ -12,8 +12,10 @@ between two readings: together, they tell the time of all results more closely t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.command_energy.span import Span, Step
 
@@ -25,6 +27,18 @@ if TYPE_CHECKING:
 _MOST_RESULTS = 256
 _KEPT_RESULTS = 128
 """A command may run for weeks. What is older is in the sums of the spans."""
+
+_BLOCK_RESULTS = 32
+"""In so short a time a chip's clock is steady, although it may differ from its nominal speed."""
+
+_COUNTABLE_CONVERSIONS = 8
+"""Over more conversions with one result, a chip's clock may have gained or lost one."""
+
+_CLOCK_TOLERANCE = 0.1
+"""The datasheets allow a conversion this much more or less than its typical time."""
+
+_NOMINAL_WEIGHT = 1e-3
+_SEARCH_STEPS = 40
 
 
 @dataclass(slots=True)
@@ -49,14 +63,12 @@ class _Result:
     def middle_seconds(self) -> float:
         return (self.earliest_seconds + self.latest_seconds) / 2
 
-    def nearest(self, seconds: float) -> float:
-        return min(max(seconds, self.earliest_seconds), self.latest_seconds)
 
-    def conversions_to(self, seconds: float) -> float:
-        """The time of the whole conversions, at least one, that come closest to this time."""
-        if not self.window_seconds:
-            return seconds
-        return max(1, round(seconds / self.window_seconds)) * self.window_seconds
+class _Conversion(NamedTuple):
+    """When a conversion ended, and how long it took."""
+
+    ended_seconds: float
+    took_seconds: float
 
 
 class Timeline:
@@ -160,27 +172,29 @@ class Timeline:
         first, second = sorted((number, other))
         return steps[other].watts if steps[first].end_seconds == steps[second].begin_seconds else None
 
-    def _converted(self) -> list[float]:
-        """When the first conversion of each result ended."""
-        results = self._results
-        ends = [result.middle_seconds for result in results]
-        for number in range(1, len(results)):
-            result, before = results[number], ends[number - 1]
-            ends[number] = result.nearest(before + result.conversions_to(ends[number] - before))
-        for number in range(len(results) - 2, -1, -1):
-            result, after = results[number], ends[number + 1]
-            ends[number] = result.nearest(after - result.conversions_to(after - ends[number]))
-        return ends
+    def _conversions(self) -> list[_Conversion]:
+        """The first conversion of each result."""
+        chains: list[list[_Result]] = []
+        for number, result in enumerate(self._results):
+            if not number or not _follows(self._results[number - 1], result):
+                chains.append([])
+            chains[-1].append(result)
+        conversions: list[_Conversion] = []
+        for chain in chains:
+            size = math.ceil(len(chain) / math.ceil(len(chain) / _BLOCK_RESULTS))
+            for begin in range(0, len(chain), size):
+                conversions += fit(chain[begin : begin + size])
+        return conversions
 
     def _steps(self) -> list[Step]:
         """The power over time; a gap is where a step begins after the end of the one before."""
-        results, converted = self._results, self._converted()
-        begins = [end - result.window_seconds for result, end in zip(results, converted, strict=True)]
+        results, conversions = self._results, self._conversions()
+        begins = [conversion.ended_seconds - conversion.took_seconds for conversion in conversions]
         if begins and self._begin_seconds is not None:
             begins[0] = self._begin_seconds
         ends = [
-            max(end, result.last_seen_seconds - result.window_seconds)
-            for result, end in zip(results, converted, strict=True)
+            max(conversion.ended_seconds, result.last_seen_seconds - conversion.took_seconds)
+            for result, conversion in zip(results, conversions, strict=True)
         ]
         for number in range(len(results) - 1):
             gap_seconds = begins[number + 1] - ends[number]
@@ -191,8 +205,8 @@ class Timeline:
                 boundary = self._edge_between(ends[number], boundary)
             begins[number + 1] = ends[number] = max(boundary, begins[number])
         return [
-            Step(begin, end, at, result.window_seconds, result.watts)
-            for begin, end, at, result in zip(begins, ends, converted, results, strict=True)
+            Step(begin, end, conversion.ended_seconds, conversion.took_seconds, result.watts)
+            for begin, end, conversion, result in zip(begins, ends, conversions, results, strict=True)
         ]
 
     def _edge_between(self, begin_seconds: float, end_seconds: float) -> float:
@@ -203,3 +217,59 @@ class Timeline:
         edges = [edge for span in self._spans for edge in (span.begin_seconds, span.end_seconds) if edge is not None]
         inside = [edge for edge in edges if begin_seconds <= edge <= end_seconds]
         return inside[0] if len(inside) == 1 else (begin_seconds + end_seconds) / 2
+
+
+def _follows(result: _Result, after: _Result) -> bool:
+    """Whether it is known how many conversions one result comes after another."""
+    window_seconds = after.window_seconds
+    seconds = after.middle_seconds - result.middle_seconds
+    return result.window_seconds == window_seconds and seconds < _COUNTABLE_CONVERSIONS * window_seconds
+
+
+def fit(results: Sequence[_Result]) -> list[_Conversion]:
+    """The first conversion of each result, if the chip converts at a constant pace.
+
+    ::
+
+        first + number x pace     is not before its earliest and not after its latest time, for every result
+
+    Of all paces that the datasheet allows, the best one leaves the first result enough room, and is the nearest to the
+    nominal one. If none fits, the chip was configured again, and each result is in the middle of its room.
+    """
+    middles = [result.middle_seconds for result in results]
+    middles_of_rooms = [_Conversion(result.middle_seconds, result.window_seconds) for result in results]
+    nominal_seconds = results[0].window_seconds if results else 0.0
+    if len(results) < 2 or not nominal_seconds:
+        return middles_of_rooms
+    numbers = [0]
+    for before, after in pairwise(middles):
+        numbers.append(numbers[-1] + max(1, round((after - before) / nominal_seconds)))
+
+    # The right pace leaves about this much: the more results, the less.
+    enough_seconds = min(result.latest_seconds - result.earliest_seconds for result in results) / len(results)
+
+    def room(pace_seconds: float) -> tuple[float, float]:
+        placed = zip(numbers, results, strict=True)
+        rooms = [
+            (each.earliest_seconds - number * pace_seconds, each.latest_seconds - number * pace_seconds)
+            for number, each in placed
+        ]
+        return max(earliest for earliest, _ in rooms), min(latest for _, latest in rooms)
+
+    def quality(pace_seconds: float) -> float:
+        earliest, latest = room(pace_seconds)
+        return min(latest - earliest, enough_seconds) - _NOMINAL_WEIGHT * abs(pace_seconds - nominal_seconds)
+
+    # The quality has a single maximum: it is concave, as the least of straight lines.
+    slow, fast = nominal_seconds * (1 + _CLOCK_TOLERANCE), nominal_seconds * (1 - _CLOCK_TOLERANCE)
+    for _ in range(_SEARCH_STEPS):
+        third = (slow - fast) / 3
+        if quality(fast + third) < quality(slow - third):
+            fast += third
+        else:
+            slow -= third
+    pace_seconds = (slow + fast) / 2
+    earliest, latest = room(pace_seconds)
+    if latest < earliest:
+        return middles_of_rooms
+    return [_Conversion((earliest + latest) / 2 + number * pace_seconds, pace_seconds) for number in numbers]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import select
 import sys
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -119,7 +118,8 @@ def run(options: Namespace) -> int:
             if not sampler.finish(_LAST_SWEEP_SECONDS, signals):
                 hardware.pop_all()  # a thread hangs and still uses what would be closed; the system closes it at exit
         measurement = _measurement(options, settings, command, sampler.interval_seconds, measuring)
-        return _show(measurement, report, signals)
+        status = _show(measurement, report, signals)
+        return status if measuring.failure is None else measuring.failure.exit_code
 
 
 def _settings(options: Namespace) -> Settings:
@@ -152,27 +152,27 @@ def _measurement(
 
 def _show(measurement: Measurement, report: ReportFile | None, signals: CommandSignals) -> int:
     """Write the results; return the exit status of the command, or that of a file that could not be written."""
+    from agent.command_energy.report import write_all
     from agent.command_energy.table import table
+
+    def has_to_end() -> bool:
+        return bool(signals.pending)
+
+    def show_table() -> None:
+        # Not through `sys.stderr`, which drops what its reader has no room for.
+        with suppress(OSError):  # closed by its reader, a terminal that is gone, a full disk
+            write_all(2, table(measurement).encode(sys.stderr.encoding, "backslashreplace"), has_to_end)
 
     status = measurement.runs[-1].exit_status
     if report is None:
-        _write(table(measurement), signals)
+        show_table()
         return status
     try:
-        report.write(measurement)
+        report.write(measurement, has_to_end)
     except AgentError as error:
         print_error(str(error))
-        _write(table(measurement), signals)  # so that nothing is lost
+        show_table()  # so that nothing is lost
         return status or error.exit_code
     for note in measurement.notes:
         print_error(f"note: {note}")
     return status
-
-
-def _write(text: str, signals: CommandSignals) -> None:
-    """Write all of it to stderr, where `sys.stderr` would drop what its reader has no room for; a signal ends that."""
-    data = text.encode(sys.stderr.encoding, "backslashreplace")
-    with suppress(OSError):  # closed by its reader, a terminal that is gone, a full disk
-        while data and not signals.pending:
-            if select.select([], [2], [], 0.1)[1]:
-                data = data[os.write(2, data[: select.PIPE_BUF]) :]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from agent.command_energy.measuring import Measuring
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.command_energy.results import DeviceResult
+    from agent.measure.readings import Outcome
     from agent.simulate.rails import ConstantRail
 
 IDLE_AMPERES = 0.4
@@ -38,6 +38,7 @@ class Scene:
         noise: how much the currents vary, relative to themselves.
         statuses: the exit status of each run of the command.
         passed_on: the signals that reached the command.
+        of_the_run: what the run beside it has read.
         on_wait: called with every wait.
     """
 
@@ -53,6 +54,7 @@ class Scene:
         self.suspension_requested = False
         self.suspended = 0
         self.passed_on: list[int] = []
+        self.of_the_run: list[Outcome] = []
         self.spans: list[tuple[float, float]] = []
         self.on_wait: Callable[[], None] = lambda: None
         self._random = random.Random(1)
@@ -142,7 +144,6 @@ class Scene:
     def _advance(self, to_seconds: float) -> None:
         while self._run is not None and self._next_run_seconds <= to_seconds:
             self.clock.seconds = max(self.clock.seconds, self._next_run_seconds)
-            with suppress(AssertionError):
-                self._run.run()
+            self.of_the_run += self._run.run()
             self._next_run_seconds += self.bench.settings.sample_interval_seconds
         self.clock.seconds = max(self.clock.seconds, to_seconds)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import pytest
 
+from agent.measure.readings import UNDISTURBED, Reading, Settling
 from tests.bench import Bench, ina260, ina3221, with_shunt
 from tests.command_energy.scene import IDLE_AMPERES, Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PLACE = "bus = 1"
 CHIPS = {
@@ -39,12 +46,43 @@ def test_a_burst_of_3_s_is_right_within_half_a_percent(chip: str, interval: str)
 
 
 @pytest.mark.parametrize("chip", CHIPS)
+def test_the_run_beside_it_reads_on_undisturbed(chip: str) -> None:
+    measured = scene(CHIPS[chip], "1s", 0.3, seconds=20.0)
+    measured.measuring.measure(1, 2.0)
+    first, second, *readings = measured.of_the_run
+    assert isinstance(first, Settling)
+    assert isinstance(second, Settling)
+    assert len(readings) > 20
+    assert all(isinstance(outcome, Reading) and outcome.disturbance is UNDISTURBED for outcome in readings)
+    assert sum(isinstance(outcome, Reading) and not outcome.is_new for outcome in readings) <= len(readings) // 10
+
+
+@pytest.mark.parametrize("chip", CHIPS)
 def test_without_a_run_beside_it_a_burst_is_as_right(chip: str) -> None:
     """As simulated chips: this process configures them."""
     for phase in PHASES:
         measured = scene(CHIPS[chip], "1s", phase, observes=False)
         measured.measuring.measure(1, None)
         assert measured.result("d").joules == pytest.approx(measured.true_joules("d"), rel=0.005), phase
+
+
+def add_with_window(add: Callable[[Reading], None], factor: float, reading: Reading) -> None:
+    add(reading._replace(window_seconds=reading.window_seconds * factor))
+
+
+@pytest.mark.parametrize("nominal", [0.97, 1.03, 1.08])
+def test_a_chip_with_a_fast_or_slow_clock_is_found_out(nominal: float) -> None:
+    """Its conversions take longer or shorter than their typical time, which is all that is known of them."""
+    errors = []
+    for phase in PHASES:
+        measured = scene(CHIPS["ina260"], "1s", phase)
+        timeline = measured.sampler.timelines["d"]
+        timeline.add = partial(add_with_window, timeline.add, nominal)
+        measured.measuring.measure(1, 10.0)
+        joules, expected = measured.result("d").joules, measured.true_joules("d")
+        assert joules == pytest.approx(expected, rel=0.025)
+        errors.append(abs((joules or 0.0) / expected - 1))
+    assert sum(errors) / len(errors) < 0.005
 
 
 def test_a_chip_as_at_power_on_is_right_for_a_steady_load() -> None:

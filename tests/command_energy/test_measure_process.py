@@ -98,6 +98,16 @@ def test_a_command_that_cannot_run_is_reported(config: Path, command: str, statu
     assert (ended.returncode, ended.stdout, ended.stderr) == (status, "", f"wattpush: {message}\n")
 
 
+def test_a_command_that_removes_itself_was_measured_once(config: Path, tmp_path: Path) -> None:
+    file = tmp_path / "script"
+    file.write_text('#!/bin/sh\nrm "$0"\n')
+    file.chmod(0o755)
+    ended = run("measure", "--simulate", "--config", config, "--runs", "3", "--", file)
+    assert ended.returncode == 127
+    assert ROW.search(ended.stderr), ended.stderr
+    assert f"note: run 2 of 3: measure: {file}: No such file or directory" in ended.stderr
+
+
 def test_a_script_without_its_interpreter_is_reported(config: Path, tmp_path: Path) -> None:
     file = tmp_path / "script"
     file.write_text("#!/no/such/interpreter\n")
@@ -145,6 +155,32 @@ def test_a_file_that_cannot_be_written_is_reported_first(config: Path, tmp_path:
         assert ended.returncode == 64
         assert f"wattpush: --json {place}: " in ended.stderr
     assert not started.exists()
+
+
+def test_json_behind_the_output_of_the_command_leaves_that(config: Path, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    words = ["measure", "--simulate", "--config", config, "--json", "/dev/stdout", "--", "echo", "of the command"]
+    with output.open("w") as file:
+        ended = subprocess.run(
+            [sys.executable, "-m", "agent", *map(str, words)],
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.PIPE,
+            timeout=LONG_SECONDS,
+            check=False,
+        )
+    assert ended.returncode == 0, ended.stderr
+    first, rest = output.read_text(encoding="utf-8").split("\n", 1)
+    assert first == "of the command"
+    assert json.loads(rest)["command"] == ["echo", "of the command"]
+
+
+def test_a_pipe_without_a_reader_keeps_nobody_waiting(config: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    ended = run("measure", "--simulate", "--config", config, "--json", tmp_path / "pipe", "--", "true")
+    assert ended.returncode == 74
+    assert ROW.search(ended.stderr), ended.stderr
 
 
 def test_results_whose_disk_fills_up_are_printed(config: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +12,11 @@ from agent.command_energy.measuring import StoppedError
 from agent.errors import PermissionDeniedError
 from tests.bench import Bench, ina260, mux
 from tests.command_energy.scene import Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.measure.readings import Outcome
 
 TWO = mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0') + ina260("fan", 'mux = "m0", channel = 1')
 FAST = 'sample_interval = "100ms"\n'
@@ -24,6 +31,24 @@ def test_the_command_is_over_soon_after_its_end() -> None:
         scene = Scene(Bench.of(ina260("cpu", "bus = 1", more=""), f'sample_interval = "{interval}"\n'))
         scene.measuring.measure(1, None)
         assert scene.clock.seconds - scene.spans[0][1] <= longest_seconds
+
+
+def test_the_bus_is_free_for_as_long_as_a_sweep_takes() -> None:
+    """So that a run beside it has its turn."""
+    scene = two(5.0)
+    sweep, sweeps = scene.sampler._sweep, []
+
+    class Slow:
+        def run(self) -> Sequence[Outcome]:
+            began_seconds = scene.clock.seconds
+            scene.clock.seconds += 0.2
+            sweeps.append((began_seconds, scene.clock.seconds))
+            return sweep.run()
+
+    scene.sampler._sweep = Slow()
+    scene.measuring.measure(1, None)
+    assert len(sweeps) > 10
+    assert all(after[0] - before[1] >= 0.2 - 1e-9 for before, after in pairwise(sweeps))
 
 
 def test_a_device_that_fails_leaves_the_others_measured(capsys: pytest.CaptureFixture[str]) -> None:
