@@ -25,8 +25,8 @@ _DESCRIPTION = """\
 Reads every device once per sample interval, with or without a running service, and shows volts, amperes and watts, a
 bar relative to the highest power seen, a sparkline of the last minutes, the range of the power, and the energy since
 the start. An error replaces the numbers. Devices that do not fit on the screen take turns. If the output is not a
-terminal, or TERM is dumb, it writes one line per device and sweep in logfmt instead. Nothing is pushed or saved. Ctrl-C
-ends it."""
+terminal, or TERM is dumb, it writes one line per device and sweep in logfmt instead. Nothing is pushed or saved. The
+key q ends it, and leaves the energy since the start on the screen."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -39,6 +39,7 @@ def run(options: Namespace) -> int:
     from agent.run.assembly import RunOptions, make_watched_sweep
     from agent.watch.glyphs import glyphs_for
     from agent.watch.history import History
+    from agent.watch.keyboard import Keyboard
     from agent.watch.live import LiveTable, Output, make_console
     from agent.watch.plain import PlainLines
     from agent.watch.watching import Suspension, Sweeper, watch
@@ -57,7 +58,9 @@ def run(options: Namespace) -> int:
         console = make_console(os.environ)
         display: LiveTable | PlainLines = PlainLines(output, history, clock, is_simulated=simulated)
         if sys.stdout.isatty() and not console.is_dumb_terminal:
-            display = LiveTable(output, console, history, glyphs_for(sys.stdout.encoding, os.environ), clock)
+            keyboard = Keyboard(sys.stdin.fileno(), signals.inputs, signals.stop)
+            glyphs = glyphs_for(sys.stdout.encoding, os.environ)
+            display = LiveTable(output, keyboard, console, history, glyphs, clock)
         try:
             watch(
                 sample_interval_seconds=settings.sample_interval_seconds,

@@ -33,6 +33,7 @@ class Row:
         outcome: of the last sweep; None before the first.
         extremes: of all readings since the watch began; None before the first.
         joules: energy delivered since the watch began, minus the energy that flowed back.
+        measured_seconds: the time that this energy covers.
         is_in_sum: whether another device has this power too; see `Settings.parts_of_sums`.
         trace: slot number and mean watts of the last TRACE_SLOTS slots, oldest first, without slots that have no
             reading.
@@ -42,6 +43,7 @@ class Row:
     outcome: Outcome | None
     extremes: Extremes | None
     joules: float
+    measured_seconds: float
     is_in_sum: bool
     trace: tuple[tuple[int, float], ...]
 
@@ -54,6 +56,7 @@ class View:
         began_unix_seconds: when the watch began.
         read_unix_seconds: when the last sweep ended.
         now_seconds: on the monotonic clock, like the times of the outcomes.
+        watched_seconds: from the beginning to the last sweep.
         stale_seconds: the age of the last sweep if the next is overdue, else 0.
         rows: in the order of the configuration.
         largest_watts: the largest power of any device since the watch began, in either direction.
@@ -67,6 +70,7 @@ class View:
     began_unix_seconds: float
     read_unix_seconds: float
     now_seconds: float
+    watched_seconds: float
     stale_seconds: float
     rows: tuple[Row, ...]
     largest_watts: float
@@ -157,6 +161,7 @@ class History:
             began_unix_seconds=self._began_unix_seconds,
             read_unix_seconds=self._read_unix_seconds,
             now_seconds=now_seconds,
+            watched_seconds=self._swept_at_seconds - self._began_seconds,
             stale_seconds=self.stale_seconds,
             rows=tuple(
                 Row(
@@ -164,6 +169,7 @@ class History:
                     self._outcomes.get(snapshot.device),
                     snapshot.extremes,
                     self.joules(snapshot.device),
+                    self._meters.devices[snapshot.device].saved.counters.measured_seconds,
                     snapshot.device in self._parts_of_sums,
                     self._traces[snapshot.device].means(),
                 )

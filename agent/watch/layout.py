@@ -69,7 +69,7 @@ class _Columns(NamedTuple):
         return width - sum(self) - sum(cells > 0 for cells in self) + 1
 
 
-def lines(view: View, width: int, height: int, glyphs: Glyphs) -> list[Line]:
+def lines(view: View, width: int, height: int, glyphs: Glyphs, *, has_keys: bool = True) -> list[Line]:
     """Lay out the table.
 
     Args:
@@ -77,6 +77,7 @@ def lines(view: View, width: int, height: int, glyphs: Glyphs) -> list[Line]:
         width: of the terminal, in cells.
         height: of the terminal, in lines. Devices that do not fit take turns, and a line counts those not shown.
         glyphs: the characters that the terminal can show.
+        has_keys: whether a key quits; otherwise only a signal does.
     """
     columns = _columns(width, [row.device for row in view.rows])
     others = _HEADING_TOTAL_AND_FOOT + _TITLES
@@ -90,7 +91,7 @@ def lines(view: View, width: int, height: int, glyphs: Glyphs) -> list[Line]:
         table.append(_more(hidden, width, glyphs))
     is_cut = any(_message_cells(columns, width) < cell_len(str(error)) for error in _errors(view.rows))
     is_cut = is_cut or bool(_errors(hidden))
-    table += [_total(view, columns), *gaps, _foot(view, is_cut=is_cut)]
+    table += [_total(view, columns), *gaps, _foot(view, has_keys=has_keys, is_cut=is_cut)]
     return [_cut(line, width) for line in table[:height]]
 
 
@@ -229,14 +230,15 @@ def _total(view: View, columns: _Columns) -> Line:
     return _in_columns(columns, pieces)
 
 
-def _foot(view: View, *, is_cut: bool) -> Line:
+def _foot(view: View, *, has_keys: bool, is_cut: bool) -> Line:
+    end = "q quits." if has_keys else "Ctrl-C ends."
     if view.stale_seconds:
         seconds = f"{view.stale_seconds:.0f} s"
-        return [("Ctrl-C ends. ", "faint"), (f"No sweep has ended for {seconds}: these numbers are old.", "bad")]
+        return [(f"{end} ", "faint"), (f"No sweep has ended for {seconds}: these numbers are old.", "bad")]
     if is_cut:
-        return [("Ctrl-C ends. Nothing is pushed. Errors in full: wattpush check --hardware", "faint")]
+        return [(f"{end} Nothing is pushed. Errors in full: wattpush check --hardware", "faint")]
     began = _time_of_day(view.began_unix_seconds)
-    return [(f"Ctrl-C ends. Nothing is pushed. min..max and energy since {began}.", "faint")]
+    return [(f"{end} Nothing is pushed. min..max and energy since {began}.", "faint")]
 
 
 def _in_columns(columns: _Columns, pieces: Sequence[Piece]) -> Line:

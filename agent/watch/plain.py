@@ -69,6 +69,14 @@ class PlainLines:
     def close(self) -> None:
         """Nothing to restore."""
 
+    def sum_up(self) -> None:
+        """Nothing: every line has its device's energy, and programs that read them expect no other line."""
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether nothing is written now: never."""
+        return False
+
 
 def _timestamp(unix_seconds: float) -> str:
     milliseconds = int(unix_seconds % 1 * 1000)

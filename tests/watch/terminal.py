@@ -80,6 +80,17 @@ class Terminal:
         """Press keys, by tmux's names: C-c, Enter, q."""
         self._tmux("send-keys", *keys)
 
+    def process(self) -> int:
+        """The number of the Python process in it."""
+        pending = [int(self._tmux("display-message", "-p", "#{pane_pid}"))]
+        while pending:
+            number = pending.pop()
+            if Path(f"/proc/{number}/exe").resolve() == Path(sys.executable).resolve():
+                return number
+            children = Path(f"/proc/{number}/task/{number}/children").read_text(encoding="ascii")
+            pending += map(int, children.split())
+        pytest.fail("no Python process")
+
     def is_restored(self) -> bool:
         """Whether the cursor is visible, long lines wrap, and the alternate screen is off."""
         return self._tmux("display-message", "-p", "#{cursor_flag} #{wrap_flag} #{alternate_on}").strip() == "1 1 0"
