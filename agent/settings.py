@@ -161,10 +161,19 @@ class RemoteWriteSettings(ConnectionSettings):
 
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
-    """Where to answer scrapes."""
+    """Where to answer scrapes, and to whom.
+
+    Attributes:
+        cert_file: with `key_file`; None is plain HTTP.
+        username: with `password_file`; None is everybody.
+    """
 
     host: str
     port: int
+    cert_file: str | None = None
+    key_file: str | None = None
+    username: str | None = None
+    password_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ def try_wheel(wheel: Path, project: Path, version: str) -> None:
         example = str(project / "config.toml.example")
         options = ("--config", example, "--simulate", "--once", "--dry-run")
         printed = run(wattpush, *options, folder=Path(folder), environ=environment)
-        if "wattpush_device_watts " not in printed or "wattpush_agent_simulated 1.0" not in printed:
+        if "wattpush_device_watts " not in printed or "wattpush_agent_simulated 1" not in printed:
             raise SystemExit(f"release: the installed wheel printed no watts:\n{printed}")
 
 

@@ -6,6 +6,7 @@ The subject of a finding begins with `prefix`, which tells the servers apart: no
 from __future__ import annotations
 
 import ssl
+import stat
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from agent.http.tls import TlsContexts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from agent.check import Finding
     from agent.clock import Clock
@@ -25,12 +27,13 @@ if TYPE_CHECKING:
     from agent.push.probe import Probe
 
 # Let's Encrypt's certificates are renewed with 30 days left: at 14 days the renewal has failed for two weeks.
-_FEWEST_DAYS = 14
+FEWEST_DAYS = 14
 _LARGEST_SKEW_SECONDS = 5.0
 
 
 def check_credentials(endpoint: Endpoint, environ: Mapping[str, str], prefix: str = "") -> Iterator[Finding]:
     """Whether there are credentials to send, and whether others can read them."""
+    yield from _check_key(endpoint, environ, prefix)
     file = endpoint.bearer_token_file or endpoint.password_file
     what = f"{prefix}credentials"
     try:
@@ -42,8 +45,9 @@ def check_credentials(endpoint: Endpoint, environ: Mapping[str, str], prefix: st
     path = locate(file, environ)
     who = "bearer token" if endpoint.bearer_token_file else f"password of {endpoint.username}"
     parts = urlsplit(endpoint.url)
-    if path.stat().st_mode & 0o004:
-        yield warning(what, f"{path}: every user of this machine can read it", f"sudo chmod o= {path}")
+    exposed = list(check_secrecy(what, path))
+    if exposed:
+        yield from exposed
     elif parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         yield warning(what, f"the {who} is sent in plain text", f"use https:// in {endpoint.table}.url")
     else:
@@ -53,8 +57,13 @@ def check_credentials(endpoint: Endpoint, environ: Mapping[str, str], prefix: st
 def check_files(endpoint: Endpoint, environ: Mapping[str, str], prefix: str = "") -> Iterator[Finding]:
     """A warning for each file of a connection that this user cannot use.
 
-    Only a warning, because another user may see more, and only the service sees its systemd credentials.
+    Only a warning, because another user may see more, and only the service sees its systemd credentials. Also one for
+    each secret that others may read.
     """
+    secret = endpoint.bearer_token_file or endpoint.password_file
+    if secret is not None:
+        yield from check_secrecy(f"{prefix}credentials", locate(secret, environ))
+    yield from _check_key(endpoint, environ, prefix)
     try:
         authorization(endpoint, environ)
     except AgentError as error:
@@ -63,6 +72,21 @@ def check_files(endpoint: Endpoint, environ: Mapping[str, str], prefix: str = ""
         TlsContexts(endpoint, environ).context()
     except AgentError as error:
         yield warning(f"{prefix}TLS", *_halves(error))
+
+
+def check_secrecy(what: str, path: Path) -> Iterator[Finding]:
+    """A warning if the mode of a secret file lets every user read it."""
+    try:
+        is_open = path.stat().st_mode & stat.S_IROTH
+    except OSError:
+        return  # which reading it reports
+    if is_open:
+        yield warning(what, f"{path}: its mode lets every user of this machine read it", f"sudo chmod o= {path}")
+
+
+def _check_key(endpoint: Endpoint, environ: Mapping[str, str], prefix: str) -> Iterator[Finding]:
+    if endpoint.key_file is not None:
+        yield from check_secrecy(f"{prefix}TLS", locate(endpoint.key_file, environ))
 
 
 def _halves(error: AgentError) -> tuple[str, str]:
@@ -91,7 +115,7 @@ def _certificate(certificate: Mapping[str, Any], clock: Clock, prefix: str) -> F
     days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - clock.time()) / 86400
     validity = f"by {by}, for {days:.0f} more days"
     what = f"{prefix}certificate"
-    if days < _FEWEST_DAYS:
+    if days < FEWEST_DAYS:
         where = "server" if prefix else "gateway"
         return warning(what, validity, f"renew it on the {where}: once it has expired, nothing arrives")
     return ok(what, validity)

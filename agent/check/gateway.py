@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.build_info import machine_hash
@@ -118,7 +119,7 @@ def _check_push(
         destination.close()
     push = ok("push", f"PUT of the group {name} is accepted ({milliseconds:.0f} ms)")
     if pushed.error is not None:
-        push = failed("push", pushed.error)
+        push = _of_group(failed("push", pushed.error), pushed.name)
     if is_shown is False:
         push = warning(
             "push",
@@ -126,10 +127,16 @@ def _check_push(
             "does pushgateway.url lead to a Pushgateway, and always to the same one?",
         )
     if deleted.error is not None:
-        return [push, failed("delete", deleted.error, "if the group is left behind, the next check deletes it")]
+        delete = failed("delete", deleted.error, "if the group is left behind, the next check deletes it")
+        return [push, _of_group(delete, deleted.name)]
     if is_shown is False:
         return [push, ok("delete", "accepted; the group was not visible before")]
     return [push, _check_gone(name, gateway, clock, probe)]
+
+
+def _of_group(finding: Finding, name: str) -> Finding:
+    """The finding without the name of the test group, which its path has."""
+    return replace(finding, text=finding.text.removeprefix(f"{name}: "))
 
 
 def _is_shown(name: str, clock: Clock, probe: Probe) -> bool | None:

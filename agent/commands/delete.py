@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
 from agent.commands import is_simulated, load_settings
-from agent.errors import AgentError, ExitCode, UsageError
+from agent.errors import AgentError, ExitCode, UnreachableError, UsageError
 from agent.http.endpoint import authority
 from agent.log import print_error
 
@@ -48,6 +48,7 @@ def _devices_of_earlier_runs(settings: Settings, *, simulated: bool) -> list[str
 def run(options: Namespace) -> int:
     """Delete; return the exit code."""
     from agent.errors import exit_code
+    from agent.push.causes import and_more, by_cause
     from agent.push.gateway import Pushgateway
 
     settings = load_settings(options)
@@ -68,12 +69,16 @@ def run(options: Namespace) -> int:
     results = gateway.delete(keys, max(settings.interval_seconds, settings.pushgateway.timeout_seconds))
     gateway.close()
     known = {*earlier, *(device.name for device in settings.devices)}
+    unreachable = [result.error for result in results if isinstance(result.error, UnreachableError)]
+    if unreachable:
+        print_error(f"{unreachable[0]}{and_more(len(unreachable) - 1)}")
+    errors = [(result.name, result.error) for result in results if result.error is not None]
+    for message in by_cause((name, error) for name, error in errors if error not in unreachable):
+        print_error(message)
     for result in results:
         is_held = held is None or result.grouping_key in held
         device = result.grouping_key.get("device")
-        if result.error is not None:
-            print_error(str(result.error))
-        else:
+        if result.error is None:
             sys.stdout.write(f"{'deleted' if is_held else 'not there'}: {result.name}\n")
             if device is not None and device not in known and (held is None or not is_held):
                 print_error(f'no device is called "{device}"; those of this node are {", ".join(sorted(known))}')
@@ -94,4 +99,4 @@ def _grouping_keys(settings: Settings, earlier: Sequence[str], devices: Sequence
             'with group_by = "node" a device has no separate group, except one that an earlier group_by left; '
             "its present series are in the group of the node: run wattpush delete without --device"
         )
-    return [{"hostname": settings.hostname, "device": name} for name in devices]
+    return [{"hostname": settings.hostname, "device": name} for name in dict.fromkeys(devices)]

@@ -1,4 +1,4 @@
-"""Turns config.toml into `Settings`, or reports every problem in it; imported by check/, scan/ and commands/.
+"""Turns config.toml into `Settings`, or reports every problem in it; imported by check/, scan/, init/ and commands/.
 
 First each table is read by itself, by the rows of `keys.py`. Then the rules between keys (`rules.py`) and between
 tables (`topology.py`) check the values that are good so far; a refused value is dropped, so that one mistake makes
@@ -32,7 +32,7 @@ from agent.config.topology import (
     device_parts,
     find_clashes,
 )
-from agent.config.values import MAX_NAME_CHARACTERS, parse_duration, quoted
+from agent.config.values import MAX_NAME_CHARACTERS, is_loopback, parse_duration, quoted
 from agent.errors import ConfigError, PermissionDeniedError
 from agent.settings import (
     ALL_RAILS,
@@ -60,9 +60,11 @@ __all__ = [
     "DEFAULT_FILE",
     "MAX_NAME_CHARACTERS",
     "SHARED_HOSTNAMES",
+    "USUAL_MAX_SHUNT_OHMS",
     "escape",
     "find_file",
     "is_file_expected",
+    "is_shared_hostname",
     "load",
     "parse",
     "parse_duration",
@@ -79,15 +81,20 @@ _NO_FILE = (
 _LARGEST_BYTES = 2**20
 # [[device]] with `averaging = { ... }` has four: the file, the list, the device, the averaging.
 _MOST_LEVELS = 16
-_TOO_DEEP = "tables or lists are nested too deeply; compare with config.toml.example"
+_TOO_DEEP = "tables or lists are nested too deeply; compare with what wattpush config prints"
 # Of a longer one, no more than this is looked at for a hint.
 _LONGEST_LINE = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # The kernel numbers these in the order in which it finds the chips.
 _NUMBERED_FOLDER = re.compile("/hwmon[0-9]+/*$")
-# Shunts that measure current are far below: the 5 of a part marked R005 means milliohms, not ohms.
-_USUAL_MAX_SHUNT_OHMS = 1.0
+USUAL_MAX_SHUNT_OHMS = 1.0
+"""Shunts that measure current are far below: the 5 of a part marked R005 means milliohms, not ohms."""
 _LEAST_MICROOHMS = 1000
+
+
+def is_shared_hostname(hostname: str) -> bool:
+    """Whether many machines have this name of their own."""
+    return hostname.split(".", maxsplit=1)[0].lower() in SHARED_HOSTNAMES
 
 
 def find_file(argument: str | None, environ: Mapping[str, str]) -> Path:
@@ -137,7 +144,7 @@ def load(
     except IsADirectoryError as error:
         raise ConfigError((f"is a folder; name the file in it, such as {path / DEFAULT_FILE.name}",)) from error
     except OSError as error:
-        raise ConfigError((f"cannot read {path}: {error.strerror or error}",)) from error
+        raise ConfigError((f"cannot be read: {error.strerror or error}",)) from error
     if len(content) > _LARGEST_BYTES:
         raise ConfigError((f"is larger than {_LARGEST_BYTES >> 20} MiB; is it the right file?",))
     content = content.removeprefix(_BYTE_ORDER_MARK)
@@ -169,7 +176,7 @@ def parse(
     muxes, devices = read_list(top, MUX), read_list(top, DEVICE)
 
     check_top(top, default_hostname, needs_destination=needs_destination)
-    for connection in filter(None, (pushgateway, remote_write)):
+    for connection in filter(None, (pushgateway, remote_write, serve)):
         check_connection(connection)
     check_resolution(top, remote_write, len(devices))
     check_unique_names(muxes)
@@ -198,7 +205,7 @@ def parse(
         remote_write=RemoteWriteSettings(**REMOTE_WRITE.arguments(remote_write.good)) if remote_write else None,
         serve=_make_serve(serve) if serve else None,
         metrics=MetricsSettings(**METRICS.arguments(metrics.good)) if metrics else MetricsSettings(),
-        warnings=(*_warnings(top, devices, default_hostname), *topology.warnings()),
+        warnings=(*_warnings(top, serve, devices, default_hostname), *topology.warnings()),
     )
 
 
@@ -209,7 +216,7 @@ def _parse_toml(text: str) -> dict[str, Any]:
         found = re.fullmatch(r"(?s)(.*) \(at (line \d+, column \d+|end of document)\)", str(error))
         what, where = (found[1], found[2]) if found else (str(error), "somewhere")
         where = where.replace("end of document", "end of the file")
-        hint = _toml_hint(text, where) or "compare with config.toml.example"
+        hint = _toml_hint(text, where) or "compare with what wattpush config prints"
         raise ConfigError((f"{where}: not valid TOML: {what}; {hint}",)) from error
     except ValueError as error:
         # Python refuses to read decimal numbers with more than some thousand digits.
@@ -222,9 +229,29 @@ def _parse_toml(text: str) -> dict[str, Any]:
 
 
 def _toml_hint(text: str, where: str) -> str:
-    """What to write instead, if a value stands there that TOML does not know; else empty."""
+    """What to write instead, if it is a common mistake; else empty."""
     found = re.fullmatch(r"line ([0-9]+), column ([0-9]+)", where)
-    line = text.split("\n")[int(found[1]) - 1][:_LONGEST_LINE] if found else ""
+    before = text.split("\n")[: int(found[1])] if found else [""]
+    line = before.pop()[:_LONGEST_LINE]
+    return _layout_hint(line, before) or _value_hint(line)
+
+
+def _layout_hint(line: str, before: list[str]) -> str:
+    """For a line that is not `key = value` or a header; `before` are the lines above it."""
+    header = re.fullmatch(r"\s*\[(?:\[\s*([\w-]+)\s*\]|([\w-]+)\s*\]\])\s*(?:#.*)?", line)
+    if header is not None:
+        return f"write [[{header[1] or header[2]}]]"
+    if re.match(r"\s*[\w-]+\s*:", line):
+        return "write = between a key and its value"
+    if line.count('"') % 2:
+        return 'is a quotation mark missing, "..."?'
+    if _is_repeated(line, before):
+        return "the key is there twice: remove one of them"
+    return ""
+
+
+def _value_hint(line: str) -> str:
+    """For a value that TOML does not know."""
     value = re.fullmatch(r"\s*[\w-]+\s*=\s*([^#]*?)\s*(?:#.*)?", line)
     if value is None or value[1] in ("true", "false", "inf", "nan"):
         return ""
@@ -238,6 +265,17 @@ def _toml_hint(text: str, where: str) -> str:
     # Letters, a path, or the quotation marks of a word processor. It may be a secret, so no message shows it.
     is_text = re.match(r"[A-Za-z/\u2018-\u201e]", value[1]) is not None and '"' not in value[1]
     return 'write text in quotes: "..."' if is_text else ""
+
+
+def _is_repeated(line: str, before: list[str]) -> bool:
+    """Whether the key of a line stands above it in the same table."""
+    key = re.match(r"\s*([\w-]+)\s*=", line)
+    for earlier in reversed(before):
+        if key is None or earlier.lstrip().startswith("["):
+            return False
+        if re.match(rf"\s*{key[1]}\s*=", earlier):
+            return True
+    return False
 
 
 def _is_too_deep(tree: dict[str, Any]) -> bool:
@@ -282,12 +320,19 @@ def _make_device(table: Table, place: Place | None) -> Device:
     return Device(place=place, **DEVICE.arguments(table.good))
 
 
-def _warnings(top: Table, devices: Sequence[Table], default_hostname: str) -> Iterator[str]:
-    if "hostname" not in top.given and default_hostname.split(".", maxsplit=1)[0].lower() in SHARED_HOSTNAMES:
+def _warnings(top: Table, serve: Table | None, devices: Sequence[Table], default_hostname: str) -> Iterator[str]:
+    if "hostname" not in top.given and is_shared_hostname(default_hostname):
         yield (
             f"hostname: {quoted(default_hostname)}, this machine's own name, is shared by many machines, and two "
             'machines with one name overwrite each other at the gateway; write hostname = "..."'
         )
+    if serve is not None:
+        host, _ = serve.good["listen"]
+        if serve.good.get("username") and not serve.good.get("cert_file") and not is_loopback(host):
+            yield (
+                "serve: username: without TLS, whoever sees the traffic sees the password; write cert_file and "
+                "key_file, or listen on 127.0.0.1 only"
+            )
     yield from _warnings_of_sums(devices)
     for device in devices:
         sensor = device.good.get("sensor", "")
@@ -296,7 +341,7 @@ def _warnings(top: Table, devices: Sequence[Table], default_hostname: str) -> It
                 f"{device.title}: sensor: {quoted(sensor)} may be another chip after the next boot; write the name of "
                 "the chip, or its folder without hwmonN, as wattpush scan --toml does"
             )
-        if device.good.get("shunt_ohms", 0) > _USUAL_MAX_SHUNT_OHMS:
+        if device.good.get("shunt_ohms", 0) > USUAL_MAX_SHUNT_OHMS:
             shunt_ohms = device.good["shunt_ohms"]
             # In the kernel's files and device trees, shunts are in microohms.
             unit, parts = ("milliohms", 1e3) if shunt_ohms < _LEAST_MICROOHMS else ("microohms", 1e6)

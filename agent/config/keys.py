@@ -317,6 +317,28 @@ SERVE = KeyTable(
             example='"127.0.0.1:9812"',
             required=True,
         ),
+        Key(
+            "cert_file",
+            _FILE,
+            "Answer over TLS (1.2 or newer) only, with the certificate in this file (PEM, any intermediate ones after "
+            "it), and `key_file`. A renewed certificate is used from the next connection on.",
+            example='""',
+        ),
+        Key("key_file", _FILE, "The key of the certificate (PEM, without a passphrase).", example='""'),
+        Key(
+            "username",
+            Kind("string without `:`", values.username),
+            "Answer only to this user, by HTTP basic authentication, with `password_file`. Without TLS, whoever sees "
+            "the traffic sees the password.",
+            example='""',
+        ),
+        Key(
+            "password_file",
+            _FILE,
+            "The file with the password: a path, or the bare name of a systemd credential. It is read at every "
+            "request, so it can change at any time.",
+            example='""',
+        ),
     ),
     in_force=False,
 )

@@ -135,6 +135,11 @@ def about_mux(name: str) -> str:
     meant = _same_part(plain, mux_names())
     if meant is not None:
         return f"; did you mean {quoted(meant)}?"
+    # All muxes here are 95xx, as many other parts are, so only PCA9458 is a typing error, and PCA9554 is not.
+    swapped = re.sub("^([tp]ca9)45", r"\g<1>54", plain)
+    meant = _same_part(swapped, mux_names())
+    if meant is not None:
+        return f"; did you mean {quoted(meant)}?"
     measures = _without_grade(plain) in {*_KERNEL_SENSORS, *_UNREAD_MONITORS, "hwmon", "rpipmic"}
     if measures or plain.startswith("ina"):
         return "; describe a power monitor in a [[device]] table"

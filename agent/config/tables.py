@@ -24,7 +24,7 @@ _KINDS = {
     table.where: {
         **{key.name: key.kind for key in table.keys},
         **{
-            inner.name: Kind("", values.tables if inner.is_list else values.table)
+            inner.name: values.tables(inner.header) if inner.is_list else values.table(inner.header)
             for inner in TABLES
             if table is TOP and inner is not TOP
         },
@@ -32,6 +32,16 @@ _KINDS = {
     for table in TABLES
 }
 """The keys of each table and their kinds, by the place of the table in the words of a message."""
+
+
+_OTHER_WORDS = {
+    "chip": ("type", "kind", "model", "part", "driver", "ic", "sensortype"),
+    "shunt_ohms": ("rshunt", "resistance", "resistor", "ohms"),
+    "url": ("uri", "endpoint", "server", "target", "host"),
+    "interval": ("period", "every", "frequency", "scrapeinterval"),
+    "name": ("id", "title"),
+}
+"""What other programs call a key, in small letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +139,7 @@ def _read_keys(
                 good[key] = inner
         else:
             try:
-                # A table of the file is read later, key by key.
-                is_table = kind.check in (values.table, values.tables)
-                good[key] = kind.check(value if is_table else expand(value, environ))
+                good[key] = kind.check(value if kind.words == values.TABLE else expand(value, environ))
             except InvalidError as error:
                 problems.append(f"{shown}: {error}")
     return good, problems
@@ -143,9 +151,17 @@ def _explain_unknown(key: str, known: Mapping[str, Kind]) -> str:
         if key in kinds:
             return f"unknown key here; it belongs {where}"
     meant = _meant(key, known)
-    return f"unknown key; did you mean {quoted(meant)}?" if meant else f"unknown key; known here: {', '.join(known)}"
+    if meant is None:
+        return f"unknown key; known here: {', '.join(known)}"
+    header = (
+        next((table.header for table in TABLES if table.name == meant), None) if known is _KINDS[TOP.where] else None
+    )
+    return f"unknown key; did you mean {header or quoted(meant)}?"
 
 
 def _meant(key: str, known: Mapping[str, Kind]) -> str | None:
     """The key of the same table that was most likely meant, unless the key belongs to another table."""
-    return None if any(key in kinds for kinds in _KINDS.values()) else nearest(key, known)
+    if any(key in kinds for kinds in _KINDS.values()):
+        return None
+    word = re.sub(r"[^a-z]", "", key.lower())
+    return next((name for name, words in _OTHER_WORDS.items() if word in words and name in known), nearest(key, known))

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry, generate_latest
 
 from agent.metrics.groups import scrape_registry
+from agent.push.dry_run import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -70,7 +71,7 @@ class PrintedHistory:
         for snapshot in waiting:
             registry = CollectorRegistry()
             registry.register(_WithJob(scrape_registry(snapshot, self._settings), self._remote.job))
-            self._write(f"# POST {urlsplit(self._remote.url).path}\n{generate_latest(registry).decode()}")
+            self._write(f"# POST {urlsplit(self._remote.url).path}\n{readable(generate_latest(registry).decode())}")
 
     def forget(self, carried: RemoteCounters) -> None:
         """Nothing is counted."""

@@ -52,14 +52,13 @@ def locate(file: str, environ: Mapping[str, str]) -> Path:
     return Path(file)
 
 
-def read_file(endpoint: Endpoint, key: str, path: Path) -> bytes:
-    """The contents of the file that `key` of the endpoint's table names.
+def read_file(name: str, path: Path) -> bytes:
+    """The contents of the file that the key of this name gives: `pushgateway.ca_file`.
 
     Raises:
         ConfigError: there is no such file, or it cannot be read for another reason than its mode.
         PermissionDeniedError: this user may not read it.
     """
-    name = f"{endpoint.table}.{key}"
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             # Every request reads the file: a pipe would block the second one forever.
@@ -89,22 +88,28 @@ def authorization(endpoint: Endpoint, environ: Mapping[str, str]) -> Authorizati
         PermissionDeniedError: this user may not read the file.
     """
     if endpoint.bearer_token_file is not None:
-        token = _read_secret(endpoint, "bearer_token_file", endpoint.bearer_token_file, environ)
+        name = f"{endpoint.table}.bearer_token_file"
+        token = read_secret(name, endpoint.bearer_token_file, environ)
         if not _BEARER_TOKEN.fullmatch(token):
-            name = f"{endpoint.table}.bearer_token_file"
             raise ConfigError((f"{name}: {endpoint.bearer_token_file} is not one line of printable ASCII",))
         text = token.decode("ascii")
         return Authorization(f"Bearer {text}", (text,))
     if endpoint.username is not None and endpoint.password_file is not None:
-        password = _read_secret(endpoint, "password_file", endpoint.password_file, environ)
+        password = read_secret(f"{endpoint.table}.password_file", endpoint.password_file, environ)
         encoded = base64.b64encode(endpoint.username.encode() + b":" + password).decode("ascii")
         return Authorization(f"Basic {encoded}", (encoded, password.decode(errors="replace")))
     return None
 
 
-def _read_secret(endpoint: Endpoint, key: str, file: str, environ: Mapping[str, str]) -> bytes:
+def read_secret(name: str, file: str, environ: Mapping[str, str]) -> bytes:
+    """The secret in the file that the key of this name gives, without the end of its line.
+
+    Raises:
+        ConfigError: the file is missing or empty.
+        PermissionDeniedError: this user may not read it.
+    """
     path = locate(file, environ)
-    secret = read_file(endpoint, key, path).rstrip(b"\r\n")
+    secret = read_file(name, path).rstrip(b"\r\n")
     if not secret:
-        raise ConfigError((f"{endpoint.table}.{key}: {path} is empty; write the secret into it",))
+        raise ConfigError((f"{name}: {path} is empty; write the secret into it",))
     return secret

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent.metrics.groups import name_of
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
     from agent.metrics.groups import Group
     from agent.push.render import Request
     from agent.settings import PushgatewaySettings
+
+
+_SMALL = 0.001
+"""Smaller numbers keep six digits: rounded to millionths they would lose too much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,5 +69,29 @@ class DryRun(GatewayDestination):
 
     def _print(self, requests: Sequence[Request]) -> Sequence[Printed]:
         for request in requests:
-            self._write(f"# {request.method} {request.path}\n{request.body.decode()}")
+            self._write(f"# {request.method} {request.path}\n{readable(request.body.decode())}")
         return [Printed(request.grouping_key) for request in requests]
+
+
+def readable(exposition: str) -> str:
+    """The exposition with its numbers as people write them: 1796134161.58 for 1.7961341615800000e+09.
+
+    A push sends all digits; here they are rounded to millionths, smaller ones to six digits.
+    """
+    return "".join(map(_readable_line, exposition.splitlines(keepends=True)))
+
+
+def _readable_line(line: str) -> str:
+    sample, space, value = line.rstrip("\n").rpartition(" ")
+    if line.startswith("#") or not space:
+        return line
+    return f"{sample} {_readable_number(value)}\n"
+
+
+def _readable_number(value: str) -> str:
+    number = float(value)
+    if not math.isfinite(number):
+        return value
+    is_small = 0 < abs(number) < _SMALL
+    text = f"{Decimal(f'{number:.6g}'):f}" if is_small else f"{number:.6f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -90,9 +90,10 @@ class Hardware:
         from agent.chips import rpi_pmic
         from agent.simulate.recordings import read_recording
         from agent.simulate.rpi_pmic import SimulatedFirmware
-        from agent.simulate.world import build_world
+        from agent.simulate.world import build_world, refuse_unknown_devices
 
         prepare_blinka(())
+        refuse_unknown_devices(settings, options.recordings)
         recordings = {device: read_recording(file) for device, file in options.recordings.items()}
         world = build_world(settings, clock.monotonic, recordings)
         self.open_bus = lambda bus: OpenBus(world.open(bus), None, lambda: None)
@@ -292,7 +293,7 @@ def make_agent(
     if settings.serve is None or options.is_once or options.is_dry_run:
         runtime.scrapes.close()
     else:
-        serve = partial(runtime.scrapes.serve, settings.serve, agent)
+        serve = partial(runtime.scrapes.serve, settings.serve, agent, environ=runtime.environ)
         # The address may be a name, and its lookup takes long without a name server.
         stopped = f"serve: listen: {settings.serve.host}: stopped before the name was looked up"
         in_thread(serve, runtime.waiting, runtime.wake, stopped)

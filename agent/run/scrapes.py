@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from agent.errors import BusyError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.serve.live_view import Source
     from agent.serve.server import ScrapeServer
     from agent.settings import ServeSettings
@@ -22,7 +24,7 @@ class Scrapes:
         self._server: ScrapeServer | None = None
         self._settings: ServeSettings | None = None
 
-    def serve(self, settings: ServeSettings, source: Source) -> None:
+    def serve(self, settings: ServeSettings, source: Source, environ: Mapping[str, str]) -> None:
         """Serve this from now on; see `ScrapeServer`. If that fails, an earlier server is kept."""
         earlier = self._settings
         if self._server is not None and settings == earlier:
@@ -31,13 +33,13 @@ class Scrapes:
         from agent.serve.server import ScrapeServer
 
         try:
-            server = ScrapeServer(settings, source)
+            server = ScrapeServer(settings, source, environ=environ)
         except BusyError:
             # Perhaps the earlier server has the port, under another address of this machine.
             if self._server is None or earlier is None or earlier.port != settings.port:
                 raise
             self.close()
-            server = ScrapeServer(settings, source)
+            server = ScrapeServer(settings, source, environ=environ)
         self.close()
         self._server, self._settings = server, settings
 

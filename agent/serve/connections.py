@@ -1,8 +1,10 @@
 """The connections of the scrape server: one thread serves them all, however many clients there are.
 
-    accepted --whole head--> answering --all sent--> closed
-        |                        |
-        +------- its deadline, or a newer connection that needs the place ------> closed
+    accepted --first byte--> TLS handshake --done--> receiving --whole head--> answering --all sent--> closed
+        |                          |                     |                         |
+        +--------- its deadline, or a newer connection that needs the place -------+-----------------> closed
+
+Without TLS a connection is receiving at once, and so is one of a client that sends plain HTTP to a server with TLS.
 
 A thread for each connection would let any client that connects and says nothing use up the tasks of the service
 (TasksMax=). No operation here waits for a single client, and the deadline of a phase is a total: a client that sends or
@@ -16,10 +18,14 @@ import contextlib
 import logging
 import selectors
 import socket
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+
+from agent.serve.refusals import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +36,10 @@ _MAX_HEAD_BYTES = 16 * 1024
 """Prometheus sends some 300 bytes."""
 
 _RECEIVE_BYTES = 16 * 1024
+"""As large as the largest TLS record (RFC 8446, section 5.1): OpenSSL keeps no rest of one, which no selector sees."""
+
+_HANDSHAKE_RECORD = b"\x16"
+"""The first byte of TLS (RFC 8446, section 5.1); no HTTP method begins with it."""
 
 _ACCEPTS_PER_ROUND = 16
 """Between rounds, requests that have arrived are answered: a flood of connections does not push them out first."""
@@ -44,7 +54,7 @@ class Limits:
 
     Attributes:
         connections: how many are open at a time; one more takes the place of another without a whole request.
-        request_seconds: how long a client may take to send its request.
+        request_seconds: how long a client may take to send its request, with the TLS handshake.
         answer_seconds: how long it may take to receive the answer.
     """
 
@@ -56,8 +66,13 @@ class Limits:
 @dataclass(slots=True, eq=False)
 class _Connection:
     sock: socket.socket
+    descriptor: int
+    """What the selector knows: that of `sock`, with and without TLS, even once `sock` is closed."""
     address: tuple[str, int]
     ends_at_seconds: float
+    is_receiving: bool
+    is_plain: bool = False
+    """Whether the client does not speak TLS, and the server does."""
     head: bytearray = field(default_factory=bytearray)
     unsent: memoryview | None = None
     """The rest of the answer; None until the request is complete."""
@@ -70,15 +85,21 @@ class Connections:
         listener: a listening socket; the caller closes it after `serve` has returned.
         answer: makes the whole answer from the head of a request and the client's address.
         limits: of all connections.
+        tls: gives the context for a new connection; None is plain HTTP.
     """
 
     def __init__(
-        self, listener: socket.socket, answer: Callable[[bytes, tuple[str, int]], bytes], limits: Limits
+        self,
+        listener: socket.socket,
+        answer: Callable[[bytes, tuple[str, int]], bytes],
+        limits: Limits,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         listener.setblocking(False)
         self._listener = listener
         self._answer = answer
         self._limits = limits
+        self._tls = tls
         self._is_stopped = threading.Event()
         self._open: dict[_Connection, None] = {}  # oldest first
         self._wake_receiver, self._wake_sender = socket.socketpair()
@@ -142,9 +163,10 @@ class Connections:
             sock.setblocking(False)
             if len(self._open) >= self._limits.connections:
                 self._make_room()
-            connection = _Connection(sock, address[:2], time.monotonic() + self._limits.request_seconds)
+            ends_at_seconds = time.monotonic() + self._limits.request_seconds
+            connection = _Connection(sock, sock.fileno(), address[:2], ends_at_seconds, is_receiving=self._tls is None)
             self._open[connection] = None
-            self._selector.register(sock, selectors.EVENT_READ, connection)
+            self._selector.register(connection.descriptor, selectors.EVENT_READ, connection)
             self._advance(connection)  # the request has often arrived already
 
     def _make_room(self) -> None:
@@ -158,18 +180,24 @@ class Connections:
 
     def _close(self, connection: _Connection) -> None:
         del self._open[connection]
-        self._selector.unregister(connection.sock)
+        self._selector.unregister(connection.descriptor)
         connection.sock.close()
 
     def _advance(self, connection: _Connection) -> None:
         """Receive or send what is possible without waiting."""
         try:
-            if connection.unsent is None:
+            if not connection.is_receiving:
+                self._begin(connection)
+            if connection.is_receiving and connection.unsent is None:
                 self._receive(connection)
             if connection.unsent is not None:
                 self._send(connection)
         except (BlockingIOError, InterruptedError):
             pass
+        except ssl.SSLWantReadError:
+            self._wait_for(connection, selectors.EVENT_READ)
+        except ssl.SSLWantWriteError:
+            self._wait_for(connection, selectors.EVENT_WRITE)
         except OSError as error:
             log.debug("scrape from %s ended early: %s", connection.address[0], error)
             self._close(connection)
@@ -177,20 +205,48 @@ class Connections:
             log.exception("scrape from %s failed", connection.address[0])
             self._close(connection)
 
+    def _wait_for(self, connection: _Connection, events: int) -> None:
+        self._selector.modify(connection.descriptor, events, connection)
+
+    def _begin(self, connection: _Connection) -> None:
+        """Shake hands, if the client speaks TLS. One that says nothing takes no memory for it."""
+        sock = connection.sock
+        if not isinstance(sock, ssl.SSLSocket):
+            if self._tls is None or sock.recv(1, socket.MSG_PEEK) != _HANDSHAKE_RECORD:
+                connection.is_plain = connection.is_receiving = True
+                return
+            sock = self._tls().wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            connection.sock = sock
+        sock.do_handshake()
+        connection.is_receiving = True
+
     def _receive(self, connection: _Connection) -> None:
         received = connection.sock.recv(_RECEIVE_BYTES)
         connection.head += received
         if _is_whole(connection.head):
-            connection.unsent = memoryview(self._answer(bytes(connection.head), connection.address))
+            connection.unsent = memoryview(self._answer_to(connection))
             connection.ends_at_seconds = time.monotonic() + self._limits.answer_seconds
-            self._selector.modify(connection.sock, selectors.EVENT_WRITE, connection)
+            self._wait_for(connection, selectors.EVENT_WRITE)
         elif not received or len(connection.head) > _MAX_HEAD_BYTES:
             self._close(connection)
 
+    def _answer_to(self, connection: _Connection) -> bytes:
+        head = bytes(connection.head)
+        if connection.is_plain:
+            return refusal(
+                head, HTTPStatus.BAD_REQUEST, "plain HTTP was sent to a port that speaks HTTPS; use https://"
+            )
+        return self._answer(head, connection.address)
+
     def _send(self, connection: _Connection) -> None:
         unsent: Any = connection.unsent
-        connection.unsent = unsent = unsent[connection.sock.send(unsent) :]
+        if unsent:
+            connection.unsent = unsent = unsent[connection.sock.send(unsent) :]
         if not unsent:
+            if isinstance(connection.sock, ssl.SSLSocket):
+                # Tell the client that this is all. It tells us the same, which is not worth waiting for.
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    connection.sock.unwrap()
             self._close(connection)
 
 

@@ -10,11 +10,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, BusyError, PermissionDeniedError
+from agent.serve.authentication import Authentication
+from agent.serve.certificate import Certificate
 from agent.serve.connections import Connections, Limits
 from agent.serve.pages import Pages
 from agent.threads import NoThreadError, start_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.serve.live_view import Source
     from agent.settings import ServeSettings
 
@@ -39,13 +43,15 @@ class ScrapeServer:
     """A small HTTP server in one thread of its own.
 
     Args:
-        settings: the address and port to listen on.
+        settings: the address and port to listen on, the files for TLS, the user.
         source: what the pages show.
+        environ: for $CREDENTIALS_DIRECTORY.
         limits: of all clients together.
 
     Raises:
+        ConfigError: a file for TLS or the password cannot be used.
         BusyError: another program listens on this port.
-        PermissionDeniedError: the port is below 1024.
+        PermissionDeniedError: the port is below 1024, or a file may not be read.
         AgentError: this machine does not have the address, or no thread can be started.
     """
 
@@ -54,11 +60,19 @@ class ScrapeServer:
         settings: ServeSettings,
         source: Source,
         *,
+        environ: Mapping[str, str] | None = None,
         limits: Limits | None = None,
     ) -> None:
+        certificate = _certificate(settings, environ or {})
+        self._authentication = _authentication(settings, environ or {})
         self._listener = _listen(settings)
         self._pages = Pages(source)
-        self._connections = Connections(self._listener, self._answer, _affordable(limits or Limits()))
+        self._connections = Connections(
+            self._listener,
+            self._answer,
+            _affordable(limits or Limits()),
+            None if certificate is None else certificate.context,
+        )
         try:
             self._thread = start_thread("scrape", self._connections.serve)
         except NoThreadError as error:
@@ -66,14 +80,16 @@ class ScrapeServer:
             self._listener.close()
             raise AgentError(f"{_where(settings)}: {error}") from error
         host, port = self.address
-        log.info("serving http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
+        scheme = "http" if certificate is None else "https"
+        log.info("serving %s://%s:%d/metrics", scheme, f"[{host}]" if ":" in host else host, port)
 
     def show(self, source: Source) -> None:
         """Serve this from the next request on."""
         self._pages = Pages(source)
 
     def _answer(self, head: bytes, client_address: tuple[str, int]) -> bytes:
-        return self._pages.answer(head, client_address)
+        refusal = None if self._authentication is None else self._authentication.refuse(head, client_address[0])
+        return self._pages.answer(head, client_address) if refusal is None else refusal
 
     @property
     def address(self) -> tuple[str, int]:
@@ -86,6 +102,18 @@ class ScrapeServer:
         self._connections.stop()
         self._thread.join(_STOP_SECONDS)
         self._listener.close()
+
+
+def _certificate(settings: ServeSettings, environ: Mapping[str, str]) -> Certificate | None:
+    if settings.cert_file is None or settings.key_file is None:
+        return None
+    return Certificate(settings.cert_file, settings.key_file, environ)
+
+
+def _authentication(settings: ServeSettings, environ: Mapping[str, str]) -> Authentication | None:
+    if settings.username is None or settings.password_file is None:
+        return None
+    return Authentication(settings.username, settings.password_file, environ)
 
 
 def _affordable(limits: Limits) -> Limits:

@@ -103,6 +103,10 @@ class _Rows:
             raise PermissionDeniedError(
                 f"{self._path}: permission denied: {access.of_denied_read(self._path)}"
             ) from error
+        except FileNotFoundError as error:
+            raise ConfigError((f"{self._path}: no such file; a recording is CSV with the header {HEADER}",)) from error
+        except IsADirectoryError as error:
+            raise ConfigError((f"{self._path}: is a folder; name the file in it",)) from error
         except OSError as error:
             self._refuse(f"cannot be read ({error.strerror or error})", "a readable CSV file, plain or .gz")
 

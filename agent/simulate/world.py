@@ -21,7 +21,7 @@ from agent.simulate.recordings import Recording
 from agent.simulate.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import ModuleType
 
     from agent.entry_points import Addition
@@ -88,13 +88,10 @@ def build_world(settings: Settings, now: Callable[[], float], recordings: Mappin
             is, and a device without one gets a `LoadRail`.
 
     Raises:
-        UsageError: a recording for a device that is not configured, or a chip without a simulated twin.
+        UsageError: as from `refuse_unknown_devices`, or for a chip without a simulated twin.
     """
     recordings = recordings or {}
-    names = [device.name for device in settings.devices]
-    for name in recordings:
-        if name not in names:
-            raise UsageError(f"{name}: no such device to play a recording into; configured: {', '.join(names)}")
+    refuse_unknown_devices(settings, recordings)
     began_seconds = now()
     rails = {device.name: _rail(device, recordings.get(device.name), began_seconds) for device in settings.devices}
     world = World(wires={}, muxes={}, chips={}, rails=rails)
@@ -108,6 +105,14 @@ def build_world(settings: Settings, now: Callable[[], float], recordings: Mappin
         _attach(world, chip, configured.place, now)
         world.chips.update({device.name: chip for device in configured.devices})
     return world
+
+
+def refuse_unknown_devices(settings: Settings, recorded: Iterable[str]) -> None:
+    """Raise UsageError if a recording is for a device that is not configured."""
+    names = [device.name for device in settings.devices]
+    for name in recorded:
+        if name not in names:
+            raise UsageError(f"{name}: no such device to play a recording into; configured: {', '.join(names)}")
 
 
 def _rail(device: Device, recording: Rail | None, began_seconds: float) -> Rail:

@@ -13,7 +13,7 @@ import pytest
 
 from agent import chips
 from agent.config import example
-from agent.config.keys import DEVICE, PUSHGATEWAY, REMOTE_WRITE, TABLES, KeyTable
+from agent.config.keys import DEVICE, PUSHGATEWAY, REMOTE_WRITE, SERVE, TABLES, KeyTable
 from agent.settings import ChipOptions
 
 PROJECT = Path(__file__).parents[2]
@@ -41,7 +41,8 @@ def test_an_optional_key_documents_its_default(table: KeyTable) -> None:
         key.name for key in table.keys if not (key.required or key.default_text or table.default(key.name) is not None)
     }
 
-    assert unclear == (optional_files if table in (PUSHGATEWAY, REMOTE_WRITE) else set())
+    has_files = table in (PUSHGATEWAY, REMOTE_WRITE, SERVE)
+    assert unclear == (optional_files & {key.name for key in table.keys} if has_files else set())
 
 
 def test_a_default_stands_in_the_settings_alone() -> None:
@@ -62,7 +63,7 @@ def test_a_key_is_added_as_contributing_describes(tmp_path: Path) -> None:
     """In a copy of the tree, with the row and the field that its section shows."""
     section = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Add a key\n")[2]
     row, field = re.findall(r"```python\n(.*?)\n```", section.partition("\n## ")[0], re.DOTALL)
-    for folder in ("agent", "scripts", "docs"):
+    for folder in ("agent", "scripts", "deploy", "docs"):
         shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "README.md", tmp_path)
     for name, owner, line in (

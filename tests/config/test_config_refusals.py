@@ -35,8 +35,8 @@ def header(line: str) -> str:
     return remote(f"headers = {{ {line} }}")
 
 
-def listen(value: str) -> str:
-    return f'[serve]\nlisten = "{value}"\n{DEVICE}'
+def listen(value: str, lines: str = "") -> str:
+    return f'[serve]\nlisten = "{value}"\n{lines}\n{DEVICE}'
 
 
 def table(kind: str, **keys: str | float) -> str:
@@ -68,9 +68,8 @@ EXPECTED_DURATION = 'expected a duration such as "15s" or a number of seconds'
 EXPECTED_SIZE = 'expected a size such as "64MB" or "64MiB"'
 HEADER_VALUE = "the value must be printable ASCII, without spaces at its ends"
 PATHS = (
-    "the path is missing; it is /api/v1/write for Prometheus and VictoriaMetrics, /insert/0/prometheus/api/v1/write "
-    "for a VictoriaMetrics cluster, /api/v1/push for Mimir and Cortex, /api/prom/push for Grafana Cloud, "
-    "/api/v1/receive for Thanos"
+    "the path is missing; add it, /api/v1/write for VictoriaMetrics and Prometheus, /api/v1/push for Mimir; "
+    "docs/history.md has others"
 )
 SUPPORTED = 'supported are "high", "hwmon", "ina260", "ina3221"; if a package provides it, install that package'
 KINDS = ", ".join(f'"{name}"' for name in sorted(mux_names()))
@@ -187,17 +186,26 @@ TOP: dict[str, tuple[str, ...]] = {
         gateway("interval = 3"),
         "pushgateway: interval: unknown key here; it belongs at the top of the file, before the first [table]",
     ),
-    "unknown table": (top("[metric]"), 'metric: unknown key; did you mean "metrics"?'),
+    "unknown table": (top("[metric]"), "metric: unknown key; did you mean [metrics]?"),
+    "chip under another name": (
+        GATEWAY + DEVICE.replace("chip", "type"),
+        'device[1] "cpu": type: unknown key; did you mean "chip"?',
+    ),
+    "shunt under another name": (
+        GATEWAY + ina3221("cpu", bus=1, input=1, r_shunt=0.1),
+        'device[1] "cpu": r_shunt: unknown key; did you mean "shunt_ohms"?',
+    ),
+    "table in the plural": (GATEWAY + DEVICE + "[[muxes]]\n", "muxes: unknown key; did you mean [[mux]]?"),
     "table in double brackets": (
         f"[[pushgateway]]\n{DEVICE}",
-        "pushgateway: there can be only one: write its name in single brackets",
+        "pushgateway: there can be only one: write [pushgateway], in single brackets",
     ),
     "list in single brackets": (
         f"{GATEWAY}[device]\nname = 1\n",
-        "device: there can be several: write its name in double brackets",
+        "device: there can be several: write [[device]], in double brackets",
     ),
-    "number for a table": (f"metrics = 3\n{GATEWAY}{DEVICE}", "metrics: expected a table, not 3"),
-    "number for a list of tables": (f"mux = 3\n{GATEWAY}{DEVICE}", "mux: expected tables, not 3"),
+    "number for a table": (f"metrics = 3\n{GATEWAY}{DEVICE}", "metrics: expected a table, [metrics], not 3"),
+    "number for a list of tables": (f"mux = 3\n{GATEWAY}{DEVICE}", "mux: expected tables, [[mux]], not 3"),
     "number in a list of tables": (
         f"mux = [3]\n{GATEWAY}{DEVICE}",
         "mux[1]: expected a table, not 3",
@@ -329,8 +337,19 @@ REMOTE_WRITE: dict[str, tuple[str, ...]] = {
         f"[remote_write]\n{DEVICE}",
         'remote_write: url: missing; write url = "https://vm.example.org/api/v1/write"',
     ),
-    "no path": (remote("", "http://vm:8428"), f'remote_write: url: "http://vm:8428": {PATHS}'),
-    "a path of slashes": (remote("", "http://vm:8428//"), f'remote_write: url: "http://vm:8428//": {PATHS}'),
+    "no path": (remote("", "https://vm"), f'remote_write: url: "https://vm": {PATHS}'),
+    "a path of slashes": (remote("", "http://vm:80//"), f'remote_write: url: "http://vm:80//": {PATHS}'),
+    **{
+        f"no path at {server}": (
+            remote("", server),
+            f'remote_write: url: "{server}": the path is missing; write url = "{server.rstrip("/")}{path}"',
+        )
+        for server, path in (
+            ("http://vm:8428/", "/api/v1/write"),
+            ("http://vm:8480", "/insert/0/prometheus/api/v1/write"),
+            ("https://prometheus-prod-01.grafana.net", "/api/prom/push"),
+        )
+    },
     "a user in the url": (
         remote("", "http://a:b@vm/api/v1/write"),
         f"remote_write: url: contains credentials; {MOVE_CREDENTIALS}",
@@ -443,6 +462,22 @@ REMOTE_WRITE: dict[str, tuple[str, ...]] = {
     ),
 }
 SERVE_AND_METRICS: dict[str, tuple[str, ...]] = {
+    **{
+        f"{key} of the server alone": (
+            listen(":9812", f'{key} = "x"'),
+            f'serve: {key}: needs {other}; write {other} = "..."',
+        )
+        for pair in (("cert_file", "key_file"), ("username", "password_file"))
+        for key, other in (pair, pair[::-1])
+    },
+    "user of the server with a colon": (
+        listen(":9812", 'username = "node:secret"\npassword_file = "p"'),
+        'serve: username: must not contain ":"; put the password into the file that password_file names',
+    ),
+    "token for the server": (
+        listen(":9812", 'bearer_token_file = "t"'),
+        "serve: bearer_token_file: unknown key here; it belongs in [pushgateway]",
+    ),
     "nowhere to listen": (f"[serve]\n{DEVICE}", 'serve: listen: missing; write listen = "127.0.0.1:9812"'),
     "a port alone": (
         listen("9812"),
@@ -973,13 +1008,38 @@ def test_bad_toml_is_reported_with_line_and_column(text: str, where: str, proble
     # The words in the middle are the parser's, and change with Python's version.
     assert line.split(":")[0] == where
     assert "not valid TOML" in line
-    assert line.endswith("; compare with config.toml.example")
+    is_repeated = text.count("a = ") > 1
+    hint = "the key is there twice: remove one of them" if is_repeated else "compare with what wattpush config prints"
+    assert line.endswith(f"; {hint}")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("hostname: node-17\n", "write = between a key and its value"),
+        ('hostname = "node-17\n[pushgateway]\n', 'is a quotation mark missing, "..."?'),
+        ('hostname = node-17"\n', 'is a quotation mark missing, "..."?'),
+        ('[pushgateway]\nurl = "http://a"\n# or\nurl = "http://b"\n', "the key is there twice: remove one of them"),
+        ("interval = 5\n[serve]\ninterval = ??\n", "compare with what wattpush config prints"),
+    ],
+)
+def test_a_common_mistake_in_toml_says_what_to_write(text: str, hint: str, problems_of: Problems) -> None:
+    (line,) = problems_of(text)
+    assert "not valid TOML" in line
+    assert line.endswith(f"; {hint}")
+
+
+@pytest.mark.parametrize("header", ["[[device]", "[device]]", " [[device ] # a load"])
+def test_a_header_with_a_missing_bracket_shows_the_whole_one(header: str, problems_of: Problems) -> None:
+    (line,) = problems_of(f"{GATEWAY}{header}\n")
+    assert "not valid TOML" in line
+    assert line.endswith("; write [[device]]")
 
 
 @pytest.mark.parametrize("value", ["1,000", "12,345"])
 def test_a_comma_that_may_mean_thousands_is_not_read(value: str, problems_of: Problems) -> None:
     (line,) = problems_of(f"[[device]]\nshunt_ohms = {value}\n")
-    assert line.endswith("; compare with config.toml.example")
+    assert line.endswith("; compare with what wattpush config prints")
 
 
 @pytest.mark.parametrize(("value", "meant"), NO_VALUES.items())
@@ -1042,7 +1102,8 @@ def test_mistakes_in_several_tables_are_reported_at_once(problems_of: Problems) 
 )
 def test_a_misspelt_required_key_is_one_mistake(misspelt: str, key: str, problems_of: Problems) -> None:
     (line,) = problems_of(misspelt)
-    assert line.endswith(f'unknown key; did you mean "{key}"?')
+    meant = f"[{key}]" if key == "pushgateway" else f'"{key}"'
+    assert line.endswith(f"unknown key; did you mean {meant}?")
 
 
 def test_a_mistake_in_one_table_hides_no_clash_between_others(problems_of: Problems) -> None:

@@ -144,3 +144,6 @@ def test_the_supported_chips_are_listed_with_their_aliases() -> None:
 
 def test_a_mux_that_is_known_by_a_typing_error_is_not_listed() -> None:
     assert about_mux("PCA9548") == '; did you mean "pca9548a"?'
+    assert about_mux("pca9458") == '; did you mean "pca9548a"?'
+    assert about_mux("TCA9458A") == '; did you mean "tca9548a"?'
+    assert about_mux("pca9554").startswith("; supported are"), "an expander, with the digits of a PCA9545"

@@ -248,6 +248,21 @@ def test_a_reload_during_startup_does_not_end_the_program(tmp_path: Path, pushga
         assert running.end(signal.SIGTERM)[0] == 0
 
 
+def test_an_internal_error_says_where_to_report_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_options: object) -> int:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(check, "run", fail)
+    monkeypatch.setattr(cli, "set_up", lambda *_: None)
+    assert cli.main(["check"]) == ExitCode.SOFTWARE
+    assert caplog.messages[0].startswith(
+        f"internal error: a bug in wattpush {__version__}; please report it where you got"
+    )
+    assert "RuntimeError: a bug" in caplog.text
+
+
 def test_a_default_hostname_is_warned_about_at_startup(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

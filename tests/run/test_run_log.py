@@ -17,9 +17,11 @@ import pytest
 
 from agent import build_info
 from agent.commands import run as run_command
+from agent.errors import RejectedError
 from agent.log import set_up
-from agent.run.publisher import Publisher
-from agent.run.push_log import FailureLog
+from agent.push.delivery import PushResult
+from agent.run.publisher import Publisher, PushReport
+from agent.run.push_log import FailureLog, PushLog
 from agent.run.signals import Signals
 from tests.run.running import PROJECT, run, write_config
 
@@ -261,3 +263,27 @@ def test_stdout_carries_only_the_exposition(tmp_path: Path) -> None:
     for line in ended.stdout.splitlines():
         assert line.startswith(("# PUT /", "# HELP ", "# TYPE ", "wattpush_", "process_")), line
     assert "simulated chips" in ended.stderr
+
+
+def rejected(device: str, reason: str) -> PushResult:
+    error = RejectedError(f"device {device}: gw rejected PUT /metrics/job/power/device/{device} with {reason}")
+    return PushResult({"hostname": "node-17", "device": device}, 1, error)
+
+
+def test_groups_rejected_for_one_reason_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    push_log = PushLog()
+    refused = [
+        rejected("cpu", "401; a"),
+        rejected("disk", "401; a"),
+        rejected("radio", "400; b"),
+        rejected("gpu", "401; a"),
+    ]
+    push_log.write(PushReport(refused, 1.0))
+    push_log.write(PushReport(refused, 1.0))
+    push_log.write(PushReport([PushResult(result.grouping_key, 1, None) for result in refused], 1.0))
+    assert caplog.messages == [
+        "device cpu: gw rejected PUT /metrics/job/power/device/cpu with 401; a (and 2 more groups)",
+        "device radio: gw rejected PUT /metrics/job/power/device/radio with 400; b",
+        "device cpu (and 3 more groups): works again after 2 failures",
+    ]

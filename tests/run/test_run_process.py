@@ -699,9 +699,7 @@ def test_an_invalid_recording_is_78_with_its_place(tmp_path: Path) -> None:
 
 def test_a_recording_for_an_unknown_device_is_64(tmp_path: Path) -> None:
     config = write_config(tmp_path, "http://127.0.0.1:9")
-    good = tmp_path / "good.csv"
-    good.write_text("seconds,volts,amperes\n0,5,1\n")
-    ended = run("--config", config, "--once", "--trace", f"gpu={good}")
+    ended = run("--config", config, "--once", "--trace", f"gpu={tmp_path / 'nosuch.csv'}")
     assert ended.returncode == 64
     assert "gpu: no such device" in ended.stderr
 
@@ -826,6 +824,15 @@ def test_delete_removes_all_groups_of_the_node_or_those_named(
     assert (
         capsys.readouterr().out == "deleted: device disk\ndeleted: device cpu\nnot there: device disk\ndeleted: node\n"
     )
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+def test_delete_names_a_gateway_that_is_away_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:9", devices=["cpu", "disk"], push='timeout = "300ms"')
+    assert cli.main(["delete", "--config", str(config), "--device", "cpu", "--device", "disk", "--device", "cpu"]) == 69
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("wattpush: device cpu: 127.0.0.1:9 refused the connection; is it running?")
+    assert line.endswith(" (and 1 more group)")
 
 
 @pytest.mark.usefixtures("logging_as_it_was")

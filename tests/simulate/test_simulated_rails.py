@@ -219,8 +219,8 @@ def test_an_unreadable_recording_is_refused_in_one_line(tmp_path: Path) -> None:
     truncated = tmp_path / "truncated.csv.gz"
     truncated.write_bytes(whole[: len(whole) // 2])
     for file, complaint in (
-        (tmp_path / "absent.csv", r"1: cannot be read \(No such file or directory\); it should be a readable"),
-        (tmp_path, r"1: cannot be read \(Is a directory\); it should be a readable"),
+        (tmp_path / "absent.csv", " no such file; a recording is CSV with the header seconds,volts,amperes"),
+        (tmp_path, " is a folder; name the file in it"),
         (not_compressed, r"1: cannot be decompressed \(Not a gzipped file .*\); it should be a gzip file"),
         (truncated, r"\d+: the compressed data ends too early; it should be a whole gzip file"),
     ):
