@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agent.measure.readings import Outcome
     from agent.run.stopping import Waiting
     from agent.watch.glyphs import Glyphs
-    from agent.watch.history import History
+    from agent.watch.history import History, VoltsOnly
     from agent.watch.keyboard import Keyboard
 
 STYLES = {
@@ -115,7 +115,7 @@ class LiveTable:
             self._output.write(_OPEN)
             self._draw()
 
-    def show(self, _outcomes: Sequence[Outcome]) -> None:
+    def show(self, _outcomes: Sequence[Outcome | VoltsOnly]) -> None:
         """Draw, unless the last frame is very recent."""
         self._keyboard.read()
         if self._clock.monotonic() - self._drawn_at_seconds >= self._frame_seconds:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.measure.readings import Outcome
     from agent.run.stopping import Waiting
-    from agent.watch.history import History
+    from agent.watch.history import History, VoltsOnly
 
 _POLL_SECONDS = 1.0
 """How often a late sweep, and a background job that may be in the foreground again, are looked at."""
@@ -31,7 +31,7 @@ class Display(Protocol):
     def open(self) -> None:
         """Start, or continue after `close`."""
 
-    def show(self, outcomes: Sequence[Outcome]) -> None:
+    def show(self, outcomes: Sequence[Outcome | VoltsOnly]) -> None:
         """Show a sweep that the history already has."""
 
     def refresh(self) -> None:
@@ -76,8 +76,7 @@ def watch(  # noqa: PLR0913 - the parts of a watch, by keyword
                 if is_first:
                     refuse_to_run_without_permission(outcomes)
                     is_first = False
-                history.add(outcomes)
-                display.show(outcomes)
+                display.show(history.add(outcomes))
             if suspension.is_requested and not sweeper.is_busy:
                 display.close()
                 suspension.suspend()

@@ -11,6 +11,8 @@ from agent.watch.layout import lines
 from tests.bench import Bench, ina260, mux
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from agent.watch.glyphs import Glyphs
 
 TWO = mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0') + ina260("radio", 'mux = "m0", channel = 1')
@@ -19,9 +21,22 @@ TWO = mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0') + ina260("radio
 class Watched:
     """A bench and the history of its sweeps."""
 
-    def __init__(self, text: str = TWO, every: str = "1s") -> None:
+    def __init__(
+        self,
+        text: str = TWO,
+        every: str = "1s",
+        *,
+        unknown_shunts: Container[str] = (),
+        unsure_kinds: Container[str] = (),
+    ) -> None:
         self.bench = Bench.of(text, f'sample_interval = "{every}"\n')
-        self.history = History(self.bench.settings, self.bench.clock, is_simulated=False)
+        self.history = History(
+            self.bench.settings,
+            self.bench.clock,
+            is_simulated=False,
+            unknown_shunts=unknown_shunts,
+            unsure_kinds=unsure_kinds,
+        )
 
     def sweeps(self, count: int) -> None:
         for _ in range(count):
