@@ -190,6 +190,20 @@ def test_ctrl_z_restores_the_terminal_and_fg_continues(tmux: Terminal) -> None:
     assert tmux.is_restored()
 
 
+def test_ctrl_z_and_bg_leave_the_terminal_to_the_shell(tmux: Terminal) -> None:
+    script = '"$python" -m tests.watch.staged mixed; bg; echo "in the back"; read -r _; jobs; fg; echo "ended with $?"'
+    tmux.start(f"set -m; {with_mode(script)}", 80, 24)
+    tmux.shows(LAST_SECOND_OF_MIXED)
+    tmux.press("C-z")
+    tmux.shows("in the back")
+    tmux.resize(81, 24)  # redraws a table that is shown
+    assert tmux.is_restored()
+    tmux.press("Enter")
+    tmux.shows(LAST_SECOND_OF_MIXED)
+    tmux.press("q")
+    assert "Running" in tmux.shows("mode is as before")
+
+
 def test_typed_keys_do_not_stay_on_the_screen(tmux: Terminal) -> None:
     tmux.start(stage("many"), 80, 24)
     expected = (GOLDEN / "watch_many_80x24.txt").read_text(encoding="utf-8")
