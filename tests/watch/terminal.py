@@ -60,7 +60,9 @@ class Terminal:
             names["CI"] = os.environ["CI"]
         # Keep an interactive bash away from the files of the user who runs the tests.
         names |= {"HOME": self._environ["HOME"], "HISTFILE": ""}
-        clean = shlex.join(["exec", "env", "-i", *(f"{name}={value}" for name, value in names.items())])
+        # tmux ignores the signals that stop a background job which uses its terminal.
+        usual = "--default-signal=TTIN,TTOU"
+        clean = shlex.join(["exec", "env", usual, "-i", *(f"{name}={value}" for name, value in names.items())])
         command = f"{clean} bash -c {shlex.quote(script)}"
         self._tmux("new-session", "-d", "-x", str(width), "-y", str(height), command)
 

@@ -190,6 +190,17 @@ def test_ctrl_z_restores_the_terminal_and_fg_continues(tmux: Terminal) -> None:
     assert tmux.is_restored()
 
 
+def test_a_background_job_is_ended_not_stopped_by_the_kernel(tmux: Terminal, tmp_path: Path) -> None:
+    last_sweep = tmp_path / "last sweep"
+    job = '"$python" -m tests.watch.staged mixed & read -r _; kill %1; wait %1; echo "ended with $?"'
+    environ = {**UTF8, "LAST_SWEEP": str(last_sweep)}
+    tmux.start(f"set -m; stty tostop; {with_mode(job)}", 80, 24, environ)
+    until(last_sweep.exists, "the last sweep")
+    tmux.press("Enter")
+    assert SUMMARY in tmux.shows("mode is as before")
+    assert "ended with 0" in tmux.screen()
+
+
 def test_ctrl_z_and_bg_leave_the_terminal_to_the_shell(tmux: Terminal) -> None:
     script = '"$python" -m tests.watch.staged mixed; bg; echo "in the back"; read -r _; jobs; fg; echo "ended with $?"'
     tmux.start(f"set -m; {with_mode(script)}", 80, 24)
