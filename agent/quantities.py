@@ -49,6 +49,16 @@ def format_duration(seconds: float) -> str:
     return f"{seconds:g} s" if seconds >= 1.0 else f"{seconds * 1000:g} ms"
 
 
+def format_elapsed(seconds: float) -> str:
+    """Format a time that has passed in its two largest units: `45 s`, `12 min 3 s`, `2 h 5 min`, `3 d 4 h`."""
+    rest = round(seconds)
+    units = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
+    for unit, unit_seconds, smaller, smaller_seconds in units:
+        if rest >= unit_seconds:
+            return f"{rest // unit_seconds} {unit} {rest % unit_seconds // smaller_seconds} {smaller}"
+    return f"{rest} s"
+
+
 def _prefix_for(value: float, characters: int) -> tuple[str, float]:
     """Choose the SI prefix that leaves at most three digits before the point after rounding; none for zero."""
     smallest = _PREFIXES[0][1]

@@ -27,12 +27,16 @@ class Signals:
 
     The handler only sets a flag, so that an operation under way, such as an I2C transfer, finishes first. Waiting uses
     a pipe: the thread that the handler interrupts may hold the lock of a threading.Event.
+
+    Attributes:
+        inputs: other file descriptors; a wait ends while there is something to read from one of them.
     """
 
     def __init__(self) -> None:
         self.stop_requested = False
         self.reload_requested = False
         self.stop_requested_at_seconds: float | None = None
+        self.inputs: set[int] = set()
 
     def __enter__(self) -> Self:
         self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -61,8 +65,8 @@ class Signals:
 
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or sooner after a signal or `wake`, including one since the last wait."""
-        readable, _, _ = select.select([self._read_end], [], [], max(0.0, seconds))
-        if readable:
+        readable, _, _ = select.select([self._read_end, *self.inputs], [], [], max(0.0, seconds))
+        if self._read_end in readable:
             with suppress(BlockingIOError):
                 while os.read(self._read_end, 512):
                     pass
@@ -71,6 +75,15 @@ class Signals:
         has_hung_up = number == signal.SIGHUP and self._ends_with_terminal and not terminal.is_there()
         if number == signal.SIGHUP and not has_hung_up:
             self.reload_requested = True
-        elif not self.stop_requested:
+        else:
+            self._request_stop()
+
+    def stop(self) -> None:
+        """Request a stop, as a signal does."""
+        self._request_stop()
+        self.wake()
+
+    def _request_stop(self) -> None:
+        if not self.stop_requested:
             self.stop_requested_at_seconds = time.monotonic()
             self.stop_requested = True

@@ -12,7 +12,7 @@ from rich.cells import cell_len, set_cell_size
 from agent.measure.readings import Failure, Reading, Settling
 from agent.quantities import format_duration, format_energy, format_quantity, format_range
 from agent.watch.glyphs import bar, sparkline
-from agent.watch.history import TRACE_SLOTS
+from agent.watch.history import TRACE_SLOTS, VoltsOnly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ class _Columns(NamedTuple):
         return width - sum(self) - sum(cells > 0 for cells in self) + 1
 
 
-def lines(view: View, width: int, height: int, glyphs: Glyphs) -> list[Line]:
+def lines(view: View, width: int, height: int, glyphs: Glyphs, *, has_keys: bool = True) -> list[Line]:
     """Lay out the table.
 
     Args:
@@ -77,6 +77,7 @@ def lines(view: View, width: int, height: int, glyphs: Glyphs) -> list[Line]:
         width: of the terminal, in cells.
         height: of the terminal, in lines. Devices that do not fit take turns, and a line counts those not shown.
         glyphs: the characters that the terminal can show.
+        has_keys: whether a key quits; otherwise only a signal does.
     """
     columns = _columns(width, [row.device for row in view.rows])
     others = _HEADING_TOTAL_AND_FOOT + _TITLES
@@ -90,7 +91,7 @@ def lines(view: View, width: int, height: int, glyphs: Glyphs) -> list[Line]:
         table.append(_more(hidden, width, glyphs))
     is_cut = any(_message_cells(columns, width) < cell_len(str(error)) for error in _errors(view.rows))
     is_cut = is_cut or bool(_errors(hidden))
-    table += [_total(view, columns), *gaps, _foot(view, is_cut=is_cut)]
+    table += [_total(view, columns), *gaps, _foot(view, has_keys=has_keys, is_cut=is_cut)]
     return [_cut(line, width) for line in table[:height]]
 
 
@@ -138,9 +139,14 @@ def _heading(view: View, width: int, glyphs: Glyphs) -> Line:
         (_time_of_day(view.read_unix_seconds), ""),
     ]
     simulated: Line = [("  ", ""), (" SIMULATED ", "alert")] if view.is_simulated else []
-    if _cells(rest + simulated) >= width:
-        rest = []  # the warning that the numbers are not real is the last to go
-    rest += simulated
+    source: Line = []
+    if not view.is_configured:
+        words = "built-in node" if view.is_simulated else "no configuration: found by a scan"
+        source = [("  ", ""), (words, "notice")]
+    # What the numbers are is the last to go, and first of all that they are not real.
+    choices = ([*rest, *source, *simulated], [*source, *simulated], simulated)
+    name_cells = min(cell_len(view.hostname), _LEAST_NAME_CELLS)
+    rest = next((choice for choice in choices if _cells(choice) + name_cells <= width), simulated)
     room = max(0, width - _cells(rest))
     return [(_fit(view.hostname, min(room, cell_len(view.hostname)), glyphs), "strong"), *rest]
 
@@ -176,6 +182,8 @@ def _row(row: Row, view: View, columns: _Columns, width: int, glyphs: Glyphs) ->
                     (format_energy(row.joules), ""),
                 ),
             )
+        case VoltsOnly():
+            return [name, (" ", ""), *_volts_only(row.outcome, columns, width, glyphs)]
         case Failure(error=error):
             text, style = _on_one_line(str(error)), "bad"
         case Settling(power_lost=True):
@@ -186,6 +194,14 @@ def _row(row: Row, view: View, columns: _Columns, width: int, glyphs: Glyphs) ->
         case _:
             text, style = "not read yet", "faint"
     return [name, (" ", ""), (_fit(text, _message_cells(columns, width), glyphs), style)]
+
+
+def _volts_only(outcome: VoltsOnly, columns: _Columns, width: int, glyphs: Glyphs) -> Line:
+    room = _message_cells(columns, width)
+    if outcome.volts is None or not columns.volts:
+        return [(_fit(outcome.problem, room, glyphs), "notice")]
+    volts = format_quantity(outcome.volts, "V")
+    return [(volts, ""), (" ", ""), (_fit(outcome.problem, room - len(volts) - 1, glyphs), "notice")]
 
 
 def _message_cells(columns: _Columns, width: int) -> int:
@@ -229,14 +245,16 @@ def _total(view: View, columns: _Columns) -> Line:
     return _in_columns(columns, pieces)
 
 
-def _foot(view: View, *, is_cut: bool) -> Line:
+def _foot(view: View, *, has_keys: bool, is_cut: bool) -> Line:
+    end = "q quits." if has_keys else "Ctrl-C ends."
     if view.stale_seconds:
         seconds = f"{view.stale_seconds:.0f} s"
-        return [("Ctrl-C ends. ", "faint"), (f"No sweep has ended for {seconds}: these numbers are old.", "bad")]
+        return [(f"{end} ", "faint"), (f"No sweep has ended for {seconds}: these numbers are old.", "bad")]
     if is_cut:
-        return [("Ctrl-C ends. Nothing is pushed. Errors in full: wattpush check --hardware", "faint")]
+        command = "wattpush check --hardware" if view.is_configured else "wattpush watch | cat"
+        return [(f"{end} Nothing is pushed. Errors in full: {command}", "faint")]
     began = _time_of_day(view.began_unix_seconds)
-    return [(f"Ctrl-C ends. Nothing is pushed. min..max and energy since {began}.", "faint")]
+    return [(f"{end} Nothing is pushed. min..max and energy since {began}.", "faint")]
 
 
 def _in_columns(columns: _Columns, pieces: Sequence[Piece]) -> Line:

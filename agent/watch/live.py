@@ -17,15 +17,18 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 
 from agent.watch import layout
+from agent.watch.closing import closing_lines
+from agent.watch.keyboard import is_in_foreground
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from agent.clock import Clock
     from agent.measure.readings import Outcome
     from agent.run.stopping import Waiting
     from agent.watch.glyphs import Glyphs
-    from agent.watch.history import History
+    from agent.watch.history import History, VoltsOnly
+    from agent.watch.keyboard import Keyboard
 
 STYLES = {
     name: Style.parse(style)
@@ -49,6 +52,8 @@ STYLES = {
 _OPEN = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
 _CLOSE = "\x1b[0m\x1b[9999;1H\x1b[?7h\x1b[?25h\x1b[?1049l"
 _HOME = "\x1b[H"
+# The cursor is where the command began: on a console without an alternate screen, in the last line of the table.
+_CLOSING = "\x1b[K"
 _ERASE_TO_END_OF_LINE = "\x1b[K"
 _ERASE_BELOW = "\x1b[J"
 
@@ -75,10 +80,24 @@ def segments(line: Iterable[layout.Piece]) -> list[Segment]:
 
 
 class LiveTable:
-    """Draws the table after each sweep and when the terminal changes its size; a `watching.Display`."""
+    """Draws the table after each sweep and when the terminal changes its size; a `watching.Display`.
 
-    def __init__(self, output: Output, console: Console, history: History, glyphs: Glyphs, clock: Clock) -> None:
+    As a background job it draws nothing, so that the shell can be used.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a table, each made by the command
+        self,
+        output: Output,
+        keyboard: Keyboard,
+        console: Console,
+        history: History,
+        glyphs: Glyphs,
+        clock: Clock,
+    ) -> None:
         self._output = output
+        self._keyboard = keyboard
+        output.while_stalled = keyboard.read
+        self._is_open = False
         self._console = console
         self._history = history
         self._glyphs = glyphs
@@ -89,24 +108,43 @@ class LiveTable:
         self._drawn_at_seconds = 0.0
 
     def open(self) -> None:
-        """Switch to the alternate screen and draw."""
-        self._output.write(_OPEN)
-        self._draw()
+        """Switch to the alternate screen and draw, in the foreground."""
+        if is_in_foreground(self._output.file_descriptor):
+            self._is_open = True
+            self._keyboard.open()
+            self._output.write(_OPEN)
+            self._draw()
 
-    def show(self, _outcomes: Sequence[Outcome]) -> None:
+    def show(self, _outcomes: Sequence[Outcome | VoltsOnly]) -> None:
         """Draw, unless the last frame is very recent."""
+        self._keyboard.read()
         if self._clock.monotonic() - self._drawn_at_seconds >= self._frame_seconds:
             self._draw()
 
     def refresh(self) -> None:
         """Draw if the terminal has changed its size, or if a sweep is overdue, which the table must show."""
+        self._keyboard.read()
         if self._size() != self._drawn_size or self._history.stale_seconds:
             self._draw()
 
     def close(self) -> None:
         """Restore the terminal."""
+        self._keyboard.close()
+        if self._is_open:
+            self._is_open = False
+            with suppress(BrokenPipeError):
+                self._output.write_last(_CLOSE)
+
+    def sum_up(self) -> None:
+        """Leave the energy of this watch on the screen."""
+        lines = closing_lines(self._history.view(), self._size().columns)
         with suppress(BrokenPipeError):
-            self._output.write_last(_CLOSE)
+            self._output.write_last("".join(f"{_CLOSING}{line}\n" for line in lines))
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether nothing is drawn until the job is in the foreground."""
+        return not self._is_open
 
     def _size(self) -> os.terminal_size:
         try:
@@ -117,6 +155,12 @@ class LiveTable:
         return os.terminal_size((size.columns or 80, size.lines or 24))
 
     def _draw(self) -> None:
+        if not is_in_foreground(self._output.file_descriptor):
+            self._is_open = False
+            return
+        if not self._is_open:
+            self.open()
+            return
         # Skip frames while the terminal is stopped or behind, instead of queueing them.
         if not self._output.is_ready():
             self._drawn_size = None
@@ -124,7 +168,8 @@ class LiveTable:
         self._drawn_size = size = self._size()
         self._drawn_at_seconds = self._clock.monotonic()
         frame = []
-        lines = layout.lines(self._history.view(), size.columns, size.lines, self._glyphs)
+        has_keys = self._keyboard.is_open
+        lines = layout.lines(self._history.view(), size.columns, size.lines, self._glyphs, has_keys=has_keys)
         for number, line in enumerate(lines, start=1):
             drawn = segments(line)
             frame += [Segment(f"\x1b[{number};1H"), *drawn]
@@ -140,9 +185,14 @@ class LiveTable:
 
 
 class Output:
-    """Writes to a file descriptor without blocking the program's stop."""
+    """Writes to a file descriptor without blocking the program's stop.
+
+    Attributes:
+        while_stalled: called again and again while the reader takes nothing.
+    """
 
     def __init__(self, file_descriptor: int, encoding: str, waiting: Waiting, clock: Clock) -> None:
+        self.while_stalled: Callable[[], None] = lambda: None
         self.file_descriptor = file_descriptor
         self._encoding = encoding
         self._waiting = waiting
@@ -162,6 +212,8 @@ class Output:
         while data and not self._waiting.stop_requested:
             if self.is_ready(_POLL_SECONDS):
                 data = data[self._write(data) :]
+            else:
+                self.while_stalled()
 
     def write_last(self, text: str) -> None:
         """Write the last text before the program ends, if the reader takes it soon; raises as `write` does."""

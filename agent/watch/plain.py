@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.log import quoted
 from agent.measure.readings import Failure, Reading, Settling
+from agent.watch.history import VoltsOnly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _NEEDS_QUOTES = frozenset(' "=\\')
 
 
-def line(outcome: Outcome, joules: float, unix_seconds: float, *, is_simulated: bool) -> str:
+def line(outcome: Outcome | VoltsOnly, joules: float, unix_seconds: float, *, is_simulated: bool) -> str:
     """Format the outcome of one device.
 
     Args:
@@ -31,6 +32,9 @@ def line(outcome: Outcome, joules: float, unix_seconds: float, *, is_simulated: 
     match outcome:
         case Reading(volts=volts, amperes=amperes, power_watts=watts, unix_seconds=unix_seconds):
             values = f"volts={volts:.4f} amperes={amperes:.6f} watts={watts:.6f} joules={joules:.3f}"
+        case VoltsOnly(volts=volts, unix_seconds=unix_seconds):
+            read = "" if volts is None else f"volts={volts:.4f} "
+            values = f"{read}error={quoted(outcome.problem)}"
         case Failure(error=error):
             values = f"error={quoted(str(error))}"
         case Settling(power_lost=True):
@@ -44,21 +48,20 @@ def line(outcome: Outcome, joules: float, unix_seconds: float, *, is_simulated: 
 class PlainLines:
     """Writes every sweep as lines; a `watching.Display`."""
 
-    def __init__(self, output: Output, history: History, clock: Clock, *, is_simulated: bool) -> None:
+    def __init__(self, output: Output, history: History, clock: Clock) -> None:
         self._output = output
         self._history = history
         self._clock = clock
-        self._is_simulated = is_simulated
 
     def open(self) -> None:
         """Nothing to prepare."""
 
-    def show(self, outcomes: Sequence[Outcome]) -> None:
+    def show(self, outcomes: Sequence[Outcome | VoltsOnly]) -> None:
         """Write one line for each device."""
         now = self._clock.time()
         self._output.write(
             "".join(
-                line(outcome, self._history.joules(outcome.device), now, is_simulated=self._is_simulated)
+                line(outcome, self._history.joules(outcome.device), now, is_simulated=self._history.is_simulated)
                 for outcome in outcomes
             )
         )
@@ -68,6 +71,14 @@ class PlainLines:
 
     def close(self) -> None:
         """Nothing to restore."""
+
+    def sum_up(self) -> None:
+        """Nothing: every line has its device's energy, and programs that read them expect no other line."""
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether nothing is written now: never."""
+        return False
 
 
 def _timestamp(unix_seconds: float) -> str:

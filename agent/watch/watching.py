@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.measure.readings import Outcome
     from agent.run.stopping import Waiting
-    from agent.watch.history import History
+    from agent.watch.history import History, VoltsOnly
 
-_LATE_SWEEP_POLL_SECONDS = 1.0
+_POLL_SECONDS = 1.0
+"""How often a late sweep, and a background job that may be in the foreground again, are looked at."""
 
 
 class Display(Protocol):
@@ -30,7 +31,7 @@ class Display(Protocol):
     def open(self) -> None:
         """Start, or continue after `close`."""
 
-    def show(self, outcomes: Sequence[Outcome]) -> None:
+    def show(self, outcomes: Sequence[Outcome | VoltsOnly]) -> None:
         """Show a sweep that the history already has."""
 
     def refresh(self) -> None:
@@ -38,6 +39,13 @@ class Display(Protocol):
 
     def close(self) -> None:
         """Restore the terminal. Called however the watch ends."""
+
+    def sum_up(self) -> None:
+        """Show the result, after `close`, if the watch was ended by a person."""
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether nothing can be shown now, because this is a background job of its terminal."""
 
 
 def watch(  # noqa: PLR0913 - the parts of a watch, by keyword
@@ -58,8 +66,8 @@ def watch(  # noqa: PLR0913 - the parts of a watch, by keyword
     """
     sample = Ticker(clock.monotonic(), sample_interval_seconds)
     is_first = True
-    display.open()
     try:
+        display.open()
         while not (waiting.stop_requested or waiting.reload_requested):
             outcomes = sweeper.take_result()
             if outcomes is None:
@@ -68,8 +76,7 @@ def watch(  # noqa: PLR0913 - the parts of a watch, by keyword
                 if is_first:
                     refuse_to_run_without_permission(outcomes)
                     is_first = False
-                history.add(outcomes)
-                display.show(outcomes)
+                display.show(history.add(outcomes))
             if suspension.is_requested and not sweeper.is_busy:
                 display.close()
                 suspension.suspend()
@@ -78,9 +85,13 @@ def watch(  # noqa: PLR0913 - the parts of a watch, by keyword
                 sample.advance(clock.monotonic())
                 sweeper.sweep()
             until_next_seconds = sample.next_seconds - clock.monotonic()
-            waiting.wait(_LATE_SWEEP_POLL_SECONDS if sweeper.is_busy else until_next_seconds)
+            if sweeper.is_busy:
+                waiting.wait(_POLL_SECONDS)
+            else:
+                waiting.wait(min(until_next_seconds, _POLL_SECONDS) if display.is_hidden else until_next_seconds)
     finally:
         display.close()
+    display.sum_up()
 
 
 class Sweeps(Protocol):
@@ -115,14 +126,20 @@ class Sweeper(Background["Sequence[Outcome]"]):
 class Suspension:
     """Delays Ctrl-Z (SIGTSTP) until no sweep is under way: a process stopped during a sweep would keep the bus locked.
 
-    It also catches SIGWINCH, a new size of the terminal, so that the signal ends a wait.
+    It also catches SIGWINCH, a new size of the terminal, so that the signal ends a wait, and ignores SIGTTIN and
+    SIGTTOU, by which the kernel stops a background job that uses its terminal.
     """
 
     def __init__(self) -> None:
         self.is_requested = False
 
     def __enter__(self) -> Self:
-        handlers = {signal.SIGTSTP: self._request, signal.SIGWINCH: _do_nothing}
+        handlers: dict[int, Callable[[int, FrameType | None], None] | signal.Handlers] = {
+            signal.SIGTSTP: self._request,
+            signal.SIGWINCH: _do_nothing,
+            signal.SIGTTIN: signal.SIG_IGN,
+            signal.SIGTTOU: signal.SIG_IGN,
+        }
         self._old_handlers = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 

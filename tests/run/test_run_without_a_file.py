@@ -92,6 +92,17 @@ def test_once_without_a_file_needs_a_dry_run(
     assert written(tmp_path) == []
 
 
+def test_a_recording_plays_into_the_builtin_node(
+    default_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert not default_file.exists()
+    recording = tmp_path / "steady.csv"
+    recording.write_text("seconds,volts,amperes\n0,5,1\n10,5,1\n")
+    assert cli.main(["--trace", f"cpu={recording}", "--once", "--dry-run"]) == 0
+    cpu, *_ = capfd.readouterr().out.split("# PUT ")[1:]
+    assert "wattpush_device_watts 5\n" in cpu
+
+
 @pytest.mark.parametrize("hardware", [(), ("--hardware",)])
 def test_check_without_a_file_checks_the_builtin_node(
     default_file: Path, hardware: tuple[str, ...], capsys: pytest.CaptureFixture[str]

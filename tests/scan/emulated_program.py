@@ -1,8 +1,8 @@
 """The real program in a separate process, whose /dev/i2c-1 is a wire in the test's process.
 
 `python -m tests.scan.emulated_program SOCKET FOLDER ARGUMENT...`: the socket of a `WireServer`; a folder for the files
-that stand for the device files, with a `sys` in it that takes the place of /sys. $WATTPUSH_TEST_HOSTNAME, if it is
-set, is the machine's own name.
+that stand for the device files, with a `sys` in it that takes the place of /sys, and `etc/config.toml` as the default
+configuration. $WATTPUSH_TEST_HOSTNAME, if it is set, is the machine's own name.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent import __main__ as program
+from agent import config
 from agent.i2c import sysfs
 from agent.scan import machine
 from tests.emulated_i2c_dev import EmulatedI2CDev
@@ -27,6 +28,7 @@ def main() -> int:
     EmulatedI2CDev({1: RemoteWire(address)}, Path(folder)).install(patches)
     patches.setattr(sysfs, "bus_numbers", lambda: (1,))
     patches.setattr(machine, "SYSFS", Path(folder) / "sys")
+    patches.setattr(config, "DEFAULT_FILE", Path(folder) / "etc/config.toml")
     if "WATTPUSH_TEST_HOSTNAME" in os.environ:
         patches.setattr(socket, "gethostname", lambda: os.environ["WATTPUSH_TEST_HOSTNAME"])
     sys.argv[1:] = arguments

@@ -1,7 +1,7 @@
 """A watch of a fixed scene in the current terminal: `python -m tests.watch.staged SCENE`.
 
 Two things are not real: the clock advances one second for each sweep, and sweeps run in the main thread. After the last
-sweep the clock stops; signals still work.
+sweep the clock stops, and the file $LAST_SWEEP is made, if that is set; signals and keys still work.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.run.signals import Signals
 from agent.simulate.rails import ConstantRail
 from agent.watch.glyphs import glyphs_for
 from agent.watch.history import History
+from agent.watch.keyboard import Keyboard
 from agent.watch.live import LiveTable, Output, make_console
 from agent.watch.watching import Suspension, Sweeper, watch
 from tests.bench import Bench, ina260, ina3221, mux
@@ -73,10 +75,17 @@ def set_rail(bench: Bench, name: str, volts: float, amperes: float) -> None:
     rail.volts, rail.amperes = volts, amperes
 
 
+def crash(bench: Bench, second: int) -> None:
+    """An error of the program itself."""
+    if second == 3:
+        raise RuntimeError("as staged")
+
+
 SCENES: dict[str, tuple[str, int, Callable[[Bench, int], None]]] = {
     "mixed": (MIXED, 150, mixed),
     "many": (MANY, 5, many),
     "hang": (MANY, 5, many),
+    "crash": (MANY, 5, crash),
 }
 
 
@@ -110,6 +119,8 @@ class Staging(Signals):
             self._bench.clock.sleep(seconds)
             self._change(self._bench, self._second)
         else:
+            if self._second == self._sweeps and (end := os.environ.get("LAST_SWEEP")):
+                Path(end).touch()
             super().wait(seconds)
 
 
@@ -119,13 +130,14 @@ def main(scene: str) -> None:
     with Staging(bench, sweeps, change) as staging, Suspension() as suspension:
         history = History(bench.settings, bench.clock, is_simulated=True)
         output = Output(sys.stdout.fileno(), sys.stdout.encoding, staging, bench.clock)
+        keyboard = Keyboard(sys.stdin.fileno(), staging.inputs, staging.stop)
         console = make_console(os.environ)
         glyphs = glyphs_for(sys.stdout.encoding, os.environ)
         watch(
             sample_interval_seconds=1.0,
             sweeper=HandSweeper(bench.new_sweep(), staging.wake),
             history=history,
-            display=LiveTable(output, console, history, glyphs, bench.clock),
+            display=LiveTable(output, keyboard, console, history, glyphs, bench.clock),
             clock=bench.clock,
             waiting=staging,
             suspension=suspension,

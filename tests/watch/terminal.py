@@ -60,7 +60,9 @@ class Terminal:
             names["CI"] = os.environ["CI"]
         # Keep an interactive bash away from the files of the user who runs the tests.
         names |= {"HOME": self._environ["HOME"], "HISTFILE": ""}
-        clean = shlex.join(["exec", "env", "-i", *(f"{name}={value}" for name, value in names.items())])
+        # tmux ignores the signals that stop a background job which uses its terminal.
+        usual = "--default-signal=TTIN,TTOU"
+        clean = shlex.join(["exec", "env", usual, "-i", *(f"{name}={value}" for name, value in names.items())])
         command = f"{clean} bash -c {shlex.quote(script)}"
         self._tmux("new-session", "-d", "-x", str(width), "-y", str(height), command)
 
@@ -79,6 +81,17 @@ class Terminal:
     def press(self, *keys: str) -> None:
         """Press keys, by tmux's names: C-c, Enter, q."""
         self._tmux("send-keys", *keys)
+
+    def process(self) -> int:
+        """The number of the Python process in it."""
+        pending = [int(self._tmux("display-message", "-p", "#{pane_pid}"))]
+        while pending:
+            number = pending.pop()
+            if Path(f"/proc/{number}/exe").resolve() == Path(sys.executable).resolve():
+                return number
+            children = Path(f"/proc/{number}/task/{number}/children").read_text(encoding="ascii")
+            pending += map(int, children.split())
+        pytest.fail("no Python process")
 
     def is_restored(self) -> bool:
         """Whether the cursor is visible, long lines wrap, and the alternate screen is off."""

@@ -12,43 +12,14 @@ from agent.errors import SensorError
 from agent.measure.readings import Failure, Reading
 from agent.quantities import format_duration, format_energy, format_quantity, format_range
 from agent.simulate.clock import HandClock
-from agent.simulate.rails import ConstantRail
 from agent.watch.glyphs import ASCII, UNICODE, bar, glyphs_for, sparkline
 from agent.watch.history import TRACE_SLOTS, History
 from agent.watch.layout import lines
-from tests.bench import Bench, ina260, mux, settings_of
+from tests.bench import ina260, mux, settings_of
+from tests.watch.watched import TWO, Watched
 
 if TYPE_CHECKING:
     from agent.watch.glyphs import Glyphs
-
-TWO = mux("m0", 0x70) + ina260("cpu", 'mux = "m0", channel = 0') + ina260("radio", 'mux = "m0", channel = 1')
-
-
-class Watched:
-    """A bench and the history of its sweeps."""
-
-    def __init__(self, text: str = TWO, every: str = "1s") -> None:
-        self.bench = Bench.of(text, f'sample_interval = "{every}"\n')
-        self.history = History(self.bench.settings, self.bench.clock, is_simulated=False)
-
-    def sweeps(self, count: int) -> None:
-        for _ in range(count):
-            self.bench.clock.sleep(self.bench.settings.sample_interval_seconds)
-            self.history.add(self.bench.sweep.run())
-
-    def load(self, device: str, volts: float, amperes: float) -> None:
-        rail = self.bench.rails[device]
-        assert isinstance(rail, ConstantRail)
-        rail.volts, rail.amperes = volts, amperes
-
-    def text(self, width: int = 80, height: int = 24, glyphs: Glyphs = UNICODE) -> str:
-        return "\n".join(
-            "".join(text for text, _ in line).rstrip() for line in lines(self.history.view(), width, height, glyphs)
-        )
-
-    def line(self, device: str, width: int = 80) -> str:
-        (found,) = [line for line in self.text(width).splitlines() if line.startswith(device)]
-        return found
 
 
 def test_energy_and_extremes_start_with_the_watch() -> None:

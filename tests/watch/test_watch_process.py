@@ -123,13 +123,15 @@ class StalledPipe:
         return self._checks >= 20
 
 
-def test_a_terminal_that_hangs_up_stops_it_silently(config: Path) -> None:
+@pytest.mark.parametrize("has_keys", [False, True])
+def test_a_terminal_that_hangs_up_stops_it_silently(config: Path, *, has_keys: bool) -> None:
     """It is not the controlling terminal of the process, so no SIGHUP is sent."""
     ours, theirs = pty.openpty()
     watch = subprocess.Popen(
         [sys.executable, "-m", "agent", *map(str, watching(config))],
         cwd=PROJECT,
         env={**os.environ, **UTF8},
+        stdin=theirs if has_keys else subprocess.DEVNULL,
         stdout=theirs,
         stderr=subprocess.PIPE,
     )
@@ -173,9 +175,19 @@ def test_the_command_fills_the_terminal_and_restores_it(tmux: Terminal, config: 
     screen = tmux.shows(" W ")
     assert screen.splitlines()[0].startswith("node-17-simulated  every 50 ms  at ")
     assert "SIMULATED" in screen.splitlines()[0]
-    tmux.press("C-c")
-    assert tmux.shows("ended with 0") == "ended with 0\n"
+    tmux.press("q")
+    summary, ended = tmux.shows("ended with 0").splitlines()
+    assert re.fullmatch(r"watched \d+ s \(SIMULATED\): cpu \S+ m?J, disk \S+ m?J, total \S+ m?J", summary)
+    assert ended == "ended with 0"
     assert tmux.is_restored()
+
+
+def test_a_key_does_not_wait_for_the_next_sweep(tmux: Terminal, tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://gateway.invalid", top='interval = "30m"\nsample_interval = "30m"')
+    tmux.start(f'"$python" -m agent watch --simulate --config {config}; echo "ended with $?"; read -r _', 100, 10)
+    assert "q quits." in tmux.shows("converting")
+    tmux.press("q")
+    tmux.shows("ended with 0")
 
 
 def test_a_resize_redraws_before_the_next_sweep(tmux: Terminal, tmp_path: Path) -> None:
