@@ -84,5 +84,5 @@ class Live:
             ),
             recent=self._recent_power.recent(now_seconds),
             gateway=None if destination is None else GatewayView(destination.name, since_seconds, errors),
-            remote=None if history is None else RemoteView(history.words, history.status),
+            remote=None if history is None else RemoteView(history.words, history.is_kept, history.status),
         )

@@ -194,7 +194,8 @@ def _remote(remote: RemoteView | None, unix_seconds: float) -> str:
         if remote.status.oldest_seconds is not None:
             waiting += f", the oldest for {_age(unix_seconds - remote.status.oldest_seconds)}"
         waiting = waiting if samples else "nothing waits"
-    return _fact("Remote write", f"<bdi>{escape(remote.words)}</bdi>", waiting)
+    kind = "bad" if remote.is_kept else "good"
+    return _fact("Remote write", f"<bdi>{escape(remote.words)}</bdi>", waiting, kind)
 
 
 def _row(device: DeviceView, view: View, picture: str) -> str:

@@ -54,10 +54,12 @@ class RemoteView:
 
     Attributes:
         words: how it is doing.
+        is_kept: whether its samples stay on this node for now.
         status: its backlog.
     """
 
     words: str
+    is_kept: bool
     status: RemoteStatus | None
 
 
