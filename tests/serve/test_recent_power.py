@@ -169,8 +169,8 @@ def test_a_gap_in_the_readings_is_a_gap_in_the_line() -> None:
     slot = Slot(1.0, 2.0, 4.0)
     assert drawn((None, slot, slot, None, slot)) == {
         "grid": "M0 0H20M0 100H20",
-        "line": "M4 50V50h4V50h4M16 50V50h4",
-        "band": "M4 0V0h4V0h4V75h-4V75h-4zM16 0V0h4V75h-4z",
+        "line": "M4 60V60h4V60h4M16 60V60h4",
+        "band": "M4 20V20h4V20h4V80h-4V80h-4zM16 20V20h4V80h-4z",
     }
 
 
@@ -182,7 +182,7 @@ def test_a_plot_without_a_reading_says_so() -> None:
 def test_a_plot_of_power_that_flows_back_shows_zero() -> None:
     paths = drawn((Slot(-2.0, -1.0, 2.0),))
     assert paths["grid"] == "M0 0H4M0 50H4"
-    assert paths["line"] == "M0 75V75h4"
+    assert paths["line"] == "M0 70V70h4"
 
 
 def test_a_large_number_has_a_round_scale() -> None:
