@@ -187,7 +187,7 @@ class MetricsSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A whole, valid configuration. At least one of `pushgateway`, `remote_write` and `serve` is set."""
+    """A whole, valid configuration. One that is read from a file has a destination."""
 
     hostname: str
     devices: tuple[Device, ...]
@@ -201,6 +201,11 @@ class Settings:
     serve: ServeSettings | None = None
     metrics: MetricsSettings = MetricsSettings()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def has_destination(self) -> bool:
+        """Whether it is pushed, kept as history or served: at least one of them, unless no file was read."""
+        return any(each is not None for each in (self.pushgateway, self.remote_write, self.serve))
 
     def chips(self) -> tuple[ConfiguredChip, ...]:
         """The chips on I2C, in the order in which the configuration first names them."""

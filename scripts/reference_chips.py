@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent import chips
+from agent.chips import _kernel_drivers
 from agent.i2c.muxes import MUX_KINDS, lookalikes, mux_names
 from agent.settings import CHIP_ALIASES, runs
 from scripts.blocks import with_blocks
@@ -87,7 +88,9 @@ def readme() -> str:
 
 def page() -> str:
     """The whole docs/chips.md, with its tables."""
-    return with_blocks("docs/chips.md", {"ranges": _ranges, "accuracy": _accuracy, "muxes": _muxes})
+    return with_blocks(
+        "docs/chips.md", {"ranges": _ranges, "accuracy": _accuracy, "muxes": _muxes, "drivers": _drivers}
+    )
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -176,6 +179,30 @@ def _muxes() -> str:
         names, addresses = _in_code((kind.name, *kind.aliases)), _address_range(kind.addresses)
         rows.append((kind.part, names, f"{kind.channels}", addresses, ", ".join(alike) or "-"))
     return _table(("mux", "`chip =`", "channels", "address", "same number of control bits"), rows)
+
+
+def _drivers() -> str:
+    rows: dict[tuple[str, str], list[str]] = {}
+    for numbered in _kernel_drivers.NUMBERED:
+        numbers = ", ".join(map(str, numbered.pairs))
+        rows.setdefault((numbers, _assumed(numbered.default_shunt_ohms)), []).extend(numbered.names)
+    for labelled in _kernel_drivers.LABELLED:
+        labels = [
+            shown for volts, _, _ in labelled.rails for shown in dict.fromkeys(volts.replace("#", n) for n in ("", "1"))
+        ]
+        rows.setdefault((_in_code(labels), _assumed(labelled.default_shunt_ohms)), []).extend(labelled.names)
+    return _table(
+        ("driver", "`input` or `label`", "shunt that it assumes"),
+        [
+            *((_in_code(names), inputs, shunt) for (inputs, shunt), names in rows.items()),
+            ("other PMBus drivers", "`vin` where there is `iin`, `vout1` where there is `iout1`, and so on", ""),
+            ("any other", "a label that a voltage and a current share", ""),
+        ],
+    )
+
+
+def _assumed(ohms: float | None) -> str:
+    return "" if ohms is None else f"{ohms:g} ohm"
 
 
 def _on_i2c() -> Iterator[str]:

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent import chips
+from agent import config as configuration  # `config` is a command of this package
 from agent.build_info import hostname
-from agent.config import MAX_NAME_CHARACTERS, find_file, load
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,12 +31,10 @@ _GARBAGE_THRESHOLD = 700
 
 _SIMULATED_SUFFIX = "-simulated"
 
-SIMULATED = "SIMULATED from the configuration: no chip and no number below is real"
-
 
 def config_file(options: Namespace) -> Path:
     """The path of the configuration."""
-    return find_file(getattr(options, "config", None), os.environ)
+    return configuration.find_file(getattr(options, "config", None), os.environ)
 
 
 def is_simulated(options: Namespace) -> bool:
@@ -44,27 +42,54 @@ def is_simulated(options: Namespace) -> bool:
     return getattr(options, "simulate", False) or bool(getattr(options, "trace", ()))
 
 
-def load_settings(options: Namespace) -> Settings:
-    """The configuration that the command line names.
+def has_file(options: Namespace) -> bool:
+    """Whether a configuration is named, or is in the default place; without one, some commands do without."""
+    return configuration.is_file_expected(getattr(options, "config", None), os.environ)
+
+
+def simulated_from(settings: Settings) -> str:
+    """The line above what is simulated."""
+    source = "configuration" if settings.has_destination else "built-in node"
+    return f"SIMULATED from the {source}: no chip and no number below is real"
+
+
+def load_settings(options: Namespace, *, needs_file: bool = False) -> Settings:
+    """The configuration that the command line names; `--simulate` without one means the built-in node.
 
     A simulated node has a hostname of its own, so that no command touches the groups of the real one.
+
+    Args:
+        options: the command line.
+        needs_file: there is no built-in node: a run whose file is gone does not become another node.
 
     Raises:
         ConfigError: it is missing or invalid; every problem names the file.
     """
+    if is_simulated(options) and not needs_file and not has_file(options):
+        return builtin_node()
     path = config_file(options)
     try:
-        settings = load(path, chips.options(), default_hostname=hostname(), environ=os.environ)
+        settings = configuration.load(path, chips.options(), default_hostname=hostname(), environ=os.environ)
     except ConfigError as error:
         raise ConfigError(tuple(f"{path}: {problem}" for problem in error.problems)) from error
     if is_simulated(options) and not settings.hostname.endswith(_SIMULATED_SUFFIX):
-        return replace(settings, hostname=_simulated(settings.hostname))
+        return replace(settings, hostname=simulated_hostname(settings.hostname))
     return settings
 
 
-def _simulated(hostname: str) -> str:
+def builtin_node() -> Settings:
+    """Without a folder for its counters: nothing is left behind, and several may run at once."""
+    from agent.config.builtin_node import BUILTIN_NODE
+
+    settings = configuration.parse(
+        BUILTIN_NODE, chips.options(), default_hostname="", environ={"HOME": "/"}, needs_destination=False
+    )
+    return replace(settings, hostname=simulated_hostname(settings.hostname), state_dir=None)
+
+
+def simulated_hostname(hostname: str) -> str:
     """The hostname of the simulated node; a long one is cut, to be as long as a hostname may be."""
-    return hostname[: MAX_NAME_CHARACTERS - len(_SIMULATED_SUFFIX)] + _SIMULATED_SUFFIX
+    return hostname[: configuration.MAX_NAME_CHARACTERS - len(_SIMULATED_SUFFIX)] + _SIMULATED_SUFFIX
 
 
 def collect_garbage_as_usual() -> None:
@@ -74,12 +99,15 @@ def collect_garbage_as_usual() -> None:
 
 @contextmanager
 def cleanup_on_stop() -> Iterator[None]:
-    """Make SIGTERM and Ctrl-C raise SystemExit, so that the command closes mux channels before it ends."""
+    """Make SIGTERM, Ctrl-C and a closed terminal raise SystemExit: the command closes mux channels before it ends."""
 
     def end(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
     finally:

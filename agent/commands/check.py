@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from agent.commands import SIMULATED, cleanup_on_stop, config_file, is_simulated, load_settings
+from agent.commands import cleanup_on_stop, config_file, is_simulated, load_settings, simulated_from
 from agent.errors import UsageError, worst
 from agent.log import counted
 
@@ -48,6 +48,8 @@ def run(options: Namespace) -> int:
     """Check; return the exit code."""
     settings = load_settings(options)
     if options.gateway and settings.pushgateway is None and settings.remote_write is None:
+        if not settings.has_destination:
+            raise UsageError("check --gateway needs a configuration: the built-in node of --simulate has no gateway")
         raise UsageError(
             "check --gateway needs a gateway, but the configuration has no [pushgateway] url, and no [remote_write] url"
         )
@@ -56,7 +58,7 @@ def run(options: Namespace) -> int:
         stack.enter_context(cleanup_on_stop())
         for finding in _findings(options, settings, stack):
             codes.add(finding.exit_code)
-            _print(finding)
+            print_finding(finding)
     return worst(codes)
 
 
@@ -65,7 +67,15 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
 
     devices, muxes = len(settings.devices), len(settings.muxes)
     found = f"{counted(devices, 'device')}, {muxes} mux{'' if muxes == 1 else 'es'}"
-    yield ok(str(config_file(options)), found)
+    if settings.has_destination:
+        yield ok(str(config_file(options)), found)
+    else:
+        yield Finding(
+            Status.NOTE,
+            str(config_file(options)),
+            f"no such file; checked instead: the built-in node of --simulate, {found}",
+            "wattpush init writes a configuration",
+        )
     for words in settings.warnings:
         text, _, hint = words.partition("; ")
         yield warning("configuration", text, hint)
@@ -83,7 +93,9 @@ def _findings(options: Namespace, settings: Settings, stack: ExitStack) -> Itera
         yield from check_serve(settings.serve, SystemClock(), os.environ)
     if options.hardware:
         if is_simulated(options):
-            yield Finding(Status.NOTE, "hardware", SIMULATED, "leave out --simulate to check the real hardware")
+            yield Finding(
+                Status.NOTE, "hardware", simulated_from(settings), "leave out --simulate to check the real hardware"
+            )
         yield from _hardware_findings(options, settings, stack)
     if options.gateway:
         yield from _destination_findings(settings)
@@ -127,7 +139,7 @@ def _hardware_findings(options: Namespace, settings: Settings, stack: ExitStack)
     yield from check_hardware(settings, buses, hardware.open_kernel_chip, hardware.sysfs)
 
 
-def _print(finding: Finding) -> None:
+def print_finding(finding: Finding) -> None:
     """Print one line; on a terminal, wrapped to its width and coloured unless NO_COLOR (no-color.org) is set."""
     status, text = finding.status.value, str(finding)
     head = f"{status:<{_STATUS_COLUMNS}}"

@@ -58,6 +58,8 @@ def run(options: Namespace) -> int:
     if settings.pushgateway is None:
         if settings.remote_write is not None:
             return ExitCode.OK
+        if not settings.has_destination:
+            raise UsageError("delete needs a configuration: the built-in node of --simulate pushes nothing")
         raise UsageError("delete needs a gateway, but the configuration has no [pushgateway] url")
     earlier = _devices_of_earlier_runs(settings, simulated=is_simulated(options))
     keys = _grouping_keys(settings, earlier, options.device)

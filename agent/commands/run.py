@@ -8,6 +8,7 @@ import sys
 import time
 import zlib
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from agent.run.signals import Signals
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
 
     from agent.run.agent import Agent
     from agent.run.assembly import RunOptions, Runtime
@@ -173,6 +175,7 @@ def _run_loop(
     earlier: Agent | None = None
     loop: Loop | None = None
     held: Saver | None = None
+    read = partial(load_settings, options, needs_file=settings.has_destination)
     while True:
         with ExitStack() as stack:
             try:
@@ -186,14 +189,14 @@ def _run_loop(
                 settings = earlier.settings
                 continue
             if earlier is not None:
-                _take_over(agent, earlier)
+                _take_over(agent, earlier, run_options)
             if held is not None:
                 _leave(held, agent, runtime)
             loop = Loop(agent, runtime.clock, signals, notifier)
             new_settings: Settings | None = None
             while new_settings is None:
                 loop.run()
-                new_settings = _reloaded(options, signals, loop)
+                new_settings = _reloaded(read, signals, loop)
                 if signals.stop_requested:
                     log.info("stopping")
                     loop.finish()
@@ -203,13 +206,18 @@ def _run_loop(
             held = agent.parts.saver
             if held is not None:
                 held.lock()
+        read = partial(load_settings, options, needs_file=new_settings.has_destination)
         earlier, settings = agent, new_settings
 
 
-def _take_over(agent: Agent, earlier: Agent) -> None:
+def _take_over(agent: Agent, earlier: Agent, run_options: RunOptions) -> None:
     agent.take_over_from(earlier)
     if agent.settings is not earlier.settings:
         log.info("configuration reloaded")
+        if not earlier.settings.has_destination:
+            from agent.run.assembly import destination_name
+
+            _log_start(agent.settings, run_options, destination_name(agent.settings))
 
 
 def _finish_earlier(loop: Loop | None, earlier: Agent | None) -> int:
@@ -246,7 +254,7 @@ def _read_settings(options: Namespace, signals: Signals) -> Settings:
     return in_thread(lambda: load_settings(options), signals, signals.wake, stopped)
 
 
-def _reloaded(options: Namespace, signals: Signals, loop: Loop) -> Settings | None:
+def _reloaded(read: Callable[[], Settings], signals: Signals, loop: Loop) -> Settings | None:
     """The present configuration, if a reload is requested; None if it is bad, so that the old one stays in force.
 
     The loop goes on meanwhile: the disk may stall, and a chip's package may take long to import.
@@ -257,10 +265,10 @@ def _reloaded(options: Namespace, signals: Signals, loop: Loop) -> Settings | No
     settings = None
     while signals.reload_requested and not signals.stop_requested:  # again, if the file may have changed since
         signals.reload_requested = False
-        reading.start(lambda: load_settings(options))
+        reading.start(read)
         loop.run_while(lambda: not reading.has_ended)
         try:
-            settings = _take_settings(reading, options)
+            settings = _take_settings(reading, read)
         except AgentError as error:
             _log_not_reloaded(error)
             settings = None
@@ -271,14 +279,14 @@ def _reloaded(options: Namespace, signals: Signals, loop: Loop) -> Settings | No
     return settings
 
 
-def _take_settings(reading: Background[Settings], options: Namespace) -> Settings | None:
+def _take_settings(reading: Background[Settings], read: Callable[[], Settings]) -> Settings | None:
     """What was read in the background; None if it is not over. Raises as `load_settings`."""
     from agent.threads import NoThreadError
 
     try:
         return reading.take_result()
     except NoThreadError:
-        return load_settings(options)
+        return read()
 
 
 def _log_not_reloaded(error: AgentError) -> None:
@@ -290,7 +298,13 @@ def _log_not_reloaded(error: AgentError) -> None:
 def _log_warnings(settings: Settings, run_options: RunOptions) -> None:
     for warning in settings.warnings:
         log.warning("%s", warning)
-    if run_options.is_simulated:
+    if not settings.has_destination:
+        ways = "wattpush watch --simulate shows its readings, --simulate --dry-run what would be pushed"
+        log.warning(
+            "no configuration: simulating the built-in node, and pushing nothing%s",
+            "" if run_options.is_dry_run else f"; {ways}",
+        )
+    elif run_options.is_simulated:
         log.warning("simulated chips: their numbers are not measured")
 
 

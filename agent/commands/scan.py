@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from agent.clock import SystemClock
-from agent.commands import SIMULATED, cleanup_on_stop, is_simulated, load_settings
+from agent.commands import cleanup_on_stop, is_simulated, load_settings, simulated_from
 from agent.errors import UsageError, exit_code
 from agent.i2c.place import BOARD, bus_path
 from agent.log import print_error
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.i2c.place import BusName
     from agent.scan.machine import Machine
+    from agent.settings import Settings
 
 HELP = "list the chips on the I2C buses, through every mux channel"
 
@@ -74,21 +75,22 @@ def run(options: argparse.Namespace) -> int:
     from agent.scan.progress import bar_on
 
     clock = SystemClock()
+    simulated = load_settings(options) if is_simulated(options) else None
     with ExitStack() as stack:
         stack.enter_context(cleanup_on_stop())
-        machine = _machine(options, clock, stack)
+        machine = _machine(options, simulated, clock, stack)
         with bar_on(sys.stderr, clock) as progress:
             found = scan_machine(machine, clock, progress)
     for note in found.notes:
         print_error(f"note: {note}")
     if options.toml and (found.has_devices or not found.errors):
-        sys.stdout.write(f"# {SIMULATED}.\n" if is_simulated(options) else "")
+        sys.stdout.write(f"# {simulated_from(simulated)}.\n" if simulated else "")
         sys.stdout.writelines(f"# INCOMPLETE: {' '.join(str(error).split())}\n" for error in found.errors)
         sys.stdout.write(as_toml(found))
     elif not options.toml:
         from agent.scan.table import print_scans
 
-        sys.stdout.write(f"{SIMULATED}.\n\n" if is_simulated(options) else "")
+        sys.stdout.write(f"{simulated_from(simulated)}.\n\n" if simulated else "")
         print_scans(found, sys.stdout)
     sys.stdout.flush()  # results come before errors, even if both go to one file
     if options.toml and not found.has_devices and not found.errors:
@@ -98,15 +100,21 @@ def run(options: argparse.Namespace) -> int:
     return exit_code(found.errors)
 
 
-def _machine(options: argparse.Namespace, clock: Clock, stack: ExitStack) -> Machine:
-    from agent.scan.machine import Machine, this_machine
+def _machine(options: argparse.Namespace, simulated: Settings | None, clock: Clock, stack: ExitStack) -> Machine:
+    from agent.scan.machine import this_machine
 
     wanted = tuple(dict.fromkeys(options.bus))
-    if not is_simulated(options):
+    if simulated is None:
         return this_machine(wanted)
-    from agent.run.assembly import Hardware, RunOptions
+    return simulated_machine(simulated, wanted, clock, stack)
 
-    hardware = Hardware(load_settings(options), RunOptions(is_simulated=True), clock, stack)
+
+def simulated_machine(settings: Settings, wanted: Sequence[BusName], clock: Clock, stack: ExitStack) -> Machine:
+    """The hardware that a configuration describes, powered on a moment ago."""
+    from agent.run.assembly import Hardware, RunOptions
+    from agent.scan.machine import Machine
+
+    hardware = Hardware(settings, RunOptions(is_simulated=True), clock, stack)
     buses = _simulated_buses(wanted, hardware.bus_names) or hardware.bus_names
     clock.sleep(_FIRST_CONVERSIONS_SECONDS)  # simulated chips power on now, and read zero until then
     return Machine(buses, hardware.open_bus, hardware.sysfs, hardware.hwmon_folder, hardware.find_rails)

@@ -24,7 +24,7 @@ _MOST_READINGS = 200_000
 """Of one interval with `resolution = "sample"`: some 15 MB, beside the 40 MB of the agent."""
 
 
-def check_top(top: Table, default_hostname: str) -> None:
+def check_top(top: Table, default_hostname: str, *, needs_destination: bool) -> None:
     """Check the keys at the top of the file, and that there is a device and a destination."""
     if "hostname" not in top.given:
         try:
@@ -34,7 +34,7 @@ def check_top(top: Table, default_hostname: str) -> None:
     _check_order(top, shorter="sample_interval", longer="interval")
     if "device" not in top.given or top.good.get("device") == []:
         top.refuse("device", "missing; describe at least one measured load in a [[device]] table")
-    if not top.given & {"pushgateway", "remote_write", "serve"}:
+    if needs_destination and not top.given & {"pushgateway", "remote_write", "serve"}:
         top.refuse(
             "pushgateway",
             'missing; write [pushgateway] with url = "http://..." to push, [remote_write] with '

@@ -22,6 +22,7 @@ from agent.run.agent import Agent, Parts
 from agent.run.scrapes import Scrapes
 from agent.run.state_opening import open_state
 from agent.run.stopping import in_thread, is_sweep_overdue
+from agent.settings import PushgatewaySettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from agent.run.history import History
     from agent.run.publisher import Publisher
     from agent.run.stopping import Waiting
-    from agent.settings import Device, PushgatewaySettings, Settings
+    from agent.settings import Device, Settings
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ def make_watched_sweep(settings: Settings, options: RunOptions, clock: Clock, st
 
 
 def destination_name(settings: Settings) -> str:
-    """Where a run of this configuration pushes, for the log; empty if it is only scraped."""
+    """Where a run of this configuration pushes, for the log; empty if it pushes nowhere."""
     gateway = [] if settings.pushgateway is None else [settings.pushgateway.url]
     remote = [] if settings.remote_write is None else [f"{authority(settings.remote_write.url)} by remote write"]
     return " and to ".join([*gateway, *remote])
@@ -197,8 +198,13 @@ def make_destination(
     Raises:
         UsageError: the command line asks for a push, and there is nowhere to push to.
     """
-    if settings.pushgateway is not None:
-        return _make_pushgateway(settings.pushgateway, options, runtime, history)
+    gateway = settings.pushgateway
+    if not settings.has_destination and options.is_dry_run:
+        gateway = PushgatewaySettings("")  # shows what a configured run would push, and sends nothing
+    if gateway is not None:
+        return _make_pushgateway(gateway, options, runtime, history)
+    if not settings.has_destination and options.is_once:
+        raise UsageError("--once pushes, but without a configuration nothing says where to; print it with --dry-run")
     if history is None and (options.is_once or options.is_dry_run):
         raise UsageError(
             "--once and --dry-run push, but the configuration has neither a [pushgateway] url nor a [remote_write] url"

@@ -459,15 +459,17 @@ def test_a_file_is_read_whatever_editor_wrote_it(
     assert load_from(path, chips) == parse_text(text)
 
 
-def test_the_error_for_a_missing_file_names_the_example(tmp_path: Path, chips: Chips) -> None:
+def test_the_error_for_a_missing_file_names_the_ways_out(tmp_path: Path, chips: Chips) -> None:
     path = tmp_path / "config.toml"
 
     with pytest.raises(ConfigError) as caught:
         load_from(path, chips)
 
-    assert caught.value.problems == (
-        f"no such file; wattpush scan --toml writes one for what is connected, or copy config.toml.example to {path}",
-    )
+    (problem,) = caught.value.problems
+    assert problem.startswith("no such file; ")
+    for way in ("wattpush init", "wattpush scan --toml", "wattpush config", "wattpush --simulate"):
+        assert way in problem
+    assert len(problem) <= 220
     assert caught.value.exit_code == ExitCode.CONFIG
 
 
@@ -506,7 +508,7 @@ def test_a_pipe_from_the_shell_is_read(tmp_path: Path) -> None:
 def test_a_path_through_a_file_is_a_configuration_error(tmp_path: Path, chips: Chips) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(ConfigError, match=r"^cannot read .*: Not a directory$"):
+    with pytest.raises(ConfigError, match=r"^cannot be read: Not a directory$"):
         load_from(tmp_path / "file" / "config.toml", chips)
 
 

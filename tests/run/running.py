@@ -292,10 +292,14 @@ class Program:
     """The real program as a process; `lines` collects its stderr."""
 
     def __init__(
-        self, *arguments: str | Path, environ: Mapping[str, str] | None = None, before: Sequence[str] = ()
+        self,
+        *arguments: str | Path,
+        environ: Mapping[str, str] | None = None,
+        before: Sequence[str] = (),
+        module: str = "agent",
     ) -> None:
         self.process = subprocess.Popen(
-            [*before, sys.executable, "-m", "agent", *map(str, arguments)],
+            [*before, sys.executable, "-m", module, *map(str, arguments)],
             cwd=PROJECT,
             env=None if environ is None else dict(environ),
             stdin=subprocess.DEVNULL,
@@ -355,8 +359,10 @@ class Program:
 
 
 @contextlib.contextmanager
-def program(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> Iterator[Program]:
-    running = Program(*arguments, environ=environ)
+def program(
+    *arguments: str | Path, environ: Mapping[str, str] | None = None, module: str = "agent"
+) -> Iterator[Program]:
+    running = Program(*arguments, environ=environ, module=module)
     try:
         yield running
     finally:
