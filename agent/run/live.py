@@ -70,7 +70,6 @@ class Live:
             sample_interval_seconds=agent.settings.sample_interval_seconds,
             interval_seconds=agent.settings.interval_seconds,
             now_seconds=now_seconds,
-            swept_at_seconds=agent.swept_at_seconds,
             unix_seconds=clock.time(),
             devices=tuple(
                 DeviceView(

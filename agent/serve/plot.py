@@ -36,7 +36,7 @@ _HEADROOM = 1.05
 _BELOW_ONE_WATT = 1.0 - 1e-9
 
 
-def plot(name: str, number: int, trace: Trace) -> str:
+def plot(title: str, number: int, trace: Trace) -> str:
     """Draw the trace of a device; `number` makes ids unique on the page."""
     width = trace.slots * _SLOT_WIDTH
     lowest = min((min(run.lowest) for run in trace.runs), default=0.0)
@@ -51,7 +51,7 @@ def plot(name: str, number: int, trace: Trace) -> str:
     return (
         f'<div class="plot"><svg role="img" aria-labelledby="t{number}" aria-describedby="d{number}" '
         f'viewBox="0 0 {width} {_HEIGHT}" preserveAspectRatio="none">'
-        f'<title id="t{number}">Power of {escape(name)} in the last 15 minutes</title>'
+        f'<title id="t{number}">{escape(title)}</title>'
         f'<desc id="d{number}">{words}</desc>'
         f'<path class="grid" d="M0 0H{width}M0 {zero}H{width}"/>'
         f"{paths}</svg>{labels}</div>"

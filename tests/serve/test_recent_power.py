@@ -108,6 +108,16 @@ def test_slow_sweeps_leave_no_gaps() -> None:
     assert all(trace_of(recent_power, 39 * 60.0))
 
 
+@pytest.mark.parametrize(
+    ("sample_interval_seconds", "minutes"), [(0.05, 15), (1.0, 15), (3.5, 15), (60.0, 24), (900.0, 360)]
+)
+def test_the_traces_cover_the_time_that_they_say(sample_interval_seconds: float, minutes: int) -> None:
+    recent_power = memory(sample_interval_seconds)
+    recent = recent_power.recent(1e6)
+    assert round(recent.span_seconds / 60) == minutes
+    assert recent.traces["cpu"].slots * recent_power.slot_seconds == recent.span_seconds
+
+
 def test_the_memory_of_a_device_stays_below_six_kilobytes() -> None:
     recent_power = memory()
     for second in range(10_000):
