@@ -38,6 +38,7 @@ class PrintedHistory:
     status: None = None
     folder: None = None
     words = ""
+    is_kept = False
     failure: AgentError | None = None
     has_ended = True
     live: frozenset[Labels] = frozenset()

@@ -140,6 +140,11 @@ class RemoteWrite:
             return f"history is kept on this node: {self._why_unknown}"
         return f"history goes to {self.server}"
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the last request failed, or nothing can be sent yet."""
+        return self._sender.failure is not None or bool(self._why_unknown)
+
     def forget(self, carried: RemoteCounters) -> None:
         """Take carried counters off; see `run.carried`."""
         self._backlog.forget(carried)

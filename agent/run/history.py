@@ -49,6 +49,10 @@ class History(Protocol):
         """For the status line."""
 
     @property
+    def is_kept(self) -> bool:
+        """Whether samples stay on this node for now, for a reason that `words` names."""
+
+    @property
     def timeout_seconds(self) -> float:
         """The least time that a request is given."""
 

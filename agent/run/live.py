@@ -70,7 +70,6 @@ class Live:
             sample_interval_seconds=agent.settings.sample_interval_seconds,
             interval_seconds=agent.settings.interval_seconds,
             now_seconds=now_seconds,
-            swept_at_seconds=agent.swept_at_seconds,
             unix_seconds=clock.time(),
             devices=tuple(
                 DeviceView(
@@ -84,5 +83,5 @@ class Live:
             ),
             recent=self._recent_power.recent(now_seconds),
             gateway=None if destination is None else GatewayView(destination.name, since_seconds, errors),
-            remote=None if history is None else RemoteView(history.words, history.status),
+            remote=None if history is None else RemoteView(history.words, history.is_kept, history.status),
         )

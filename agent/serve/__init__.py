@@ -1,1 +1,1 @@
-"""The server that answers scrapes with the metrics published last; imported by run/."""
+"""The server that answers scrapes with the metrics published last, and shows a live page; imported by run/."""

@@ -75,8 +75,10 @@ class LivePage:
 
     def _make(self, view: View) -> str:
         if view.recent is not self._plotted:  # every few seconds
-            traces = view.recent.traces
-            self._plots = {name: plot(name, number, trace) for number, (name, trace) in enumerate(traces.items())}
+            self._plots = {
+                name: plot(f"Power of {name} in the {_span(view.recent)}", number, trace)
+                for number, (name, trace) in enumerate(view.recent.traces.items())
+            }
             self._plotted = view.recent
         rows = "\n".join(_row(device, view, self._plots[device.name]) for device in view.devices)
         power, share = _total(view)
@@ -113,7 +115,7 @@ class LivePage:
 <table role="table">
 <caption>Devices</caption>
 <thead role="rowgroup">
-<tr role="row">{_TITLES}</tr>
+<tr role="row">{_titles(view.recent)}</tr>
 </thead>
 <tbody role="rowgroup">
 {rows}
@@ -131,17 +133,21 @@ to the highest reading. wattpush\u00a0{escape(view.version)}</p>
 
 _SIMULATED = '<p class="simulated"><strong>SIMULATED</strong> These numbers come from simulated chips.</p>'
 
-_TITLES = "".join(
-    f'<th role="columnheader" scope="col" class="{kind}">{title}</th>'
-    for kind, title in (
-        ("name", "Device"),
-        ("watts", "Power"),
-        ("volts", "Voltage"),
-        ("amperes", "Current"),
-        ("energy", "Energy"),
-        ("power", "Last 15 minutes"),
-    )
-)
+
+def _span(recent: Recent) -> str:
+    return f"last {recent.span_seconds / 60:.0f} minutes"
+
+
+def _titles(recent: Recent) -> str:
+    titles = {
+        "name": "Device",
+        "watts": "Power",
+        "volts": "Voltage",
+        "amperes": "Current",
+        "energy": "Energy",
+        "power": _span(recent).capitalize(),
+    }
+    return "".join(f'<th role="columnheader" scope="col" class="{kind}">{title}</th>' for kind, title in titles.items())
 
 
 def _fact(title: str, words: str, more: str, kind: str = "") -> str:
@@ -194,7 +200,8 @@ def _remote(remote: RemoteView | None, unix_seconds: float) -> str:
         if remote.status.oldest_seconds is not None:
             waiting += f", the oldest for {_age(unix_seconds - remote.status.oldest_seconds)}"
         waiting = waiting if samples else "nothing waits"
-    return _fact("Remote write", f"<bdi>{escape(remote.words)}</bdi>", waiting)
+    kind = "bad" if remote.is_kept else "good"
+    return _fact("Remote write", f"<bdi>{escape(remote.words)}</bdi>", waiting, kind)
 
 
 def _row(device: DeviceView, view: View, picture: str) -> str:

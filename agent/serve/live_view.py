@@ -54,10 +54,12 @@ class RemoteView:
 
     Attributes:
         words: how it is doing.
+        is_kept: whether its samples stay on this node for now.
         status: its backlog.
     """
 
     words: str
+    is_kept: bool
     status: RemoteStatus | None
 
 
@@ -69,7 +71,6 @@ class View:
         changes: the number of sweeps and pushes so far; two views with the same differ only in ages.
         problem: why the agent is unhealthy; None if it is healthy.
         now_seconds: on the monotonic clock, like the times of outcomes and pushes.
-        swept_at_seconds: when the last sweep ended, on the same clock; None before the first.
         unix_seconds: the present Unix time.
         devices: in the order of the configuration.
         gateway: None if nothing is pushed.
@@ -84,7 +85,6 @@ class View:
     sample_interval_seconds: float
     interval_seconds: float
     now_seconds: float
-    swept_at_seconds: float | None
     unix_seconds: float
     devices: tuple[DeviceView, ...]
     recent: Recent

@@ -28,7 +28,9 @@ function takeOver(old, fresh) {
 
 async function refresh() {
   try {
-    const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(10000) });
+    // Not a relative address: a browser refuses to fetch one if the page was opened with a user and password in its own.
+    const page = location.origin + location.pathname;
+    const answer = await fetch(page, { cache: "no-store", signal: AbortSignal.timeout?.(10000) });
     if (!answer.ok) throw new Error(answer.status);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (fresh.querySelector("style").textContent !== document.querySelector("style").textContent) {

@@ -24,16 +24,19 @@ _SLOT_WIDTH = 4
 _FORTH = [f"V{height}h{_SLOT_WIDTH}" for height in range(_HEIGHT + 1)]
 _BACK = [f"V{height}h-{_SLOT_WIDTH}" for height in range(_HEIGHT + 1)]
 
-_ROUND = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+_ROUND = (1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0)
 """The ends of a scale, times a power of ten."""
 
-_SMALLEST_WATTS = 1e-3
+_SMALLEST_WATTS = 0.9e-3
 """A scale shows at least this much: below it is noise."""
+
+_HEADROOM = 1.05
+"""A level line is not drawn on the end of the scale."""
 
 _BELOW_ONE_WATT = 1.0 - 1e-9
 
 
-def plot(name: str, number: int, trace: Trace) -> str:
+def plot(title: str, number: int, trace: Trace) -> str:
     """Draw the trace of a device; `number` makes ids unique on the page."""
     width = trace.slots * _SLOT_WIDTH
     lowest = min((min(run.lowest) for run in trace.runs), default=0.0)
@@ -48,7 +51,7 @@ def plot(name: str, number: int, trace: Trace) -> str:
     return (
         f'<div class="plot"><svg role="img" aria-labelledby="t{number}" aria-describedby="d{number}" '
         f'viewBox="0 0 {width} {_HEIGHT}" preserveAspectRatio="none">'
-        f'<title id="t{number}">Power of {escape(name)} in the last 15 minutes</title>'
+        f'<title id="t{number}">{escape(title)}</title>'
         f'<desc id="d{number}">{words}</desc>'
         f'<path class="grid" d="M0 0H{width}M0 {zero}H{width}"/>'
         f"{paths}</svg>{labels}</div>"
@@ -80,10 +83,10 @@ class _Scale:
 
 
 def _round_up(watts: float) -> float:
-    """The next round number."""
-    watts = max(watts, _SMALLEST_WATTS)
+    """The next round number that is a little larger."""
+    watts = max(watts, _SMALLEST_WATTS) * _HEADROOM
     power = 10.0 ** math.floor(math.log10(watts))
-    return next(step * power for step in _ROUND if step * power >= watts * (1 - 1e-9))
+    return next(step * power for step in _ROUND if step * power >= watts)
 
 
 def _label(watts: float) -> str:

@@ -1,4 +1,4 @@
-"""The memory behind the plots of the live page: the power of each device in the last 15 minutes, in slots.
+"""The memory behind the plots of the live page: the recent power of each device, in slots.
 
 A slot holds the lowest, the mean and the highest of its readings. The sweeping thread adds to the memory, and the
 serving thread copies it, under a lock that neither holds for long.
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", int, float)
 
-SPAN_SECONDS = 900.0
-
+_SPAN_SECONDS = 900.0
 _SHORTEST_SLOT_SECONDS = 5.0
 _SWEEPS_PER_SLOT = 2
 """At least so many, so that a sweep that is a little late leaves no slot without a reading."""
+
+_FEWEST_SLOTS = 12
+"""With a sample interval of many minutes, the memory covers a longer time."""
 
 
 class Run(NamedTuple):
@@ -53,11 +55,11 @@ class Recent(NamedTuple):
 
     Attributes:
         last_slot: its number. The slot after it is still being filled, and is not shown.
-        traces: for each device the slots of 15 minutes.
+        span_seconds: the time that the traces cover.
     """
 
     last_slot: int
-    slot_seconds: float
+    span_seconds: float
     traces: Mapping[str, Trace]
 
 
@@ -119,7 +121,7 @@ class _Ring:
 
 
 class RecentPower:
-    """Keeps the power of the last 15 minutes.
+    """Keeps the power of the last 15 minutes, or of a longer time if readings are rare.
 
     Args:
         sources: what measures each device, by its name.
@@ -129,8 +131,8 @@ class RecentPower:
     def __init__(self, sources: Mapping[str, str], sample_interval_seconds: float) -> None:
         self.slot_seconds = max(_SHORTEST_SLOT_SECONDS, _SWEEPS_PER_SLOT * sample_interval_seconds)
         self._sources = dict(sources)
-        slots = math.ceil(SPAN_SECONDS / self.slot_seconds) + 1  # the last is being filled
-        self._rings = {device: _Ring(slots) for device in sources}
+        self._slots = max(_FEWEST_SLOTS, math.ceil(_SPAN_SECONDS / self.slot_seconds))
+        self._rings = {device: _Ring(self._slots + 1) for device in sources}  # the last is being filled
         self._lock = threading.Lock()
         self._recent: Recent | None = None
 
@@ -158,5 +160,5 @@ class RecentPower:
             with self._lock:
                 rings = {device: ring.copy() for device, ring in self._rings.items()}
             traces = {device: ring.trace(last_slot) for device, ring in rings.items()}
-            self._recent = Recent(last_slot, self.slot_seconds, traces)
+            self._recent = Recent(last_slot, self._slots * self.slot_seconds, traces)
         return self._recent

@@ -370,6 +370,7 @@ def test_nothing_is_sent_before_the_clock_is_known(
         until(lambda before=before: node.produced() > before, "the interval to be kept")  # type: ignore[misc] # its value now
     until(lambda: "nothing is sent yet, every sample is kept" in caplog.text, "the warning")
     assert node.history.words.startswith("history is kept on this node: the clock has not been synchronised")
+    assert node.history.is_kept
     assert node.history.status.counters.requests == 0
     timebase.error_seconds = 0.0
     node.interval()

@@ -50,6 +50,7 @@ class RecordedHistory:
 
     folder: Path | None = None
     words = "history goes to vm.invalid:8428"
+    is_kept = False
     failure: AgentError | None = None
     live: frozenset[Labels] = frozenset()
     timeout_seconds = 5.0

@@ -58,6 +58,7 @@ from tests.run.running import (
     world_for,
     write_config,
 )
+from tests.serve.shown import Shown
 from tests.servers import Server, answering, free_port, get, hanging, running_pushgateway
 
 if TYPE_CHECKING:
@@ -595,6 +596,10 @@ def test_serve_answers_scrapes(tmp_path: Path) -> None:
         labels = (("device", "cpu"), ("hostname", "node-17-simulated"))
         # If the first sweep is delayed, the chip may still be converting.
         until(lambda: samples_of(get(f"{url}/metrics"))["wattpush_device_up"][labels] == 1, "a reading")
+        page = Shown(get(f"{url}/").encode())
+        assert page.device("cpu")[0] == "ok"
+        assert "SIMULATED" in page.text
+        assert "node-17-simulated" in page.text
         assert running.end(signal.SIGTERM)[0] == 0
 
 

@@ -139,9 +139,11 @@ def test_failing_pushes_show_since_when_and_why(node: Node) -> None:
 
 def test_the_backlog_of_remote_write_is_shown(node: Node) -> None:
     status = RemoteStatus(RemoteCounters(), 12_345, 56_000, 64_000_000, node.clock.time() - 7200, None)
-    remote = RemoteView("history is kept on this node: refused", status)
+    remote = RemoteView("history is kept on this node: refused", True, status)
     view = replace(node.agent.live_view(), remote=remote)
-    assert Shown(LivePage().page(view)).facts["Remote write"] == (
+    page = Shown(LivePage().page(view))
+    assert ("div", {"class": "bad"}) in page.tags
+    assert page.facts["Remote write"] == (
         "history is kept on this node: refused 12,345 samples (56.00 kB) wait, the oldest for 2 h"
     )
 

@@ -124,6 +124,14 @@ def test_a_hidden_tab_asks_for_nothing(tab: Tab, url: str) -> None:
     assert tab.value("performance.getEntriesByType('resource').length") == 1
 
 
+def test_an_address_with_a_password_updates_too(tab: Tab, url: str) -> None:
+    tab.ask("Page.addScriptToEvaluateOnNewDocument", source=HAND_TIMERS)
+    tab.open(url.replace("//", "//user:secret@"))
+    tab.value("[...timers.values()][0][0]()")  # until the page was fetched, or could not be
+    assert tab.value(LOST) == ""
+    assert tab.value("performance.getEntriesByType('resource').length") == 1
+
+
 def test_the_page_is_a_plain_table_without_a_script(tab: Tab, url: str, node: Node) -> None:
     tab.ask("Emulation.setScriptExecutionDisabled", value=True)
     tab.open(url)

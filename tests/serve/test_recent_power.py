@@ -108,6 +108,16 @@ def test_slow_sweeps_leave_no_gaps() -> None:
     assert all(trace_of(recent_power, 39 * 60.0))
 
 
+@pytest.mark.parametrize(
+    ("sample_interval_seconds", "minutes"), [(0.05, 15), (1.0, 15), (3.5, 15), (60.0, 24), (900.0, 360)]
+)
+def test_the_traces_cover_the_time_that_they_say(sample_interval_seconds: float, minutes: int) -> None:
+    recent_power = memory(sample_interval_seconds)
+    recent = recent_power.recent(1e6)
+    assert round(recent.span_seconds / 60) == minutes
+    assert recent.traces["cpu"].slots * recent_power.slot_seconds == recent.span_seconds
+
+
 def test_the_memory_of_a_device_stays_below_six_kilobytes() -> None:
     recent_power = memory()
     for second in range(10_000):
@@ -169,8 +179,8 @@ def test_a_gap_in_the_readings_is_a_gap_in_the_line() -> None:
     slot = Slot(1.0, 2.0, 4.0)
     assert drawn((None, slot, slot, None, slot)) == {
         "grid": "M0 0H20M0 100H20",
-        "line": "M4 50V50h4V50h4M16 50V50h4",
-        "band": "M4 0V0h4V0h4V75h-4V75h-4zM16 0V0h4V75h-4z",
+        "line": "M4 60V60h4V60h4M16 60V60h4",
+        "band": "M4 20V20h4V20h4V80h-4V80h-4zM16 20V20h4V80h-4z",
     }
 
 
@@ -182,7 +192,7 @@ def test_a_plot_without_a_reading_says_so() -> None:
 def test_a_plot_of_power_that_flows_back_shows_zero() -> None:
     paths = drawn((Slot(-2.0, -1.0, 2.0),))
     assert paths["grid"] == "M0 0H4M0 50H4"
-    assert paths["line"] == "M0 75V75h4"
+    assert paths["line"] == "M0 70V70h4"
 
 
 def test_a_large_number_has_a_round_scale() -> None:
