@@ -86,6 +86,9 @@ def _object_faults(value: dict[str, Any], kind: Any, at: str) -> Iterator[str]:
     known = _keys(kind)
     if kind.__name__ == "AnnotationQuery":
         known |= ANNOTATION_KEYS
+    # Any text, by the model: a unit may be one's own. All of ours are Grafana's.
+    if kind.__name__ == "FieldConfig" and value.get("unit", "none") not in _units():
+        yield f"{at}: {value['unit']!r} is no unit of Grafana"
     for key, one in value.items():
         if key in known:
             yield from _faults(one, known[key], f"{at}.{key}")
@@ -100,6 +103,11 @@ def _keys(kind: Any) -> dict[str, Any]:
     for name in hints:
         setattr(blank, name, _Mark(name))
     return {key: hints[mark.name] for key, mark in blank.to_json().items() if isinstance(mark, _Mark)}
+
+
+def _units() -> set[str]:
+    values = vars(importlib.import_module(f"{PACKAGE}.units")).values()
+    return {value for value in values if isinstance(value, str)}
 
 
 class _Mark:

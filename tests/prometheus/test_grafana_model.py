@@ -52,6 +52,14 @@ MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda of: panel(of, "Nodes")["fieldConfig"]["defaults"].update(decimals="2"),
         "'2' is no",
     ),
+    "an unknown unit": (
+        lambda of: panel(of, "Power now")["fieldConfig"]["defaults"].update(unit="watts"),
+        "'watts' is no unit of Grafana",
+    ),
+    "an unknown unit of a column": (
+        lambda of: override(of, "Devices", "Power", "unit").update(value="watts"),
+        "'watts' is no unit of Grafana",
+    ),
     "a misspelt key of a query": (
         lambda of: panel(of, "Nodes")["targets"][0].update(expression="up"),
         "'expression' is no key of Dataquery",
