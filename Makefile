@@ -17,7 +17,7 @@ HALVES := --numprocesses 2 --dist worksteal
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export UV_CACHE_DIR := $(CURDIR)/.cache/uv
 
-.PHONY: help demo live test test-all test-long test-systemd bench release generated lint types format deb lock environment servers clean
+.PHONY: help demo live test test-all test-long test-systemd bench release generated pictures lint types format deb lock environment servers clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -58,6 +58,10 @@ generated: environment  ## regenerate files from the code: references, dashboard
 	$(BIN)/python -m scripts.command_line
 	$(BIN)/python -m scripts.watch_picture
 
+pictures: environment  ## the pictures of the live page in docs/, with a real Chromium
+	@scripts/browser
+	$(BIN)/python -m scripts.page_picture
+
 lint: environment  ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -74,6 +78,7 @@ environment:
 
 servers:
 	@scripts/servers prometheus-pushgateway prometheus prometheus-alertmanager victoria-metrics nginx tmux
+	@scripts/browser
 
 deb: environment  ## the Debian package: dist/wattpush_VERSION_all.deb, for every processor
 	@scripts/deb $(VENV)

@@ -14,6 +14,9 @@ from agent import stderr, terminal
 if TYPE_CHECKING:
     from types import FrameType
 
+_NOTED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+"""What nohup and shells tell a program to ignore."""
+
 _GARBAGE_THRESHOLD = 100_000
 """New objects before a garbage collection. With Python's default of 700, start-up collects sixty times and frees
 next to nothing, because its objects stay alive. Long-running commands restore the default."""
@@ -21,6 +24,8 @@ next to nothing, because its objects stay alive. Long-running commands restore t
 
 def main() -> int:
     """Run the command line; return the exit code."""
+    ignored = (number for number in _NOTED if signal.getsignal(number) is signal.SIG_IGN)
+    terminal.IGNORED_AT_START.update(ignored)
     # Until a run handles signals itself, Ctrl-C ends the imports without a traceback, and there is nothing to reload.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     is_in_terminal = terminal.is_there() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # nohup ignores it

@@ -1,4 +1,4 @@
-"""Why a file may not be read: which file or folder keeps this user out, and the command that lets them in."""
+"""Why a file may not be used: which file or folder keeps which user out, and the command that lets them in."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ def of_denied_read(path: Path) -> str:
     if os.access(path, os.R_OK, effective_ids=True):
         return f"the mode of {path} allows it, so does a sandbox or a security module such as AppArmor forbid it?"
     return _let_in(path, "may read", stat.S_IRGRP, "640")
+
+
+def this_user() -> str:
+    """The name of the user that this process runs as, for a command.
+
+    A service's message is read by somebody else, for whom $USER is another user.
+    """
+    name = _user(os.geteuid())
+    return "$USER" if name.isdecimal() else name
 
 
 def _let_in(path: Path, what: str, group_bit: int, mode: str) -> str:

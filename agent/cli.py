@@ -13,7 +13,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent import __version__, chips, terminal
-from agent.commands import check, config, delete, run, scan, watch
+from agent.commands import check, config, delete, init, measure, run, scan, watch
 from agent.errors import AgentError, ConfigError, ExitCode, UsageError, one_line
 from agent.log import FORMATS, LEVELS, print_error, set_up
 
@@ -37,7 +37,15 @@ exit codes:
   74  a sensor could not be read, or     78  configuration
       the counters not be saved"""
 
-COMMANDS = {"check": check, "scan": scan, "watch": watch, "delete": delete, "config": config}
+COMMANDS = {
+    "check": check,
+    "scan": scan,
+    "watch": watch,
+    "measure": measure,
+    "delete": delete,
+    "config": config,
+    "init": init,
+}
 """The command words in the order of `--help`, each with its module."""
 
 
@@ -56,11 +64,28 @@ class _CommandParser(_Parser):
     _arguments: Sequence[str] = ()
 
     def parse_command_line(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Parse; argparse itself would name every unknown word as one of the command line, not of its command."""
-        self._arguments = arguments
-        options, unknown = self.parse_known_args(arguments)
+        """Parse; argparse itself would name every unknown word as one of the command line, not of its command.
+
+        It never sees `--` and the operands behind it, which only `measure` has: what it does about `--` depends on the
+        version of Python. 3.13.5 and later skip it, and ran a command after it.
+        """
+        words = list(arguments)
+        has_operands = "--" in words
+        end = words.index("--") if has_operands else len(words)
+        self._arguments = words[:end]
+        options, unknown = self.parse_known_args(self._arguments)
+        if options.command is measure.run:
+            options.operands = words[end + 1 :]
+            if unknown and not unknown[0].startswith("-"):
+                options.parser.error(f"{unknown[0]}: a command stands behind --: wattpush measure {measure.OPERANDS}")
+        elif has_operands:
+            self.error("unrecognized arguments: --")
         if unknown:
-            self._refuse_unknown(unknown, getattr(options, "parser", self))
+            self._refuse_unknown(unknown, parser)
+        if options.command is measure.run:
+            options.operands = operands or []
+        elif operands is not None:
+            parser.error("unrecognized arguments: --")
         return options
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -177,12 +202,7 @@ def _run_until_output_ends(arguments: Sequence[str] | None) -> int:
 def _run_command(arguments: Sequence[str] | None) -> int:
     _open_standard_streams()
     try:
-        parser = build_parser()
-        arguments = sys.argv[1:] if arguments is None else arguments
-        if "--" in arguments:
-            # No command has operands. Python 3.13.5 and later skip it, and ran the command after it.
-            parser.error("unrecognized arguments: --")
-        options = parser.parse_command_line(arguments)
+        options = build_parser().parse_command_line(sys.argv[1:] if arguments is None else arguments)
         set_up(getattr(options, "log_level", "info"), getattr(options, "log_format", "auto"), sys.stderr, os.environ)
         command: Callable[[argparse.Namespace], int] = options.command
         given = run.given(options)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+IGNORED_AT_START: set[int] = set()
+"""The signals that our parent has told this process to ignore, as nohup does; `__main__` notes them."""
+
 _OPEN = os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -14,3 +17,17 @@ def is_there() -> bool:
     except OSError:
         return False
     return True
+
+
+def is_in_foreground() -> bool:
+    """Whether what is typed into the controlling terminal, such as Ctrl-C, sends a signal to this process."""
+    try:
+        file = os.open("/dev/tty", _OPEN)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(file) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(file)

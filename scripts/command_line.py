@@ -59,6 +59,7 @@ ENVIRONMENT = {
     "NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID": "Set by systemd, which is notified of start, stop and progress.",
     "JOURNAL_STREAM": "Set by systemd; a log that goes to the journal has priorities instead of times.",
     "BLINKA_MCP2221, BLINKA_FT232H": 'Set to 1 for the USB adapter that bus = "board" stands for.',
+    "PATH": "Where measure looks for its command.",
     "NO_COLOR, TERM, COLORTERM": "Whether watch uses colours, and which; on a dumb terminal it writes plain lines.",
     "LC_ALL, LC_CTYPE, LANG": "Whether watch draws with Unicode, or with ASCII in the C locale.",
 }
@@ -69,6 +70,10 @@ SIGNALS = {
         "Reload the configuration; if it is invalid, that is logged and the old one stays in force. Ends a watch. "
         "When the terminal of a run is closed: shut down."
     ),
+    "Under measure": (
+        "SIGTERM and SIGHUP are passed on to the command, and so is SIGINT, unless the terminal sends it to both. The "
+        "program ends when the command does, after the last readings; another signal then ends the wait for those."
+    ),
 }
 
 EXAMPLES = {
@@ -77,6 +82,7 @@ EXAMPLES = {
     "wattpush watch": "Watch the devices while the service runs.",
     "wattpush watch | grep device=cpu": "Print the readings of one device as lines.",
     "wattpush \\-\\-simulate \\-\\-dry\\-run": "Try it without any hardware.",
+    "wattpush measure \\-\\-runs 5 \\-\\- make": "Measure the energy of a command, five times.",
     "wattpush delete \\-\\-device fan": "Delete the group of a device that no longer exists.",
 }
 
@@ -123,6 +129,8 @@ def _manual_lines(parser: argparse.ArgumentParser, commands: dict[str, argparse.
     for name, command in commands.items():
         yield ".br"
         yield from _synopsis(f"wattpush {name}", command)
+        if operands := getattr(COMMANDS[name], "OPERANDS", ""):
+            yield _roff(operands)
     yield from (".SH DESCRIPTION", _roff(" ".join((parser.description or "").split())))
     yield ".SH OPTIONS"
     for action in _options(parser):

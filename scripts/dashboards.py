@@ -13,35 +13,40 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, table, timeseries
+import yaml
+from grafana_foundation_sdk.builders import common, dashboard, stat, table, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.common import (
-    BigValueColorMode,
-    BigValueGraphMode,
-    BigValueTextMode,
-    GraphDrawStyle,
-    LegendDisplayMode,
-    LegendPlacement,
-    SortOrder,
-    StackingMode,
-    TooltipDisplayMode,
-)
-from grafana_foundation_sdk.models.dashboard import (
-    DashboardCursorSync,
-    DashboardLinkType,
-    DataSourceRef,
-    DataTransformerConfig,
-    DynamicConfigValue,
-    VariableRefresh,
-    VariableSort,
-)
-from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+from grafana_foundation_sdk.models.common import StackingMode
+from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DashboardLinkType, DynamicConfigValue
 
-FOLDER = Path(__file__).parents[1] / "deploy" / "grafana" / "dashboards"
+from scripts.dashboard_parts import (
+    BAD,
+    GOOD,
+    NOTE,
+    PLAIN,
+    SOURCE,
+    Column,
+    any_of,
+    choice,
+    coloured_by,
+    curves,
+    hourly_bars,
+    instant,
+    legend,
+    number,
+    query,
+    rows,
+    runbook,
+    texts,
+    with_last_hour,
+    with_limit,
+    with_names,
+)
 
-SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+DEPLOY = Path(__file__).parents[1] / "deploy"
+FOLDER = DEPLOY / "grafana" / "dashboards"
 
 NODE = 'job=~"$job", hostname=~"$hostname"'
 DEVICE = f'{NODE}, device=~"$device"'
@@ -57,56 +62,15 @@ NODE_SHOWN = (
     f"(wattpush_agent_info{{{NODE}}} unless on (job, hostname) push_time_seconds{{{NODE}}}))"
 )
 WINDOW = "[$__rate_interval]"
+MONTH_NEEDS = "No data yet: takes 20 minutes"
 
-Panel = TypeVar("Panel", stat.Panel, table.Panel, timeseries.Panel)
+ALERTS = [
+    rule["alert"]
+    for rule in yaml.safe_load((DEPLOY / "prometheus" / "rules" / "alerts.yml").read_text())["groups"][0]["rules"]
+]
 
-
-def named(panel: Panel, title: str, description: str, unit: str) -> Panel:
-    panel.title(title).description(description).datasource(SOURCE).unit(unit)
-    return panel
-
-
-def query(expression: str, legend: str = "", ref: str = "A") -> prometheus.Dataquery:
-    return prometheus.Dataquery().expr(expression).legend_format(legend).range().ref_id(ref).datasource(SOURCE)
-
-
-def instant(expression: str, legend: str = "", ref: str = "A") -> prometheus.Dataquery:
-    return prometheus.Dataquery().expr(expression).legend_format(legend).instant().ref_id(ref).datasource(SOURCE)
-
-
-def cells(expression: str, ref: str) -> prometheus.Dataquery:
-    return instant(expression, ref=ref).format(PromQueryFormat.TABLE)
-
-
-def number(title: str, description: str, unit: str, *queries: prometheus.Dataquery) -> stat.Panel:
-    panel = named(stat.Panel(), title, description, unit).span(4).height(4)
-    panel.graph_mode(BigValueGraphMode.NONE).color_mode(BigValueColorMode.VALUE).color_scheme(
-        dashboard.FieldColor().mode("fixed").fixed_color("text")
-    )
-    panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-    for target in queries:
-        panel.with_target(target)
-    return panel
-
-
-def with_names(panel: stat.Panel) -> stat.Panel:
-    """Show each number with the name of its series."""
-    return panel.text_mode(BigValueTextMode.VALUE_AND_NAME)
-
-
-def curves(title: str, description: str, unit: str, *queries: prometheus.Dataquery) -> timeseries.Panel:
-    panel = named(timeseries.Panel(), title, description, unit).span(12).height(8)
-    panel.legend(
-        common.VizLegendOptions()
-        .display_mode(LegendDisplayMode.TABLE)
-        .placement(LegendPlacement.BOTTOM)
-        .show_legend(True)
-        .calcs(["mean", "max", "lastNotNull"])
-    ).tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
-    panel.line_width(1).fill_opacity(0)
-    for target in queries:
-        panel.with_target(target)
-    return panel
+# Low coverage is no fault: a new node has it over any long range.
+COVERED = coloured_by((None, NOTE), (0.9, "yellow"), (0.99, GOOD))
 
 
 def band(title: str, description: str, unit: str, mean: str, quantity: str) -> timeseries.Panel:
@@ -119,6 +83,7 @@ def band(title: str, description: str, unit: str, mean: str, quantity: str) -> t
         query(f"min_over_time(wattpush_device_min_{quantity}{{{DEVICE}}}{WINDOW}) {SHOWN}", "lowest", "B"),
         query(f"max_over_time(wattpush_device_max_{quantity}{{{DEVICE}}}{WINDOW}) {SHOWN}", "highest", "C"),
     )
+    legend(panel, "mean", "min", "max", "lastNotNull")
     edge = [
         DynamicConfigValue("custom.lineWidth", 0),
         DynamicConfigValue("color", {"mode": "fixed", "fixedColor": "blue"}),
@@ -130,27 +95,6 @@ def band(title: str, description: str, unit: str, mean: str, quantity: str) -> t
     )
     panel.override_by_name("mean", [DynamicConfigValue("color", {"mode": "fixed", "fixedColor": "blue"})])
     return panel.repeat("device").repeat_direction("h")
-
-
-def rows(title: str, description: str, columns: dict[str, tuple[str, str]], hidden: tuple[str, ...]) -> table.Panel:
-    """One row per set of labels; `columns` maps a title to a query and its unit."""
-    panel = named(table.Panel(), title, description, "none")
-    renamed = {}
-    for ref, (column, (expression, unit)) in zip("ABCDEFGH", columns.items(), strict=False):
-        panel.with_target(cells(expression, ref))
-        # Grafana names the values of several queries this way; those of a single query are just "Value".
-        renamed[f"Value #{ref}" if len(columns) > 1 else "Value"] = column
-        properties = [DynamicConfigValue("unit", unit)]
-        if unit in {"volt", "amp", "watt", "kwatth"}:
-            properties.append(DynamicConfigValue("decimals", 2 if unit != "kwatth" else 3))
-        panel.override_by_name(column, properties)
-    panel.with_transformation(DataTransformerConfig("merge", options={}))
-    panel.with_transformation(
-        DataTransformerConfig(
-            "organize", options={"excludeByName": dict.fromkeys(("Time", *hidden), True), "renameByName": renamed}
-        )
-    )
-    return panel
 
 
 def new_dashboard(uid: str, title: str, description: str, time_from: str) -> dashboard.Dashboard:
@@ -172,24 +116,41 @@ def new_dashboard(uid: str, title: str, description: str, time_from: str) -> das
             .include_vars(True)
         )
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+        .annotations(
+            [
+                dashboard.AnnotationQuery()
+                .name(name)
+                .datasource(SOURCE)
+                .enable(True)
+                .icon_color(colour)
+                .expr(expression)
+                for name, (expression, colour, _) in EVENTS.items()
+            ]
+        )
     )
 
 
-def choice(name: str, label: str, series: str) -> dashboard.QueryVariable:
-    return (
-        dashboard.QueryVariable(name)
-        .label(label)
-        .datasource(SOURCE)
-        .query(f"label_values({series}, {name})")
-        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
-        .sort(VariableSort.ALPHABETICAL_ASC)
-    )
+# Vertical lines in all curves: the query, its colour, and keys that only Grafana's Prometheus data source knows.
+EVENTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "Agent restarts": (
+        # The value is the time of the event: one line for each start, however long the agent was away.
+        f"1000 * wattpush_agent_start_time_seconds{{{NODE}}}",
+        "blue",
+        {"titleFormat": "Agent started", "textFormat": "{{hostname}}", "useValueForTime": True},
+    ),
+    "Chip resets": (
+        f"increase(wattpush_device_resets_total{{{DEVICE}}}{WINDOW}) > 0",
+        NOTE,
+        {"titleFormat": "Chip lost power", "textFormat": "{{device}} of {{hostname}}"},
+    ),
+}
 
-
-def any_of(variable: dashboard.QueryVariable) -> dashboard.QueryVariable:
-    return variable.multi(True).include_all(True).all_value(".+")
-
-
+RUNBOOKS = (
+    dashboard.TextBoxVariable("runbooks")
+    .label("Runbooks at")
+    .description("The address of your copy of docs/alerts.md. Links to runbooks begin with it.")
+    .default_value("https://git.example.org/wattpush/docs/alerts.md")
+)
 JOBS = any_of(choice("job", "Job", "wattpush_agent_info"))
 HOSTNAME = 'wattpush_agent_info{job=~"$job"}'
 DEVICES = any_of(choice("device", "Device", f"wattpush_device_up{{{NODE}}}"))
@@ -211,75 +172,170 @@ def coverage() -> str:
     return f"clamp_max(sum by ({BY_DEVICE}) ({measured}) / $__range_s, 1)"
 
 
-def fleet_numbers() -> list[stat.Panel]:
-    return [
+def power_now(description: str) -> stat.Panel:
+    # Zero is "none": the sum over no device that sends is no measurement.
+    return with_last_hour(
         number(
             "Power now",
-            "The sum over all devices of the last mean power. Stale nodes are left out. Where one device feeds "
-            "another, that power counts twice: select devices above.",
+            f"The sum over all devices of the last mean power, and its last hour. {description}",
             "watt",
-            instant(f"sum(wattpush:device_watts:fresh{{{DEVICE}}})"),
+            query(f"sum(wattpush:device_watts:fresh{{{DEVICE}}}) or vector(0)"),
+        ).mappings(texts({"0": ("none", NOTE)}))
+    )
+
+
+def fleet_numbers() -> list[stat.Panel]:
+    return [
+        power_now(
+            "Stale nodes are left out. Where one device feeds another, that power counts twice: select devices above."
         ),
         number(
             "Energy, last 24 hours",
             "Energy delivered to all devices. Unmeasured time is left out: see the coverage below.",
             "kwatth",
             instant(f"sum(wattpush:device_kwh:increase1d{{{DEVICE}}})"),
-        ).decimals(2),
+        )
+        .decimals(2)
+        .no_value("No data yet: takes 4 minutes"),
         number(
             "Energy, last 30 days",
-            "The same over 30 days, or over the retention time of Prometheus if that is shorter.",
+            "The same over 30 days, or over the time that there are samples of, if that is shorter.",
             "kwatth",
             instant(f"sum(wattpush:device_kwh:increase30d{{{DEVICE}}})"),
-        ).decimals(1),
+        )
+        .decimals(1)
+        .no_value(MONTH_NEEDS),
         with_names(
             number(
                 "Cost, last 30 days",
                 "At the tariff in deploy/prometheus/rules/limits.yml.",
                 "none",
                 instant(f"sum by (currency) (wattpush:device_cost:increase30d{{{DEVICE}}})", "{{currency}}"),
-            ).decimals(2)
-        ),
-        with_names(
-            number(
-                "Nodes",
-                "Fresh: pushed, scraped or received by remote write within wattpush:stale_after:seconds. Stale: a "
-                "gateway only shows the node's last values.",
-                "none",
-                instant(f"count(wattpush:node_age:fresh{{{NODE}}}) or vector(0)", "fresh", "A"),
-                instant(
-                    f"count(wattpush:node_age:seconds{{{NODE}}} unless wattpush:node_age:fresh) or vector(0)",
-                    "stale",
-                    "B",
-                ),
             )
+            .decimals(2)
+            .no_value(MONTH_NEEDS)
         ),
-        number(
-            "Alerts firing",
-            "All alerts from deploy/prometheus/rules/alerts.yml, for every node; docs/alerts.md has the runbooks.",
-            "none",
-            instant('count(ALERTS{alertname=~"Wattpush.*", alertstate="firing"}) or vector(0)'),
-        ),
+        fleet_nodes(),
+        alerts_firing(),
     ]
 
 
-def fleet_power() -> timeseries.Panel:
-    return (
-        curves(
-            "Power by node",
-            "Mean power, stacked. A stale node is left out.",
-            "watt",
-            # Only devices that have a value at that point: the mean alone would keep one for one more window. Not the
-            # recorded series, which has a hole where remote write has filled one.
-            query(
-                f"sum by (hostname) (avg_over_time(wattpush_device_watts{{{DEVICE}}}{WINDOW}) "
-                f"and wattpush_device_watts {SHOWN})",
-                "{{hostname}}",
+def fleet_nodes() -> stat.Panel:
+    panel = number(
+        "Nodes",
+        "Sending: data arrived within wattpush:stale_after:seconds, by a push, a scrape or remote write. Stale: none "
+        "did; a gateway only shows the node's last values.",
+        "none",
+        query(f"count(wattpush:node_age:fresh{{{NODE}}}) or vector(0)", "sending", "A"),
+        query(f"count(wattpush:node_age:seconds{{{NODE}}} unless wattpush:node_age:fresh) or vector(0)", "stale", "B"),
+    )
+    panel.override_by_name("stale", coloured_by((None, PLAIN), (1, BAD)))
+    return with_last_hour(with_names(panel)).links([runbook("WattpushNodeStale")])
+
+
+def alerts_firing() -> stat.Panel:
+    def count(severity: str) -> str:
+        alerts = f'ALERTS{{alertname=~"Wattpush.*", alertstate="firing", severity="{severity}"}}'
+        return f"count({alerts}) or vector(0)"
+
+    panel = number(
+        "Alerts firing",
+        "All alerts from deploy/prometheus/rules/alerts.yml, for every node: see the list below.",
+        "none",
+        query(count("critical"), "critical", "A"),
+        query(count("warning"), "warning", "B"),
+    )
+    panel.override_by_name("critical", coloured_by((None, GOOD), (1, BAD)))
+    panel.override_by_name("warning", coloured_by((None, GOOD), (1, NOTE)))
+    return with_last_hour(with_names(panel))
+
+
+def alert_list(description: str, selected: str = "") -> table.Panel:
+    which = f'alertname=~"Wattpush.*"{selected}'
+    firing = f'ALERTS{{{which}, alertstate="firing"}}'
+    since = f"time() - ALERTS_FOR_STATE{{{which}}} and ignoring (alertstate) {firing}"
+
+    def per_alert(values: str) -> str:
+        by = "severity, alertname, hostname, device, job, instance"
+        return f'label_join(max by ({by}) ({values}), "runbook", "", "alertname")'
+
+    panel = rows(
+        "Alerts",
+        f"{description} The last column links to the runbook in docs/alerts.md: set the address of your copy above.",
+        {
+            "firing": Column(per_alert(firing), shown=False),
+            # An older vmalert does not say it of alerts without `for`.
+            "Firing for": Column(per_alert(since), "s", decimals=0),
+        },
+        {
+            "severity": "Severity",
+            "alertname": "Alert",
+            "hostname": "Node",
+            "device": "Device",
+            "instance": "Address",
+            "job": "Job",
+            "runbook": "What to do",
+        },
+        sort={"Severity": False, "Firing for": True},
+    )
+    panel.override_by_name(
+        "Severity",
+        [
+            DynamicConfigValue("mappings", texts({"critical": ("critical", BAD), "warning": ("warning", NOTE)})),
+            DynamicConfigValue("custom.cellOptions", {"type": "color-background", "mode": "basic"}),
+        ],
+    )
+    # The anchors of the document are in small letters.
+    panel.override_by_name(
+        "What to do",
+        [
+            DynamicConfigValue("mappings", texts({alert: (alert.lower(), PLAIN) for alert in ALERTS})),
+            DynamicConfigValue(
+                "links", [{"title": "Runbook", "url": "${runbooks:raw}#${__value.text}", "targetBlank": True}]
             ),
-        )
-        .span(24)
-        .stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
-        .fill_opacity(40)
+        ],
+    )
+    return panel.no_value("No alert fires").span(24).height(6)
+
+
+def fleet_power() -> timeseries.Panel:
+    panel = curves(
+        "Power by node",
+        "Mean power, stacked. A stale node is left out.",
+        "watt",
+        # Only devices that have a value at that point: the mean alone would keep one for one more window. Not the
+        # recorded series, which has a hole where remote write has filled one.
+        query(
+            f"sum by (hostname) (avg_over_time(wattpush_device_watts{{{DEVICE}}}{WINDOW}) "
+            f"and wattpush_device_watts {SHOWN})",
+            "{{hostname}}",
+        ),
+    )
+    panel.span(24).stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A")).fill_opacity(40)
+    return panel
+
+
+# The order of the numbers is that of the table: what needs somebody first.
+STATES = {
+    "0": ("stale", BAD),
+    "1": ("no readings", BAD),
+    "2": ("voltage low", NOTE),
+    "3": ("good", GOOD),
+}
+
+
+TOO_LOW = f"< on ({BY_DEVICE}) group_left () wattpush:device_volts:floor"
+
+
+def state() -> str:
+    """Per device, the number of the first in STATES that applies."""
+    up = f"sum by ({BY_DEVICE}) (wattpush_device_up{{{DEVICE}}} {FRESH})"
+    lowest = f"wattpush_device_min_volts{{{DEVICE}}} or wattpush_device_volts{{{DEVICE}}}"
+    return (
+        f"0 * (wattpush:device_age:seconds{{{DEVICE}}} unless on ({BY_DEVICE}) wattpush:device_age:fresh)"
+        f" or 1 + ({up} == 0)"
+        f" or 2 + 0 * sum by ({BY_DEVICE}) (({lowest}) {TOO_LOW} {FRESH})"
+        f" or 2 + {up}"
     )
 
 
@@ -291,25 +347,27 @@ def fleet_table() -> table.Panel:
         "title": "This node",
         "url": "/d/wattpush-node?var-hostname=${__value.text}&${datasource:queryparam}&${job:queryparam}",
     }
-    return (
-        rows(
-            "Devices",
-            "The last values of each device; empty if its node is stale or the device cannot be read. Energy and "
-            "coverage are for the selected time range; where the coverage is below 100 %, the true energy is higher.",
-            {
-                "Power": (last("wattpush_device_watts"), "watt"),
-                "Voltage": (last("wattpush_device_volts"), "volt"),
-                "Current": (last("wattpush_device_amperes"), "amp"),
-                "Energy": (energy("[$__range]"), "kwatth"),
-                "Coverage": (coverage(), "percentunit"),
-                "Newest data": (f"sum by ({BY_DEVICE}) (wattpush:device_age:seconds{{{DEVICE}}})", "s"),
-            },
-            (),
-        )
-        .override_by_name("hostname", [DynamicConfigValue("links", [link])])
-        .span(24)
-        .height(12)
+    background = DynamicConfigValue("custom.cellOptions", {"type": "color-background", "mode": "basic"})
+    text = DynamicConfigValue("custom.cellOptions", {"type": "color-text"})
+    panel = rows(
+        "Devices",
+        "The last values of each device; empty if its node is stale or the device cannot be read. Voltage low: below "
+        "the limit in limits.yml. Energy and coverage are for the selected time range; where the coverage is below "
+        "100 %, the true energy is higher.",
+        {
+            "State": Column(state(), look=(DynamicConfigValue("mappings", texts(STATES)), background)),
+            "Power": Column(last("wattpush_device_watts"), "watt", 2),
+            "Voltage": Column(last("wattpush_device_volts"), "volt", 2),
+            "Current": Column(last("wattpush_device_amperes"), "amp", 2),
+            "Energy": Column(energy("[$__range]"), "kwatth", 3),
+            "Coverage": Column(coverage(), "percentunit", look=(*COVERED, text)),
+            "Newest data": Column(f"sum by ({BY_DEVICE}) (wattpush:device_age:seconds{{{DEVICE}}})", "s"),
+        },
+        {"hostname": "Node", "device": "Device", "job": "Job"},
+        sort={"State": False, "Power": True},
     )
+    panel.override_by_name("Node", [DynamicConfigValue("links", [link])])
+    return panel.span(24).height(12)
 
 
 def lost(counter: str) -> str:
@@ -320,7 +378,7 @@ def lost(counter: str) -> str:
 def fleet_history() -> list[timeseries.Panel]:
     return [
         curves(
-            "Backlog by node",
+            "Waiting for remote write, by node",
             "Samples that wait on each node for its remote write server. They become more while the server is away, "
             "and fewer while the node catches up. A healthy node has those of one push at most.",
             "short",
@@ -328,7 +386,7 @@ def fleet_history() -> list[timeseries.Panel]:
                 f"max by (hostname) ({recent('wattpush_agent_remote_backlog_samples')})",
                 "{{hostname}}",
             ),
-        ),
+        ).links([runbook("WattpushBacklogGrows")]),
         curves(
             "Samples lost by node",
             "Samples that the history will never have: refused by the remote write server for good, given up because "
@@ -337,7 +395,9 @@ def fleet_history() -> list[timeseries.Panel]:
             query(lost("refused"), "{{hostname}} refused", "A"),
             query(lost("dropped"), "{{hostname}} dropped", "B"),
             query(lost("undated"), "{{hostname}} undated", "C"),
-        ),
+        )
+        .no_value("None lost")
+        .links([runbook(f"WattpushSamples{how}") for how in ("Refused", "Dropped", "Undated")]),
     ]
 
 
@@ -345,28 +405,18 @@ def fleet() -> dashboard.Dashboard:
     board = new_dashboard(
         "wattpush-fleet", "wattpush: fleet", "All nodes: power, energy, and which nodes still send.", "now-6h"
     )
-    for variable in (JOBS, any_of(choice("hostname", "Node", HOSTNAME)), DEVICES):
+    for variable in (JOBS, any_of(choice("hostname", "Node", HOSTNAME)), DEVICES, RUNBOOKS):
         board.with_variable(variable)
-    for panel in (*fleet_numbers(), fleet_power(), fleet_table(), *fleet_history()):
+    alerts = alert_list("What fires now, for every node.")
+    for panel in (*fleet_numbers(), fleet_power(), alerts, fleet_table(), *fleet_history()):
         board.with_panel(panel)
     return board
 
 
 def node_numbers() -> list[stat.Panel]:
     return [
-        number(
-            "Newest data",
-            "Time since the last push, by the gateway's clock, since the last scrape, or since the newest sample by "
-            "remote write.",
-            "s",
-            instant(f"max(wattpush:node_age:seconds{{{NODE}}})"),
-        ),
-        number(
-            "Power now",
-            "The sum over all devices of the last mean power; empty if the node is stale.",
-            "watt",
-            instant(f"sum(wattpush:device_watts:fresh{{{DEVICE}}})"),
-        ),
+        node_state(),
+        power_now("None if the node is stale."),
         with_names(
             number(
                 "Energy",
@@ -376,6 +426,7 @@ def node_numbers() -> list[stat.Panel]:
             )
         )
         .decimals(3)
+        .no_value("No data yet")
         .span(8),
         with_names(
             number(
@@ -384,31 +435,53 @@ def node_numbers() -> list[stat.Panel]:
                 "percentunit",
                 instant(coverage(), "{{device}}"),
             )
+            .override_by_query("A", [*COVERED])
+            .no_value("No data yet")
         ).span(8),
     ]
+
+
+def node_state() -> stat.Panel:
+    panel = number(
+        "Is it sending?",
+        "Stale: nothing arrived within wattpush:stale_after:seconds. Newest data: the time since the last push, by the "
+        "gateway's clock, since the last scrape, or since the newest sample by remote write.",
+        "none",
+        instant(f"clamp_max(count(wattpush:node_age:fresh{{{NODE}}}), 1) or vector(0)", "state", "A"),
+        instant(f"max(wattpush:node_age:seconds{{{NODE}}})", "newest data", "B"),
+    )
+    panel.override_by_name(
+        "state", [DynamicConfigValue("mappings", texts({"0": ("stale", BAD), "1": ("sending", GOOD)}))]
+    )
+    panel.override_by_name("newest data", [DynamicConfigValue("unit", "s")])
+    return with_names(panel).links([runbook("WattpushNodeStale")])
 
 
 def node_bands() -> list[timeseries.Panel]:
     def rate(counter: str) -> str:
         return f"rate(wattpush_device_{counter}_total{{{DEVICE}}}{WINDOW})"
 
-    return [
+    watts = query(f"wattpush:device_watts:ceiling{{{DEVICE}}}", "highest allowed", "D")
+    volts = query(f"wattpush:device_volts:floor{{{DEVICE}}}", "lowest allowed", "D")
+    panels = (
         band(
             "Power of $device",
             "The true mean, computed from the energy counters and so exact at any zoom, with the band between the "
-            "lowest and the highest reading. Negative values flow back.",
+            "lowest and the highest reading. Negative values flow back. The dashed line is the limit in limits.yml.",
             "watt",
             f"({rate('joules')} - {rate('returned_joules')}) / ({rate('measured_seconds')} > 0)",
             "watts",
-        ),
+        ).with_target(watts),
         band(
             "Voltage of $device",
-            "The mean, with the band between the lowest and the highest reading. It shows a supply that sags.",
+            "The mean, with the band between the lowest and the highest reading: it shows a supply that sags. The "
+            "dashed line is the limit in limits.yml.",
             "volt",
             f"avg_over_time(wattpush_device_volts{{{DEVICE}}}{WINDOW}) {SHOWN}",
             "volts",
-        ),
-    ]
+        ).with_target(volts),
+    )
+    return [with_limit(panel, name) for panel, name in zip(panels, ("highest allowed", "lowest allowed"), strict=True)]
 
 
 def node_curves() -> list[timeseries.Panel]:
@@ -419,18 +492,13 @@ def node_curves() -> list[timeseries.Panel]:
         query(f"avg_over_time(wattpush_device_amperes{{{DEVICE}}}{WINDOW}) {SHOWN}", "{{device}}"),
     )
     returned = f"increase(wattpush_device_returned_joules_total{{{DEVICE}}}[$__interval])"
-    bars = (
-        curves(
-            "Energy per hour",
-            "Each bar covers one hour, or longer if the time range is long. Bars below zero are returned energy.",
-            "kwatth",
-            query(energy("[$__interval]"), "{{device}}", "A"),
-            query(f"sum by ({BY_DEVICE}) ({returned}) / -3.6e6 < 0", "{{device}} returned", "B"),
-        )
-        .interval("1h")
-        .draw_style(GraphDrawStyle.BARS)
-        .fill_opacity(60)
-        .stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
+    bars = hourly_bars(
+        "Energy per hour",
+        "Each bar covers one hour, or longer if the time range is long; the legend has their sums. Bars below zero are "
+        "returned energy.",
+        "kwatth",
+        query(energy("[$__interval]"), "{{device}}", "A"),
+        query(f"sum by ({BY_DEVICE}) ({returned}) / -3.6e6 < 0", "{{device}} returned", "B"),
     )
     return [current, bars, *node_charge(), *error_curves(), *(panel.span(8) for panel in agent_curves())]
 
@@ -447,18 +515,13 @@ def node_charge() -> list[timeseries.Panel]:
     def last(name: str) -> str:
         return f"last_over_time({counter(name)}{WINDOW})"
 
-    bars = (
-        curves(
-            "Charge per hour",
-            "Each bar covers one hour, or longer if the time range is long. Bars below zero are returned charge.",
-            "amph",
-            query(f"{increase('coulombs')} / 3600", "{{device}}", "A"),
-            query(f"{increase('returned_coulombs')} / -3600 < 0", "{{device}} returned", "B"),
-        )
-        .interval("1h")
-        .draw_style(GraphDrawStyle.BARS)
-        .fill_opacity(60)
-        .stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
+    bars = hourly_bars(
+        "Charge per hour",
+        "Each bar covers one hour, or longer if the time range is long; the legend has their sums. Bars below zero are "
+        "returned charge.",
+        "amph",
+        query(f"{increase('coulombs')} / 3600", "{{device}}", "A"),
+        query(f"{increase('returned_coulombs')} / -3600 < 0", "{{device}} returned", "B"),
     )
     balance = curves(
         "Charge balance",
@@ -472,7 +535,7 @@ def node_charge() -> list[timeseries.Panel]:
 
 def error_curves() -> list[timeseries.Panel]:
     errors = curves(
-        "Errors",
+        "Errors and missed readings",
         "Chip resets after a power loss, failed readings, readings skipped because a sweep took too long, and pushes "
         "in which a group failed: the number within a short window before each point. All should be zero.",
         "none",
@@ -482,7 +545,7 @@ def error_curves() -> list[timeseries.Panel]:
         query(f"increase(wattpush_agent_push_failures_total{{{NODE}}}{WINDOW})", "push failures", "D"),
     )
     bus = curves(
-        "Bus errors",
+        "Errors on the bus, caught",
         "Transfers repeated at once, readings discarded because a check contradicted them, and muxes that somebody "
         "else switched: the number within a short window before each point. A healthy bus has none.",
         "none",
@@ -490,25 +553,30 @@ def error_curves() -> list[timeseries.Panel]:
         query(f"increase(wattpush_device_implausible_total{{{DEVICE}}}{WINDOW})", "{{device}} discarded", "B"),
         query(f"increase(wattpush_agent_mux_conflicts_total{{{NODE}}}{WINDOW})", "mux conflicts", "C"),
     )
-    return [errors, bus]
+    return [
+        errors.links([runbook(f"Wattpush{alert}") for alert in ("ChipReset", "DeviceDown", "MissedSamples")]),
+        bus.links([runbook(f"Wattpush{alert}") for alert in ("BusErrors", "ImplausibleReadings", "MuxConflict")]),
+    ]
 
 
 def agent_curves() -> list[timeseries.Panel]:
     return [
         curves(
-            "Sweep and push duration",
+            "Time to read and to push",
             "How long the last sweep of all devices and the last push took. A sweep has to fit into sample_interval.",
             "s",
             query(recent("wattpush_agent_sweep_seconds"), "sweep", "A"),
             query(recent("wattpush_agent_push_seconds"), "push", "B"),
         ),
         curves(
-            "Agent CPU",
+            "Processor use of the agent",
             "Share of one core.",
             "percentunit",
             query(f"rate(process_cpu_seconds_total{{{NODE}}}{WINDOW})", "CPU"),
         ),
-        curves("Agent memory", "Resident memory.", "bytes", query(recent("process_resident_memory_bytes"), "memory")),
+        curves(
+            "Memory of the agent", "Resident memory.", "bytes", query(recent("process_resident_memory_bytes"), "memory")
+        ),
     ]
 
 
@@ -521,27 +589,30 @@ def node_history() -> list[timeseries.Panel]:
 
     panels = [
         curves(
-            "Backlog",
+            "Waiting for remote write",
             "Samples that wait for the remote write server. They become more while it is away, and fewer while the "
             "node catches up.",
             "short",
             query(last("backlog_samples"), "samples"),
-        ),
-        curves(
-            "Backlog size",
-            "On disk and in memory. At the limit, the oldest samples are given up.",
-            "bytes",
-            query(last("backlog_bytes"), "backlog", "A"),
-            query(last("backlog_limit_bytes"), "limit", "B"),
+        ).links([runbook("WattpushBacklogGrows")]),
+        with_limit(
+            curves(
+                "Size of what waits",
+                "On disk and in memory. At the limit, the oldest samples are given up.",
+                "bytes",
+                query(last("backlog_bytes"), "backlog", "A"),
+                query(last("backlog_limit_bytes"), "limit", "B"),
+            ),
+            "limit",
         ),
         curves(
             "Oldest sample waiting",
             "Its age. Empty if nothing waits, or if its time is not known because the clock is not set.",
             "s",
             query(f"time() - ({last('oldest_timestamp_seconds')})", "age"),
-        ),
+        ).no_value("Nothing waits"),
         curves(
-            "Remote write",
+            "Samples sent by remote write",
             "Samples per second that the server has accepted and refused, that the node has given up because of the "
             "backlog's size, their age or the disk, and those measured while the time was not known.",
             "cps",
@@ -555,21 +626,30 @@ def node_history() -> list[timeseries.Panel]:
 
 
 def node_tables() -> list[table.Panel]:
-    hidden = ("Value", "Value #A", "__name__", "instance")
+    places = ("chip", "bus", "mux", "channel", "address", "input")
     return [
         rows(
-            "Device wiring",
+            "Where each device is connected",
             "Chip, bus, mux, channel, address and input, from the agent's configuration.",
-            {"info": (f"wattpush_device_info{{{DEVICE}}}", "none")},
-            hidden,
+            {"info": Column(f"wattpush_device_info{{{DEVICE}}}", shown=False)},
+            {"hostname": "Node", "device": "Device", **{place: place.capitalize() for place in places}, "job": "Job"},
+            sort={"Device": False},
         )
         .span(14)
         .height(6),
         rows(
-            "Agent",
+            "Version of the agent",
             "Versions, and a short hash of the machine id.",
-            {"info": (f"wattpush_agent_info{{{NODE}}}", "none")},
-            hidden,
+            {"info": Column(f"wattpush_agent_info{{{NODE}}}", shown=False)},
+            {
+                "hostname": "Node",
+                "version": "wattpush",
+                "python_version": "Python",
+                "blinka_version": "Blinka",
+                "machine": "Machine",
+                "job": "Job",
+            },
+            sort={"Node": False},
         )
         .span(10)
         .height(6),
@@ -578,19 +658,22 @@ def node_tables() -> list[table.Panel]:
 
 def node() -> dashboard.Dashboard:
     board = new_dashboard("wattpush-node", "wattpush: node", "One node: its devices, and the agent itself.", "now-1h")
-    for variable in (JOBS, choice("hostname", "Node", HOSTNAME), DEVICES):
+    for variable in (JOBS, choice("hostname", "Node", HOSTNAME), DEVICES, RUNBOOKS):
         board.with_variable(variable)
-    for panel in (*node_numbers(), *node_bands(), *node_curves(), *node_history(), *node_tables()):
+    alerts = alert_list("What fires now for this node.", f", {NODE}")
+    for panel in (*node_numbers(), *node_bands(), alerts, *node_curves(), *node_history(), *node_tables()):
         board.with_panel(panel)
     return board
 
 
 def render(board: dashboard.Dashboard) -> str:
-    built = board.build()
+    document: dict[str, Any] = json.loads(json.dumps(board.build(), cls=JSONEncoder))
     # A link to a panel contains its id, so ids stay fixed.
-    for place, panel in enumerate(built.panels or [], 1):
-        panel.id_val = place
-    return json.dumps(built, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
+    for place, panel in enumerate(document["panels"], 1):
+        panel["id"] = place
+    for annotation in document["annotations"]["list"]:
+        annotation.update(EVENTS[annotation["name"]][2])
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
 def dashboards() -> dict[str, str]:

@@ -65,7 +65,7 @@ def test_every_link_to_a_file_resolves(path: Path) -> None:
 def test_every_documented_wattpush_command_parses(path: Path) -> None:
     commands = re.findall(r"^    wattpush( [^#\n|>]*)?", path.read_text(encoding="utf-8"), re.MULTILINE)
     for command in commands:
-        build_parser().parse_args(command.split())
+        build_parser().parse_command_line(command.split())
 
 
 def shell_understands(script: str) -> None:

@@ -1,4 +1,4 @@
-"""The checks of `wattpush check` beyond the configuration, a file each; imported by commands/.
+"""The checks of `wattpush check` beyond the configuration, a file each; imported by init/ and commands/.
 
 A check yields findings and prints nothing. It continues after a failure as far as it can, and changes
 nothing that lasts.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from agent import access
 from agent.check import failed, warning
 from agent.energy.filesystems import forgetful_filesystem
 from agent.energy.state_folder import foreign_folder_error, refuse_unusable
@@ -46,7 +47,7 @@ def check_state_dir(folder: Path, name: str) -> Iterator[Finding]:
         yield warning("state_dir", f"the disk of {folder} is full, so {_UNSAVED}", f"free some space: df -h {place}")
     elif not os.access(place, os.W_OK | os.X_OK, effective_ids=True) and foreign_folder_error(folder) is None:
         what = "may not write it" if place == folder else f"may not create it in {place}"
-        yield warning("state_dir", f"{folder}: this user {what}", f"sudo install -d -o $USER {folder}")
+        yield warning("state_dir", f"{folder}: this user {what}", f"sudo install -d -o {access.this_user()} {folder}")
     if place == folder and (filesystem := forgetful_filesystem(folder)) is not None:
         hint = "set state_dir to a folder on a disk, or in a container to a volume"
         yield warning("state_dir", f"{folder} is on {filesystem}: the counters start from zero after a reboot", hint)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent import access
 from agent.chips import Measurement
 from agent.errors import PermissionDeniedError, SensorError, one_line
 from agent.i2c import hints
@@ -280,8 +281,8 @@ def _hint_for(file: Path, code: int) -> str:
             "/etc/udev/rules.d/61-wattpush-vcio.rules, then sudo udevadm control --reload && sudo udevadm trigger"
         )
     return (
-        "only the group video may open it: sudo usermod -aG video $USER, then log in again; for the service: "
-        "sudo usermod -aG video wattpush, then sudo systemctl restart wattpush"
+        f"only the group video may open it: sudo usermod -aG video {access.this_user()}, "
+        "then log in again, or restart the service"
     )
 
 

@@ -66,28 +66,28 @@ def load_settings(options: Namespace, *, needs_file: bool = False) -> Settings:
         ConfigError: it is missing or invalid; every problem names the file.
     """
     if is_simulated(options) and not needs_file and not has_file(options):
-        return _builtin_node()
+        return builtin_node()
     path = config_file(options)
     try:
         settings = configuration.load(path, chips.options(), default_hostname=hostname(), environ=os.environ)
     except ConfigError as error:
         raise ConfigError(tuple(f"{path}: {problem}" for problem in error.problems)) from error
     if is_simulated(options) and not settings.hostname.endswith(_SIMULATED_SUFFIX):
-        return replace(settings, hostname=_simulated(settings.hostname))
+        return replace(settings, hostname=simulated_hostname(settings.hostname))
     return settings
 
 
-def _builtin_node() -> Settings:
+def builtin_node() -> Settings:
     """Without a folder for its counters: nothing is left behind, and several may run at once."""
     from agent.config.builtin_node import BUILTIN_NODE
 
     settings = configuration.parse(
         BUILTIN_NODE, chips.options(), default_hostname="", environ={"HOME": "/"}, needs_destination=False
     )
-    return replace(settings, hostname=_simulated(settings.hostname), state_dir=None)
+    return replace(settings, hostname=simulated_hostname(settings.hostname), state_dir=None)
 
 
-def _simulated(hostname: str) -> str:
+def simulated_hostname(hostname: str) -> str:
     """The hostname of the simulated node; a long one is cut, to be as long as a hostname may be."""
     return hostname[: configuration.MAX_NAME_CHARACTERS - len(_SIMULATED_SUFFIX)] + _SIMULATED_SUFFIX
 
@@ -99,12 +99,15 @@ def collect_garbage_as_usual() -> None:
 
 @contextmanager
 def cleanup_on_stop() -> Iterator[None]:
-    """Make SIGTERM and Ctrl-C raise SystemExit, so that the command closes mux channels before it ends."""
+    """Make SIGTERM, Ctrl-C and a closed terminal raise SystemExit: the command closes mux channels before it ends."""
 
     def end(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
     finally:

@@ -58,7 +58,7 @@ def run(options: Namespace) -> int:
         stack.enter_context(cleanup_on_stop())
         for finding in _findings(options, settings, stack):
             codes.add(finding.exit_code)
-            _print(finding)
+            print_finding(finding)
     return worst(codes)
 
 
@@ -139,7 +139,7 @@ def _hardware_findings(options: Namespace, settings: Settings, stack: ExitStack)
     yield from check_hardware(settings, buses, hardware.open_kernel_chip, hardware.sysfs)
 
 
-def _print(finding: Finding) -> None:
+def print_finding(finding: Finding) -> None:
     """Print one line; on a terminal, wrapped to its width and coloured unless NO_COLOR (no-color.org) is set."""
     status, text = finding.status.value, str(finding)
     head = f"{status:<{_STATUS_COLUMNS}}"

@@ -101,14 +101,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _machine(options: argparse.Namespace, simulated: Settings | None, clock: Clock, stack: ExitStack) -> Machine:
-    from agent.scan.machine import Machine, this_machine
+    from agent.scan.machine import this_machine
 
     wanted = tuple(dict.fromkeys(options.bus))
     if simulated is None:
         return this_machine(wanted)
-    from agent.run.assembly import Hardware, RunOptions
+    return simulated_machine(simulated, wanted, clock, stack)
 
-    hardware = Hardware(simulated, RunOptions(is_simulated=True), clock, stack)
+
+def simulated_machine(settings: Settings, wanted: Sequence[BusName], clock: Clock, stack: ExitStack) -> Machine:
+    """The hardware that a configuration describes, powered on a moment ago."""
+    from agent.run.assembly import Hardware, RunOptions
+    from agent.scan.machine import Machine
+
+    hardware = Hardware(settings, RunOptions(is_simulated=True), clock, stack)
     buses = _simulated_buses(wanted, hardware.bus_names) or hardware.bus_names
     clock.sleep(_FIRST_CONVERSIONS_SECONDS)  # simulated chips power on now, and read zero until then
     return Machine(buses, hardware.open_bus, hardware.sysfs, hardware.hwmon_folder, hardware.find_rails)

@@ -1,4 +1,4 @@
-"""Turns config.toml into `Settings`, or reports every problem in it; imported by check/, scan/ and commands/.
+"""Turns config.toml into `Settings`, or reports every problem in it; imported by check/, scan/, init/ and commands/.
 
 First each table is read by itself, by the rows of `keys.py`. Then the rules between keys (`rules.py`) and between
 tables (`topology.py`) check the values that are good so far; a refused value is dropped, so that one mistake makes
@@ -60,9 +60,11 @@ __all__ = [
     "DEFAULT_FILE",
     "MAX_NAME_CHARACTERS",
     "SHARED_HOSTNAMES",
+    "USUAL_MAX_SHUNT_OHMS",
     "escape",
     "find_file",
     "is_file_expected",
+    "is_shared_hostname",
     "load",
     "parse",
     "parse_duration",
@@ -85,9 +87,14 @@ _LONGEST_LINE = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # The kernel numbers these in the order in which it finds the chips.
 _NUMBERED_FOLDER = re.compile("/hwmon[0-9]+/*$")
-# Shunts that measure current are far below: the 5 of a part marked R005 means milliohms, not ohms.
-_USUAL_MAX_SHUNT_OHMS = 1.0
+USUAL_MAX_SHUNT_OHMS = 1.0
+"""Shunts that measure current are far below: the 5 of a part marked R005 means milliohms, not ohms."""
 _LEAST_MICROOHMS = 1000
+
+
+def is_shared_hostname(hostname: str) -> bool:
+    """Whether many machines have this name of their own."""
+    return hostname.split(".", maxsplit=1)[0].lower() in SHARED_HOSTNAMES
 
 
 def find_file(argument: str | None, environ: Mapping[str, str]) -> Path:
@@ -137,7 +144,7 @@ def load(
     except IsADirectoryError as error:
         raise ConfigError((f"is a folder; name the file in it, such as {path / DEFAULT_FILE.name}",)) from error
     except OSError as error:
-        raise ConfigError((f"cannot read {path}: {error.strerror or error}",)) from error
+        raise ConfigError((f"cannot be read: {error.strerror or error}",)) from error
     if len(content) > _LARGEST_BYTES:
         raise ConfigError((f"is larger than {_LARGEST_BYTES >> 20} MiB; is it the right file?",))
     content = content.removeprefix(_BYTE_ORDER_MARK)
@@ -222,12 +229,29 @@ def _parse_toml(text: str) -> dict[str, Any]:
 
 
 def _toml_hint(text: str, where: str) -> str:
-    """What to write instead, if a value stands there that TOML does not know; else empty."""
+    """What to write instead, if it is a common mistake; else empty."""
     found = re.fullmatch(r"line ([0-9]+), column ([0-9]+)", where)
-    line = text.split("\n")[int(found[1]) - 1][:_LONGEST_LINE] if found else ""
+    before = text.split("\n")[: int(found[1])] if found else [""]
+    line = before.pop()[:_LONGEST_LINE]
+    return _layout_hint(line, before) or _value_hint(line)
+
+
+def _layout_hint(line: str, before: list[str]) -> str:
+    """For a line that is not `key = value` or a header; `before` are the lines above it."""
     header = re.fullmatch(r"\s*\[(?:\[\s*([\w-]+)\s*\]|([\w-]+)\s*\]\])\s*(?:#.*)?", line)
     if header is not None:
         return f"write [[{header[1] or header[2]}]]"
+    if re.match(r"\s*[\w-]+\s*:", line):
+        return "write = between a key and its value"
+    if line.count('"') % 2:
+        return 'is a quotation mark missing, "..."?'
+    if _is_repeated(line, before):
+        return "the key is there twice: remove one of them"
+    return ""
+
+
+def _value_hint(line: str) -> str:
+    """For a value that TOML does not know."""
     value = re.fullmatch(r"\s*[\w-]+\s*=\s*([^#]*?)\s*(?:#.*)?", line)
     if value is None or value[1] in ("true", "false", "inf", "nan"):
         return ""
@@ -241,6 +265,17 @@ def _toml_hint(text: str, where: str) -> str:
     # Letters, a path, or the quotation marks of a word processor. It may be a secret, so no message shows it.
     is_text = re.match(r"[A-Za-z/\u2018-\u201e]", value[1]) is not None and '"' not in value[1]
     return 'write text in quotes: "..."' if is_text else ""
+
+
+def _is_repeated(line: str, before: list[str]) -> bool:
+    """Whether the key of a line stands above it in the same table."""
+    key = re.match(r"\s*([\w-]+)\s*=", line)
+    for earlier in reversed(before):
+        if key is None or earlier.lstrip().startswith("["):
+            return False
+        if re.match(rf"\s*{key[1]}\s*=", earlier):
+            return True
+    return False
 
 
 def _is_too_deep(tree: dict[str, Any]) -> bool:
@@ -286,7 +321,7 @@ def _make_device(table: Table, place: Place | None) -> Device:
 
 
 def _warnings(top: Table, serve: Table | None, devices: Sequence[Table], default_hostname: str) -> Iterator[str]:
-    if "hostname" not in top.given and default_hostname.split(".", maxsplit=1)[0].lower() in SHARED_HOSTNAMES:
+    if "hostname" not in top.given and is_shared_hostname(default_hostname):
         yield (
             f"hostname: {quoted(default_hostname)}, this machine's own name, is shared by many machines, and two "
             'machines with one name overwrite each other at the gateway; write hostname = "..."'
@@ -306,7 +341,7 @@ def _warnings(top: Table, serve: Table | None, devices: Sequence[Table], default
                 f"{device.title}: sensor: {quoted(sensor)} may be another chip after the next boot; write the name of "
                 "the chip, or its folder without hwmonN, as wattpush scan --toml does"
             )
-        if device.good.get("shunt_ohms", 0) > _USUAL_MAX_SHUNT_OHMS:
+        if device.good.get("shunt_ohms", 0) > USUAL_MAX_SHUNT_OHMS:
             shunt_ohms = device.good["shunt_ohms"]
             # In the kernel's files and device trees, shunts are in microohms.
             unit, parts = ("milliohms", 1e3) if shunt_ohms < _LEAST_MICROOHMS else ("microohms", 1e6)

@@ -67,6 +67,15 @@ _OWN_HEADERS = {
     "x-prometheus-remote-write-version": "the agent speaks version 0.1.0; remove it",
 }
 
+_REMOTE_WRITE_PATHS = {
+    8428: "/api/v1/write",  # VictoriaMetrics
+    8480: "/insert/0/prometheus/api/v1/write",  # vminsert, of its cluster
+    9090: "/api/v1/write",  # Prometheus
+    9009: "/api/v1/push",  # Mimir and Cortex
+    19291: "/api/v1/receive",  # Thanos
+}
+"""By the default port of the server, in its own documentation."""
+
 _PUSH_PATH = re.compile(r"/+metrics(?:/+job(?:@base64)?(?:/.*)?)?/*$")
 
 
@@ -396,17 +405,20 @@ def ohms(value: object) -> float:
     return float(value)
 
 
-def _ohms_hint(value: object) -> str:
-    """What was meant by the print on a resistor, or by a resistance with its unit; empty for anything else."""
-    plain = value.replace(" ", "").replace(",", ".").lower() if isinstance(value, str) else ""
+def printed_ohms(text: str) -> float | None:
+    """The resistance meant by the print on a resistor, or by a number with or without its unit; None for other text."""
+    plain = text.replace(" ", "").replace(",", ".").lower()
     # IEC 60062: the letter stands where the decimal point is.
     if printed := re.fullmatch(r"([0-9]{0,4})r([0-9]{1,6})", plain):
-        meant = float(f"{printed[1] or 0}.{printed[2]}")
-    elif found := re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(m?)(?:ohms?|\u03c9|r)?", plain):
-        meant = float(found[1]) / (1000 if found[2] else 1)
-    else:
-        return ""
-    return f"; write {meant:g} without quotes"
+        return float(f"{printed[1] or 0}.{printed[2]}")
+    if found := re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{0,6})?|\.[0-9]{1,6})(m?)(?:ohms?|\u03c9|r)?", plain):
+        return float(found[1]) / (1000 if found[2] else 1)
+    return None
+
+
+def _ohms_hint(value: object) -> str:
+    meant = printed_ohms(value) if isinstance(value, str) else None
+    return "" if meant is None else f"; write {meant:g} without quotes"
 
 
 def one_of(*choices: str) -> Kind:
@@ -493,12 +505,17 @@ def gateway_url(value: object) -> str:
 def remote_write_url(value: object) -> str:
     """The URL of a remote write server with its whole path, to which nothing is added."""
     given = url(value)
-    if not urlsplit(given).path.strip("/"):
-        raise InvalidError(
-            f"{quoted(given)}: the path is missing; it is /api/v1/write for Prometheus and VictoriaMetrics, "
-            "/insert/0/prometheus/api/v1/write for a VictoriaMetrics cluster, /api/v1/push for Mimir and Cortex, "
-            "/api/prom/push for Grafana Cloud, /api/v1/receive for Thanos"
+    parts = urlsplit(given)
+    if not parts.path.strip("/"):
+        is_grafana_cloud = (parts.hostname or "").endswith(".grafana.net")
+        path = "/api/prom/push" if is_grafana_cloud else _REMOTE_WRITE_PATHS.get(parts.port or 0)
+        hint = (
+            "add it, /api/v1/write for VictoriaMetrics and Prometheus, /api/v1/push for Mimir; "
+            "docs/history.md has others"
         )
+        if path is not None:
+            hint = f"write url = {quoted(given.rstrip('/') + path)}"
+        raise InvalidError(f"{quoted(given)}: the path is missing; {hint}")
     return given
 
 

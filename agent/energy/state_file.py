@@ -22,16 +22,19 @@ every start: otherwise a torn newer one gives way to an older one that ended wel
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent import access
 from agent.energy import state_content
 from agent.energy.filesystems import forgetful_filesystem
 from agent.energy.state import State
 from agent.energy.state_content import Content
 from agent.energy.state_folder import (
+    closed_folder_error,
     foreign_folder_error,
     read_file,
     refuse_passing,
@@ -125,8 +128,11 @@ class StateFile:
         except (FileNotFoundError, NotADirectoryError):
             return State()
         except PermissionError as error:
-            raise foreign_folder_error(self.path.parent) or PermissionDeniedError(
-                f"{self.path}: permission denied; sudo chown $USER {self.path}"
+            folder = self.path.parent
+            if not os.access(folder, os.X_OK, effective_ids=True):
+                raise closed_folder_error(folder) from error
+            raise foreign_folder_error(folder) or PermissionDeniedError(
+                f"{self.path}: permission denied; sudo chown {access.this_user()} {self.path}"
             ) from error
         except (OSError, ValueError) as error:
             if isinstance(error, OSError):

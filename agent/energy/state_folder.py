@@ -8,6 +8,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from agent import access
 from agent.errors import BusyError, ConfigError, PermissionDeniedError
 
 if TYPE_CHECKING:
@@ -46,6 +47,14 @@ def foreign_folder_error(folder: Path) -> PermissionDeniedError | None:
     name = _user_name(owner)
     return PermissionDeniedError(
         f"{folder}: belongs to {name}, not to {_user_name(os.geteuid())}; run it as that user: sudo -u {name} wattpush"
+    )
+
+
+def closed_folder_error(folder: Path) -> PermissionDeniedError:
+    """The error if this user may not use the folder."""
+    return foreign_folder_error(folder) or PermissionDeniedError(
+        f"{folder}: permission denied; set state_dir to a folder that this user may write, or "
+        f"sudo install -d -o {access.this_user()} {folder}"
     )
 
 

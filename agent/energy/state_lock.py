@@ -7,7 +7,14 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from agent.energy.state_folder import AS_A_FILE, foreign_folder_error, not_a_folder, refuse_passing, refuse_unusable
+from agent.energy.state_folder import (
+    AS_A_FILE,
+    closed_folder_error,
+    foreign_folder_error,
+    not_a_folder,
+    refuse_passing,
+    refuse_unusable,
+)
 from agent.errors import BusyError, PermissionDeniedError
 from agent.locks import holder
 
@@ -56,10 +63,7 @@ class StateLock:
         except PermissionDeniedError:
             raise
         except PermissionError as error:
-            raise foreign_folder_error(folder) or PermissionDeniedError(
-                f"{folder}: permission denied; set state_dir to a folder that this user may write, or "
-                f"sudo install -d -o $USER {folder}"
-            ) from error
+            raise closed_folder_error(folder) from error
         except OSError as error:
             refuse_passing(error, folder)
             log.warning("%s: cannot be locked (%s); two agents at once would not be noticed", folder, error.strerror)

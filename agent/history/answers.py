@@ -50,9 +50,8 @@ _CREDENTIALS_HINT = (
     "check remote_write.username and password_file, or bearer_token_file, and the tenant in remote_write.headers"
 )
 _PATH_HINT = (
-    "remote_write.url needs the whole path: /api/v1/write for VictoriaMetrics and Prometheus, "
-    "/insert/0/prometheus/api/v1/write for a VictoriaMetrics cluster, /api/v1/push for Mimir and Cortex, "
-    "/api/prom/push for Grafana Cloud, /api/v1/receive for Thanos"
+    "remote_write.url needs the whole path: /api/v1/write for VictoriaMetrics and Prometheus, /api/v1/push for Mimir; "
+    "docs/history.md has others"
 )
 _TLS_HINT = "this port speaks TLS: write https:// in remote_write.url"
 _RECEIVER_HINT = "start Prometheus with --web.enable-remote-write-receiver"

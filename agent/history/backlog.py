@@ -20,6 +20,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from agent import access
 from agent.energy.state_folder import foreign_folder_error, sync_folder
 from agent.errors import PermissionDeniedError
 from agent.history.drop_log import DropLog
@@ -137,7 +138,7 @@ class Backlog:
         except PermissionError as error:
             path = error.filename or self._folder
             raise foreign_folder_error(self._folder) or PermissionDeniedError(
-                f"{path}: permission denied; sudo chown $USER {path}"
+                f"{path}: permission denied; sudo chown {access.this_user()} {path}"
             ) from error
         except OSError as error:
             log.error("%s: cannot be read (%s); history stays in memory; check the disk", self._folder, error.strerror)  # noqa: TRY400 - a broken disk, not a bug

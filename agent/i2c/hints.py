@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent import access
 from agent.i2c.failures import is_nack
 
 if TYPE_CHECKING:
@@ -77,9 +78,10 @@ def of_denied_permission(path: str, code: int | None = None) -> str:
         # The group does not exist yet: Debian's i2c-tools creates it, with the rule that gives it the buses.
         return (
             "only root may open it: sudo apt install i2c-tools gives it to the group i2c at the next boot; "
-            "then sudo usermod -aG i2c $USER, and log in again"
+            f"then sudo usermod -aG i2c {access.this_user()}, and log in again"
         )
-    return f"add the user to the group that owns it: sudo usermod -aG {group} $USER, then log in again"
+    join = f"sudo usermod -aG {group} {access.this_user()}"
+    return f"only the group {group} may open it: {join}, then log in again, or restart the service"
 
 
 def of_missing_bus(numbers: Sequence[int] = (), path: str = "/dev/i2c-1", model_file: Path = _MODEL) -> str:

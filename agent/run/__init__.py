@@ -1,1 +1,1 @@
-"""One running agent: assembly, loop, signals, systemd, the thread that pushes; imported by watch/ and commands/."""
+"""One running agent: assembly, loop, signals, systemd, pushes; imported by watch/, command_energy/ and commands/."""

@@ -8,7 +8,7 @@ from agent.serve.live_view import DeviceView, GatewayView, RemoteView, View
 from agent.serve.recent_power import RecentPower
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from agent.errors import AgentError
     from agent.measure.readings import Outcome
@@ -25,15 +25,14 @@ class Live:
             {device.name: device.source for device in settings.devices}, settings.sample_interval_seconds
         )
         self._parts_of_sums = settings.parts_of_sums()
-        self._outcomes: dict[str, Outcome] = {}
+        self._outcomes: Sequence[Outcome] = ()
         self._changes = 0
         self._push: tuple[float, tuple[str, ...]] | None = None
 
-    def add_sweep(self, outcomes: Iterable[Outcome]) -> None:
-        """Add a sweep that has just ended."""
+    def add_sweep(self, outcomes: Sequence[Outcome]) -> None:
+        """Add a sweep of all devices that has just ended."""
         self._recent_power.add(outcomes)
-        # A new dictionary, because a view is perhaps being made of the old one.
-        self._outcomes = self._outcomes | {outcome.device: outcome for outcome in outcomes}
+        self._outcomes = outcomes
         self._changes += 1
 
     def add_push(self, errors: Sequence[AgentError]) -> None:
@@ -53,7 +52,8 @@ class Live:
         """Make the view of this moment."""
         agent = self._agent
         clock, history, destination = agent.parts.clock, agent.parts.history, agent.parts.destination
-        outcomes, push, published = self._outcomes, self._push, agent.published
+        push, published = self._push, agent.published
+        outcomes = {outcome.device: outcome for outcome in self._outcomes}
         now_seconds = clock.monotonic()
         counters = (
             {device.device: device.counters for device in published.devices}

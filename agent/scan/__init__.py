@@ -1,4 +1,4 @@
-"""The scan of a bus, of its trunk and behind every mux channel; imported by commands/.
+"""The scan of a bus, of its trunk and behind every mux channel; imported by init/ and commands/.
 
 Reading one byte from an address, which writes nothing, shows whether a chip answers there. Registers are read only at
 0x40 to 0x4F, where power monitors sit. The scan writes only to what may be a mux, see `muxes`, and does not access an

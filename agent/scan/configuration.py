@@ -1,8 +1,12 @@
-"""Writes a configuration for the results of a scan. It works as it is; comments mark what to change or look up."""
+"""Writes a configuration for the results of a scan.
+
+It works as it is, with comments that mark what to change or look up; or it has what a person has answered instead.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +38,10 @@ _HEAD = """\
 url = "http://127.0.0.1:9091"
 """
 
+_ANSWERED_HEAD = """\
+# Written by `wattpush init`. `wattpush config` shows every other key.
+"""
+
 # Exists where the service is installed; as in deploy/install.sh.
 _SERVICE_STATE = Path("/var/lib/wattpush")
 
@@ -49,25 +57,116 @@ _NOTHING = """
 _SHUNT_COMMENT = "# read it on the resistor: R100 is 0.1, R050 is 0.05, R015 is 0.015, R010 is 0.01, R002 is 0.002"
 
 
-def as_toml(found: MachineScan) -> str:
-    """The text of the configuration."""
+@dataclass(frozen=True, slots=True)
+class FoundDevice:
+    """A device that can be made of what was found.
+
+    Attributes:
+        name: the one that the scan gives it, which no other has.
+        words: what it is, and where it sits.
+        chip: the name in `chip = "..."`.
+        keys: the lines of its table that say where it is, without its name, chip and shunt.
+        comments: the lines above its table in a configuration that nobody was asked about.
+        measurement: what it reads now; None if it reads nothing meaningful.
+        problem: why it reads nothing meaningful.
+        found_chip: the chip on I2C; None if the kernel or the board reads it.
+    """
+
+    name: str
+    words: str
+    chip: str
+    keys: tuple[str, ...]
+    comments: tuple[str, ...]
+    measurement: Measurement | None
+    problem: str = ""
+    found_chip: FoundChip | None = None
+
+    @property
+    def has_external_shunt(self) -> bool:
+        """Whether its amperes are those of a shunt that nobody knows yet."""
+        return self.found_chip is not None and self.found_chip.has_external_shunt
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenDevice:
+    """What a person says of a device that was found."""
+
+    name: str
+    chip: str
+    shunt_ohms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a person says of what was found; see `wattpush init`.
+
+    Attributes:
+        devices: by the name that the scan gives; those that are missing are left out.
+        muxes: the kind of each mux that may be of several, by its name.
+        destination: the name of a table and its keys, all of them text.
+        hostname: None for the machine's own.
+    """
+
+    devices: Mapping[str, ChosenDevice]
+    muxes: Mapping[str, str]
+    destination: tuple[str, Mapping[str, str]]
+    hostname: str | None = None
+
+
+def as_toml(found: MachineScan, answers: Answers | None = None) -> str:
+    """The text of the configuration: with comments for a person to go on from, or by what the person has answered."""
     # There is one set of counters, whichever user runs it: a second set would count the same energy again.
     state_dir = f'state_dir = "{_SERVICE_STATE}"\n' if _SERVICE_STATE.is_dir() else ""
+    if answers is not None:
+        return "\n".join([_answered_head(answers, state_dir), *_answered_parts(found, answers)])
     parts = [_HEAD.replace("{state_dir}\n", f"{state_dir}\n")]
     for scan in found.buses:
         parts += [_mux_table(mux, scan.lookalikes.get(mux.name, ())) for mux in scan.muxes]
-    devices = [part for scan in found.buses for chip in scan.chips for part in _chip_tables(chip)]
-    devices += _kernel_tables(found.kernel_inputs)
-    devices += _board_table(found.board)
-    devices += [
+    parts += [part if isinstance(part, str) else _commented_table(part) for part in _parts(found)]
+    parts += [
         f"# 0x{owned.place.address:02x}: {owned.driver}: {owned.unread}\n"
         for scan in found.buses
         for owned in scan.kernel_owned
         if owned.unread
     ]
     if not found.has_devices:
-        devices.append(_NOTHING)
-    return "\n".join([*parts, *devices])
+        parts.append(_NOTHING)
+    return "\n".join(parts)
+
+
+def found_devices(found: MachineScan) -> list[FoundDevice]:
+    """Every device that can be made of what was found, in the order of the file."""
+    return [part for part in _parts(found) if isinstance(part, FoundDevice)]
+
+
+def _parts(found: MachineScan) -> Iterator[FoundDevice | str]:
+    """Devices, and comments on what can be none."""
+    for scan in found.buses:
+        for chip in scan.chips:
+            yield from _chip_devices(chip)
+    yield from _kernel_devices(found.kernel_inputs)
+    yield from _board_device(found.board)
+
+
+def _answered_head(answers: Answers, state_dir: str) -> str:
+    hostname = "" if answers.hostname is None else f"hostname = {_quoted(answers.hostname)}\n"
+    table, keys = answers.destination
+    lines = [f"[{table}]", *(f"{key} = {_quoted(value)}" for key, value in keys.items())]
+    return "\n".join([_ANSWERED_HEAD, *filter(None, [hostname + state_dir]), _lines(lines)])
+
+
+def _answered_parts(found: MachineScan, answers: Answers) -> Iterator[str]:
+    devices = [device for device in found_devices(found) if device.name in answers.devices]
+    used = {device.found_chip.place.bus for device in devices if device.found_chip is not None}
+    for mux in (mux for scan in found.buses for mux in scan.muxes if mux.bus in used):
+        kind = answers.muxes.get(mux.name, mux.kind.name)
+        yield _lines(["[[mux]]", f"name = {_quoted(mux.name)}", f"chip = {_quoted(kind)}", *_where(mux.place)])
+    for device in devices:
+        chosen = answers.devices[device.name]
+        lines = ["[[device]]", f"name = {_quoted(chosen.name)}", f"chip = {_quoted(chosen.chip)}", *device.keys]
+        if chosen.shunt_ohms is not None:
+            lines.append(f"shunt_ohms = {chosen.shunt_ohms:.9g}")
+        yield _lines(lines)
 
 
 def _mux_table(mux: Mux, others: Sequence[MuxKind]) -> str:
@@ -76,24 +175,37 @@ def _mux_table(mux: Mux, others: Sequence[MuxKind]) -> str:
     return _lines([*lines, *_where(mux.place)])
 
 
-def _chip_tables(chip: FoundChip) -> Iterator[str]:
+def _commented_table(device: FoundDevice) -> str:
+    lines = [f"# {comment}" for comment in device.comments]
+    lines += ["[[device]]", f"name = {_quoted(device.name)}", f"chip = {_quoted(device.chip)}"]
+    if device.found_chip is not None and not device.found_chip.signature.is_sure:
+        signature = device.found_chip.signature
+        lines[-1] += f"   # {signature.part}, or another chip: {signature.proof}"
+    lines += device.keys
+    if device.has_external_shunt:
+        lines.append(f"shunt_ohms = {ASSUMED_SHUNT_OHMS:g}   {_SHUNT_COMMENT}")
+    return _lines(lines)
+
+
+def _chip_devices(chip: FoundChip) -> Iterator[FoundDevice | str]:
+    part = chip.signature.part
     if not chip.inputs:
-        yield f"# {chip.signature.part} at {chip.place}: wattpush does not read it.\n"
+        yield f"# {part} at {chip.place}: wattpush does not read it.\n"
     for found in chip.inputs:
-        name = _name(chip.place) + ("" if found.number is None else f"-in{found.number}")
-        lines = [f"# {_reading(found)}", "[[device]]", f"name = {_quoted(name)}", _chip_line(chip)]
-        lines += _where(chip.place)
+        name, words, keys = _name(chip.place), f"{part} at {chip.place}", _where(chip.place)
         if found.number is not None:
-            lines.append(f"input = {found.number}")
-        if chip.has_external_shunt:
-            lines.append(f"shunt_ohms = {ASSUMED_SHUNT_OHMS:g}   {_SHUNT_COMMENT}")
-        yield _lines(lines)
-
-
-def _chip_line(chip: FoundChip) -> str:
-    signature = chip.signature
-    comment = "" if signature.is_sure else f"   # {signature.part}, or another chip: {signature.proof}"
-    return f"chip = {_quoted(signature.chip)}{comment}"
+            name, words = f"{name}-in{found.number}", f"{words}, input {found.number}"
+            keys.append(f"input = {found.number}")
+        yield FoundDevice(
+            name,
+            words,
+            chip.signature.chip,
+            tuple(keys),
+            (_reading(found),),
+            found.measurement,
+            found.problem or "",
+            chip,
+        )
 
 
 def _reading(found: FoundInput) -> str:
@@ -107,7 +219,7 @@ def _now(measurement: Measurement) -> str:
     return f"Now {measurement.volts:.3f} V, {measurement.amperes:.4f} A."
 
 
-def _kernel_tables(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]]) -> Iterator[str]:
+def _kernel_devices(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]]) -> Iterator[FoundDevice | str]:
     found = list(kernel_inputs)
     inputs = [power_input for power_input, _ in found]
     names: set[str] = set()
@@ -121,9 +233,16 @@ def _kernel_tables(kernel_inputs: Iterable[tuple[PowerInput, Measurement | None]
         longer = f"{short}-{power_input.folder.name}"
         name = next(name for name in (short, longer, f"{longer}-in{power_input.number}") if name not in names)
         names.add(name)
-        now = "Cannot be read now." if measurement is None else _now(measurement)
-        lines = [f"# Owned by the kernel. {now}", "[[device]]", f"name = {_quoted(name)}", 'chip = "hwmon"']
-        yield _lines([*lines, *_kernel_keys(power_input, inputs)])
+        unread = "cannot be read now"
+        yield FoundDevice(
+            name,
+            f"{power_input.name} {title} ({power_input.folder.name}), read by the kernel",
+            "hwmon",
+            _kernel_keys(power_input, inputs),
+            (f"Owned by the kernel. {f'{unread.capitalize()}.' if measurement is None else _now(measurement)}",),
+            measurement,
+            unread if measurement is None else "",
+        )
 
 
 def _kernel_keys(power_input: PowerInput, inputs: Sequence[PowerInput]) -> tuple[str, str]:
@@ -142,20 +261,22 @@ def _kernel_keys(power_input: PowerInput, inputs: Sequence[PowerInput]) -> tuple
     return f"sensor = {_quoted(sensor)}", key
 
 
-def _board_table(board: Mapping[str, Measurement]) -> Iterator[str]:
+def _board_device(board: Mapping[str, Measurement]) -> Iterator[FoundDevice]:
     """One device, the sum; the rails in it stand in a comment."""
     total = board.get(ALL_RAILS)
     if total is not None:
         rails = ", ".join(rail for rail in board if rail != ALL_RAILS)
-        yield _lines(
-            [
-                f"# This board itself, without its USB ports and HATs. {_now(total)}",
-                f"# One rail alone: {rails}.",
-                "[[device]]",
-                'name = "board"',
-                f"chip = {_quoted(rpi_pmic.OPTIONS.chip)}",
-                f"rail = {_quoted(ALL_RAILS)}",
-            ]
+        comments = (
+            f"This board itself, without its USB ports and HATs. {_now(total)}",
+            f"One rail alone: {rails}.",
+        )
+        yield FoundDevice(
+            "board",
+            "this board itself, without its USB ports and HATs",
+            rpi_pmic.OPTIONS.chip,
+            (f"rail = {_quoted(ALL_RAILS)}",),
+            comments,
+            total,
         )
 
 

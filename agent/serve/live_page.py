@@ -101,8 +101,8 @@ class LivePage:
 <h1><bdi>{escape(view.hostname)}</bdi></h1>
 {_health(view)}
 <nav aria-label="Other pages">
-<a id="metrics" href="/metrics">Metrics</a>
-<a id="health" href="/-/healthy">Health</a>
+<a id="metrics" href="metrics">Metrics</a>
+<a id="health" href="-/healthy">Health</a>
 </nav>
 </header>
 <dl>

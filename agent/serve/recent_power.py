@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 import threading
 from array import array
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agent.measure.readings import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from agent.measure.readings import Outcome
+
+T = TypeVar("T", int, float)
 
 SPAN_SECONDS = 900.0
 
@@ -25,16 +28,24 @@ _SWEEPS_PER_SLOT = 2
 """At least so many, so that a sweep that is a little late leaves no slot without a reading."""
 
 
-class Slot(NamedTuple):
-    """The power of a device over some seconds, in watts."""
+class Run(NamedTuple):
+    """Slots in a row with readings: for each its lowest, mean and highest power, in watts.
 
-    lowest: float
-    mean: float
-    highest: float
+    Attributes:
+        first: the place of its first slot in the trace.
+    """
+
+    first: int
+    lowest: Sequence[float]
+    means: Sequence[float]
+    highest: Sequence[float]
 
 
-Trace = tuple["Slot | None", ...]
-"""The slots of a device, the oldest first; None for a slot without a reading."""
+class Trace(NamedTuple):
+    """The slots of a device, the oldest first. Those that are in none of the runs have no reading."""
+
+    slots: int
+    runs: tuple[Run, ...]
 
 
 class Recent(NamedTuple):
@@ -42,7 +53,7 @@ class Recent(NamedTuple):
 
     Attributes:
         last_slot: its number. The slot after it is still being filled, and is not shown.
-        traces: for each device as many slots as there are in 15 minutes.
+        traces: for each device the slots of 15 minutes.
     """
 
     last_slot: int
@@ -77,16 +88,34 @@ class _Ring:
         self.sums[place] += watts
         self.counts[place] += 1
 
-    def trace(self, last_slot: int) -> Trace:
-        return tuple(self._slot(slot) for slot in range(last_slot - len(self.counts) + 2, last_slot + 1))
+    def copy(self) -> _Ring:
+        """A copy that does not change; much faster than the trace of it."""
+        copied = _Ring(0)
+        copied.newest = self.newest
+        copied.lowest, copied.highest = self.lowest[:], self.highest[:]
+        copied.sums, copied.counts = self.sums[:], self.counts[:]
+        return copied
 
-    def _slot(self, slot: int) -> Slot | None:
+    def trace(self, last_slot: int) -> Trace:
         slots = len(self.counts)
-        place = slot % slots
-        count = self.counts[place]
-        if not self.newest - slots < slot <= self.newest or not count:
-            return None
-        return Slot(self.lowest[place], self.sums[place] / count, self.highest[place])
+        oldest_slot = last_slot - slots + 2
+        # Of the slots in the ring, those in the trace.
+        begin, end = max(oldest_slot, self.newest - slots + 1), min(last_slot, self.newest) + 1
+        place, size = begin % slots, max(0, end - begin)
+
+        def in_order(values: array[T]) -> array[T]:
+            return (values[place:] + values[:place])[:size]
+
+        counts, sums = in_order(self.counts), in_order(self.sums)
+        lowest, highest = in_order(self.lowest), in_order(self.highest)
+        runs, first = [], 0
+        for has_reading, run in groupby(counts, bool):
+            after = first + sum(1 for _ in run)
+            if has_reading:
+                means = [total / count for total, count in zip(sums[first:after], counts[first:after], strict=True)]
+                runs.append(Run(begin - oldest_slot + first, lowest[first:after], means, highest[first:after]))
+            first = after
+        return Trace(slots - 1, tuple(runs))
 
 
 class RecentPower:
@@ -127,6 +156,7 @@ class RecentPower:
         last_slot = int(now_seconds // self.slot_seconds) - 1
         if self._recent is None or self._recent.last_slot != last_slot:
             with self._lock:
-                traces = {device: ring.trace(last_slot) for device, ring in self._rings.items()}
+                rings = {device: ring.copy() for device, ring in self._rings.items()}
+            traces = {device: ring.trace(last_slot) for device, ring in rings.items()}
             self._recent = Recent(last_slot, self.slot_seconds, traces)
         return self._recent

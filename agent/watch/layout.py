@@ -30,8 +30,15 @@ _QUANTITY_CELLS = len(format_quantity(0.0, "W"))
 _SPAN_CELLS = len(format_range(0.0, 0.0, "W"))
 _ENERGY_CELLS = len(format_energy(0.0))
 _LEAST_NAME_CELLS, _MOST_NAME_CELLS = 11, 32
-_LEAST_BAR_CELLS, _MOST_BAR_CELLS = 6, 20
-_LEAST_TRACE_CELLS = 10
+_MOST_BAR_CELLS = 20
+_LEAST_CELLS = {
+    "volts": _QUANTITY_CELLS,
+    "amperes": _QUANTITY_CELLS,
+    "energy": _ENERGY_CELLS,
+    "span": _SPAN_CELLS,
+    "trace": 10,
+    "bar": 6,
+}
 
 _PAGE_SECONDS = 10.0
 """How long a page of rows stays before the next page."""
@@ -44,13 +51,18 @@ class _Columns(NamedTuple):
     """The width of each column; 0 if the terminal is too narrow for it."""
 
     name: int
-    volts: int = _QUANTITY_CELLS
-    amperes: int = _QUANTITY_CELLS
+    volts: int = 0
+    amperes: int = 0
     watts: int = _QUANTITY_CELLS
-    bar: int = _LEAST_BAR_CELLS
-    trace: int = _LEAST_TRACE_CELLS
-    span: int = _SPAN_CELLS
-    energy: int = _ENERGY_CELLS
+    bar: int = 0
+    trace: int = 0
+    span: int = 0
+    energy: int = 0
+
+    def with_column(self, column: str, width: int) -> _Columns:
+        """Add a column in its least width, if it fits."""
+        wider = self._replace(**{column: _LEAST_CELLS[column]})
+        return wider if wider.spare_cells(width) >= 0 else self
 
     def spare_cells(self, width: int) -> int:
         """The cells that the columns and the spaces between them leave free; negative if they do not fit."""
@@ -97,18 +109,20 @@ def _page(view: View, room: int) -> tuple[Sequence[Row], Sequence[Row]]:
 
 
 def _columns(width: int, names: Sequence[str]) -> _Columns:
-    """Choose the widest columns that fit: first whole names, then longer traces and bars."""
+    """Choose the columns that fit: numbers first, then whole names, then the rest; at last longer traces and bars."""
     wanted_name = min(max(len("device"), *map(cell_len, names)), _MOST_NAME_CELLS)
     columns = _Columns(name=min(wanted_name, _LEAST_NAME_CELLS))
-    for column in ("span", "bar", "trace", "energy", "volts", "amperes"):
-        if columns.spare_cells(width) >= 0:
-            break
-        columns = columns._replace(**{column: 0})
-    spare = max(0, columns.spare_cells(width))
-    for_name = min(wanted_name - columns.name, spare)
-    columns = columns._replace(name=columns.name + for_name)
+    for column in ("amperes", "volts"):
+        columns = columns.with_column(column, width)
+    columns = columns._replace(name=min(wanted_name, columns.name + max(0, columns.spare_cells(width))))
+    if columns.name == wanted_name:
+        columns = columns.with_column("energy", width)
+    if not columns.energy:
+        return columns
+    for column in ("span", "trace", "bar"):
+        columns = columns.with_column(column, width)
     if columns.bar and columns.trace:
-        spare -= for_name
+        spare = columns.spare_cells(width)
         for_bar = min(spare // 4, _MOST_BAR_CELLS - columns.bar)
         # As many cells as possible with a whole number of slots in each.
         slots_per_cell = math.ceil(TRACE_SLOTS / (columns.trace + spare - for_bar))
@@ -205,7 +219,12 @@ def _total(view: View, columns: _Columns) -> Line:
     pieces[0] = ("total", "strong")
     pieces[3] = (format_quantity(sum(powers), "W") if powers else "", "strong")
     if len(readings) < len(view.rows):
-        pieces[5] = (f"{len(readings)} of {len(view.rows)}", "notice")
+        count = f"{len(readings)} of {len(view.rows)}"
+        # A column without a total, and wide enough.
+        for column in (5, 2, 1):
+            if len(count) <= columns[column]:
+                pieces[column] = (count, "notice")
+                break
     pieces[7] = (format_energy(sum(row.joules for row in rows)), "strong")
     return _in_columns(columns, pieces)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent import access
 from agent.check import Finding, Status
 from agent.check.hardware import check_hardware
 from agent.chips import hwmon
@@ -460,7 +461,7 @@ def test_permission_denied_names_the_group_of_the_device_file(linux: LinuxBench)
     linux.dev.refusal = errno.EACCES
     finding = findings(linux.bench)["bus"]
     assert finding.exit_code == ExitCode.NOPERM
-    assert "sudo usermod -aG i2c $USER" in str(finding)
+    assert f"sudo usermod -aG i2c {access.this_user()}" in str(finding)
 
 
 def test_the_process_that_holds_the_bus_is_named(linux: LinuxBench, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,8 +49,9 @@ def test_check_warns_of_a_read_only_or_full_or_forgetful_disk(tmp_path: Path) ->
 
 @NEEDS_ROOT
 def test_check_warns_of_a_folder_that_this_user_cannot_write(tmp_path: Path) -> None:
-    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):  # pytest closes some of its own
+        if folder.stat().st_mode & 0o005 != 0o005:
+            folder.chmod(0o755)
     ours, foreign = tmp_path / "ours", tmp_path / "foreign"
     for folder in (ours, foreign):
         folder.mkdir()
@@ -59,7 +61,8 @@ def test_check_warns_of_a_folder_that_this_user_cannot_write(tmp_path: Path) -> 
         found = {folder: warnings_of(folder) for folder in (ours, ours / "new", foreign)}
     finally:
         os.seteuid(0)
-    install = f"sudo install -d -o $USER {ours}"
+    user = pwd.getpwuid(65534).pw_name
+    install = f"sudo install -d -o {user} {ours}"
     assert found[ours][0] == f"state_dir: {ours}: this user may not write it; {install}"
     assert found[ours / "new"] == [f"state_dir: {ours}/new: this user may not create it in {ours}; {install}/new"]
     assert [line for line in found[foreign] if "may not" in line] == [], "the service's own"

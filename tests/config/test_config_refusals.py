@@ -68,9 +68,8 @@ EXPECTED_DURATION = 'expected a duration such as "15s" or a number of seconds'
 EXPECTED_SIZE = 'expected a size such as "64MB" or "64MiB"'
 HEADER_VALUE = "the value must be printable ASCII, without spaces at its ends"
 PATHS = (
-    "the path is missing; it is /api/v1/write for Prometheus and VictoriaMetrics, /insert/0/prometheus/api/v1/write "
-    "for a VictoriaMetrics cluster, /api/v1/push for Mimir and Cortex, /api/prom/push for Grafana Cloud, "
-    "/api/v1/receive for Thanos"
+    "the path is missing; add it, /api/v1/write for VictoriaMetrics and Prometheus, /api/v1/push for Mimir; "
+    "docs/history.md has others"
 )
 SUPPORTED = 'supported are "high", "hwmon", "ina260", "ina3221"; if a package provides it, install that package'
 KINDS = ", ".join(f'"{name}"' for name in sorted(mux_names()))
@@ -338,8 +337,19 @@ REMOTE_WRITE: dict[str, tuple[str, ...]] = {
         f"[remote_write]\n{DEVICE}",
         'remote_write: url: missing; write url = "https://vm.example.org/api/v1/write"',
     ),
-    "no path": (remote("", "http://vm:8428"), f'remote_write: url: "http://vm:8428": {PATHS}'),
-    "a path of slashes": (remote("", "http://vm:8428//"), f'remote_write: url: "http://vm:8428//": {PATHS}'),
+    "no path": (remote("", "https://vm"), f'remote_write: url: "https://vm": {PATHS}'),
+    "a path of slashes": (remote("", "http://vm:80//"), f'remote_write: url: "http://vm:80//": {PATHS}'),
+    **{
+        f"no path at {server}": (
+            remote("", server),
+            f'remote_write: url: "{server}": the path is missing; write url = "{server.rstrip("/")}{path}"',
+        )
+        for server, path in (
+            ("http://vm:8428/", "/api/v1/write"),
+            ("http://vm:8480", "/insert/0/prometheus/api/v1/write"),
+            ("https://prometheus-prod-01.grafana.net", "/api/prom/push"),
+        )
+    },
     "a user in the url": (
         remote("", "http://a:b@vm/api/v1/write"),
         f"remote_write: url: contains credentials; {MOVE_CREDENTIALS}",
@@ -998,7 +1008,25 @@ def test_bad_toml_is_reported_with_line_and_column(text: str, where: str, proble
     # The words in the middle are the parser's, and change with Python's version.
     assert line.split(":")[0] == where
     assert "not valid TOML" in line
-    assert line.endswith("; compare with what wattpush config prints")
+    is_repeated = text.count("a = ") > 1
+    hint = "the key is there twice: remove one of them" if is_repeated else "compare with what wattpush config prints"
+    assert line.endswith(f"; {hint}")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("hostname: node-17\n", "write = between a key and its value"),
+        ('hostname = "node-17\n[pushgateway]\n', 'is a quotation mark missing, "..."?'),
+        ('hostname = node-17"\n', 'is a quotation mark missing, "..."?'),
+        ('[pushgateway]\nurl = "http://a"\n# or\nurl = "http://b"\n', "the key is there twice: remove one of them"),
+        ("interval = 5\n[serve]\ninterval = ??\n", "compare with what wattpush config prints"),
+    ],
+)
+def test_a_common_mistake_in_toml_says_what_to_write(text: str, hint: str, problems_of: Problems) -> None:
+    (line,) = problems_of(text)
+    assert "not valid TOML" in line
+    assert line.endswith(f"; {hint}")
 
 
 @pytest.mark.parametrize("header", ["[[device]", "[device]]", " [[device ] # a load"])

@@ -121,6 +121,9 @@ def test_grafana_finds_prometheus_and_the_mounted_dashboards() -> None:
     (provider,) = load(PROVISIONING / "dashboards" / "wattpush.yml")["providers"]
     assert mounts("grafana")[provider["options"]["path"]] == "./grafana/dashboards"
     assert mounts("grafana")["/etc/grafana/provisioning"] == "./grafana/provisioning"
+    home = Path(COMPOSE["services"]["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert str(home.parent) == provider["options"]["path"]
+    assert (DEPLOY / mounts("grafana")[str(home.parent)] / home.name).is_file()
 
 
 @pytest.mark.parametrize(("service", "devices"), [("wattpush", ["/dev/i2c-1"]), ("demo", [])])

@@ -21,6 +21,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from agent import access
 from agent.energy.counters import Counters, LastReading, Saved
 from agent.energy.filesystems import forgetful_filesystem
 from agent.energy.state import AgentCounters, State
@@ -484,7 +485,7 @@ def test_the_error_for_a_forbidden_folder_names_a_fix(folder: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write anywhere; another test runs the program as another user")
     folder.chmod(0o555)
-    with pytest.raises(PermissionDeniedError, match=r"sudo install -d -o \$USER"):
+    with pytest.raises(PermissionDeniedError, match=rf"sudo install -d -o {access.this_user()} "):
         of_boot(folder, "a").lock()
 
 
@@ -493,6 +494,25 @@ def test_the_error_for_a_forbidden_folder_names_a_fix(folder: Path) -> None:
     "a state folder that belongs to another user",
     "refused with exit code 77; the error names the owner and the command to run as that user",
 )
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_closed_folder_is_named_and_not_a_file_in_it(tmp_path: Path) -> None:
+    (tmp_path / "counters.json").write_text("{}")
+    for parent in (tmp_path.parent, tmp_path.parent.parent):
+        parent.chmod(0o755)
+    tmp_path.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        name = access.this_user()
+        with pytest.raises(PermissionDeniedError) as caught:
+            StateFile(tmp_path, "counters", "a").load(is_read_only=True)
+    finally:
+        os.seteuid(0)
+    assert str(caught.value) == (
+        f"{tmp_path}: permission denied; set state_dir to a folder that this user may write, or "
+        f"sudo install -d -o {name} {tmp_path}"
+    )
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_root_writes_nothing_into_the_services_folder(folder: Path, measured: Callable[[str], None]) -> None:
     os.chown(folder, 65534, 65534)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent import access
 from agent.energy.counters import LastReading, Saved
 from agent.energy.state import State
 from agent.errors import BusError, BusyError, PermissionDeniedError
@@ -233,7 +234,7 @@ def test_a_denied_device_file_is_reported_with_its_group(linux: LinuxBench) -> N
     linux.dev.refusal = errno.EACCES
     outcomes = linux.bench.run()
     assert all(isinstance(o, Failure) and isinstance(o.error, PermissionDeniedError) for o in outcomes.values())
-    assert "sudo usermod -aG i2c $USER" in failure(outcomes["cpu"])
+    assert f"sudo usermod -aG i2c {access.this_user()}" in failure(outcomes["cpu"])
 
 
 @pytest.mark.reliability(

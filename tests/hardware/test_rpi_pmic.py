@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent import access
 from agent.chips import Measurement, rpi_pmic
 from agent.errors import AgentError, PermissionDeniedError, SensorError
 from agent.i2c import hints
@@ -381,7 +382,9 @@ def test_a_denied_device_file_names_the_group_video(monkeypatch: pytest.MonkeyPa
         if os.geteuid() == 0:
             os.chown(file, 0, 44)
         files = (Path(name) / "vcio_gencmd", file)
-        with as_nobody(), pytest.raises(PermissionDeniedError, match=f"{file}: .*usermod -aG video wattpush"):
+        with as_nobody():
+            denied = rf"{file}: .*usermod -aG video {access.this_user()}, then log in again"
+        with as_nobody(), pytest.raises(PermissionDeniedError, match=denied):
             rpi_pmic.Chip(devices("all"), rpi_pmic.Firmware(files).ask).read()
         if os.geteuid() == 0:
             os.chown(file, 0, 0)

@@ -40,6 +40,16 @@ JOBS = {
 ALIVE = ("node-d-simulated", "node-n-simulated", "node-s-simulated")
 
 STALE_SECONDS = 8
+FLOOR_VOLTS = 12.5
+CEILING_WATTS = 15.0
+"""Limits of a disk, whose voltage is lower, and of a CPU, whose power is not higher."""
+LIMITS = (
+    "      # The highest power",
+    f"""
+      - {{record: "wattpush:device_volts:min_allowed", expr: vector({FLOOR_VOLTS}), labels: {{device: disk}}}}
+      - {{record: "wattpush:device_watts:max_allowed", expr: vector({CEILING_WATTS}), labels: {{device: cpu}}}}
+      # The highest power""",
+)
 READY_SECONDS = 300.0
 Way = Literal["scrape", "remote write"]
 Series = dict[tuple[tuple[str, str], ...], float]
@@ -65,6 +75,7 @@ class Fleet:
 
     Attributes:
         way: how the series arrive.
+        times_alerts: whether every alert says since when it fires: an older vmalert does not of those without `for`.
         counts_stopped: whether counters of the stopped node have an increase, of zero: a gateway repeats its one
             sample, and one sample is enough for VictoriaMetrics.
         url: of the database.
@@ -73,6 +84,7 @@ class Fleet:
     """
 
     way: Way
+    times_alerts: bool
     counts_stopped: bool
     url: str
     at_seconds: float
@@ -142,7 +154,7 @@ def running_fleet(folder: Path, database: Database, way: Way) -> Iterator[Fleet]
         )
         for agent in running:
             assert agent.end(signal.SIGTERM)[0] == 0
-        yield Fleet(way, counts_stopped, url, at_seconds, at_seconds - begun_seconds)
+        yield Fleet(way, database.rules_of is None, counts_stopped, url, at_seconds, at_seconds - begun_seconds)
 
 
 def _node(folder: Path, name: str, gateway: str | None, history: str, *, push: str = "", more: str = "") -> Path:
@@ -186,7 +198,7 @@ def prometheus_config(folder: Path, gateways: str, nodes: str) -> Path:
         )
     )
     for name, *changes in (
-        ("limits.yml", ("vector(45)", f"vector({STALE_SECONDS})")),
+        ("limits.yml", ("vector(45)", f"vector({STALE_SECONDS})"), LIMITS),
         ("recordings.yml", ("interval: 2m", "interval: 1s"), ("interval: 10m", "interval: 1s")),
     ):
         path = folder / "rules" / name
@@ -222,6 +234,9 @@ _COUNTS = {
     "count(wattpush_agent_remote_samples_total{hostname=~'node-[dns]-simulated'} > 0)": 3,
     "count(rate(wattpush_agent_remote_samples_total[8s]) > 0)": 3,
     "count(ALERTS{alertname='WattpushSimulated', alertstate='firing'})": 3,
+    "count(ALERTS{alertname='WattpushUnderVoltage', alertstate='firing'})": 3,
+    "count(wattpush:device_volts:floor)": 4,
+    "count(wattpush:device_watts:ceiling)": 4,
     # Only samples after the first seconds, in which a rate may still start at its first sample.
     "count(wattpush_device_measured_seconds_total offset 9s > 0)": 9,
 }

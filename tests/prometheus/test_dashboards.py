@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.prometheus.fleet import ALIVE, JOBS, STALE_SECONDS, VOLTS_AND_AMPERES, WATTS
+from tests.prometheus.fleet import ALIVE, CEILING_WATTS, FLOOR_VOLTS, JOBS, STALE_SECONDS, VOLTS_AND_AMPERES, WATTS
+from tests.prometheus.test_rules import ALERTS, anchors
 from tests.run.running import PROJECT
 
 if TYPE_CHECKING:
@@ -66,7 +67,13 @@ class Chosen:
     devices: tuple[str, ...]
     variables: Mapping[str, str]
     lived_seconds: float
+    times_alerts: bool
     counts_stopped: bool
+
+    @property
+    def fires_for(self) -> Between | None:
+        """How many seconds an alert has fired; None if the database does not say it of all of them."""
+        return Between(0, self.lived_seconds) if self.times_alerts else None
 
     @property
     def alive(self) -> tuple[str, ...]:
@@ -121,8 +128,50 @@ class Chosen:
         share = Between(4.0 / RANGE_SECONDS, (self.lived_seconds + 2) / RANGE_SECONDS)
         return self.all_devices(lambda name, _: share if name in ALIVE else 0.0, self.counted)
 
+    def state(self, name: str, device: str) -> int:
+        """Its number in a table: stale, no readings, voltage low, good."""
+        if name not in ALIVE:
+            return 0
+        return 2 if device == "disk" else 3
+
+    def limit(self, device: str, value: float) -> dict[Any, Any]:
+        """A limit that one device has."""
+        found = self.all_devices(lambda *_: value, self.hostnames)
+        return {labels: limit for labels, limit in found.items() if ("device", device) in labels}
+
     def age(self, name: str) -> Between:
         return Between(0, STALE_SECONDS) if name in ALIVE else Between(STALE_SECONDS, 1e4)
+
+
+@dataclass(frozen=True, eq=False)
+class Alerts:
+    """Equal to the alerts that fire for these nodes, with such values. The last node is stale, or will be in a moment.
+
+    The value None stands for any, also for alerts without one.
+    """
+
+    hostnames: tuple[str, ...]
+    value: Between | float | None = 1.0
+
+    def __eq__(self, other: object) -> bool:
+        assert isinstance(other, dict)
+        fires = {
+            tuple(dict(labels).get(key, "") for key in ("alertname", "severity", "hostname", "device"))
+            for labels in other
+        }
+        alive = [name for name in self.hostnames if name in ALIVE]
+        expected = {("WattpushSimulated", "warning", name, "") for name in alive}
+        expected |= {("WattpushUnderVoltage", "warning", name, "disk") for name in alive}
+        possible = {("WattpushNodeStale", "critical", name, "") for name in self.hostnames if name not in ALIVE}
+        return (
+            (self.value is None or expected <= fires)
+            and fires <= expected | possible
+            and (self.value is None or all(value == self.value for value in other.values()))
+            and all(dict(labels)["runbook"] == dict(labels)["alertname"] for labels in other)
+        )
+
+    def __hash__(self) -> int:
+        raise TypeError("equal to many mappings")
 
 
 def places(chosen: Chosen) -> dict[Any, Any]:
@@ -140,39 +189,51 @@ def places(chosen: Chosen) -> dict[Any, Any]:
     }
 
 
-EXPECTED: dict[tuple[str, str, str], Callable[[Chosen], Mapping[Any, Any] | PartOf]] = {
+EXPECTED: dict[tuple[str, str, str], Callable[[Chosen], Mapping[Any, Any] | PartOf | Alerts]] = {
     ("fleet", "Power now", "A"): lambda of: {(): pytest.approx(of.total_watts(), rel=1e-3)},
     ("fleet", "Energy, last 24 hours", "A"): lambda of: {(): of.total_kwh()},
     ("fleet", "Energy, last 30 days", "A"): lambda of: {(): of.total_kwh()},
     ("fleet", "Cost, last 30 days", "A"): lambda of: {(("currency", "EUR"),): of.total_kwh(0.30)},
     ("fleet", "Nodes", "A"): lambda of: {(): len(of.alive)},
     ("fleet", "Nodes", "B"): lambda of: {(): len(of.hostnames) - len(of.alive)},
-    # Three simulated nodes, and the stopped one if the others took half a minute to start.
-    ("fleet", "Alerts firing", "A"): lambda _: {(): Between(3, 4)},
+    # The stopped one, if the others took half a minute to start.
+    ("fleet", "Alerts firing", "A"): lambda _: {(): Between(0, 1)},
+    # Three nodes are simulated, and each has a disk whose voltage is low.
+    ("fleet", "Alerts firing", "B"): lambda _: {(): 6},
+    ("fleet", "Alerts", "A"): lambda _: Alerts(tuple(JOBS)),
+    ("fleet", "Alerts", "B"): lambda of: Alerts(tuple(JOBS), of.fires_for),
     ("fleet", "Power by node", "A"): lambda of: {
         (("hostname", name),): pytest.approx(sum(WATTS[device] for device in of.devices), rel=1e-3) for name in of.alive
     },
-    ("fleet", "Devices", "A"): Chosen.watts,
-    ("fleet", "Devices", "B"): Chosen.volts,
-    ("fleet", "Devices", "C"): Chosen.amperes,
-    ("fleet", "Devices", "D"): Chosen.device_kwh,
-    ("fleet", "Devices", "E"): Chosen.coverage,
-    ("fleet", "Devices", "F"): lambda of: of.all_devices(lambda name, _: of.age(name), of.hostnames),
+    ("fleet", "Devices", "A"): lambda of: of.all_devices(of.state, of.hostnames),
+    ("fleet", "Devices", "B"): Chosen.watts,
+    ("fleet", "Devices", "C"): Chosen.volts,
+    ("fleet", "Devices", "D"): Chosen.amperes,
+    ("fleet", "Devices", "E"): Chosen.device_kwh,
+    ("fleet", "Devices", "F"): Chosen.coverage,
+    ("fleet", "Devices", "G"): lambda of: of.all_devices(lambda name, _: of.age(name), of.hostnames),
     # Some samples of one push may wait. Nothing is lost.
-    ("fleet", "Backlog by node", "A"): lambda of: {(("hostname", name),): Between(0, 1e4) for name in of.alive},
+    ("fleet", "Waiting for remote write, by node", "A"): lambda of: {
+        (("hostname", name),): Between(0, 1e4) for name in of.alive
+    },
     ("fleet", "Samples lost by node", "A"): lambda _: {},
     ("fleet", "Samples lost by node", "B"): lambda _: {},
     ("fleet", "Samples lost by node", "C"): lambda _: {},
-    ("node", "Newest data", "A"): lambda of: {(): of.age(of.hostnames[0])},
+    ("node", "Is it sending?", "A"): lambda _: {(): 1},
+    ("node", "Is it sending?", "B"): lambda of: {(): of.age(of.hostnames[0])},
+    ("node", "Alerts", "A"): lambda of: Alerts(of.hostnames),
+    ("node", "Alerts", "B"): lambda of: Alerts(of.hostnames, of.fires_for),
     ("node", "Power now", "A"): lambda of: {(): pytest.approx(of.total_watts(), rel=1e-3)},
     ("node", "Energy", "A"): Chosen.device_kwh,
     ("node", "Coverage", "A"): Chosen.coverage,
     ("node", "Power of $device", "A"): Chosen.watts,
     ("node", "Power of $device", "B"): Chosen.watts,
     ("node", "Power of $device", "C"): Chosen.watts,
+    ("node", "Power of $device", "D"): lambda of: of.limit("cpu", CEILING_WATTS),
     ("node", "Voltage of $device", "A"): Chosen.volts,
     ("node", "Voltage of $device", "B"): Chosen.volts,
     ("node", "Voltage of $device", "C"): Chosen.volts,
+    ("node", "Voltage of $device", "D"): lambda of: of.limit("disk", FLOOR_VOLTS),
     ("node", "Current", "A"): Chosen.amperes,
     ("node", "Energy per hour", "A"): Chosen.device_kwh,
     ("node", "Energy per hour", "B"): lambda of: {
@@ -194,33 +255,33 @@ EXPECTED: dict[tuple[str, str, str], Callable[[Chosen], Mapping[Any, Any] | Part
             of.ampere_hours(device).high - of.ampere_hours(device, back=True).low,
         )
     ),
-    ("node", "Errors", "A"): lambda of: of.all_devices(lambda *_: 0),
-    ("node", "Errors", "B"): lambda of: of.all_devices(lambda *_: 0),
+    ("node", "Errors and missed readings", "A"): lambda of: of.all_devices(lambda *_: 0),
+    ("node", "Errors and missed readings", "B"): lambda of: of.all_devices(lambda *_: 0),
     # A busy machine may miss a few.
-    ("node", "Errors", "C"): lambda of: of.all_hosts(lambda _: Between(0, 1e3)),
-    ("node", "Errors", "D"): lambda of: of.all_hosts(lambda _: Between(0, 1e3)),
-    ("node", "Bus errors", "A"): lambda of: of.all_devices(lambda *_: 0),
-    ("node", "Bus errors", "B"): lambda of: of.all_devices(lambda *_: 0),
-    ("node", "Bus errors", "C"): lambda of: of.all_hosts(lambda _: 0),
-    ("node", "Sweep and push duration", "A"): lambda of: of.all_hosts(lambda _: Between(1e-6, 10)),
+    ("node", "Errors and missed readings", "C"): lambda of: of.all_hosts(lambda _: Between(0, 1e3)),
+    ("node", "Errors and missed readings", "D"): lambda of: of.all_hosts(lambda _: Between(0, 1e3)),
+    ("node", "Errors on the bus, caught", "A"): lambda of: of.all_devices(lambda *_: 0),
+    ("node", "Errors on the bus, caught", "B"): lambda of: of.all_devices(lambda *_: 0),
+    ("node", "Errors on the bus, caught", "C"): lambda of: of.all_hosts(lambda _: 0),
+    ("node", "Time to read and to push", "A"): lambda of: of.all_hosts(lambda _: Between(1e-6, 10)),
     # A node that is only scraped pushes nothing.
-    ("node", "Sweep and push duration", "B"): lambda of: of.all_hosts(
+    ("node", "Time to read and to push", "B"): lambda of: of.all_hosts(
         lambda _: Between(1e-6, 10), set(of.alive) - {"node-s-simulated"}
     ),
-    ("node", "Agent CPU", "A"): lambda of: of.all_hosts(lambda _: Between(1e-6, 2)),
-    ("node", "Agent memory", "A"): lambda of: of.all_hosts(lambda _: Between(5e6, 1e9)),
-    ("node", "Backlog", "A"): lambda of: of.all_hosts(lambda _: Between(0, 1e4)),
-    ("node", "Backlog size", "A"): lambda of: of.all_hosts(lambda _: Between(0, 1e6)),
-    ("node", "Backlog size", "B"): lambda of: of.all_hosts(lambda _: 64e6),
+    ("node", "Processor use of the agent", "A"): lambda of: of.all_hosts(lambda _: Between(1e-6, 2)),
+    ("node", "Memory of the agent", "A"): lambda of: of.all_hosts(lambda _: Between(5e6, 1e9)),
+    ("node", "Waiting for remote write", "A"): lambda of: of.all_hosts(lambda _: Between(0, 1e4)),
+    ("node", "Size of what waits", "A"): lambda of: of.all_hosts(lambda _: Between(0, 1e6)),
+    ("node", "Size of what waits", "B"): lambda of: of.all_hosts(lambda _: 64e6),
     # Empty where nothing waits.
     ("node", "Oldest sample waiting", "A"): lambda of: PartOf(of.all_hosts(lambda _: Between(0, 60))),
     # Three devices, each with more than a dozen series, once a second.
-    ("node", "Remote write", "A"): lambda of: of.all_hosts(lambda _: Between(10, 1e3)),
-    ("node", "Remote write", "B"): lambda of: of.all_hosts(lambda _: 0),
-    ("node", "Remote write", "C"): lambda of: of.all_hosts(lambda _: 0),
-    ("node", "Remote write", "D"): lambda of: of.all_hosts(lambda _: 0),
-    ("node", "Device wiring", "A"): places,
-    ("node", "Agent", "A"): lambda of: of.all_hosts(lambda _: 1),
+    ("node", "Samples sent by remote write", "A"): lambda of: of.all_hosts(lambda _: Between(10, 1e3)),
+    ("node", "Samples sent by remote write", "B"): lambda of: of.all_hosts(lambda _: 0),
+    ("node", "Samples sent by remote write", "C"): lambda of: of.all_hosts(lambda _: 0),
+    ("node", "Samples sent by remote write", "D"): lambda of: of.all_hosts(lambda _: 0),
+    ("node", "Where each device is connected", "A"): places,
+    ("node", "Version of the agent", "A"): lambda of: of.all_hosts(lambda _: 1),
 }
 
 
@@ -249,7 +310,9 @@ def choices(name: str, fleet: Fleet) -> list[Chosen]:
     every = tuple(WATTS)
     if name == "fleet":
         all_of_each = {"job": ".+", "hostname": ".+", "device": ".+"}
-        everything = Chosen(tuple(JOBS), every, all_of_each, fleet.lived_seconds, fleet.counts_stopped)
+        everything = Chosen(
+            tuple(JOBS), every, all_of_each, fleet.lived_seconds, fleet.times_alerts, fleet.counts_stopped
+        )
         some = {"job": "(power)", "hostname": "(node-d-simulated|node-n-simulated)", "device": "(cpu|disk)"}
         return [
             everything,
@@ -258,12 +321,18 @@ def choices(name: str, fleet: Fleet) -> list[Chosen]:
                 ("cpu", "disk"),
                 some,
                 fleet.lived_seconds,
+                fleet.times_alerts,
                 fleet.counts_stopped,
             ),
         ]
     return [
         Chosen(
-            (host,), every, {"job": ".+", "hostname": host, "device": ".+"}, fleet.lived_seconds, fleet.counts_stopped
+            (host,),
+            every,
+            {"job": ".+", "hostname": host, "device": ".+"},
+            fleet.lived_seconds,
+            fleet.times_alerts,
+            fleet.counts_stopped,
         )
         for host in ALIVE
     ]
@@ -306,11 +375,22 @@ def test_a_stopped_node_shows_only_its_age_and_energy(fleet: Fleet) -> None:
             shown.add(panel["title"])
             assert name == "node" or panel["title"] == "Devices"
     # Tables about the node itself, and counters that stand still.
-    expected = {"Devices", "Device wiring", "Agent"}
+    expected = {
+        "Devices",
+        "Where each device is connected",
+        "Version of the agent",
+        "Power of $device",
+        "Voltage of $device",
+    }
     if fleet.counts_stopped:
         expected |= {"Energy", "Coverage", "Energy per hour", "Charge per hour"}
     if fleet.way == "scrape":
-        expected |= {"Errors", "Bus errors", "Agent CPU", "Remote write"}
+        expected |= {
+            "Errors and missed readings",
+            "Errors on the bus, caught",
+            "Processor use of the agent",
+            "Samples sent by remote write",
+        }
     assert shown == expected
 
 
@@ -356,7 +436,7 @@ def test_every_expectation_belongs_to_an_existing_query() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="the SDK that makes the dashboards needs Python 3.11")
 def test_the_dashboards_are_up_to_date(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, PROJECT / "scripts" / "dashboards.py", tmp_path], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "scripts.dashboards", tmp_path], cwd=PROJECT, check=True, timeout=60)
     made = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
     committed = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()}
     assert made == committed, "run: make generated"
@@ -398,3 +478,55 @@ def test_every_column_of_a_table_has_a_title(name: str, panel: dict[str, Any]) -
     values = [f"Value #{target['refId']}" for target in targets] if len(targets) > 1 else ["Value"]
     for value in values:
         assert value in organize["renameByName"] or organize["excludeByName"][value]
+
+
+def test_every_link_to_a_runbook_leads_to_one() -> None:
+    """Links end with an anchor, or with the value of a column, which a mapping turns into one."""
+    books = anchors(PROJECT / "docs" / "alerts.md")
+    linked = set()
+    for _, panel in PANELS:
+        for link in panel.get("links", ()):
+            address, _, anchor = link["url"].partition("#")
+            assert address == "${runbooks:raw}"
+            linked.add(anchor)
+        if panel["title"] == "Alerts":
+            (override,) = [
+                one["properties"]
+                for one in panel["fieldConfig"]["overrides"]
+                if one["matcher"]["options"] == "What to do"
+            ]
+            (mapping,), (link,) = (one["value"] for one in override)
+            assert link["url"] == "${runbooks:raw}#${__value.text}"
+            assert {name: to["text"] for name, to in mapping["options"].items()} == {
+                name: name.lower() for name in ALERTS
+            }
+    assert linked | {name.lower() for name in ALERTS} <= set(books)
+    assert len(linked) > 5
+
+
+def test_panels_that_need_time_say_so_while_they_are_empty() -> None:
+    slow = {panel["title"]: panel for _, panel in PANELS if "increase30d" in panel["targets"][0]["expr"]}
+    assert len(slow) == 2
+    for panel in slow.values():
+        assert panel["fieldConfig"]["defaults"]["noValue"] == "No data yet: takes 20 minutes"
+
+
+def test_a_number_with_a_curve_shows_the_present() -> None:
+    """The last value that was not empty may be an old one: so every point has a value, and the last one is shown."""
+    drawn = [panel for _, panel in PANELS if panel["type"] == "stat" and panel["options"]["graphMode"] == "area"]
+    assert {panel["title"] for panel in drawn} == {"Power now", "Nodes", "Alerts firing"}
+    for panel in drawn:
+        assert panel["options"]["reduceOptions"]["calcs"] == ["last"]
+        assert (panel["timeFrom"], panel["maxDataPoints"]) == ("1h", 240)
+        assert all(target["expr"].endswith(" or vector(0)") for target in panel["targets"])
+
+
+def test_annotations_mark_the_start_of_every_agent(fleet: Fleet) -> None:
+    variables = {"job": ".+", "hostname": "node-n-simulated", "device": ".+"}
+    for dashboard in DASHBOARDS.values():
+        starts, resets = dashboard["annotations"]["list"]
+        assert starts["useValueForTime"]
+        (start_ms,) = fleet.query(substituted(starts["expr"], variables)).values()
+        assert fleet.at_seconds - fleet.lived_seconds <= start_ms / 1000 <= fleet.at_seconds
+        # No chip of the fleet has lost its power.
+        assert fleet.query(substituted(resets["expr"], variables)) == {}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent import access
 from agent.energy.state import State
 from agent.errors import ExitCode, PermissionDeniedError
 from agent.i2c import hints
@@ -117,7 +118,7 @@ def test_in_a_sandbox_the_hint_names_the_usual_group(
     file = tmp_path / "i2c-9"
     file.touch()
     os.chown(file, -1, 65534)  # as PrivateUsers= shows every group that it does not map
-    assert "usermod -aG i2c $USER" in hints.of_denied_permission(str(file), errno.EACCES)
+    assert f"usermod -aG i2c {access.this_user()}" in hints.of_denied_permission(str(file), errno.EACCES)
     measured("`usermod -aG i2c`")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import chips, cli
+from agent import access, chips, cli
 from agent.chips import Measurement, hwmon
 from agent.config import parse
 from agent.errors import ExitCode
@@ -153,7 +153,7 @@ def test_a_denied_permission_has_its_exit_code_and_a_command(linux: Linux, capsy
     linux.wire(1)
     linux.dev.refusal = errno.EACCES
     assert cli.main(["scan"]) == ExitCode.NOPERM
-    assert "sudo usermod -aG i2c $USER, then log in again" in capsys.readouterr().err
+    assert f"sudo usermod -aG i2c {access.this_user()}, then log in again" in capsys.readouterr().err
 
 
 def test_a_device_file_owned_by_root_hints_at_i2c_tools() -> None:

@@ -15,67 +15,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent import chips
-from agent.clock import SystemClock
 from agent.config import parse
 from agent.errors import ExitCode
 from agent.simulate.rails import ConstantRail
-from agent.simulate.world import build_world
-from tests.bench import distinct_rails, settings_of
-from tests.reliability.remote_wire import WireServer
 from tests.run.running import LONG_SECONDS, PROJECT, groups_of
-from tests.scan.node import EEPROM, KERNELS, NODE, OTHER, messages_to, sysfs_of
-from tests.scan.parts import INA3221, Foreign, IdChip
+from tests.scan.machine import Machine
+from tests.scan.node import KERNELS, messages_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from agent.simulate.wire import Transaction
-
-    Completed = subprocess.CompletedProcess[str]
-
-
-class Machine:
-    """A machine with one bus, for programs in separate processes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        clock = SystemClock()
-        self.settings = settings_of(NODE, 'sample_interval = "1s"\n')
-        self.rails = distinct_rails(self.settings, clock)
-        self.world = build_world(self.settings, clock.monotonic, self.rails)
-        self.wire = self.world.wires[1]
-        self.log: list[Transaction] = []
-        self.wire.log = self.log
-        self.wire.attach(Foreign(EEPROM))
-        self.wire.attach(Foreign(KERNELS))
-        self.world.muxes["m1"].attach(2, IdChip(OTHER, INA3221))
-        sysfs_of(folder / "sys", {(1, KERNELS): "ina3221"})
-        self.server = WireServer(self.wire, folder)
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.scan.emulated_program", self.server.address, str(self.folder), *arguments],
-            cwd=PROJECT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str) -> Completed:
-        with self.start(*arguments) as process:
-            out, err = process.communicate(timeout=LONG_SECONDS)
-        assert "Traceback" not in err, err
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-    def all_muxes_are_closed(self) -> bool:
-        return all(mux.control == 0 for mux in self.world.muxes.values())
-
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     machine = Machine(tmp_path)
+    machine.add_strangers()
     yield machine
     machine.server.close()
 

@@ -199,6 +199,7 @@ def test_the_tab_key_reaches_the_links_in_order(tab: Tab, url: str) -> None:
         reached.append(tab.value("document.activeElement.textContent"))
         assert tab.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     assert reached == ["Metrics", "Health"]
+    assert tab.value("[...document.links].map(link => link.href)") == [f"{url}metrics", f"{url}-/healthy"]
 
 
 @pytest.mark.parametrize("width", [360, 1280])

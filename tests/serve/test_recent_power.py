@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 import re
 import sys
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -14,7 +17,16 @@ from hypothesis import strategies as st
 from agent.errors import SensorError
 from agent.measure.readings import Failure, Reading
 from agent.serve.plot import plot
-from agent.serve.recent_power import RecentPower, Slot, Trace
+from agent.serve.recent_power import RecentPower, Run, Trace
+
+
+class Slot(NamedTuple):
+    lowest: float
+    mean: float
+    highest: float
+
+
+Slots = Sequence["Slot | None"]
 
 SLOT = st.builds(
     lambda watts, below, above: Slot(watts - below, watts, watts + above),
@@ -32,8 +44,23 @@ def memory(sample_interval_seconds: float = 1.0) -> RecentPower:
     return RecentPower({"cpu": "ina260 0x40"}, sample_interval_seconds)
 
 
-def trace_of(recent_power: RecentPower, now_seconds: float) -> Trace:
-    return recent_power.recent(now_seconds).traces["cpu"]
+def trace_of(recent_power: RecentPower, now_seconds: float) -> list[Slot | None]:
+    trace = recent_power.recent(now_seconds).traces["cpu"]
+    slots: list[Slot | None] = [None] * trace.slots
+    for run in trace.runs:
+        for number, values in enumerate(zip(run.lowest, run.means, run.highest, strict=True), start=run.first):
+            slots[number] = Slot(*values)
+    return slots
+
+
+def trace(slots: Slots) -> Trace:
+    runs: list[Run] = []
+    for has_reading, numbered in groupby(enumerate(slots), key=lambda one: one[1] is not None):
+        found = list(numbered)
+        if has_reading:
+            columns = zip(*(slot for _, slot in found if slot is not None), strict=True)
+            runs.append(Run(found[0][0], *map(list, columns)))
+    return Trace(len(slots), tuple(runs))
 
 
 def test_a_slot_holds_the_lowest_mean_and_highest_of_its_readings() -> None:
@@ -107,15 +134,15 @@ def test_a_memory_with_other_slots_is_not_taken_over() -> None:
     assert not any(trace_of(later, 130.0))
 
 
-def drawn(trace: Trace) -> dict[str, str]:
+def drawn(slots: Slots) -> dict[str, str]:
     """The paths of a plot by their class."""
-    picture = ET.fromstring(plot("cpu", 0, trace))
+    picture = ET.fromstring(plot("cpu", 0, trace(slots)))
     return {path.get("class", ""): path.get("d", "") for path in picture.iter("path")}
 
 
 @given(st.lists(st.none() | SLOT, min_size=1, max_size=180))
 def test_every_plot_stays_inside_its_frame(slots: list[Slot | None]) -> None:
-    for path in drawn(tuple(slots)).values():
+    for path in drawn(slots).values():
         assert not re.search(r"[^MVhHz0-9 -]", path)
         assert all(0 <= int(y) <= 100 for y in re.findall(r"(?:V|M\d+ )(-?\d+)", path))
         for part in path.split("M")[1:]:
@@ -126,8 +153,8 @@ def test_every_plot_stays_inside_its_frame(slots: list[Slot | None]) -> None:
 
 @given(st.lists(SLOT, min_size=1, max_size=180))
 def test_the_line_lies_inside_the_band(slots: list[Slot]) -> None:
-    assert plot("cpu", 0, tuple(slots)).count("<path") == 3
-    (top, bottom) = re.findall(r">([^<]*)</span>", plot("cpu", 0, tuple(slots)))
+    assert plot("cpu", 0, trace(slots)).count("<path") == 3
+    (top, bottom) = re.findall(r">([^<]*)</span>", plot("cpu", 0, trace(slots)))
     units = {"mW": 1e-3, "W": 1.0}
     high, low = (
         float(number.replace("\u2212", "-")) * units[unit]
@@ -142,22 +169,22 @@ def test_a_gap_in_the_readings_is_a_gap_in_the_line() -> None:
     slot = Slot(1.0, 2.0, 4.0)
     assert drawn((None, slot, slot, None, slot)) == {
         "grid": "M0 0H20M0 100H20",
-        "line": "M4 50h8M16 50h4",
-        "band": "M4 0h8V75h-8zM16 0h4V75h-4z",
+        "line": "M4 50V50h4V50h4M16 50V50h4",
+        "band": "M4 0V0h4V0h4V75h-4V75h-4zM16 0V0h4V75h-4z",
     }
 
 
 def test_a_plot_without_a_reading_says_so() -> None:
-    assert '<desc id="d0">no reading</desc>' in plot("cpu", 0, (None,) * 180)
+    assert '<desc id="d0">no reading</desc>' in plot("cpu", 0, trace([None] * 180))
     assert set(drawn((None,) * 180)) == {"grid"}
 
 
 def test_a_plot_of_power_that_flows_back_shows_zero() -> None:
     paths = drawn((Slot(-2.0, -1.0, 2.0),))
     assert paths["grid"] == "M0 0H4M0 50H4"
-    assert paths["line"] == "M0 75h4"
+    assert paths["line"] == "M0 75V75h4"
 
 
 def test_a_large_number_has_a_round_scale() -> None:
     for watts, label in ((0.0004, "1\u00a0mW"), (0.9, "1\u00a0W"), (11.2, "12\u00a0W"), (1300.0, "1500\u00a0W")):
-        assert f">{label}<" in plot("cpu", 0, (Slot(0.0, 0.0, watts),))
+        assert f">{label}<" in plot("cpu", 0, trace([Slot(0.0, 0.0, watts)]))

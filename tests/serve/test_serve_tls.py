@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import selectors
 import shutil
 import socket
 import ssl
@@ -19,7 +20,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from prometheus_client import CollectorRegistry, Info
 
-from agent.errors import ConfigError, ExitCode, PermissionDeniedError
+from agent.errors import ConfigError, ExitCode
 from agent.serve.connections import Limits
 from agent.serve.server import ScrapeServer
 from agent.settings import ServeSettings
@@ -165,6 +166,34 @@ def test_an_unfinished_handshake_ends_at_its_deadline(
         with suppress(ConnectionResetError):
             everything(sock)
         until(lambda: not server._connections._open, "the end of the connection")
+
+
+def test_a_client_that_waits_costs_no_time(server: ScrapeServer, context: ssl.SSLContext) -> None:
+    """The selector waits for what the client has to send; to wait until one can send would return at once, for ever."""
+    with connected(server) as stalled, connected(server) as silent:
+        stalled.sendall(Pieces(context, stalled).hello()[:50])
+        client = Pieces(context, silent)
+        silent.sendall(client.hello())
+        silent.sendall(client.handshake() + client.encrypted(SCRAPE[:20]))
+        connections, selector = server._connections._open, server._connections._selector
+        until(lambda: len(connections) == 2 and any(one.head == SCRAPE[:20] for one in connections), "what was sent")
+        until(lambda: {key.events for key in selector.get_map().values()} == {selectors.EVENT_READ}, "the waiting")
+
+
+def test_a_newer_connection_takes_the_place_of_a_handshake(pair: dict[str, Any], context: ssl.SSLContext) -> None:
+    limits = Limits(connections=2, request_seconds=LONG_SECONDS, answer_seconds=LONG_SECONDS)
+    with serving(registry=large(), limits=limits, **pair) as server, ExitStack() as stack:
+        plain = stack.enter_context(connected(server))
+        slow = stack.enter_context(context.wrap_socket(plain, server_hostname=HOST))
+        slow.sendall(SCRAPE)
+        received = len(slow.recv(1))
+        stalled = stack.enter_context(connected(server))
+        stalled.sendall(Pieces(context, stalled).hello()[:50])
+        until(lambda: len(server._connections._open) == 2, "two connections")
+        assert scrape(server, context, b"GET / HTTP/1.1\r\n\r\n")[0].startswith(b"HTTP/1.0 200 ")
+        assert stalled.recv(1) == b""
+        received += len(everything(slow))
+        assert received > 16_000_000
 
 
 def test_a_trickling_handshake_does_not_extend_its_deadline(pair: dict[str, Any], context: ssl.SSLContext) -> None:
@@ -381,14 +410,6 @@ def test_files_that_cannot_be_used_stop_the_start(
     with pytest.raises(ConfigError, match=words) as raised:
         ScrapeServer(ServeSettings(HOST, 0, **pair), Shown())
     assert raised.value.exit_code == ExitCode.CONFIG
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-@pytest.mark.parametrize("file", ["cert.pem", "key.pem"])
-def test_a_file_without_permission_stops_the_start(pair: dict[str, Any], tmp_path: Path, file: str) -> None:
-    (tmp_path / file).chmod(0)
-    with pytest.raises(PermissionDeniedError, match=f"serve.{file[:-4]}_file: no permission to read"):
-        ScrapeServer(ServeSettings(HOST, 0, **pair), Shown())
 
 
 def test_a_bare_name_is_a_systemd_credential(ca: trustme.CA, tmp_path: Path, context: ssl.SSLContext) -> None:

@@ -162,6 +162,44 @@ def test_a_narrow_terminal_keeps_the_watts(width: int, titles: int) -> None:
     assert len(line.replace("last ", "").replace("2 min", "trace").split()) >= titles
 
 
+@pytest.mark.parametrize("cells", [6, 12, 20, 31, 32])
+@pytest.mark.parametrize("width", [80, 100, 132, 200])
+def test_a_name_of_32_cells_is_whole_from_80_columns_on(cells: int, width: int) -> None:
+    name = "n" * cells
+    watched = Watched(ina260(name, "bus = 1"))
+    watched.load(name, 5.0, 1.5)
+    watched.sweeps(4)
+    line = watched.line(name, width)
+    assert line.startswith(f"{name} 5.000 V  1.500 A  7.500 W ")
+    assert line.endswith("15.00 J")
+
+
+def test_decoration_goes_before_a_name_is_cut() -> None:
+    name = "n" * 32
+    watched = Watched(ina260(name, "bus = 1"))
+    watched.load(name, 5.0, 1.5)
+    watched.sweeps(4)
+    seen = []
+    for width in range(24, 121):
+        titles = watched.text(width).splitlines()[2]
+        is_whole = name in watched.text(width)
+        seen.append((is_whole, *(title in titles for title in ("energy", "min..max", "2 min"))))
+        assert is_whole or not any(seen[-1][1:]), width
+        assert ("▏" in watched.text(width) or "█" in watched.text(width)) <= is_whole
+    assert seen[0] == (False, False, False, False)
+    assert seen[-1] == (True, True, True, True)
+
+
+@pytest.mark.parametrize("width", [34, 40, 50, 60, 80, 120])
+def test_a_total_of_some_devices_says_so_at_every_width(width: int) -> None:
+    watched = Watched()
+    watched.load("cpu", 5.0, 1.0)
+    watched.sweeps(3)
+    watched.bench.chip("radio").unplug()
+    watched.sweeps(1)
+    assert "1 of 2" in watched.line("total", width)
+
+
 def test_devices_that_do_not_fit_are_counted_with_their_failures() -> None:
     watched = Watched(mux("m0", 0x70) + "".join(ina260(f"r{n}", f'mux = "m0", channel = {n}') for n in range(8)))
     watched.sweeps(1)
@@ -205,7 +243,7 @@ def test_devices_that_do_not_fit_take_turns(height: int, every: str) -> None:
 def test_long_names_are_cut_where_they_do_not_differ(names: list[str]) -> None:
     watched = Watched("".join(ina260(name, "bus = 1", 0x40 + at) for at, name in enumerate(names)))
     watched.sweeps(3)
-    drawn = watched.text(80).splitlines()[3 : 3 + len(names)]
+    drawn = watched.text(38).splitlines()[3 : 3 + len(names)]
     assert all("V" in line and "…" in line[:11] for line in drawn)
     assert len({line[:11] for line in drawn}) == len(names)
 
