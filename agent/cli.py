@@ -81,11 +81,7 @@ class _CommandParser(_Parser):
         elif has_operands:
             self.error("unrecognized arguments: --")
         if unknown:
-            self._refuse_unknown(unknown, parser)
-        if options.command is measure.run:
-            options.operands = operands or []
-        elif operands is not None:
-            parser.error("unrecognized arguments: --")
+            self._refuse_unknown(unknown, getattr(options, "parser", self))
         return options
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
