@@ -12,6 +12,7 @@ from scripts import (
     reference_architecture,
     reference_chips,
     reference_configuration,
+    reference_exit_codes,
     reference_metrics,
     reference_rules,
 )
@@ -30,6 +31,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/chips.md": reference_chips.page,
     "docs/configuration.md": reference_configuration.page,
     "docs/metrics.md": reference_metrics.page,
+    "docs/troubleshooting.md": reference_exit_codes.page,
     "docs/prometheus.md": reference_rules.recordings,
 }
 
