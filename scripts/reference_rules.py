@@ -20,17 +20,30 @@ def alerts() -> str:
     return with_blocks("docs/alerts.md", {rule["alert"]: partial(_meaning, rule) for rule in rules})
 
 
-def recordings() -> str:
-    """The whole docs/prometheus.md, with the first sentence about each recorded series."""
-    return with_blocks("docs/prometheus.md", {"recordings": _recordings})
+def series() -> str:
+    """The whole docs/prometheus.md: the comment about each limit, and the first sentence about each other series."""
+    return with_blocks("docs/prometheus.md", {"limits": _limits, "recordings": _recordings})
+
+
+def _limits() -> str:
+    return _table(_comments("limits.yml"))
 
 
 def _recordings() -> str:
-    text = (RULES / "recordings.yml").read_text(encoding="utf-8")
-    found = re.findall(r"((?:^ {6}# .*\n)*)^ {6}- record: (\S+)", text, re.MULTILINE)
-    rows = [
-        f"| `{name}` | {re.sub(' *# ', ' ', comment).split('. ')[0].strip().rstrip('.')} |" for comment, name in found
-    ]
+    return _table(
+        {name: f"{text.removesuffix('.').split('. ')[0]}." for name, text in _comments("recordings.yml").items()}
+    )
+
+
+def _comments(name: str) -> dict[str, str]:
+    """What a file of rules says above each recorded series; a row that is a comment itself counts as well."""
+    text = (RULES / name).read_text(encoding="utf-8")
+    found = re.findall(r"((?:^ {6}# \S.*\n)+)^ {6}#?- record: (\S+)", text, re.MULTILINE)
+    return {series: " ".join(re.sub(r"^ *# ", "", comment, flags=re.MULTILINE).split()) for comment, series in found}
+
+
+def _table(meanings: dict[str, str]) -> str:
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in meanings.items()]
     return "\n".join(["| series | meaning |", "|---|---|", *rows])
 
 

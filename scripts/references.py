@@ -32,7 +32,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/configuration.md": reference_configuration.page,
     "docs/metrics.md": reference_metrics.page,
     "docs/troubleshooting.md": reference_exit_codes.page,
-    "docs/prometheus.md": reference_rules.recordings,
+    "docs/prometheus.md": reference_rules.series,
 }
 
 
