@@ -62,10 +62,17 @@ def test_the_documented_flags_of_victoria_metrics_are_enough(tmp_path: Path) -> 
         assert problems_with(server) == []
 
 
-def test_the_path_of_each_server_is_one_that_a_wrong_url_is_told() -> None:
-    paths = re.findall(r"\| `(/[^`]+)` \|", PAGE)
-    assert len(paths) == 7
-    text = re.sub(r'(?m)^url = "[^"]*"', 'url = "https://vm.example.org"', CONFIGURATION)
+def refusal(url: str) -> str:
+    text = re.sub(r'(?m)^url = "[^"]*"', f'url = "{url}"', CONFIGURATION)
     with pytest.raises(ConfigError) as caught:
         parse(text, chips.options(), default_hostname="node-17", environ={"HOME": "/home/pi"})
-    assert [path for path in paths if path not in str(caught.value)] == []
+    return str(caught.value)
+
+
+def test_a_url_without_a_path_is_told_the_path_of_the_page() -> None:
+    paths = re.findall(r"\| `(/[^`]+)` \|", PAGE)
+    assert len(paths) == 7
+    by_port = (f"https://vm.example.org:{port}" for port in (8428, 8480, 9009, 9090, 19291))
+    told = " ".join(map(refusal, (*by_port, "https://prometheus.grafana.net")))
+    assert [path for path in paths if f'{path}"' not in told] == []
+    assert "docs/history.md" in refusal("https://vm.example.org")
