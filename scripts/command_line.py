@@ -23,12 +23,15 @@ DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 EXIT_STATUS = {
     ExitCode.OK: "Done.",
     ExitCode.USAGE: "The command line is wrong.",
-    ExitCode.UNAVAILABLE: "The gateway could not be reached or kept failing.",
-    ExitCode.SOFTWARE: "Internal error.",
+    ExitCode.UNAVAILABLE: "A server could not be reached or kept failing.",
+    ExitCode.SOFTWARE: (
+        "A bug. Please report it where you got wattpush from: everything from the words internal error on, the "
+        "configuration and the command."
+    ),
     ExitCode.IOERR: "A sensor could not be read; the rest was still pushed. Or the counters could not be saved.",
-    ExitCode.TEMPFAIL: "Another instance holds the bus or the state.",
-    ExitCode.PROTOCOL: "The gateway rejected the push.",
-    ExitCode.NOPERM: "Permission denied; the message says which group or device file.",
+    ExitCode.TEMPFAIL: "Another instance holds the bus or the state, or no file descriptor is free.",
+    ExitCode.PROTOCOL: "A server rejected what was sent.",
+    ExitCode.NOPERM: "Permission denied; the message says which group or file.",
     ExitCode.CONFIG: "The configuration is missing or invalid.",
 }
 

@@ -6,11 +6,13 @@ with the datasheet that it is from.
 
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent import chips
-from agent.chips import _kernel_drivers
+from agent.chips import I2CChip, _kernel_drivers
 from agent.i2c.muxes import MUX_KINDS, lookalikes, mux_names
 from agent.settings import CHIP_ALIASES, runs
 from scripts.blocks import with_blocks
@@ -91,6 +93,30 @@ def page() -> str:
     return with_blocks(
         "docs/chips.md", {"ranges": _ranges, "accuracy": _accuracy, "muxes": _muxes, "drivers": _drivers}
     )
+
+
+def declarations() -> str:
+    """The whole docs/adding-a-chip.md, with what a chip declares, from the base class of all chips."""
+    return with_blocks("docs/adding-a-chip.md", {"declarations": _declarations})
+
+
+DECLARED = (
+    *("options", "ids", "signature_names", "highest_volts", "full_scale_amperes", "full_scale_shunt_volts", "results"),
+    *("status", "new_result", "scales", "configuration_words", "decode", "computed", "adopt"),
+)
+"""What the class of a chip may declare; other packages may rely on it."""
+
+
+def _declarations() -> str:
+    _, _, attributes = (inspect.getdoc(I2CChip) or "").partition("Attributes:\n")
+    texts = {
+        name: " ".join(text.split())
+        for name, text in re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", attributes, re.MULTILINE)
+    }
+    for name in DECLARED:
+        if name not in texts:
+            texts[name] = " ".join((inspect.getdoc(getattr(I2CChip, name)) or "").split("\n\n")[0].split())
+    return _table(("declaration", "meaning"), ((f"`{name}`", texts[name]) for name in DECLARED))
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from agent import chips
 from agent.config import example
-from scripts import reference_alerts, reference_chips, reference_configuration, reference_metrics
+from scripts import (
+    reference_architecture,
+    reference_chips,
+    reference_configuration,
+    reference_exit_codes,
+    reference_metrics,
+    reference_rules,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,10 +25,14 @@ PROJECT = Path(__file__).resolve().parents[1]
 PAGES: Mapping[str, Callable[[], str]] = {
     "README.md": reference_chips.readme,
     "config.toml.example": lambda: example.example(chips.options()),
-    "docs/alerts.md": reference_alerts.page,
+    "docs/adding-a-chip.md": reference_chips.declarations,
+    "docs/alerts.md": reference_rules.alerts,
+    "docs/architecture.md": reference_architecture.page,
     "docs/chips.md": reference_chips.page,
     "docs/configuration.md": reference_configuration.page,
     "docs/metrics.md": reference_metrics.page,
+    "docs/troubleshooting.md": reference_exit_codes.page,
+    "docs/prometheus.md": reference_rules.series,
 }
 
 

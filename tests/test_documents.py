@@ -125,17 +125,18 @@ def test_every_link_to_a_heading_resolves(path: Path) -> None:
 
 GENERATED_PAGES = {"benchmarks.md", "configuration.md", "metrics.md", "reliability.md"}
 GENERATED_BLOCK = re.compile(r"<!-- (.+): made by make generated -->.*?<!-- end of \1 -->", re.DOTALL)
-MOST_WORDS = 16_100
+MOST_WORDS = 12_400
 """The aim is 11,000."""
 
 
 def words_of(path: Path) -> list[str]:
-    """The words of the prose, headings and tables of a page.
+    """The words of the prose, headings and tables of a page; a span of code, such as a message, counts as one word.
 
-    Not counted: blocks of code, fenced or indented, and what `make generated` writes.
+    Not counted: blocks of code, fenced or indented, the targets of links, and what `make generated` writes.
     """
     text = FENCED.sub("", GENERATED_BLOCK.sub("", path.read_text(encoding="utf-8")))
     text = re.sub(r"^ {4}\S.*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\]\([^)]*\)", "]", re.sub(r"`[^`\n]+`", "code", text))
     return [word for word in text.split() if re.search(r"\w", word)]
 
 

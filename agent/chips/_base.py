@@ -210,7 +210,7 @@ class I2CChip(ABC):
 
     @abstractmethod
     def configuration_words(self, codes: averaging.Codes) -> tuple[ExpectedBits, ...]:
-        """The `configuration` for this averaging."""
+        """The words to write for this averaging, each with the power-on value of its register."""
 
     @abstractmethod
     def decode(self, words: Sequence[int]) -> tuple[Measurement | SensorError, ...]:
