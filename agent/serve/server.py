@@ -81,7 +81,8 @@ class ScrapeServer:
             raise AgentError(f"{_where(settings)}: {error}") from error
         host, port = self.address
         scheme = "http" if certificate is None else "https"
-        log.info("serving %s://%s:%d/metrics", scheme, f"[{host}]" if ":" in host else host, port)
+        address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        log.info("serving %s/metrics, and a live page at %s/", address, address)
 
     def show(self, source: Source) -> None:
         """Serve this from the next request on."""
