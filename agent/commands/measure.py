@@ -115,7 +115,7 @@ def run(options: Namespace) -> int:
             return exit_code_of(stopped)
         finally:
             sweep.end_if(lambda: True)
-            if not sampler.finish(_LAST_SWEEP_SECONDS, signals):
+            if not sampler.finish(_LAST_SWEEP_SECONDS, clock, signals):
                 hardware.pop_all()  # a thread hangs and still uses what would be closed; the system closes it at exit
         measurement = _measurement(options, settings, command, sampler.interval_seconds, measuring)
         status = _show(measurement, report, signals)
