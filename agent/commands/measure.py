@@ -9,9 +9,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent import config
 from agent.clock import SystemClock
-from agent.commands import collect_garbage_as_usual, is_simulated, load_settings, simulated_from
+from agent.commands import collect_garbage_as_usual, is_simulated, load_settings, parse_duration, simulated_from
 from agent.errors import AgentError, UsageError
 from agent.log import print_error
 
@@ -72,11 +71,8 @@ def _runs(text: str) -> int:
 
 
 def _duration(text: str) -> float:
-    duration: str | float = text
-    with suppress(ValueError):
-        duration = float(text)
     try:
-        seconds = config.parse_duration(duration)
+        seconds = parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     if not seconds:
