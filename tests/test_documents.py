@@ -156,14 +156,13 @@ def test_the_readme_begins_with_the_purpose_and_ends_with_the_documents() -> Non
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.+)$", readme, re.MULTILINE) == [
         "Two commands",
-        "Configuration",
+        "Your first chip",
         "What you get",
         "When not to use a Pushgateway",
-        "Wiring",
         "Supported chips",
-        "Links",
+        "Documents",
     ]
     assert readme.index("```") < readme.index("## Two commands"), "the picture comes before the commands"
     text, _, rest = readme.partition("<!-- chips: ")  # a table that grows with every chip
     text += rest.partition("<!-- end of chips -->")[2]
-    assert len(text.splitlines()) <= 135, "longer text belongs in docs/"
+    assert len(text.splitlines()) <= 150, "longer text belongs in docs/"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.check import failed, ok, warning
 from agent.check.connection import FEWEST_DAYS, check_secrecy
-from agent.errors import AgentError, ConfigError
+from agent.errors import AgentError, ConfigError, one_line
 from agent.http.credentials import locate, read_secret
 from agent.http.tls import server_context
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from agent.settings import ServeSettings
 
 _DAY_SECONDS = 86400.0
+
+_OUT_OF_TIME = (9, 10)
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 
 
 def check_serve(serve: ServeSettings, clock: Clock, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -63,13 +66,21 @@ def _validity(what: str, context: ssl.SSLContext, cert_path: Path, clock: Clock)
     try:
         certificate = _as_clients_see_it(context, cert_path)
     except ssl.SSLCertVerificationError as error:
-        problem = f"serve.cert_file: {cert_path}: {error.verify_message}"
-        return failed(what, ConfigError((f"{problem}; renew it, or set this machine's clock",)))
+        is_out_of_time = error.verify_code in _OUT_OF_TIME
+        hint = "renew it, or set this machine's clock" if is_out_of_time else "clients need one for a server"
+        return failed(what, ConfigError((f"serve.cert_file: {cert_path}: {error.verify_message}; {hint}",)))
+    except ssl.SSLError as error:  # such as a key on a curve that TLS does not have
+        problem = f"serve.cert_file: {cert_path}: a client cannot connect: {_words(error)}"
+        return failed(what, ConfigError((f"{problem}; create one with an RSA key, or an EC key on P-256",)))
     days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - clock.time()) / _DAY_SECONDS
     validity = f"{cert_path}, for {days:.0f} more days"
     if days < FEWEST_DAYS:
         return warning(what, validity, "renew it: once it has expired, no client trusts it")
     return ok(what, validity)
+
+
+def _words(error: ssl.SSLError) -> str:
+    return one_line((error.reason or str(error)).replace("_", " ").lower())
 
 
 def _as_clients_see_it(context: ssl.SSLContext, cert_path: Path) -> dict[str, Any]:
@@ -80,6 +91,7 @@ def _as_clients_see_it(context: ssl.SSLContext, cert_path: Path) -> dict[str, An
 
     Raises:
         SSLCertVerificationError: it has expired, is not yet valid, or is not for servers.
+        SSLError: no client can shake hands with this server.
     """
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.check_hostname = False

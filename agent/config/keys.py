@@ -306,7 +306,7 @@ REMOTE_WRITE = KeyTable(
 SERVE = KeyTable(
     "serve",
     ServeSettings,
-    "Answer scrapes at `/metrics`, with a page at `/` and a health check at `/-/healthy`. At most 64 clients are "
+    "Answer scrapes at `/metrics`, with a live page at `/` and a health check at `/-/healthy`. At most 64 clients are "
     "connected at a time; a request may take 5 s to arrive, and its answer 10 s. Without this table nothing listens.",
     (
         Key(

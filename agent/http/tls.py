@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Versions = tuple[tuple[int, ...] | None, ...]
 
+_WEAK = ("_TOO_SMALL", "_TOO_WEAK")
+"""How OpenSSL's reasons end if a certificate is whole, and its key or its signature is below the system's policy."""
+
 
 class TlsContexts:
     """Makes the SSLContext, which costs milliseconds, and makes another one when a file has changed."""
@@ -100,6 +103,11 @@ def _load_pair(context: ssl.SSLContext, table: str, cert_file: str, key_file: st
     try:
         context.load_cert_chain(cert_path, key_path, password=refuse_password)
     except ssl.SSLError as error:
+        reason = error.reason or ""
+        if reason.endswith(_WEAK):
+            words = reason.replace("_", " ").lower()
+            message = f"{table}.cert_file: {cert_path}: {words} for OpenSSL; create one with a stronger key and SHA-256"
+            raise ConfigError((message,)) from error
         message = (
             f"{table}.cert_file, key_file: {cert_path} and {key_path} are not a certificate and "
             "its own, unencrypted key (PEM is expected)"

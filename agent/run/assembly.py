@@ -293,7 +293,12 @@ def make_agent(
     if settings.serve is None or options.is_once or options.is_dry_run:
         runtime.scrapes.close()
     else:
-        serve = partial(runtime.scrapes.serve, settings.serve, agent, environ=runtime.environ)
+        # A renewal of the certificate that a power cut interrupted must not stop the pushes, and a start has no earlier
+        # server to keep. Whoever only serves would see nothing: then the start fails.
+        awaits_files = earlier is None and (settings.pushgateway is not None or settings.remote_write is not None)
+        serve = partial(
+            runtime.scrapes.serve, settings.serve, agent, environ=runtime.environ, awaits_files=awaits_files
+        )
         # The address may be a name, and its lookup takes long without a name server.
         stopped = f"serve: listen: {settings.serve.host}: stopped before the name was looked up"
         in_thread(serve, runtime.waiting, runtime.wake, stopped)

@@ -24,7 +24,7 @@ class Scrapes:
         self._server: ScrapeServer | None = None
         self._settings: ServeSettings | None = None
 
-    def serve(self, settings: ServeSettings, source: Source, environ: Mapping[str, str]) -> None:
+    def serve(self, settings: ServeSettings, source: Source, environ: Mapping[str, str], *, awaits_files: bool) -> None:
         """Serve this from now on; see `ScrapeServer`. If that fails, an earlier server is kept."""
         earlier = self._settings
         if self._server is not None and settings == earlier:
@@ -33,13 +33,13 @@ class Scrapes:
         from agent.serve.server import ScrapeServer
 
         try:
-            server = ScrapeServer(settings, source, environ=environ)
+            server = ScrapeServer(settings, source, environ=environ, awaits_files=awaits_files)
         except BusyError:
             # Perhaps the earlier server has the port, under another address of this machine.
             if self._server is None or earlier is None or earlier.port != settings.port:
                 raise
             self.close()
-            server = ScrapeServer(settings, source, environ=environ)
+            server = ScrapeServer(settings, source, environ=environ, awaits_files=awaits_files)
         self.close()
         self._server, self._settings = server, settings
 

@@ -30,27 +30,33 @@ class Authentication:
         username: of the one user.
         password_file: a path, or the name of a systemd credential.
         environ: for $CREDENTIALS_DIRECTORY.
+        awaits_files: without a password, refuse every request until it is there, instead of raising.
 
     Raises:
         ConfigError: the file is missing or empty.
         PermissionDeniedError: this user may not read it.
     """
 
-    def __init__(self, username: str, password_file: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, username: str, password_file: str, environ: Mapping[str, str], *, awaits_files: bool = False
+    ) -> None:
         self._username = username
         self._password_file = password_file
         self._environ = environ
         self._problem = ""
-        self._read()
+        try:
+            self._read()
+        except AgentError as error:
+            if not awaits_files:
+                raise
+            self._log(error)
 
     def refuse(self, head: bytes, client: str) -> bytes | None:
         """The answer to a request that may not see a page; None for one that may. `client` is its address."""
         try:
             expected = self._read()
         except AgentError as error:
-            if str(error) != self._problem:
-                self._problem = str(error)
-                log.error("%s; every request is refused until then", error)  # noqa: TRY400 - no traceback
+            self._log(error)
             text = "the password of this server cannot be read; its log says why"
             return refusal(head, HTTPStatus.SERVICE_UNAVAILABLE, text)
         if self._problem:
@@ -62,6 +68,11 @@ class Authentication:
             return None
         log.debug("scrape from %s: %s", client, "no user" if given is None else "wrong user or password")
         return refusal(head, HTTPStatus.UNAUTHORIZED, "user and password, please", _CHALLENGE)
+
+    def _log(self, error: AgentError) -> None:
+        if str(error) != self._problem:
+            self._problem = str(error)
+            log.error("%s; every request is refused until then", error)
 
     def _read(self) -> bytes:
         """The credentials as a client sends them (RFC 7617, section 2, in UTF-8)."""

@@ -196,7 +196,8 @@ def _remote(remote: RemoteView | None, unix_seconds: float) -> str:
     waiting = ""
     if remote.status is not None:
         samples, size = remote.status.backlog_samples, remote.status.backlog_bytes
-        waiting = f"{samples:,} samples ({quantity(size, 'B')}) wait"
+        words = "1 sample ({}) waits" if samples == 1 else f"{samples:,} samples ({{}}) wait"
+        waiting = words.format(quantity(size, "B"))
         if remote.status.oldest_seconds is not None:
             waiting += f", the oldest for {_age(unix_seconds - remote.status.oldest_seconds)}"
         waiting = waiting if samples else "nothing waits"

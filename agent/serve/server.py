@@ -47,6 +47,7 @@ class ScrapeServer:
         source: what the pages show.
         environ: for $CREDENTIALS_DIRECTORY.
         limits: of all clients together.
+        awaits_files: if the files for TLS or the password cannot be used, serve nothing until they can.
 
     Raises:
         ConfigError: a file for TLS or the password cannot be used.
@@ -62,9 +63,10 @@ class ScrapeServer:
         *,
         environ: Mapping[str, str] | None = None,
         limits: Limits | None = None,
+        awaits_files: bool = False,
     ) -> None:
-        certificate = _certificate(settings, environ or {})
-        self._authentication = _authentication(settings, environ or {})
+        certificate = _certificate(settings, environ or {}, awaits_files=awaits_files)
+        self._authentication = _authentication(settings, environ or {}, awaits_files=awaits_files)
         self._listener = _listen(settings)
         self._pages = Pages(source)
         self._connections = Connections(
@@ -81,7 +83,8 @@ class ScrapeServer:
             raise AgentError(f"{_where(settings)}: {error}") from error
         host, port = self.address
         scheme = "http" if certificate is None else "https"
-        log.info("serving %s://%s:%d/metrics", scheme, f"[{host}]" if ":" in host else host, port)
+        address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        log.info("serving %s/metrics, and a live page at %s/", address, address)
 
     def show(self, source: Source) -> None:
         """Serve this from the next request on."""
@@ -104,16 +107,18 @@ class ScrapeServer:
         self._listener.close()
 
 
-def _certificate(settings: ServeSettings, environ: Mapping[str, str]) -> Certificate | None:
+def _certificate(settings: ServeSettings, environ: Mapping[str, str], *, awaits_files: bool) -> Certificate | None:
     if settings.cert_file is None or settings.key_file is None:
         return None
-    return Certificate(settings.cert_file, settings.key_file, environ)
+    return Certificate(settings.cert_file, settings.key_file, environ, awaits_files=awaits_files)
 
 
-def _authentication(settings: ServeSettings, environ: Mapping[str, str]) -> Authentication | None:
+def _authentication(
+    settings: ServeSettings, environ: Mapping[str, str], *, awaits_files: bool
+) -> Authentication | None:
     if settings.username is None or settings.password_file is None:
         return None
-    return Authentication(settings.username, settings.password_file, environ)
+    return Authentication(settings.username, settings.password_file, environ, awaits_files=awaits_files)
 
 
 def _affordable(limits: Limits) -> Limits:

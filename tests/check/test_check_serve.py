@@ -6,13 +6,13 @@ import datetime as dt
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -79,8 +79,11 @@ def test_a_certificate_out_of_its_time_is_a_failure(
     assert f"{words}; renew it, or set this machine's clock" in str(finding)
 
 
-def self_signed(folder: Path, *usages: x509.ObjectIdentifier) -> dict[str, str]:
-    key = ec.generate_private_key(ec.SECP256R1())
+Key: TypeAlias = "ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey"
+
+
+def self_signed(folder: Path, *usages: x509.ObjectIdentifier, key: Key | None = None) -> dict[str, str]:
+    key = key or ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "node-17")])
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(NOW - dt.timedelta(days=1)).not_valid_after(NOW + dt.timedelta(days=50))
@@ -89,7 +92,7 @@ def self_signed(folder: Path, *usages: x509.ObjectIdentifier) -> dict[str, str]:
     return write_pair_of(folder, builder.sign(key, hashes.SHA256()), key)
 
 
-def write_pair_of(folder: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
+def write_pair_of(folder: Path, certificate: x509.Certificate, key: Key) -> dict[str, str]:
     written = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     keys = {
         "cert_file": write_file(folder / "cert.pem", certificate.public_bytes(Encoding.PEM)),
@@ -108,7 +111,19 @@ def test_a_self_signed_certificate_is_as_good(tmp_path: Path) -> None:
 def test_a_certificate_for_clients_only_is_a_failure(tmp_path: Path) -> None:
     (finding,) = found(**self_signed(tmp_path, ExtendedKeyUsageOID.CLIENT_AUTH))
     assert finding.status is Status.FAILED
-    assert "purpose" in str(finding)
+    assert "purpose; clients need one for a server" in str(finding)
+
+
+def test_a_key_that_no_client_can_use_is_a_failure(tmp_path: Path) -> None:
+    (finding,) = found(**self_signed(tmp_path, key=ec.generate_private_key(ec.SECP256K1())))
+    assert (finding.status, finding.exit_code) == (Status.FAILED, ExitCode.CONFIG)
+    assert "a client cannot connect: no shared cipher; create one with an RSA key" in str(finding)
+
+
+def test_a_short_key_is_called_short(tmp_path: Path) -> None:
+    (finding,) = found(**self_signed(tmp_path, key=rsa.generate_private_key(65537, 1024)))
+    assert finding.status is Status.FAILED
+    assert "ee key too small for OpenSSL; create one with a stronger key" in str(finding)
 
 
 def pipe(file: Path) -> None:

@@ -148,6 +148,16 @@ def test_the_backlog_of_remote_write_is_shown(node: Node) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [(0, "nothing waits"), (1, "1 sample (90.00 B) waits"), (1000, "1,000 samples (90.00 B) wait")],
+)
+def test_a_backlog_of_any_size_is_a_sentence(node: Node, samples: int, words: str) -> None:
+    status = RemoteStatus(RemoteCounters(), samples, 90, 64_000_000, None, None)
+    view = replace(node.agent.live_view(), remote=RemoteView("sent", False, status))
+    assert Shown(LivePage().page(view)).facts["Remote write"] == f"sent {words}"
+
+
 def test_names_and_errors_are_text(clock: HandClock) -> None:
     name = "<script>alert(1)</script>&\u202e\"'"
     node = Node(clock)

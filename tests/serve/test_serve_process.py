@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from contextlib import closing
@@ -21,7 +22,6 @@ from tests.serve.serving import HOST, trusting, write_pair
 from tests.servers import free_port, write_file
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Sequence
 
 
@@ -50,6 +50,48 @@ def test_a_missing_file_is_78_and_names_its_key(ca: trustme.CA, tmp_path: Path, 
     assert ended.returncode == 78, ended.stderr
     assert f"serve.{key}: cannot read {keys[key]}: No such file or directory" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("damage", ["missing", "half"])
+def test_pushes_go_on_without_a_certificate_that_comes_later(
+    ca: trustme.CA, tmp_path: Path, pushgateway_url: str, damage: str
+) -> None:
+    port, context = free_port(), trusting(ca)
+    keys = write_pair(tmp_path, ca.issue_cert(HOST))
+    certificate = Path(keys["cert_file"])
+    whole = certificate.read_bytes()
+    certificate.write_bytes(whole[: len(whole) // 2])
+    if damage == "missing":
+        certificate.unlink()
+    config = write_config(tmp_path, pushgateway_url, f"without-{damage}", more=serve_table(port, keys))
+    with program("--config", config, "--simulate") as running:
+        running.logs("; nothing is served until it can be used")
+        until(lambda: f"without-{damage}" in ask(f"{pushgateway_url}/metrics")[1], "a push")
+        with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
+            status_over_tls(port, context)
+        assert ask(f"http://{HOST}:{port}/metrics")[0] == 400
+        certificate.write_bytes(whole)
+        until(lambda: status_over_tls(port, context) == 200, "the page")
+        ended = running.end(signal.SIGTERM)
+    assert ended[0] == 0
+    assert "Traceback" not in running.stderr
+    checked = run("check", "--config", config, "--simulate")
+    assert checked.returncode == 0, checked.stderr
+    certificate.write_bytes(b"")
+    assert run("check", "--config", config, "--simulate").returncode == 78
+
+
+def test_pushes_go_on_without_a_password_that_comes_later(tmp_path: Path, pushgateway_url: str) -> None:
+    port, file = free_port(), tmp_path / "password"
+    keys = {"username": "node", "password_file": str(file)}
+    config = write_config(tmp_path, pushgateway_url, "without-password", more=serve_table(port, keys))
+    with program("--config", config, "--simulate") as running:
+        running.logs("; every request is refused until then")
+        until(lambda: "without-password" in ask(f"{pushgateway_url}/metrics")[1], "a push")
+        assert ask(f"http://{HOST}:{port}/metrics")[0] == 503
+        write_file(file, "s3cret")
+        assert ask(f"http://{HOST}:{port}/metrics")[0] == 401
+        assert running.end(signal.SIGTERM)[0] == 0
 
 
 def another_user() -> Sequence[str]:

@@ -77,10 +77,11 @@ def test_a_scrape_over_tls_is_answered_and_ends_with_notice(
     assert "ended early" not in caplog.text
 
 
-def test_the_log_names_the_address_with_https(pair: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_names_both_addresses_with_https(pair: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "agent.serve")
     with serving(**pair) as running:
-        assert f"serving https://127.0.0.1:{running.address[1]}/metrics" in caplog.text
+        address = f"https://127.0.0.1:{running.address[1]}"
+        assert f"serving {address}/metrics, and a live page at {address}/" in caplog.text
 
 
 def test_curl_trusts_the_certificate_and_reads_the_page(server: ScrapeServer, ca: trustme.CA, tmp_path: Path) -> None:
