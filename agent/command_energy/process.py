@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent import terminal
 from agent.errors import AgentError
-from agent.run.signals import Signals
+from agent.run.signals import Signals, suspend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,11 +56,9 @@ class CommandSignals(Signals):
         return self
 
     def suspend(self) -> None:
-        """Stop by the default action, as the command does, until the shell continues both."""
+        """Stop, as the command does, until the shell continues both."""
         self.suspension_requested = False
-        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)
-        signal.signal(signal.SIGTSTP, self._handle)
+        suspend()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGTSTP:
