@@ -91,7 +91,7 @@ class Command:
         if shutil.which(name, path=path) is None:
             if shutil.which(name, os.F_OK, path) is None and not os.path.exists(name):  # noqa: PTH110 - may be no path
                 raise CommandError(f"measure: {name}: command not found", _NOT_FOUND)
-            raise CommandError(f"measure: {name}: is no executable file", _NOT_EXECUTABLE)
+            raise CommandError(f"measure: {name}: not an executable file", _NOT_EXECUTABLE)
 
     def start(self) -> None:
         """Run it with our standard streams, in our process group. Raises CommandError."""
