@@ -33,7 +33,7 @@ async function refresh() {
     const answer = await fetch(page, { cache: "no-store", signal: AbortSignal.timeout?.(10000) });
     if (!answer.ok) throw new Error(answer.status);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    if (fresh.querySelector("style").textContent !== document.querySelector("style").textContent) {
+    if (["style", "script"].some((part) => fresh.querySelector(part).textContent !== document.querySelector(part).textContent)) {
       location.reload(); // another version of the agent
       return;
     }
