@@ -119,6 +119,14 @@ window.clearTimeout = number => window.timers.delete(number);
 """
 
 
+def test_numbers_from_before_a_sleep_are_marked_until_new_ones_come(tab: Tab, url: str) -> None:
+    tab.open(url)
+    marked = "reachedAt = new Date(Date.now() - 20000); refresh(); document.body.className"
+    assert tab.value(marked) == "old"
+    tab.until("document.body.className", lambda name: name == "")
+    assert tab.value(LOST) == ""
+
+
 def test_a_hidden_tab_asks_for_nothing(tab: Tab, url: str) -> None:
     tab.ask("Page.addScriptToEvaluateOnNewDocument", source=HAND_TIMERS)
     tab.open(url)
