@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
     from agent.simulate.rails import Rail
-    from scripts.stack import Server
 
 BEFORE, OUTAGE, AFTER = 5, 5, 5
 """Seconds."""
@@ -104,11 +103,11 @@ def main() -> int:
         gateway = stack.start("gateway", gateway_program, *gateway_flags)
         history_flags = (f"-storageDataPath={stack.folder / 'history'}", f"-httpListenAddr={history_address}")
         history = stack.start("history", history_program, *history_flags)
-        await_answer(gateway, f"http://{gateway_address}/-/ready")
-        await_answer(history, f"http://{history_address}/health")
+        gateway.wait_for_answer(f"http://{gateway_address}/-/ready")
+        history.wait_for_answer(f"http://{history_address}/health")
         destinations = DESTINATIONS.format(gateway=gateway_address, history=history_address, page=page_address)
         agent = stack.start_agent(INTERVALS, destinations)
-        await_answer(agent, f"http://{page_address}/metrics")
+        agent.wait_for_answer(f"http://{page_address}/metrics")
 
         live = Live(f"http://{page_address}/metrics")
         live.show(BEFORE)
@@ -216,11 +215,6 @@ def count_history(url: str) -> tuple[int, int, int]:
                 produced[at] += int(value or 0)
     newest = max(produced)
     return produced[newest], produced[newest] - sum(held[at] for at in held if at < newest), doubled
-
-
-def await_answer(server: Server, url: str) -> None:
-    """Wait until the server answers at this URL."""
-    server.wait_until(lambda: fetch(url) is not None, f"{url} answers")
 
 
 def value_of(values: Sequence[Sample], name: str) -> float:

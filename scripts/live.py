@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
-from pathlib import Path
 
+from scripts.blocks import PROJECT
 from scripts.stack import Stack, fetch, find_program, free_address, run
 
-RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "rules"
+RULES = PROJECT / "deploy" / "prometheus" / "rules"
 
 TOP = """\
 interval = "5s"
@@ -65,7 +65,7 @@ def main() -> int:
             f"http://{page}/-/healthy": stack.start_agent(TOP, TABLES.format(gateway=gateway, page=page)),
         }
         for url, server in servers.items():
-            server.wait_until(lambda url=url: fetch(url) is not None, f"{url} answers")  # type: ignore[misc]
+            server.wait_for_answer(url)
         sys.stdout.write(
             f"""\
 The agent runs on simulated chips, and pushes every 5 s.

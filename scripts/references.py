@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import chips
@@ -16,11 +15,10 @@ from scripts import (
     reference_metrics,
     reference_rules,
 )
+from scripts.blocks import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-PROJECT = Path(__file__).resolve().parents[1]
 
 PAGES: Mapping[str, Callable[[], str]] = {
     "README.md": reference_chips.readme,

@@ -120,6 +120,10 @@ class Server:
             self._process.wait()
         self._process = None
 
+    def wait_for_answer(self, url: str) -> None:
+        """Wait until it answers at this URL."""
+        self.wait_until(lambda: fetch(url) is not None, f"{url} answers")
+
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for what this server makes true; if it ends, show its log."""
         give_up_at = time.monotonic() + WAIT_TIMEOUT_SECONDS

@@ -125,7 +125,7 @@ def test_every_link_to_a_heading_resolves(path: Path) -> None:
 
 GENERATED_PAGES = {"benchmarks.md", "configuration.md", "metrics.md", "reliability.md"}
 GENERATED_BLOCK = re.compile(r"<!-- (.+): made by make generated -->.*?<!-- end of \1 -->", re.DOTALL)
-MOST_WORDS = 12_400
+MOST_WORDS = 11_350
 """The aim is 11,000."""
 
 
@@ -142,7 +142,7 @@ def words_of(path: Path) -> list[str]:
 
 def test_the_documents_are_short_enough_to_be_read() -> None:
     pages = [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
-    words = {path.name: len(words_of(path)) for path in pages if path.name not in GENERATED_PAGES}
+    words = {str(path.relative_to(PROJECT)): len(words_of(path)) for path in pages if path.name not in GENERATED_PAGES}
     assert sum(words.values()) <= MOST_WORDS, words
 
 
@@ -156,14 +156,13 @@ def test_the_readme_begins_with_the_purpose_and_ends_with_the_documents() -> Non
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.+)$", readme, re.MULTILINE) == [
         "Two commands",
-        "Configuration",
+        "Your first chip",
         "What you get",
         "When not to use a Pushgateway",
-        "Wiring",
         "Supported chips",
-        "Links",
+        "Documents",
     ]
     assert readme.index("```") < readme.index("## Two commands"), "the picture comes before the commands"
     text, _, rest = readme.partition("<!-- chips: ")  # a table that grows with every chip
     text += rest.partition("<!-- end of chips -->")[2]
-    assert len(text.splitlines()) <= 135, "longer text belongs in docs/"
+    assert len(text.splitlines()) <= 150, "longer text belongs in docs/"

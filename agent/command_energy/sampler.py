@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from agent.command_energy.timeline import Timeline
 from agent.measure.readings import Failure, Reading
-from agent.threads import Background, NoThreadError
+from agent.run.sweeper import Sweeper
+from agent.threads import NoThreadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from agent.clock import Clock
     from agent.measure.readings import Outcome
-    from agent.run.stopping import Waiting
+    from agent.run.sweeper import Sweeps
     from agent.settings import Settings
 
 LONGEST_GAP_SECONDS = 2.0
@@ -36,15 +37,8 @@ def reading_interval_seconds(sample_interval_seconds: float) -> float:
     return min(max(interval_seconds, _SHORTEST_INTERVAL_SECONDS), _LONGEST_INTERVAL_SECONDS)
 
 
-class Sweeps(Protocol):
-    """Reads every device once, as `agent.measure.sweep.Sweep` does."""
-
-    def run(self) -> Sequence[Outcome]:
-        """Return one outcome for every device."""
-
-
-class Sampler(Background["Sequence[Outcome]"]):
-    """Runs one sweep at a time, in its own thread, so that a bus that hangs does not delay the command.
+class Sampler(Sweeper):
+    """Sweeps again and again, and keeps what the sweeps have read.
 
     Between two sweeps, the bus is free for at least as long as a sweep takes: a run beside this one has its turn.
 
@@ -55,8 +49,7 @@ class Sampler(Background["Sequence[Outcome]"]):
     """
 
     def __init__(self, settings: Settings, sweep: Sweeps, clock: Clock, wake: Callable[[], None]) -> None:
-        super().__init__("sweep", wake)
-        self._sweep = sweep
+        super().__init__(sweep, wake)
         self._clock = clock
         self.interval_seconds = reading_interval_seconds(settings.sample_interval_seconds)
         longest_gap_seconds = min(settings.max_gap_seconds, LONGEST_GAP_SECONDS)
@@ -78,7 +71,7 @@ class Sampler(Background["Sequence[Outcome]"]):
                     self.timelines[outcome.device].add(outcome)
         if not self.is_busy and now >= self._next_seconds:
             self._began_seconds, self._next_seconds = now, now + self.interval_seconds
-            self.start(self._sweep.run)
+            self.sweep()
         return _HANGS_SECONDS if self.is_busy else self._next_seconds - now
 
     @property
@@ -90,10 +83,3 @@ class Sampler(Background["Sequence[Outcome]"]):
         """Why a device cannot be read; None if it can be, or if that is not known yet."""
         outcome = self.outcomes.get(device)
         return str(outcome.error) if isinstance(outcome, Failure) else None
-
-    def finish(self, seconds: float, waiting: Waiting) -> bool:
-        """Wait until the sweep under way has closed its muxes; return whether it ended, so that buses may be closed."""
-        give_up_at = self._clock.monotonic() + seconds
-        while not self.has_ended and self._clock.monotonic() < give_up_at:
-            waiting.wait(give_up_at - self._clock.monotonic())
-        return self.has_ended

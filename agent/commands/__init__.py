@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -90,6 +90,18 @@ def builtin_node() -> Settings:
 def simulated_hostname(hostname: str) -> str:
     """The hostname of the simulated node; a long one is cut, to be as long as a hostname may be."""
     return hostname[: configuration.MAX_NAME_CHARACTERS - len(_SIMULATED_SUFFIX)] + _SIMULATED_SUFFIX
+
+
+def parse_duration(text: str) -> float:
+    """The seconds of a duration on the command line, as in the configuration: "500ms" or a number of seconds.
+
+    Raises:
+        ValueError: it is no duration; the message says what one looks like.
+    """
+    duration: str | float = text
+    with suppress(ValueError):
+        duration = float(text)
+    return configuration.parse_duration(duration)
 
 
 def collect_garbage_as_usual() -> None:

@@ -9,9 +9,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent import config
 from agent.clock import SystemClock
-from agent.commands import collect_garbage_as_usual, is_simulated, load_settings, simulated_from
+from agent.commands import collect_garbage_as_usual, is_simulated, load_settings, parse_duration, simulated_from
 from agent.errors import AgentError, UsageError
 from agent.log import print_error
 
@@ -72,11 +71,8 @@ def _runs(text: str) -> int:
 
 
 def _duration(text: str) -> float:
-    duration: str | float = text
-    with suppress(ValueError):
-        duration = float(text)
     try:
-        seconds = config.parse_duration(duration)
+        seconds = parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     if not seconds:
@@ -115,7 +111,7 @@ def run(options: Namespace) -> int:
             return exit_code_of(stopped)
         finally:
             sweep.end_if(lambda: True)
-            if not sampler.finish(_LAST_SWEEP_SECONDS, signals):
+            if not sampler.finish(_LAST_SWEEP_SECONDS, clock, signals):
                 hardware.pop_all()  # a thread hangs and still uses what would be closed; the system closes it at exit
         measurement = _measurement(options, settings, command, sampler.interval_seconds, measuring)
         status = _show(measurement, report, signals)

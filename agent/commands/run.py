@@ -7,15 +7,15 @@ import os
 import sys
 import time
 import zlib
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import __version__, config
+from agent import __version__
 from agent.build_info import agent_info, hostname, machine_hash
 from agent.clock import ClockSteps, SystemClock
-from agent.commands import collect_garbage_as_usual, config_file, is_simulated, load_settings
+from agent.commands import collect_garbage_as_usual, config_file, is_simulated, load_settings, parse_duration
 from agent.errors import AgentError, BusyError, ConfigError, ExitCode, UsageError
 from agent.log import counted
 from agent.run.signals import Signals
@@ -104,11 +104,8 @@ def _splay_seconds(splay: str | None) -> float:
     """A share of the splay that is fixed for each machine, so that its pushes stay evenly spaced."""
     if splay is None:
         return 0.0
-    duration: str | float = splay
-    with suppress(ValueError):
-        duration = float(splay)
     try:
-        longest_seconds = config.parse_duration(duration)
+        longest_seconds = parse_duration(splay)
     except ValueError as error:
         raise UsageError(f"--splay {splay}: {error}") from error
     share: float = zlib.crc32((machine_hash() + hostname()).encode()) / 2**32

@@ -92,11 +92,12 @@ def _watch_what_is_found(options: Namespace) -> int:
 
 def _watch(settings: Settings, history: History) -> int:
     from agent.run.assembly import RunOptions, make_watched_sweep
+    from agent.run.sweeper import Sweeper
     from agent.watch.glyphs import glyphs_for
     from agent.watch.keyboard import Keyboard
     from agent.watch.live import LiveTable, Output, make_console
     from agent.watch.plain import PlainLines
-    from agent.watch.watching import Suspension, Sweeper, watch
+    from agent.watch.watching import Suspension, watch
 
     collect_garbage_as_usual()
     clock = SystemClock()

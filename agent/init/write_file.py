@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.energy.state_folder import sync_folder
 from agent.errors import ConfigError, PermissionDeniedError
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _put_in_place(staged: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Path]
         raise
     for folder in {path.parent for _, path in staged}:
         with suppress(OSError):  # a filesystem that cannot
-            _sync(folder)
+            sync_folder(folder)
     return kept
 
 
@@ -193,11 +194,3 @@ def _keep(path: Path) -> Path:
     except OSError:  # a filesystem without links
         path.rename(backup)
     return backup
-
-
-def _sync(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from agent.run.loop import Ticker
 from agent.run.permissions import refuse_to_run_without_permission
-from agent.threads import Background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.measure.readings import Outcome
     from agent.run.stopping import Waiting
+    from agent.run.sweeper import Sweeper
     from agent.watch.history import History, VoltsOnly
 
 _POLL_SECONDS = 1.0
@@ -92,35 +92,6 @@ def watch(  # noqa: PLR0913 - the parts of a watch, by keyword
     finally:
         display.close()
     display.sum_up()
-
-
-class Sweeps(Protocol):
-    """Reads every device once, as `agent.measure.sweep.Sweep` does."""
-
-    def run(self) -> Sequence[Outcome]:
-        """Return one outcome for every device."""
-
-
-class Sweeper(Background["Sequence[Outcome]"]):
-    """Runs one sweep at a time, in its own thread, so that a bus that hangs does not block the terminal.
-
-    While it is busy, only that thread may use the buses.
-    """
-
-    def __init__(self, sweep: Sweeps, wake: Callable[[], None]) -> None:
-        super().__init__("sweep", wake)
-        self._sweep = sweep
-
-    def sweep(self) -> None:
-        """Start a sweep; only when none is under way."""
-        self.start(self._sweep.run)
-
-    def finish(self, seconds: float, clock: Clock, waiting: Waiting) -> bool:
-        """Wait until the sweep under way has closed its muxes; return whether it ended, so that buses may be closed."""
-        give_up_at = clock.monotonic() + seconds
-        while not self.has_ended and clock.monotonic() < give_up_at:
-            waiting.wait(give_up_at - clock.monotonic())
-        return self.has_ended
 
 
 class Suspension:

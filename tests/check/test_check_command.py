@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent import cli
-from tests.run.running import LONG_SECONDS, PROJECT, groups_of, run, write_config
+from tests.run.running import groups_of, on_a_terminal, run, write_config
 from tests.servers import Server, answering, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 HWMON = '[[device]]\nname = "module"\nchip = "hwmon"\nsensor = "no such chip"\ninput = 1\n'
@@ -188,29 +183,6 @@ def test_delete_removes_groups_and_keeps_history(tmp_path: Path, pushgateway_url
     first, *others = ended.stdout.splitlines()
     assert first.startswith("kept: the history at 127.0.0.1:9")
     assert others == ["not there: device cpu", "not there: node"]
-
-
-def on_a_terminal(*arguments: str | Path, environ: Mapping[str, str]) -> str:
-    """What the program writes to a terminal."""
-    ours, theirs = pty.openpty()
-    with os.fdopen(ours, "rb", buffering=0) as terminal:
-        with subprocess.Popen(
-            [sys.executable, "-m", "agent", *map(str, arguments)],
-            cwd=PROJECT,
-            env={**os.environ, **environ},
-            stdin=subprocess.DEVNULL,
-            stdout=theirs,
-            stderr=subprocess.PIPE,
-        ) as process:
-            os.close(theirs)
-            shown = b""
-            try:
-                while data := terminal.read(65536):
-                    shown += data
-            except OSError:
-                pass  # EIO: the program has closed the terminal
-            assert process.wait(LONG_SECONDS) == 0
-        return shown.decode().replace("\r\n", "\n")
 
 
 def test_a_terminal_gets_wrapped_lines_and_coloured_status(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +16,7 @@ from agent.command_energy.results import DeviceResult, Measurement, RunResult
 from agent.command_energy.table import table
 from agent.errors import UsageError
 
-if TYPE_CHECKING:
-    from pathlib import Path
+PROJECT = Path(__file__).parents[2]
 
 
 def device(name: str, joules: float | None = 10.0, **changes: Any) -> DeviceResult:
@@ -118,6 +119,13 @@ def test_json_has_every_number_with_its_unit(tmp_path: Path) -> None:
     assert [run["devices"][0]["joules"] for run in written["runs"]] == [9.0, 11.0]
     assert written["total"]["joules"] == cpu["joules"]
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_the_documented_json_has_every_key_in_order() -> None:
+    page = (PROJECT / "docs" / "commands.md").read_text(encoding="utf-8")
+    (documented,) = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    actual = json.dumps(as_json(measurement(run_of(device("cpu")))))
+    assert re.findall(r'"(\w+)": ', documented) == re.findall(r'"(\w+)": ', actual)
 
 
 def test_a_report_keeps_link_and_mode_of_its_file(tmp_path: Path) -> None:

@@ -63,17 +63,25 @@ class Machine:
         self, *command: str, environ: dict[str, str] | None = None, seconds: float = COMMAND_SECONDS
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the machine as root."""
-        assignments = [f"{name}={value}" for name, value in (environ or {}).items()]
-        inside = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *assignments]
-        namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid"]
         return subprocess.run(
-            ["nsenter", f"--target={self._leader}", *namespaces, "--", *inside, *command],
+            self.command(*command, environ=environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=seconds,
             check=False,
         )
+
+    def command(self, *command: str, environ: dict[str, str] | None = None) -> list[str]:
+        """What runs a command in the machine, as root."""
+        assignments = [f"{name}={value}" for name, value in (environ or {}).items()]
+        inside = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *assignments]
+        namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid"]
+        return ["nsenter", f"--target={self._leader}", *namespaces, "--", *inside, *command]
+
+    def on_its_network(self, *command: str) -> list[str]:
+        """What runs a command of the host on the machine's network."""
+        return ["nsenter", f"--target={self._leader}", "--net", "--", *command]
 
     def do(self, *command: str, environ: dict[str, str] | None = None) -> str:
         """Run a command that must succeed; return its stdout."""

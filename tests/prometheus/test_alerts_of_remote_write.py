@@ -44,7 +44,7 @@ def node(changed: Values, rows: int = ROWS) -> Values:
         ("wattpush_agent_remote_undated_samples_total", ""): lambda _: 700.0,
     }
     return {
-        place: lambda row, value=value: value(row) if row < rows else None  # type: ignore[misc]
+        place: lambda row, value=value: value(row) if row < rows else None  # type: ignore[misc]  # of the default
         for place, value in (healthy | changed).items()
     }
 

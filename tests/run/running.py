@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import pty
 import subprocess
 import sys
 import threading
@@ -381,3 +383,19 @@ def run(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> sub
         timeout=LONG_SECONDS,
         check=False,
     )
+
+
+def on_a_terminal(*arguments: str | Path, environ: Mapping[str, str]) -> str:
+    """Run the real program with its stdout on a terminal; return what that shows."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "agent", *map(str, arguments)]
+    environ = {**os.environ, **environ}
+    shown = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        with subprocess.Popen(command, cwd=PROJECT, env=environ, stdin=subprocess.DEVNULL, stdout=theirs) as process:
+            os.close(theirs)
+            with contextlib.suppress(OSError):  # EIO: the program has closed the terminal
+                while data := terminal.read(65536):
+                    shown += data
+            assert process.wait(LONG_SECONDS) == 0
+    return shown.decode().replace("\r\n", "\n")

@@ -124,7 +124,7 @@ def test_a_thread_that_cannot_be_started_is_a_failed_save(tmp_path: Path, caplog
 
 def test_a_bug_in_the_saving_thread_is_raised(tmp_path: Path) -> None:
     saver = Saver(state_on_disk(tmp_path, "a"), lambda: None)
-    impossible = State({"cpu": Saved(Counters(joules=object()))})  # type: ignore[arg-type]
+    impossible = State({"cpu": Saved(Counters(joules=object()))})  # type: ignore[arg-type]  # the bug
     save = saver.save(impossible, ended_well=False)
     assert save.wait(LONG_SECONDS)
     assert not save.may_publish

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +14,7 @@ from agent import chips
 from agent.config import parse
 from agent.errors import ExitCode
 from agent.simulate.rails import ConstantRail
-from tests.run.running import LONG_SECONDS, PROJECT, groups_of
+from tests.run.running import LONG_SECONDS, groups_of, on_a_terminal
 from tests.scan.machine import Machine
 from tests.scan.node import KERNELS, messages_to
 
@@ -129,24 +125,11 @@ def test_a_signal_during_a_scan_leaves_every_channel_closed(
     assert machine.all_muxes_are_closed()
 
 
-def on_a_terminal(environ: dict[str, str]) -> str:
-    """What the program shows on a terminal of 80 columns."""
-    ours, theirs = os.openpty()
-    command = [sys.executable, "-m", "agent", "--config", "config.toml.example", "scan", "--simulate"]
-    environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environ}
-    chunks = []
-    with subprocess.Popen(command, cwd=PROJECT, env=environ, stdin=subprocess.DEVNULL, stdout=theirs) as process:
-        os.close(theirs)
-        with os.fdopen(ours, "rb", buffering=0) as terminal, contextlib.suppress(OSError):  # how Linux ends a terminal
-            while chunk := terminal.read(65536):
-                chunks.append(chunk)
-        assert process.wait(LONG_SECONDS) == 0
-    return b"".join(chunks).decode()
-
-
 def test_colours_appear_on_a_terminal_unless_no_color_is_set() -> None:
     colours = re.compile(r"\x1b\[[0-9;]*3[0-9]m")
-    assert colours.search(on_a_terminal({"NO_COLOR": ""}))
-    plain = on_a_terminal({"NO_COLOR": "1"})
+    arguments = ("--config", "config.toml.example", "scan", "--simulate")
+    environ = {"TERM": "xterm-256color", "COLUMNS": "80"}
+    assert colours.search(on_a_terminal(*arguments, environ={**environ, "NO_COLOR": ""}))
+    plain = on_a_terminal(*arguments, environ={**environ, "NO_COLOR": "1"})
     assert "TCA9548A = m0" in plain
     assert not colours.search(plain)

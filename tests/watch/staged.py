@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.run.signals import Signals
+from agent.run.sweeper import Sweeper
 from agent.simulate.rails import ConstantRail
 from agent.watch.glyphs import glyphs_for
 from agent.watch.history import History
 from agent.watch.keyboard import Keyboard
 from agent.watch.live import LiveTable, Output, make_console
-from agent.watch.watching import Suspension, Sweeper, watch
+from agent.watch.watching import Suspension, watch
 from tests.bench import Bench, ina260, ina3221, mux
 
 if TYPE_CHECKING:
