@@ -88,6 +88,8 @@ class Command:
         self._environ = dict(environ)
         self._process: subprocess.Popen[bytes] | None = None
         name, path = words[0], environ.get("PATH", os.defpath)
+        if not name:
+            raise CommandError("measure: the command is an empty word", _NOT_FOUND)
         if shutil.which(name, path=path) is None:
             if shutil.which(name, os.F_OK, path) is None and not os.path.exists(name):  # noqa: PTH110 - may be no path
                 raise CommandError(f"measure: {name}: command not found", _NOT_FOUND)

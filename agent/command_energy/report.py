@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agent.command_energy.results import DeviceResult, Measurement, Row, RunResult, Statistic
 
 _POLL_SECONDS = 0.1
+_STDOUT = ("-", "/dev/stdout")
 
 
 class ReportError(AgentError):
@@ -34,9 +35,10 @@ class ReportFile:
     def __init__(self, name: str) -> None:
         """Make sure that it can be written. Raises UsageError, PermissionDeniedError."""
         self._name = name
-        self._path = Path(os.path.realpath(name))  # a link stays one
-        # A pipe or a device cannot be replaced; and /dev/stdout may be a file that the command writes to.
-        is_stream = Path(name).absolute().parts[1:2] in {("dev",), ("proc",)}
+        self._is_stdout = name in _STDOUT
+        self._path = Path(os.path.realpath("/dev/stdout" if self._is_stdout else name))  # a link stays one
+        # A pipe or a device cannot be replaced; and standard output may be a file that the command writes to.
+        is_stream = self._is_stdout or Path(name).absolute().parts[1:2] in {("dev",), ("proc",)}
         self._is_replaced = not is_stream and (not self._path.exists() or self._path.is_file())
         self._temporary: Path | None = None
         try:
@@ -47,6 +49,8 @@ class ReportFile:
             raise UsageError(f"--json {name}: {error.strerror}") from error
 
     def _prepare(self) -> None:
+        if self._is_stdout:
+            return
         if self._path.exists() and not os.access(self._path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if self._path.is_dir():
@@ -63,9 +67,7 @@ class ReportFile:
         """Write the measurement; raises ReportError. A pipe whose reader stalls is given up once it `has_to_end`."""
         data = (json.dumps(as_json(measurement), indent=2, allow_nan=False) + "\n").encode()
         try:
-            # Without a reader, a pipe that is opened in this way is an error, where it would wait for one.
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-            file = os.open(self._temporary or self._name, flags)
+            file = self._open()
             try:
                 write_all(file, data, has_to_end)
                 if self._temporary is not None:
@@ -77,6 +79,13 @@ class ReportFile:
                 self._temporary = None
         except OSError as error:
             raise ReportError(f"--json {self._name}: {error.strerror}") from error
+
+    def _open(self) -> int:
+        if self._is_stdout:
+            return os.dup(1)  # at its position: opened again, the next program would write over the measurement
+        # Without a reader, a pipe that is opened in this way is an error, where it would wait for one.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        return os.open(self._temporary or self._name, flags)
 
     def close(self) -> None:
         """Remove what was not written to its end."""

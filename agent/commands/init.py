@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -254,7 +255,7 @@ def _next_steps(path: Path, code: int, *, is_simulated: bool) -> list[str]:
     command = "wattpush --simulate" if is_simulated else "wattpush"
     if os.geteuid() == 0 and path == DEFAULT_FILE:  # which others may not read
         command = f"sudo {command}"
-    option = "" if path == DEFAULT_FILE else f" --config {path}"
+    option = "" if path == DEFAULT_FILE else f" --config {shlex.quote(str(path))}"
     if code:
         return ["Next, once what failed above is put right:", f"    {command} check --hardware{option}"]
     if not is_simulated and path == DEFAULT_FILE and any(unit.exists() for unit in _UNITS):

@@ -61,7 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=_duration,
         help="measure the idle power for DURATION first, and show the energy above it, too",
     )
-    add("--json", metavar="FILE", help="write the results to FILE instead, with those of every run")
+    add("--json", metavar="FILE", help="write the results to FILE instead, with those of every run; - is stdout")
 
 
 def _runs(text: str) -> int:

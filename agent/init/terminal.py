@@ -56,7 +56,8 @@ class StandardTerminal:
             self.show(f"{question} [{default}]: " if default else f"{question}: ")
             try:
                 line = sys.stdin.readline()
-            except UnicodeDecodeError:
+                line.encode()  # in the locale C, Python reads such bytes as characters that no file can hold
+            except UnicodeError:
                 self.say(_NOT_UTF8)
                 continue
             if not line:

@@ -91,7 +91,7 @@ def lines(view: View, width: int, height: int, glyphs: Glyphs, *, has_keys: bool
         table.append(_more(hidden, width, glyphs))
     is_cut = any(_message_cells(columns, width) < cell_len(str(error)) for error in _errors(view.rows))
     is_cut = is_cut or bool(_errors(hidden))
-    table += [_total(view, columns), *gaps, _foot(view, has_keys=has_keys, is_cut=is_cut)]
+    table += [_total(view, columns), *gaps, _foot(view, columns, width, has_keys=has_keys, is_cut=is_cut)]
     return [_cut(line, width) for line in table[:height]]
 
 
@@ -245,7 +245,7 @@ def _total(view: View, columns: _Columns) -> Line:
     return _in_columns(columns, pieces)
 
 
-def _foot(view: View, *, has_keys: bool, is_cut: bool) -> Line:
+def _foot(view: View, columns: _Columns, width: int, *, has_keys: bool, is_cut: bool) -> Line:
     end = "q quits." if has_keys else "Ctrl-C ends."
     if view.stale_seconds:
         seconds = f"{view.stale_seconds:.0f} s"
@@ -254,7 +254,10 @@ def _foot(view: View, *, has_keys: bool, is_cut: bool) -> Line:
         command = "wattpush check --hardware" if view.is_configured else "wattpush watch | cat"
         return [(f"{end} Nothing is pushed. Errors in full: {command}", "faint")]
     began = _time_of_day(view.began_unix_seconds)
-    return [(f"{end} Nothing is pushed. min..max and energy since {began}.", "faint")]
+    shown = [name for name, cells in (("min..max", columns.span), ("energy", columns.energy)) if cells]
+    since = f" {' and '.join(shown)} since {began}." if shown else ""
+    choices = (f"{end} Nothing is pushed.{since}", f"{end}{since}", end)
+    return [(next((choice for choice in choices if len(choice) <= width), end), "faint")]
 
 
 def _in_columns(columns: _Columns, pieces: Sequence[Piece]) -> Line:

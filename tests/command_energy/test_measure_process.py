@@ -83,6 +83,7 @@ def test_the_exit_status_is_that_of_the_command(config: Path, command: str, stat
     [
         ("no-such-command", 127, "measure: no-such-command: command not found"),
         ("/etc/passwd", 126, "measure: /etc/passwd: not an executable file"),
+        ("", 127, "measure: the command is an empty word"),
         ("/", 126, "measure: /: not an executable file"),
     ],
 )
@@ -150,9 +151,10 @@ def test_a_file_that_cannot_be_written_is_reported_first(config: Path, tmp_path:
     assert not started.exists()
 
 
-def test_json_behind_the_output_of_the_command_leaves_that(config: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_json_stands_between_other_output_in_a_file(config: Path, tmp_path: Path, name: str) -> None:
     output = tmp_path / "output"
-    words = ["measure", "--simulate", "--config", config, "--json", "/dev/stdout", "--", "echo", "of the command"]
+    words = ["measure", "--simulate", "--config", config, "--json", name, "--", "echo", "of the command"]
     with output.open("w") as file:
         ended = subprocess.run(
             [sys.executable, "-m", "agent", *map(str, words)],
@@ -163,10 +165,11 @@ def test_json_behind_the_output_of_the_command_leaves_that(config: Path, tmp_pat
             timeout=LONG_SECONDS,
             check=False,
         )
+        os.write(file.fileno(), b"of the next command\n")
     assert ended.returncode == 0, ended.stderr
-    first, rest = output.read_text(encoding="utf-8").split("\n", 1)
-    assert first == "of the command"
-    assert json.loads(rest)["command"] == ["echo", "of the command"]
+    first, *rest, last = output.read_text(encoding="utf-8").splitlines()
+    assert (first, last) == ("of the command", "of the next command")
+    assert json.loads("\n".join(rest))["command"] == ["echo", "of the command"]
 
 
 def test_a_pipe_without_a_reader_keeps_nobody_waiting(config: Path, tmp_path: Path) -> None:

@@ -47,6 +47,11 @@ def test_another_file_than_that_of_the_service_is_tried_by_hand(installed: Path)
     ]
 
 
+def test_a_path_with_a_space_is_quoted(installed: Path) -> None:
+    other = installed.with_name("my file.toml")
+    assert init._next_steps(other, 0, is_simulated=False)[1] == f"    wattpush watch --config '{other}'"
+
+
 def test_a_failed_check_comes_before_the_service(installed: Path) -> None:
     (line,) = init._next_steps(installed, 74, is_simulated=False)[1:]
     assert line.endswith("wattpush check --hardware")

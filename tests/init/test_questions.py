@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from agent.config.values import InvalidError, grouping_value, printed_ohms
 from agent.i2c.muxes import MUX_KINDS
 from agent.init.gateway import complete_url
 from agent.init.questions import ask_devices, ask_hostname, ask_muxes
+from agent.init.terminal import StandardTerminal
 from agent.scan.configuration import Answers, ChosenDevice, as_toml, found_devices
 from agent.scan.machine import MachineScan
 from agent.simulate.mux import SimulatedMux
@@ -46,6 +49,13 @@ class Script:
         return self.answers.pop(0).strip() or default
 
     ask_secretly = ask
+
+
+def test_an_answer_that_is_not_utf8_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python reads with surrogateescape in the locale C."""
+    typed = io.TextIOWrapper(io.BytesIO(b"\xff\ncpu\n"), "utf-8", "surrogateescape")
+    monkeypatch.setattr(sys, "stdin", typed)
+    assert StandardTerminal().ask("name") == "cpu"
 
 
 @given(st.integers(1, 999))

@@ -123,6 +123,21 @@ def test_the_table_never_exceeds_the_terminal(width: int, height: int) -> None:
     assert max(cell_len("".join(text for text, _ in line)) for line in drawn) <= width
 
 
+@pytest.mark.parametrize(
+    ("width", "foot"),
+    [
+        (80, "q quits. Nothing is pushed. min..max and energy since 22:30:00."),
+        (60, "q quits. min..max and energy since 22:30:00."),
+        (48, "q quits. energy since 22:30:00."),
+        (24, "q quits."),
+    ],
+)
+def test_the_foot_is_whole_and_about_the_columns_shown(width: int, foot: str) -> None:
+    watched = Watched()
+    watched.sweeps(3)
+    assert watched.text(width).splitlines()[-1] == foot
+
+
 @pytest.mark.parametrize(("width", "titles"), [(16, 2), (28, 3), (40, 4), (60, 5)])
 def test_a_narrow_terminal_keeps_the_watts(width: int, titles: int) -> None:
     watched = Watched()
