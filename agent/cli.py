@@ -38,13 +38,13 @@ exit codes:
       the counters not be saved"""
 
 COMMANDS = {
-    "check": check,
+    "init": init,
     "scan": scan,
+    "check": check,
     "watch": watch,
     "measure": measure,
     "delete": delete,
     "config": config,
-    "init": init,
 }
 """The command words in the order of `--help`, each with its module."""
 

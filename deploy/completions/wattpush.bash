@@ -5,31 +5,33 @@
 #    source ~/.local/share/bash_completion/wattpush
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_wattpush_subparsers=(check scan watch measure delete config init)
+_shtab_wattpush_subparsers=(init scan check watch measure delete config)
 
-_shtab_wattpush_check_option_strings=(-h --help --config --log-level --log-format --simulate --hardware --gateway)
+_shtab_wattpush_init_option_strings=(-h --help --config --log-level --log-format --simulate)
 _shtab_wattpush_scan_option_strings=(-h --help --config --log-level --log-format --simulate --bus --toml)
+_shtab_wattpush_check_option_strings=(-h --help --config --log-level --log-format --simulate --hardware --gateway)
 _shtab_wattpush_watch_option_strings=(-h --help --config --log-level --log-format --simulate)
 _shtab_wattpush_measure_option_strings=(-h --help --config --log-level --log-format --simulate --runs --idle --json)
 _shtab_wattpush_delete_option_strings=(-h --help --config --log-level --log-format --simulate --device)
 _shtab_wattpush_config_option_strings=(-h --help --config --log-level --log-format --simulate)
-_shtab_wattpush_init_option_strings=(-h --help --config --log-level --log-format --simulate)
 _shtab_wattpush_option_strings=(-h --help --config --log-level --log-format --simulate --once --dry-run --trace --splay --version)
 
-_shtab_wattpush_check___config_COMPGEN=_shtab_compgen_files
+_shtab_wattpush_init___config_COMPGEN=_shtab_compgen_files
 _shtab_wattpush_scan___config_COMPGEN=_shtab_compgen_files
+_shtab_wattpush_check___config_COMPGEN=_shtab_compgen_files
 _shtab_wattpush_watch___config_COMPGEN=_shtab_compgen_files
 _shtab_wattpush_measure___config_COMPGEN=_shtab_compgen_files
 _shtab_wattpush_measure___json_COMPGEN=_shtab_compgen_files
 _shtab_wattpush_delete___config_COMPGEN=_shtab_compgen_files
 _shtab_wattpush_config___config_COMPGEN=_shtab_compgen_files
-_shtab_wattpush_init___config_COMPGEN=_shtab_compgen_files
 _shtab_wattpush___config_COMPGEN=_shtab_compgen_files
 
-_shtab_wattpush_check___log_level_choices=(debug info warning error)
-_shtab_wattpush_check___log_format_choices=(auto text logfmt json)
+_shtab_wattpush_init___log_level_choices=(debug info warning error)
+_shtab_wattpush_init___log_format_choices=(auto text logfmt json)
 _shtab_wattpush_scan___log_level_choices=(debug info warning error)
 _shtab_wattpush_scan___log_format_choices=(auto text logfmt json)
+_shtab_wattpush_check___log_level_choices=(debug info warning error)
+_shtab_wattpush_check___log_format_choices=(auto text logfmt json)
 _shtab_wattpush_watch___log_level_choices=(debug info warning error)
 _shtab_wattpush_watch___log_format_choices=(auto text logfmt json)
 _shtab_wattpush_measure___log_level_choices=(debug info warning error)
@@ -38,21 +40,22 @@ _shtab_wattpush_delete___log_level_choices=(debug info warning error)
 _shtab_wattpush_delete___log_format_choices=(auto text logfmt json)
 _shtab_wattpush_config___log_level_choices=(debug info warning error)
 _shtab_wattpush_config___log_format_choices=(auto text logfmt json)
-_shtab_wattpush_init___log_level_choices=(debug info warning error)
-_shtab_wattpush_init___log_format_choices=(auto text logfmt json)
-_shtab_wattpush_pos_0_choices=(check scan watch measure delete config init)
+_shtab_wattpush_pos_0_choices=(init scan check watch measure delete config)
 _shtab_wattpush___log_level_choices=(debug info warning error)
 _shtab_wattpush___log_format_choices=(auto text logfmt json)
 
+_shtab_wattpush_init__h_nargs=0
+_shtab_wattpush_init___help_nargs=0
+_shtab_wattpush_init___simulate_nargs=0
+_shtab_wattpush_scan__h_nargs=0
+_shtab_wattpush_scan___help_nargs=0
+_shtab_wattpush_scan___simulate_nargs=0
+_shtab_wattpush_scan___toml_nargs=0
 _shtab_wattpush_check__h_nargs=0
 _shtab_wattpush_check___help_nargs=0
 _shtab_wattpush_check___simulate_nargs=0
 _shtab_wattpush_check___hardware_nargs=0
 _shtab_wattpush_check___gateway_nargs=0
-_shtab_wattpush_scan__h_nargs=0
-_shtab_wattpush_scan___help_nargs=0
-_shtab_wattpush_scan___simulate_nargs=0
-_shtab_wattpush_scan___toml_nargs=0
 _shtab_wattpush_watch__h_nargs=0
 _shtab_wattpush_watch___help_nargs=0
 _shtab_wattpush_watch___simulate_nargs=0
@@ -65,9 +68,6 @@ _shtab_wattpush_delete___simulate_nargs=0
 _shtab_wattpush_config__h_nargs=0
 _shtab_wattpush_config___help_nargs=0
 _shtab_wattpush_config___simulate_nargs=0
-_shtab_wattpush_init__h_nargs=0
-_shtab_wattpush_init___help_nargs=0
-_shtab_wattpush_init___simulate_nargs=0
 _shtab_wattpush_pos_0_nargs=A...
 _shtab_wattpush__h_nargs=0
 _shtab_wattpush___help_nargs=0

@@ -108,8 +108,8 @@ def test_help_and_version_exit_with_0(line: str, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("chekc", 'wattpush: unknown command "chekc"; did you mean check? The commands are check, scan, '),
-        ("frobnicate", 'wattpush: unknown command "frobnicate"; the commands are check, scan, '),
+        ("chekc", 'wattpush: unknown command "chekc"; did you mean check? The commands are init, scan, check, '),
+        ("frobnicate", 'wattpush: unknown command "frobnicate"; the commands are init, scan, check, '),
         ("--onc", "wattpush: unrecognized arguments: --onc; did you mean --once?"),
         ("--conf f.toml", "wattpush: unrecognized arguments: --conf; did you mean --config?"),
         ("check --hardwear", "wattpush check: unrecognized arguments: --hardwear; did you mean --hardware?"),
