@@ -86,7 +86,7 @@ def run(options: Namespace) -> int:
     if not options.operands:
         raise UsageError(f"measure: no command; wattpush measure {OPERANDS}")
     environ = dict(os.environ)  # the opening of a bus sets variables of Blinka's
-    from agent.command_energy.measuring import Measuring, StoppedError, exit_code_of
+    from agent.command_energy.measuring import Measuring, StoppedError
     from agent.command_energy.process import Command, CommandSignals
     from agent.command_energy.report import ReportFile
     from agent.command_energy.sampler import Sampler
@@ -109,7 +109,7 @@ def run(options: Namespace) -> int:
         try:
             measuring.measure(options.runs, options.idle)
         except StoppedError as stopped:
-            return exit_code_of(stopped)
+            return 128 + stopped.number  # as in a shell
         finally:
             sweep.end_if(lambda: True)
             if not sampler.finish(_LAST_SWEEP_SECONDS, clock, signals):
