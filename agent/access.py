@@ -27,7 +27,7 @@ def of_denied_read(path: Path) -> str:
 def this_user() -> str:
     """The name of the user that this process runs as, for a command.
 
-    A service's message is read by somebody else, for whom $USER is another user.
+    Not $USER: the message of a service is read by another user.
     """
     name = _user(os.geteuid())
     return "$USER" if name.isdecimal() else name
@@ -37,7 +37,7 @@ def _let_in(path: Path, what: str, group_bit: int, mode: str) -> str:
     try:
         status = path.stat()
     except OSError:  # a link into a folder that is closed
-        return f"{path} cannot be looked at either; may this user enter the folder that it leads to?"
+        return f"{path} cannot be examined either; may this user enter the folder that it leads to?"
     owner, me = _user(status.st_uid), _user(os.geteuid())
     groups = {os.getegid(), *os.getgroups()}
     if status.st_mode & group_bit and status.st_gid not in groups and status.st_gid != 0 and not me.isdecimal():

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("agent")
 
 _DESCRIPTION = """\
-Measures power with {chips} chips, on a bus or behind multiplexers, with chips that the kernel reads, and on the rails
-that a Raspberry Pi 5 measures itself; pushes volts, amperes, watts and joules to a Prometheus Pushgateway. Without a
-command it samples and pushes until SIGTERM; SIGHUP reloads the configuration."""
+Measures power, and pushes volts, amperes, watts and joules to a Prometheus Pushgateway. It reads {chips} chips, on a
+bus or behind multiplexers, chips that the kernel owns, and the rails that a Raspberry Pi 5 measures itself. Without a
+command it reads and pushes until Ctrl-C or SIGTERM; SIGHUP reloads the configuration. Begin with wattpush init."""
 
 _EXIT_CODES = """\
 exit codes:
@@ -152,7 +152,7 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--simulate",
         action="store_true",
         default=argparse.SUPPRESS,
-        help="emulate every configured mux and chip, or a built-in node without a file; needs no hardware",
+        help="emulate every configured mux and chip; without a configuration, a built-in node. Needs no hardware",
     )
 
 

@@ -12,6 +12,7 @@ _JOULES_PER_WATT_HOUR = 3600.0
 def format_number(value: float, characters: int = NUMBER_CHARACTERS) -> str:
     """Format a number with as many decimals as fit; longer than `characters` if its integer part does not fit."""
     text = ""
+    value += 0.0  # -0.0 loses its sign
     # Try the most decimals first: only the rounded number shows how many digits stand before the point.
     for decimals in range(characters - 2, -1, -1):
         text = f"{value:.{decimals}f}"

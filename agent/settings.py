@@ -161,11 +161,11 @@ class RemoteWriteSettings(ConnectionSettings):
 
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
-    """Where to answer scrapes, and to whom.
+    """Where to answer scrapes, and which users.
 
     Attributes:
         cert_file: with `key_file`; None is plain HTTP.
-        username: with `password_file`; None is everybody.
+        username: with `password_file`; None lets everyone in.
     """
 
     host: str

@@ -37,7 +37,7 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 Panel = TypeVar("Panel", stat.Panel, table.Panel, timeseries.Panel)
 
 PLAIN, GOOD, NOTE, BAD = "text", "green", "orange", "red"
-"""Colours. Red asks somebody to act."""
+"""Colours. Red calls for action."""
 
 
 def named(panel: Panel, title: str, description: str, unit: str) -> Panel:

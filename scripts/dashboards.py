@@ -315,7 +315,7 @@ def fleet_power() -> timeseries.Panel:
     return panel
 
 
-# The order of the numbers is that of the table: what needs somebody first.
+# The order of the numbers is that of the table: what needs attention first.
 STATES = {
     "0": ("stale", BAD),
     "1": ("no readings", BAD),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 from pathlib import Path
@@ -16,6 +17,10 @@ from tests.servers import running_pushgateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import trustme
+
+    from tests.watch.terminal import Terminal
 
 # No promise limits the time that an example takes, and the machine may be busy.
 hypothesis.settings.register_profile(
@@ -80,3 +85,30 @@ def pushgateway_url() -> Iterator[str]:
     """A real Pushgateway, shared by all tests; each pushes under its own job."""
     with running_pushgateway() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def ca() -> trustme.CA:
+    """A certificate authority that no machine trusts."""
+    import trustme
+
+    return trustme.CA()
+
+
+@pytest.fixture
+def tmux() -> Iterator[Terminal]:
+    """A real terminal. Its module is not imported for tests without one."""
+    from tests.watch.terminal import terminal
+
+    with terminal() as running:
+        yield running
+
+
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    """Restore the root logger, which the program sets up."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -125,8 +125,7 @@ def test_every_link_to_a_heading_resolves(path: Path) -> None:
 
 GENERATED_PAGES = {"benchmarks.md", "configuration.md", "metrics.md", "reliability.md"}
 GENERATED_BLOCK = re.compile(r"<!-- (.+): made by make generated -->.*?<!-- end of \1 -->", re.DOTALL)
-MOST_WORDS = 11_350
-"""The aim is 11,000."""
+MOST_WORDS = 11_000
 
 
 def words_of(path: Path) -> list[str]:

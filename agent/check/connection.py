@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from agent.push.probe import Probe
 
 # Let's Encrypt's certificates are renewed with 30 days left: at 14 days the renewal has failed for two weeks.
-FEWEST_DAYS = 14
+_FEWEST_DAYS = 14
+_DAY_SECONDS = 86400.0
 _LARGEST_SKEW_SECONDS = 5.0
 
 
@@ -112,13 +113,16 @@ def _certificate(certificate: Mapping[str, Any], clock: Clock, prefix: str) -> F
     """How long it is valid; it is trusted, or there would have been no connection."""
     issuer = {key: value for part in certificate.get("issuer", ()) for key, value in part}
     by = one_line(str(issuer.get("organizationName") or issuer.get("commonName") or "an unnamed issuer"), limit=60)
-    days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - clock.time()) / 86400
-    validity = f"by {by}, for {days:.0f} more days"
-    what = f"{prefix}certificate"
-    if days < FEWEST_DAYS:
-        where = "server" if prefix else "gateway"
-        return warning(what, validity, f"renew it on the {where}: once it has expired, nothing arrives")
-    return ok(what, validity)
+    where = "server" if prefix else "gateway"
+    hint = f"renew it on the {where}: once it has expired, nothing arrives"
+    return check_expiry(f"{prefix}certificate", f"by {by}", certificate, clock, hint)
+
+
+def check_expiry(what: str, text: str, certificate: Mapping[str, Any], clock: Clock, hint: str) -> Finding:
+    """How long a valid certificate is still valid; a warning with the hint if that is not long."""
+    days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - clock.time()) / _DAY_SECONDS
+    text = f"{text}, for {days:.0f} more days"
+    return warning(what, text, hint) if days < _FEWEST_DAYS else ok(what, text)
 
 
 def skew(answer: Answer, unix_seconds: float, server: str, harm: str, prefix: str = "") -> Finding:

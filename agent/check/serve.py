@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from agent.check import failed, ok, warning
-from agent.check.connection import FEWEST_DAYS, check_secrecy
+from agent.check.connection import check_expiry, check_secrecy
 from agent.errors import AgentError, ConfigError, one_line
 from agent.http.credentials import locate, read_secret
 from agent.http.tls import server_context
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from agent.check import Finding
     from agent.clock import Clock
     from agent.settings import ServeSettings
-
-_DAY_SECONDS = 86400.0
 
 _OUT_OF_TIME = (9, 10)
 """OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
@@ -72,11 +70,8 @@ def _validity(what: str, context: ssl.SSLContext, cert_path: Path, clock: Clock)
     except ssl.SSLError as error:  # such as a key on a curve that TLS does not have
         problem = f"serve.cert_file: {cert_path}: a client cannot connect: {_words(error)}"
         return failed(what, ConfigError((f"{problem}; create one with an RSA key, or an EC key on P-256",)))
-    days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - clock.time()) / _DAY_SECONDS
-    validity = f"{cert_path}, for {days:.0f} more days"
-    if days < FEWEST_DAYS:
-        return warning(what, validity, "renew it: once it has expired, no client trusts it")
-    return ok(what, validity)
+    hint = "renew it: once it has expired, no client trusts it"
+    return check_expiry(what, str(cert_path), certificate, clock, hint)
 
 
 def _words(error: ssl.SSLError) -> str:

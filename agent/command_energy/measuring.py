@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING, Protocol
 
 from agent.command_energy.results import DeviceResult, RunResult
@@ -225,8 +224,3 @@ class Measuring:
             device in self._settings.parts_of_sums(),
             error,
         )
-
-
-def exit_code_of(stopped: StoppedError) -> int:
-    """The exit code of a process that a signal has ended, as shells have it."""
-    return 128 + signal.Signals(stopped.number)

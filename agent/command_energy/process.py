@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent import terminal
 from agent.errors import AgentError
-from agent.run.signals import Signals
+from agent.run.signals import Signals, suspend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,11 +56,9 @@ class CommandSignals(Signals):
         return self
 
     def suspend(self) -> None:
-        """Stop by the default action, as the command does, until the shell continues both."""
+        """Stop, as the command does, until the shell continues both."""
         self.suspension_requested = False
-        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)
-        signal.signal(signal.SIGTSTP, self._handle)
+        suspend()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGTSTP:
@@ -95,7 +93,7 @@ class Command:
         if shutil.which(name, path=path) is None:
             if shutil.which(name, os.F_OK, path) is None and not os.path.exists(name):  # noqa: PTH110 - may be no path
                 raise CommandError(f"measure: {name}: command not found", _NOT_FOUND)
-            raise CommandError(f"measure: {name}: is no executable file", _NOT_EXECUTABLE)
+            raise CommandError(f"measure: {name}: not an executable file", _NOT_EXECUTABLE)
 
     def start(self) -> None:
         """Run it with our standard streams, in our process group. Raises CommandError."""

@@ -21,9 +21,14 @@ if TYPE_CHECKING:
 
 HELP = "remove this node's groups from the gateway"
 
+_DESCRIPTION = """\
+Deletes what the gateway still shows of this node: the groups of all configured devices, and of those in the saved
+energy counters. A running service pushes its own groups again, so stop it first. The counters and the history stay."""
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
+    parser.description = _DESCRIPTION
     parser.add_argument(
         "--device",
         metavar="NAME",

@@ -42,7 +42,7 @@ Scans the buses and asks, on a terminal, for what is invisible on them: a name f
 gateway, which it tests at once with a test group that it deletes again. Then it shows the file, and writes it if you
 agree: with the owner and mode that the service needs, and the password in a file of its own beside it. An existing
 file is kept as config.toml.bak. Ctrl-C leaves everything as it was. With --simulate it asks about a simulated node, and
-writes only a file that --config names."""
+writes only a file that --config names. Run it with sudo, unless --config names a file of your own."""
 
 _NOTHING_WRITTEN = "nothing was written"
 

@@ -38,8 +38,9 @@ long."""
 _DESCRIPTION = """\
 Reads every device before, while and after COMMAND runs, with or without a running service, and prints the energy, the
 mean and peak power and the time measured of each device on stderr when it ends. Nothing is written to a chip, pushed or
-saved. The command has the standard streams of this one, and its exit status is returned: 128 + N if signal N ended it,
-127 if there is no such command, 126 if it cannot be executed. SIGTERM and SIGHUP are passed on to it."""
+saved. The command reads and writes the terminal, pipes and files as without measure, and its exit status is returned:
+128 + N if signal N ended it, 127 if there is no such command, 126 if it cannot be executed. SIGTERM and SIGHUP are
+passed on to it."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -59,9 +60,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--idle",
         metavar="DURATION",
         type=_duration,
-        help="measure the idle power for DURATION first, and show the energy above it, too",
+        help="measure the idle power for DURATION first, and also show the energy above it",
     )
-    add("--json", metavar="FILE", help="write the results to FILE instead, with those of every run; - is stdout")
+    add(
+        "--json",
+        metavar="FILE",
+        help="write the results, and those of every run, to FILE instead of the table; - is stdout",
+    )
 
 
 def _runs(text: str) -> int:
@@ -85,7 +90,7 @@ def run(options: Namespace) -> int:
     if not options.operands:
         raise UsageError(f"measure: no command; wattpush measure {OPERANDS}")
     environ = dict(os.environ)  # the opening of a bus sets variables of Blinka's
-    from agent.command_energy.measuring import Measuring, StoppedError, exit_code_of
+    from agent.command_energy.measuring import Measuring, StoppedError
     from agent.command_energy.process import Command, CommandSignals
     from agent.command_energy.report import ReportFile
     from agent.command_energy.sampler import Sampler
@@ -108,7 +113,7 @@ def run(options: Namespace) -> int:
         try:
             measuring.measure(options.runs, options.idle)
         except StoppedError as stopped:
-            return exit_code_of(stopped)
+            return 128 + stopped.number  # as in a shell
         finally:
             sweep.end_if(lambda: True)
             if not sampler.finish(_LAST_SWEEP_SECONDS, clock, signals):

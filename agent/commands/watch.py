@@ -37,8 +37,8 @@ Reads every device once per sample interval, with or without a running service, 
 bar relative to the highest power seen, a sparkline of the last minutes, the range of the power, and the energy since
 the start. An error replaces the numbers. Devices that do not fit on the screen take turns. If the output is not a
 terminal, or TERM is dumb, it writes one line per device and sweep in logfmt instead. Nothing is pushed or saved. The
-key q ends it, and leaves the energy since the start on the screen. Without a configuration it scans the buses and shows
-what is there, without the amperes of a chip whose shunt it cannot know."""
+key q or Ctrl-C ends it, and leaves the energy since the start on the screen. Without a configuration it scans the buses
+and shows what is there, without the amperes of a chip whose shunt it cannot know."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:

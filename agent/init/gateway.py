@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 _DEFAULT_URL = "http://127.0.0.1:9091"
 _USUAL_PORT = 9091
 _NONE = "-"
-_UNAUTHORIZED = 401
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class GatewayQuestions:
             except AgentError:
                 return False  # the test says why
             try:
-                return probe.get("/api/v1/status").status == _UNAUTHORIZED
+                return probe.get("/api/v1/status").status == HTTPStatus.UNAUTHORIZED
             except AgentError:
                 return False
             finally:

@@ -37,7 +37,7 @@ class NewFile:
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Refuse a path where `write_files` would fail, before a person answers questions in vain.
+    """Refuse a path where `write_files` would fail, before a person has answered questions.
 
     Raises:
         ConfigError: it is a folder, or another thing that is no file.

@@ -87,3 +87,13 @@ class Signals:
         if not self.stop_requested:
             self.stop_requested_at_seconds = time.monotonic()
             self.stop_requested = True
+
+
+def suspend() -> None:
+    """Stop by the default action of Ctrl-Z, until the shell continues this process.
+
+    The default action does nothing if no shell could continue it (setpgid(2)).
+    """
+    handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTSTP)
+    signal.signal(signal.SIGTSTP, handler)

@@ -66,7 +66,7 @@ class FoundDevice:
         words: what it is, and where it sits.
         chip: the name in `chip = "..."`.
         keys: the lines of its table that say where it is, without its name, chip and shunt.
-        comments: the lines above its table in a configuration that nobody was asked about.
+        comments: the lines above its table in a configuration that is made without questions.
         measurement: what it reads now; None if it reads nothing meaningful.
         problem: why it reads nothing meaningful.
         found_chip: the chip on I2C; None if the kernel or the board reads it.
@@ -83,7 +83,7 @@ class FoundDevice:
 
     @property
     def has_external_shunt(self) -> bool:
-        """Whether its amperes are those of a shunt that nobody knows yet."""
+        """Whether its amperes are those of a shunt that is still unknown."""
         return self.found_chip is not None and self.found_chip.has_external_shunt
 
 
@@ -114,7 +114,7 @@ class Answers:
 
 
 def as_toml(found: MachineScan, answers: Answers | None = None) -> str:
-    """The text of the configuration: with comments for a person to go on from, or by what the person has answered."""
+    """The text of the configuration: with comments for a person to edit, or made from their answers."""
     # There is one set of counters, whichever user runs it: a second set would count the same energy again.
     state_dir = f'state_dir = "{_SERVICE_STATE}"\n' if _SERVICE_STATE.is_dir() else ""
     if answers is not None:

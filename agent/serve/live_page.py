@@ -57,7 +57,7 @@ _NOTHING = '<span aria-hidden="true">\u2013</span><span class="unseen">none</spa
 
 
 class LivePage:
-    """Makes the page, at most once for each second, sweep and push: more clients cost hardly more."""
+    """Makes the page, at most once for each second, sweep and push: more clients cost next to nothing."""
 
     def __init__(self) -> None:
         self._made_for: tuple[int, int] | None = None

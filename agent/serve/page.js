@@ -2,6 +2,7 @@
 "use strict";
 
 const EVERY_MS = 2000;
+const LONGEST_MS = 10000;
 const lost = document.getElementById("lost");
 let reachedAt = new Date();
 let timer;
@@ -27,13 +28,17 @@ function takeOver(old, fresh) {
 }
 
 async function refresh() {
+  // The tab was hidden, or this machine slept.
+  if (Date.now() - reachedAt > LONGEST_MS) document.body.className = "old";
+  const controller = new AbortController();
+  const limit = setTimeout(() => controller.abort(), LONGEST_MS);
   try {
     // Not a relative address: a browser refuses to fetch one if the page was opened with a user and password in its own.
     const page = location.origin + location.pathname;
-    const answer = await fetch(page, { cache: "no-store", signal: AbortSignal.timeout?.(10000) });
+    const answer = await fetch(page, { cache: "no-store", signal: controller.signal });
     if (!answer.ok) throw new Error(answer.status);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    if (fresh.querySelector("style").textContent !== document.querySelector("style").textContent) {
+    if (["style", "script"].some((part) => fresh.querySelector(part).textContent !== document.querySelector(part).textContent)) {
       location.reload(); // another version of the agent
       return;
     }
@@ -47,6 +52,7 @@ async function refresh() {
     if (lost.textContent !== words) lost.textContent = words; // read out once
     document.body.className = "old";
   }
+  clearTimeout(limit);
   next();
 }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.exposition import choose_encoder
 
+from agent.errors import one_line
 from agent.serve.live_page import HEADERS, LivePage
 
 if TYPE_CHECKING:
@@ -69,7 +70,10 @@ class _Handler(BaseHTTPRequestHandler):
         if registry is None:
             self._answer(503, "text/plain; charset=utf-8", "no sweep has finished yet\n")
             return
-        encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+        try:
+            encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+        except (TypeError, ValueError):  # of a version that is not a number
+            encode, content_type = choose_encoder("")
         self._answer(200, content_type, encode(registry))
 
     def _answer(
@@ -86,4 +90,5 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        log.debug("scrape: " + format, *args)  # noqa: G003 - http.server's format string
+        # Without the client's control characters, which a terminal would obey.
+        log.debug("scrape: %s", one_line(format % args))

@@ -33,7 +33,10 @@ _SMALLEST_WATTS = 0.9e-3
 _HEADROOM = 1.05
 """A level line is not drawn on the end of the scale."""
 
-_BELOW_ONE_WATT = 1.0 - 1e-9
+_LARGE = (("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12))
+
+_ALMOST = 1.0 - 1e-9
+"""Round numbers are products, which may be a little too small."""
 
 
 def plot(title: str, number: int, trace: Trace) -> str:
@@ -90,7 +93,11 @@ def _round_up(watts: float) -> float:
 
 
 def _label(watts: float) -> str:
-    prefix, factor = ("m", 1e-3) if 0.0 < abs(watts) < _BELOW_ONE_WATT else ("", 1.0)
+    size = abs(watts)
+    prefix, factor = ("m", 1e-3) if 0.0 < size < _ALMOST else ("", 1.0)
+    for larger, larger_factor in _LARGE:
+        if size >= larger_factor * _ALMOST:
+            prefix, factor = larger, larger_factor
     return f"{watts / factor:g}\u00a0{prefix}W".replace("-", "\u2212")
 
 

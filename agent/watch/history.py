@@ -26,10 +26,10 @@ _OVERDUE_SECONDS = 1.0
 
 
 class VoltsOnly(NamedTuple):
-    """A reading without its amperes, which depend on a shunt that nobody has named.
+    """A reading without its amperes, which depend on an unknown shunt.
 
     Attributes:
-        volts: None if its chip may be of a kind whose words mean other volts.
+        volts: None if its chip may be of another kind, which would have measured other volts.
     """
 
     device: str

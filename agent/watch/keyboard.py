@@ -31,7 +31,7 @@ def is_in_foreground(terminal: int) -> bool:
 class Keyboard:
     """Makes a terminal pass on each key at once and show none, between `open` and `close`.
 
-    The kernel stops a background job that reads from its terminal or changes its mode (termios(3)): perhaps while it
+    The kernel stops a background job that reads from its terminal or changes its mode (termios(3)): possibly while it
     holds a bus. So a watch uses its terminal in the foreground only, and ignores the signals that would stop it.
 
     Args:
@@ -85,7 +85,7 @@ class Keyboard:
         """Restore the mode that the terminal had; not that of the shell, while this is a background job."""
         self._inputs.discard(self._terminal)
         if self._before is not None and is_in_foreground(self._terminal):
-            # Without flow control output goes on that was stopped with Ctrl-S, so that the screen can be restored.
+            # Switching flow control off resumes output that Ctrl-S has stopped, so that the screen can be restored.
             flowing = [self._before[0] & ~termios.IXON, *self._before[1:]]
             with suppress(termios.error):
                 for mode in (flowing, self._before):

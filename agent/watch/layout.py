@@ -110,7 +110,7 @@ def _page(view: View, room: int) -> tuple[Sequence[Row], Sequence[Row]]:
 
 
 def _columns(width: int, names: Sequence[str]) -> _Columns:
-    """Choose the columns that fit: numbers first, then whole names, then the rest; at last longer traces and bars."""
+    """Choose the columns that fit: numbers first, then whole names, then the rest; finally longer traces and bars."""
     wanted_name = min(max(len("device"), *map(cell_len, names)), _MOST_NAME_CELLS)
     columns = _Columns(name=min(wanted_name, _LEAST_NAME_CELLS))
     for column in ("amperes", "volts"):

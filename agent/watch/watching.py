@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import TYPE_CHECKING, Protocol
 
 from agent.run.loop import Ticker
 from agent.run.permissions import refuse_to_run_without_permission
+from agent.run.signals import suspend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.watch.history import History, VoltsOnly
 
 _POLL_SECONDS = 1.0
-"""How often a late sweep, and a background job that may be in the foreground again, are looked at."""
+"""How often to check for a late sweep, and whether a background job is in the foreground again."""
 
 
 class Display(Protocol):
@@ -121,11 +121,9 @@ class Suspension:
             signal.signal(number, handler)
 
     def suspend(self) -> None:
-        """Stop by the default action, which does nothing if no shell could continue the process (setpgid(2))."""
+        """Stop until the shell continues this process."""
         self.is_requested = False
-        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)
-        signal.signal(signal.SIGTSTP, self._request)
+        suspend()
 
     def _request(self, _number: int, _frame: FrameType | None) -> None:
         self.is_requested = True

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
-import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -28,14 +27,11 @@ from tests.servers import write_file
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import trustme
+
     from agent.check import Finding
 
 NOW = dt.datetime.fromtimestamp(time.time(), tz=dt.timezone.utc)
-
-
-@pytest.fixture(scope="module")
-def ca() -> trustme.CA:
-    return trustme.CA()
 
 
 def issue(ca: trustme.CA, folder: Path, *, begins: float = -30, ends: float = 100) -> dict[str, str]:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.run.running import LONG_SECONDS, PROJECT, program, run, until, write_config
-from tests.watch.terminal import UTF8, Terminal, terminal
+from tests.watch.terminal import UTF8, Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 ROW = re.compile(r"^cpu +-?[\d.]+ +-?[\d.]+ +-?[\d.]+ +[\d.]+ +100 %$", re.MULTILINE)
@@ -26,12 +25,6 @@ ROW = re.compile(r"^cpu +-?[\d.]+ +-?[\d.]+ +-?[\d.]+ +[\d.]+ +100 %$", re.MULTI
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     return write_config(tmp_path, "http://gateway.invalid:9091", devices=["cpu", "disk"])
-
-
-@pytest.fixture
-def tmux() -> Iterator[Terminal]:
-    with terminal() as running:
-        yield running
 
 
 def measuring(config: Path, *command: str | Path) -> list[str | Path]:
@@ -89,9 +82,9 @@ def test_the_exit_status_is_that_of_the_command(config: Path, command: str, stat
     ("command", "status", "message"),
     [
         ("no-such-command", 127, "measure: no-such-command: command not found"),
-        ("/etc/passwd", 126, "measure: /etc/passwd: is no executable file"),
+        ("/etc/passwd", 126, "measure: /etc/passwd: not an executable file"),
         ("", 127, "measure: the command is an empty word"),
-        ("/", 126, "measure: /: is no executable file"),
+        ("/", 126, "measure: /: not an executable file"),
     ],
 )
 def test_a_command_that_cannot_run_is_reported(config: Path, command: str, status: int, message: str) -> None:

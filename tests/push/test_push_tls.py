@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 EXPIRED = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
 
 
-@pytest.fixture(scope="module")
-def ca() -> trustme.CA:
-    return trustme.CA()
-
-
 @pytest.fixture
 def ca_file(ca: trustme.CA, tmp_path: Path) -> str:
     return write_file(tmp_path / "ca.pem", ca.cert_pem.bytes())

@@ -26,21 +26,14 @@ from agent.run.signals import Signals
 from tests.run.running import PROJECT, run, write_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from agent.simulate.clock import HandClock
 
 log = logging.getLogger("agent.test")
 
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+pytestmark = pytest.mark.usefixtures("logging_as_it_was")
 
 
 def written(form: str, level: str = "info") -> str:

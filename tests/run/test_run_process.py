@@ -62,7 +62,7 @@ from tests.serve.shown import Shown
 from tests.servers import Server, answering, free_port, get, hanging, running_pushgateway
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from agent.measure.readings import Outcome
     from agent.settings import Settings
@@ -725,17 +725,6 @@ def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:
             check=False,
         )
         assert (ended.stdout, ended.stderr) == ("0\n", "")
-
-
-@pytest.fixture
-def logging_as_it_was() -> Iterator[None]:
-    import logging
-
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture

@@ -35,8 +35,8 @@ def registry_of(value: float = 6.0) -> CollectorRegistry:
     return registry
 
 
-class Shown:
-    """A `Source` of a healthy node."""
+class OneGauge:
+    """A `Source` of a healthy node with one metric."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._registry = registry or registry_of()
@@ -57,7 +57,7 @@ def serving(
     *, registry: CollectorRegistry | None = None, limits: Limits | None = None, **keys: Any
 ) -> Iterator[ScrapeServer]:
     """A server with these keys of [serve]."""
-    server = ScrapeServer(ServeSettings(HOST, 0, **keys), Shown(registry), limits=limits)
+    server = ScrapeServer(ServeSettings(HOST, 0, **keys), OneGauge(registry), limits=limits)
     try:
         yield server
     finally:

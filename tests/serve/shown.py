@@ -65,5 +65,5 @@ class Shown(HTMLParser):
 
 
 def shown(agent: Agent) -> Shown:
-    """The live page of an agent at this moment, made anew."""
+    """The live page of an agent at this moment, newly made."""
     return Shown(LivePage().page(agent.live_view()))

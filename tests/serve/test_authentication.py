@@ -15,7 +15,7 @@ from agent.serve.authentication import Authentication
 from agent.serve.server import ScrapeServer
 from agent.settings import ServeSettings
 from tests.run.running import ask
-from tests.serve.serving import HOST, Shown, connected, everything, serving
+from tests.serve.serving import HOST, OneGauge, connected, everything, serving
 from tests.servers import write_file
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def test_a_start_without_a_password_is_refused(password_file: Path, content: str
         write_file(password_file, content)
     settings = ServeSettings(HOST, 0, username="node", password_file=str(password_file))
     with pytest.raises(ConfigError, match=f"serve.password_file: .*{words}") as raised:
-        ScrapeServer(settings, Shown())
+        ScrapeServer(settings, OneGauge())
     assert raised.value.exit_code == ExitCode.CONFIG
 
 

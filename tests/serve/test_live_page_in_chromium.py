@@ -93,6 +93,14 @@ def test_an_update_keeps_the_focus_the_selection_and_the_place(tab: Tab, url: st
     assert tab.value("[document.activeElement.id, getSelection().toString(), scrollY]") == ["health", "node-17", 200]
 
 
+@pytest.mark.parametrize("part", ["style", "script"])
+def test_a_page_of_another_version_is_loaded_again(tab: Tab, url: str, part: str) -> None:
+    tab.open(url)
+    tab.value(f"window.isSame = true; document.querySelector('{part}').append(' ')")
+    tab.until("window.isSame === undefined && document.querySelector('main') !== null")
+    assert tab.value(WATTS) == "6.000 W"
+
+
 def test_an_agent_that_is_gone_is_shown_until_it_is_back(tab: Tab, url: str, node: Node) -> None:
     tab.open(url)
     node.agent.health = lambda: 1 / 0  # type: ignore[assignment, return-value] # the connection ends without an answer
@@ -109,6 +117,14 @@ window.timers = new Map();
 window.setTimeout = (run, ms) => { window.timers.set(window.timers.size + 1, [run, ms]); return window.timers.size; };
 window.clearTimeout = number => window.timers.delete(number);
 """
+
+
+def test_numbers_from_before_a_sleep_are_marked_until_new_ones_come(tab: Tab, url: str) -> None:
+    tab.open(url)
+    marked = "reachedAt = new Date(Date.now() - 20000); refresh(); document.body.className"
+    assert tab.value(marked) == "old"
+    tab.until("document.body.className", lambda name: name == "")
+    assert tab.value(LOST) == ""
 
 
 def test_a_hidden_tab_asks_for_nothing(tab: Tab, url: str) -> None:

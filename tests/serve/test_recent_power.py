@@ -165,7 +165,7 @@ def test_every_plot_stays_inside_its_frame(slots: list[Slot | None]) -> None:
 def test_the_line_lies_inside_the_band(slots: list[Slot]) -> None:
     assert plot("cpu", 0, trace(slots)).count("<path") == 3
     (top, bottom) = re.findall(r">([^<]*)</span>", plot("cpu", 0, trace(slots)))
-    units = {"mW": 1e-3, "W": 1.0}
+    units = {"mW": 1e-3, "W": 1.0, "kW": 1e3, "MW": 1e6, "GW": 1e9, "TW": 1e12}
     high, low = (
         float(number.replace("\u2212", "-")) * units[unit]
         for number, unit in (label.split("\u00a0") for label in (top, bottom))
@@ -196,5 +196,11 @@ def test_a_plot_of_power_that_flows_back_shows_zero() -> None:
 
 
 def test_a_large_number_has_a_round_scale() -> None:
-    for watts, label in ((0.0004, "1\u00a0mW"), (0.9, "1\u00a0W"), (11.2, "12\u00a0W"), (1300.0, "1500\u00a0W")):
+    for watts, label in (
+        (0.0004, "1\u00a0mW"),
+        (0.9, "1\u00a0W"),
+        (11.2, "12\u00a0W"),
+        (1300.0, "1.5\u00a0kW"),
+        (4e6, "5\u00a0MW"),
+    ):
         assert f">{label}<" in plot("cpu", 0, trace([Slot(0.0, 0.0, watts)]))

@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 
 from tests.run.running import LONG_SECONDS, PROJECT, ask, program, run, until, write_config
 from tests.serve.serving import HOST, trusting, write_pair
@@ -24,10 +23,7 @@ from tests.servers import free_port, write_file
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
-@pytest.fixture(scope="module")
-def ca() -> trustme.CA:
-    return trustme.CA()
+    import trustme
 
 
 def serve_table(port: int, keys: dict[str, str]) -> str:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import trustme
 from cryptography.hazmat.primitives import serialization
 from prometheus_client import CollectorRegistry, Info
 
@@ -29,8 +28,8 @@ from tests.run.running import LONG_SECONDS, until
 from tests.serve.serving import (
     HOST,
     SCRAPE,
+    OneGauge,
     Pieces,
-    Shown,
     connected,
     everything,
     scrape,
@@ -43,12 +42,9 @@ from tests.servers import write_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import trustme
+
 PATIENT = Limits(request_seconds=LONG_SECONDS, answer_seconds=LONG_SECONDS)
-
-
-@pytest.fixture(scope="module")
-def ca() -> trustme.CA:
-    return trustme.CA()
 
 
 @pytest.fixture(scope="module")
@@ -410,7 +406,7 @@ def test_files_that_cannot_be_used_stop_the_start(
     if written is not None:
         path.write_bytes(written)
     with pytest.raises(ConfigError, match=words) as raised:
-        ScrapeServer(ServeSettings(HOST, 0, **pair), Shown())
+        ScrapeServer(ServeSettings(HOST, 0, **pair), OneGauge())
     assert raised.value.exit_code == ExitCode.CONFIG
 
 
@@ -430,7 +426,7 @@ def test_a_bare_name_is_a_systemd_credential(ca: trustme.CA, tmp_path: Path, con
     write_file(tmp_path / "password", "s3cret\n")
     settings = ServeSettings(HOST, 0, "cert.pem", "key.pem", "node", "password")
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
-    server = ScrapeServer(settings, Shown(), environ=environ)
+    server = ScrapeServer(settings, OneGauge(), environ=environ)
     try:
         assert scrape(server, context)[0].startswith(b"HTTP/1.0 401 Unauthorized")
     finally:

@@ -84,6 +84,25 @@ def test_a_client_that_accepts_openmetrics_gets_it(agent: Agent, url: str, clock
     assert body.endswith("# EOF\n")
 
 
+@pytest.mark.parametrize("accept", ["text/plain;version=abc", "application/openmetrics-text;version=x", ";;=,;q=\xff"])
+def test_a_client_that_accepts_nonsense_gets_metrics(agent: Agent, url: str, clock: HandClock, accept: str) -> None:
+    take_readings(agent, clock)
+    status, body, _ = ask(f"{url}/metrics", Accept=accept)
+    assert status == 200
+    assert "wattpush_device_up" in body
+
+
+def test_a_request_writes_no_control_characters_to_the_log(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "agent.serve")
+    host, port = url.removeprefix("http://").rstrip("/").split(":")
+    with socket.create_connection((host, int(port)), LONG_SECONDS) as client:
+        client.sendall(b"GET /\x00\x1b[2J\x7f HTTP/1.1\r\n\r\n")
+        assert client.makefile("rb").read().startswith(b"HTTP/1.0 4")
+    messages = [record.getMessage() for record in caplog.records]
+    assert any("GET /" in message for message in messages)
+    assert [message for message in messages if not message.isprintable()] == []
+
+
 def test_health_is_200_while_the_loop_makes_progress_else_503(agent: Agent, url: str, clock: HandClock) -> None:
     assert ask(f"{url}/-/healthy")[0] == 503
     take_readings(agent, clock)

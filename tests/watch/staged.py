@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from agent.run.signals import Signals
 from agent.run.sweeper import Sweeper
-from agent.simulate.rails import ConstantRail
 from agent.watch.glyphs import glyphs_for
 from agent.watch.history import History
 from agent.watch.keyboard import Keyboard
 from agent.watch.live import LiveTable, Output, make_console
 from agent.watch.watching import Suspension, watch
-from tests.bench import Bench, ina260, ina3221, mux
+from tests.bench import Bench, constant, ina260, ina3221, mux
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,8 +70,7 @@ def many(bench: Bench, second: int) -> None:
 
 
 def set_rail(bench: Bench, name: str, volts: float, amperes: float) -> None:
-    rail = bench.rails[name]
-    assert isinstance(rail, ConstantRail)
+    rail = constant(bench.rails[name])
     rail.volts, rail.amperes = volts, amperes
 
 

@@ -294,6 +294,7 @@ def test_the_encoding_of_the_terminal_selects_the_glyphs(
     ("value", "text"),
     [
         (0.0, "0.000 W "),
+        (-0.0, "0.000 W "),
         (1e-9, "0.000 W "),
         (-1e-9, "0.000 W "),
         (0.0004, "0.400 mW"),

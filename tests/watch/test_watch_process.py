@@ -25,10 +25,9 @@ from agent.simulate.world import build_world
 from tests.bench import ina260, mux, settings_of
 from tests.emulated_i2c_dev import EmulatedI2CDev
 from tests.run.running import LONG_SECONDS, PROJECT, program, run, until, write_config
-from tests.watch.terminal import UTF8, Terminal, terminal
+from tests.watch.terminal import UTF8, Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 NUMBER = r"-?\d+\.\d+"
@@ -37,12 +36,6 @@ READING = re.compile(
     rf"volts={NUMBER} amperes={NUMBER} watts={NUMBER} joules={NUMBER} simulated=true"
 )
 STOPS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-
-
-@pytest.fixture
-def tmux() -> Iterator[Terminal]:
-    with terminal() as running:
-        yield running
 
 
 @pytest.fixture

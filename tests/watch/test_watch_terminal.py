@@ -11,21 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.run.running import GOLDEN, until
-from tests.watch.terminal import UTF8, Terminal, terminal
+from tests.watch.terminal import UTF8, Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|9[0-7])(?:;[0-9;]*)?m")
 LAST_SECOND_OF_MIXED = "at 22:32:30"
 LAST_SECOND_OF_MANY = "at 22:30:05"
-
-
-@pytest.fixture
-def tmux() -> Iterator[Terminal]:
-    with terminal() as running:
-        yield running
 
 
 def stage(scene: str) -> str:

@@ -18,12 +18,13 @@ from tests.bench import ina260, mux
 from tests.run.running import program
 from tests.scan.machine import Machine
 from tests.scan.node import KERNELS, ScannedNode, messages_to
-from tests.watch.terminal import Terminal, terminal
 from tests.watch.watched import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.watch.terminal import Terminal
 
 
 @pytest.fixture
@@ -32,12 +33,6 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     machine.add_strangers()
     yield machine
     machine.server.close()
-
-
-@pytest.fixture
-def tmux() -> Iterator[Terminal]:
-    with terminal() as running:
-        yield running
 
 
 def fields(line: str) -> dict[str, str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.simulate.rails import ConstantRail
 from agent.watch.glyphs import UNICODE
 from agent.watch.history import History
 from agent.watch.layout import lines
-from tests.bench import Bench, ina260, mux
+from tests.bench import Bench, constant, ina260, mux
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -44,8 +43,7 @@ class Watched:
             self.history.add(self.bench.sweep.run())
 
     def load(self, device: str, volts: float, amperes: float) -> None:
-        rail = self.bench.rails[device]
-        assert isinstance(rail, ConstantRail)
+        rail = constant(self.bench.rails[device])
         rail.volts, rail.amperes = volts, amperes
 
     def text(self, width: int = 80, height: int = 24, glyphs: Glyphs = UNICODE) -> str:
