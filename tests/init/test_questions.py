@@ -159,6 +159,12 @@ def test_one_chip_is_asked_once_for_its_shunt() -> None:
     assert script.answers == []
 
 
+def test_enter_leaves_out_an_input_that_nothing_is_connected_to() -> None:
+    found = MachineScan([ScannedNode(ina3221("d2", "bus = 1", 2)).scan()], [], {})
+    chosen = ask_devices(found_devices(found), chips.options(), Script("", "", "R010", "", ""))
+    assert [device.name for device in chosen.values()] == ["i2c1-0x41-in2"]
+
+
 def lookalike() -> MachineScan:
     four = SimulatedMux(0x73, MUX_KINDS["pca9546a"])
     four.attach(2, parts.IdChip(0x40, parts.INA226))
