@@ -76,12 +76,12 @@ a VictoriaMetrics. "waiting" counts the samples that it has yet to take.
 """
 
 NEXT = """\
-Everything is stopped, and nothing stays. What to type next:
+Everything is stopped. What to type next:
 
-  .venv-demo/bin/wattpush watch --simulate          a live table; q quits
-  .venv-demo/bin/wattpush --simulate --dry-run      what a push contains
-  make live               the agent's own page and Prometheus, until Ctrl-C
-  .venv-demo/bin/wattpush scan                 the chips on your own wires
+  .venv-demo/bin/wattpush watch --simulate        a live table; q quits
+  .venv-demo/bin/wattpush --simulate --dry-run    what a push contains
+  .venv-demo/bin/wattpush scan                    the chips on your own wires
+  make live                                       the node's page, and Prometheus
 """
 
 

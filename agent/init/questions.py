@@ -43,7 +43,9 @@ def ask_devices(
             terminal.say()
             terminal.say(f"{number} of {len(devices)}: {device.words}")
             terminal.say(f"  {_reads_now(device)}")
-            name = _ask_name(device.name, [other.name for other in chosen.values()], terminal)
+            # A chip has all its inputs, but a board seldom uses them all.
+            default = "skip" if _is_unused_input(device) else device.name
+            name = _ask_name(default, [other.name for other in chosen.values()], terminal)
             if name is not None:
                 chip = _ask_chip(device, options, terminal)
                 with suppress(_LeftOutError):
@@ -52,6 +54,11 @@ def ask_devices(
             return chosen
         terminal.say()
         terminal.say("You left out everything, and a configuration needs a device. Once more:")
+
+
+def _is_unused_input(device: FoundDevice) -> bool:
+    is_one_of_several = device.found_chip is not None and len(device.found_chip.inputs) > 1
+    return is_one_of_several and device.measurement is not None and device.measurement.volts == 0
 
 
 def _reads_now(device: FoundDevice) -> str:

@@ -168,6 +168,12 @@ def test_a_device_whose_shunt_is_unknown_can_be_skipped() -> None:
     assert any('or "skip"' in words for words in script.said)
 
 
+def test_enter_leaves_out_an_input_that_nothing_is_connected_to() -> None:
+    found = MachineScan([ScannedNode(ina3221("d2", "bus = 1", 2)).scan()], [], {})
+    chosen = ask_devices(found_devices(found), chips.options(), Script("", "", "R010", "", ""))
+    assert [device.name for device in chosen.values()] == ["i2c1-0x41-in2"]
+
+
 def lookalike() -> MachineScan:
     four = SimulatedMux(0x73, MUX_KINDS["pca9546a"])
     four.attach(2, parts.IdChip(0x40, parts.INA226))
