@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agent.build_info import machine_hash
@@ -26,6 +27,10 @@ _SKIP = ("-", "skip")
 _HASH_CHARACTERS = 4
 
 
+class _LeftOutError(Exception):
+    """The person leaves the device out after all."""
+
+
 def ask_devices(
     devices: Sequence[FoundDevice], options: Mapping[str, ChipOptions], terminal: Terminal
 ) -> dict[str, ChosenDevice]:
@@ -43,7 +48,8 @@ def ask_devices(
             name = _ask_name(default, [other.name for other in chosen.values()], terminal)
             if name is not None:
                 chip = _ask_chip(device, options, terminal)
-                chosen[device.name] = ChosenDevice(name, chip, _ask_shunt(device, shunts, terminal))
+                with suppress(_LeftOutError):
+                    chosen[device.name] = ChosenDevice(name, chip, _ask_shunt(device, shunts, terminal))
         if chosen:
             return chosen
         terminal.say()
@@ -112,6 +118,9 @@ def _ask_shunt(device: FoundDevice, shunts: dict[Place, float], terminal: Termin
         device: what was found.
         shunts: those of the chips so far: the inputs of one chip mostly have equal ones.
         terminal: where to ask.
+
+    Raises:
+        _LeftOutError: the answer is to skip the device, as for a shunt that is not known.
     """
     if device.found_chip is None or not device.has_external_shunt:
         return None
@@ -131,10 +140,12 @@ def _ask_shunt(device: FoundDevice, shunts: dict[Place, float], terminal: Termin
             if answer == f"{shunt_ohms:g}":
                 shunts[place] = shunt_ohms
                 return shunt_ohms
+        if answer.lower() in _SKIP:
+            raise _LeftOutError
         try:
             shunt_ohms = _parsed(answer)
         except InvalidError as error:
-            terminal.say(f"  {error}; type it like 0.1, R100 or 100m")
+            terminal.say(f'  {error}; type it like 0.1, R100 or 100m, or "skip"')
 
 
 def _parsed(answer: str) -> float:

@@ -165,6 +165,15 @@ def test_enter_leaves_out_an_input_that_nothing_is_connected_to() -> None:
     assert [device.name for device in chosen.values()] == ["i2c1-0x41-in2"]
 
 
+def test_a_device_whose_shunt_is_unknown_can_be_skipped() -> None:
+    node = ScannedNode("".join(ina3221(f"d{n}", "bus = 1", n) for n in (1, 2, 3)))
+    found = found_devices(MachineScan([node.scan()], [], {}))
+    script = Script("a", "", "skip", "b", "R020", "", "c", "skip")
+    chosen = ask_devices(found, chips.options(), script)
+    assert [(device.name, device.shunt_ohms) for device in chosen.values()] == [("b", 0.02)]
+    assert any('or "skip"' in words for words in script.said)
+
+
 def lookalike() -> MachineScan:
     four = SimulatedMux(0x73, MUX_KINDS["pca9546a"])
     four.attach(2, parts.IdChip(0x40, parts.INA226))
