@@ -81,7 +81,7 @@ Everything is stopped. What to type next:
   .venv-demo/bin/wattpush watch --simulate        a live table; q quits
   .venv-demo/bin/wattpush --simulate --dry-run    what a push contains
   .venv-demo/bin/wattpush scan                    the chips on your own wires
-  make live                                       the node's page, and Prometheus
+  make live                                       its page, and Prometheus
 """
 
 

@@ -396,12 +396,12 @@ def test_simulate_writes_only_a_file_that_is_named(machine: Machine, folder: Pat
     file = folder / "practice.toml"
     for arguments in ((), ("--config", str(file))):
         with dialogue(machine.command("init", "--simulate", *arguments)) as person:
-            for name in ("m0-ch0-0x40", "m0-ch1-0x40", "m0-ch2-0x41-in1"):
-                person.answer(f"name [{name}]: ", "-" if "in1" in name else "")
+            for name in ("m0-ch0-0x40", "m0-ch1-0x40", "skip"):
+                person.answer(f"name [{name}]: ", "")
             person.answer("name [m0-ch2-0x41-in2]: ", "radio")
             person.answer("shunt: ", "0,05")
             person.answer("another shunt [0.05]: ", "")
-            person.answer("name [m0-ch2-0x41-in3]: ", "-")
+            person.answer("name [skip]: ", "")
             person.answer(GATEWAY, "-")
             if arguments:
                 person.answer(f"Write {file}? [Y/n]: ", "")

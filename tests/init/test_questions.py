@@ -159,6 +159,12 @@ def test_one_chip_is_asked_once_for_its_shunt() -> None:
     assert script.answers == []
 
 
+def test_enter_leaves_out_an_input_that_nothing_is_connected_to() -> None:
+    found = MachineScan([ScannedNode(ina3221("d2", "bus = 1", 2)).scan()], [], {})
+    chosen = ask_devices(found_devices(found), chips.options(), Script("", "", "R010", "", ""))
+    assert [device.name for device in chosen.values()] == ["i2c1-0x41-in2"]
+
+
 def test_a_device_whose_shunt_is_unknown_can_be_skipped() -> None:
     node = ScannedNode("".join(ina3221(f"d{n}", "bus = 1", n) for n in (1, 2, 3)))
     found = found_devices(MachineScan([node.scan()], [], {}))
@@ -166,12 +172,6 @@ def test_a_device_whose_shunt_is_unknown_can_be_skipped() -> None:
     chosen = ask_devices(found, chips.options(), script)
     assert [(device.name, device.shunt_ohms) for device in chosen.values()] == [("b", 0.02)]
     assert any('or "skip"' in words for words in script.said)
-
-
-def test_enter_leaves_out_an_input_that_nothing_is_connected_to() -> None:
-    found = MachineScan([ScannedNode(ina3221("d2", "bus = 1", 2)).scan()], [], {})
-    chosen = ask_devices(found_devices(found), chips.options(), Script("", "", "R010", "", ""))
-    assert [device.name for device in chosen.values()] == ["i2c1-0x41-in2"]
 
 
 def lookalike() -> MachineScan:
