@@ -73,6 +73,14 @@ address = 0x40
 averaging = { count = 1, voltage = "140us", current = "140us" }
 """
 
+OTHER_DEVICE = """\
+[[device]]
+name = "other"
+chip = "ina260"
+bus = 1
+address = 0x41
+"""
+
 
 class Hang(BaseException):
     """A file took longer than its time limit. No handler in the program catches this."""
@@ -164,7 +172,7 @@ def check_configuration(data: bytes, folder: Path, chance: random.Random) -> tup
 
 
 def check_recording(data: bytes, folder: Path, chance: random.Random) -> tuple[int | str, str | None]:
-    """`--trace`: some recordings are played; the others end in a usage error after they are read."""
+    """`--trace`: some recordings are played; the others are only read, because a second one is bad."""
     match chance.randrange(3):
         case 0:
             file, data = folder / "fuzzed.csv.gz", mutated(gzip.compress(data, 1), chance)
@@ -177,10 +185,10 @@ def check_recording(data: bytes, folder: Path, chance: random.Random) -> tuple[i
     if chance.randrange(_PLAY_EVERY) == 0:
         answer, output = _answer([*arguments, "--once", "--dry-run"])
         return answer, _complaint(answer, output)
-    # The second recording is for a device that does not exist: 64 means that the first one was read and is valid.
-    other = folder / "good.csv"
-    answer, output = _answer([*arguments, "--once", "--dry-run", "--trace", f"unknown={other}"])
-    if answer == 64 and "unknown: no such device" in output:
+    # If it is the second that is refused, the first one was read and is valid.
+    bad = folder / "bad.csv"
+    answer, output = _answer([*arguments, "--once", "--dry-run", "--trace", f"other={bad}"])
+    if answer == 78 and str(bad) in output:
         return 0, None
     return answer, _complaint(answer, output)
 
@@ -194,8 +202,8 @@ def _work(kind: str, seed: int, count: int, folder: Path) -> tuple[Counter[int |
     signal.signal(signal.SIGALRM, hang)
     own = folder / f"{kind}-{seed}"
     own.mkdir()
-    (own / "config.toml").write_text(f'state_dir = "{own}"\n' + CONFIG)
-    (own / "good.csv").write_bytes(recordings()[0])
+    (own / "config.toml").write_text(f'state_dir = "{own}"\n' + CONFIG + OTHER_DEVICE)
+    (own / "bad.csv").write_bytes(b"no recording\n")
     # `--dry-run` writes to the file descriptor, not to sys.stdout.
     stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
