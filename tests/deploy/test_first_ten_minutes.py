@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.deploy.machine import PROJECT, booted
-from tests.init.dialogue import dialogue
+from tests.init.dialogue import answer_for_the_builtin_node, dialogue
 from tests.run.running import LONG_SECONDS, until
 
 if TYPE_CHECKING:
@@ -87,14 +87,7 @@ def test_from_an_empty_machine_to_a_query_of_the_dashboard(tmp_path: Path) -> No
         assert "wattpush init" in nothing.stderr
 
         with dialogue(machine.command("wattpush", "init", "--simulate", "--config", CONFIG)) as person:
-            for name in ("cpu", "accelerator", "skip", "radio"):
-                person.answer("  name [", name)
-            person.answer("  shunt: ", "R050")
-            person.answer("another shunt [0.05]: ", "")
-            person.answer("  name [", "skip")
-            person.answer("Pushgateway [http://127.0.0.1:9091]: ", "")
-            person.answer("[Y/n]: ", "")
-            assert person.end() == 0, person.text
+            answer_for_the_builtin_node(person)
             assert "Next:\r\n    sudo wattpush --simulate watch" in person.text, person.text
             assert max(map(len, person.lines())) <= 80, person.text
         assert machine.do("stat", "--format=%U:%G %a", CONFIG).strip() == "root:wattpush 640"

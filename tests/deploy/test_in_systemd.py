@@ -9,7 +9,7 @@ import pytest
 
 from agent import __version__
 from tests.deploy.machine import PROJECT, booted, settled
-from tests.init.dialogue import dialogue
+from tests.init.dialogue import answer_for_the_builtin_node, dialogue
 from tests.run.running import samples_of, until
 
 if TYPE_CHECKING:
@@ -435,18 +435,6 @@ def test_the_cron_line_pushes_without_systemd(machine: Machine) -> None:
     assert pushed(machine, "cron", "wattpush_device_up") == 1
 
 
-def answer_init(machine: Machine, command: str) -> None:
-    with dialogue(machine.command("sh", "-c", command)) as person:
-        for name in ("cpu", "accelerator", "skip", "radio"):
-            person.answer("  name [", name)
-        person.answer("  shunt: ", "R050")
-        person.answer("another shunt [0.05]: ", "")
-        person.answer("  name [", "skip")
-        person.answer("Pushgateway [http://127.0.0.1:9091]: ", "")
-        person.answer("[Y/n]: ", "")
-        assert person.end() == 0, person.text
-
-
 def test_the_commands_of_the_installation_page_work_in_order(tmp_path: Path) -> None:
     """The blocks of `sh`; blocks of `shell` need more than this machine has: PyPI, pipx, Docker."""
     page = (PROJECT / "docs" / "install.md").read_text(encoding="utf-8")
@@ -463,7 +451,8 @@ def test_the_commands_of_the_installation_page_work_in_order(tmp_path: Path) -> 
         machine.drop_in(ONCE, SIMULATED_ONCE)
         for command in commands:
             if command == "sudo wattpush init":
-                answer_init(machine, command)
+                with dialogue(machine.command("sh", "-c", command)) as person:
+                    answer_for_the_builtin_node(person)
                 assert machine.do("stat", "--format=%U:%G %a", config).strip() == "root:wattpush 640"
             elif "/dev/stdin" in command:
                 machine.do("sh", "-c", f"echo hunter2 | {command}")

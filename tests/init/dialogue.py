@@ -109,3 +109,15 @@ def dialogue(command: Sequence[str]) -> Iterator[Dialogue]:
         yield running
     finally:
         running.close()
+
+
+def answer_for_the_builtin_node(person: Dialogue) -> None:
+    """Every question of `wattpush init --simulate`, up to the file; the gateway is on this machine."""
+    for name in ("cpu", "accelerator", "skip", "radio"):
+        person.answer("  name [", name)
+    person.answer("  shunt: ", "R050")
+    person.answer("another shunt [0.05]: ", "")
+    person.answer("  name [", "skip")
+    person.answer("Pushgateway [http://127.0.0.1:9091]: ", "")
+    person.answer("[Y/n]: ", "")
+    assert person.end() == 0, person.text
